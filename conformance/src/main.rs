@@ -1,0 +1,2 @@
+//! vfio-irq
+fn main() {}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! All five indexes of one device, and that no two of INTx, MSI and MSI-X are ever in use at once.
+
+use crate::abi::{flags, Checked, Header, Index, Info, Request};
+use crate::event::Event;
+use crate::line::Line;
+use crate::{Errno, Kind, LineHost, Refusal, Vectors};
+
+/// The interrupts of a device whose platform brings all of them.
+///
+/// ```
+/// # #[cfg(feature = "sim")] fn main() -> Result<(), vfio_irq_engine::Refusal> {
+/// use vfio_irq_engine::abi::{flags, Header};
+/// use vfio_irq_engine::{sim::Sim, Device};
+///
+/// let mut sim = Sim::new();
+/// let fd = sim.eventfd();
+/// let mut device = Device::new(sim.slots());
+///
+/// // Attach the eventfd to vector 5 of MSI-X: header and data as user space sends them.
+/// let header = Header {
+///     argsz: 24,
+///     flags: flags::DATA_EVENTFD | flags::ACTION_TRIGGER,
+///     index: 2,
+///     start: 5,
+///     count: 1,
+/// };
+/// let checked = device.check(&sim, header)?;
+/// let request = checked.request(&fd.to_ne_bytes())?;
+/// device.set_irqs(&mut sim, &request)?;
+///
+/// sim.raise(5);
+/// assert_eq!(sim.signals(fd), 1);
+/// # Ok(()) }
+/// # #[cfg(not(feature = "sim"))] fn main() {}
+/// ```
+pub struct Device<H: LineHost> {
+    vectors: Vectors<H>,
+    line: Line<H::Watch>,
+    err: Event<H::Trigger>,
+    req: Event<H::Trigger>,
+}
+
+impl<H: LineHost> Device<H> {
+    /// Nothing enabled; `slots` is where the platform keeps what is known of vectors, empty.
+    pub fn new(slots: H::Slots) -> Self {
+        Self { vectors: Vectors::new(slots), line: Line::Idle, err: Event::Unset, req: Event::Unset }
+    }
+
+    /// MSI and MSI-X.
+    pub fn vectors(&self) -> &Vectors<H> {
+        &self.vectors
+    }
+
+    /// MSI and MSI-X, for a platform whose watches have fired.
+    pub fn vectors_mut(&mut self) -> &mut Vectors<H> {
+        &mut self.vectors
+    }
+
+    /// Which of INTx, MSI and MSI-X is in use.
+    pub fn active(&self) -> Option<Index> {
+        match self.vectors.active() {
+            Some(Kind::Msi) => Some(Index::Msi),
+            Some(Kind::Msix) => Some(Index::Msix),
+            None => self.line.is_active().then_some(Index::Intx),
+        }
+    }
+
+    /// The answer to GET_IRQ_INFO (`CONTRACT.md`, I-03 to I-07).
+    pub fn info(&self, host: &H, index: Index) -> Info {
+        match index {
+            Index::Intx => Info {
+                flags: flags::INFO_EVENTFD | flags::INFO_MASKABLE | flags::INFO_AUTOMASKED,
+                count: u32::from(host.line_present()),
+            },
+            Index::Msi => Vectors::info(host, Kind::Msi),
+            Index::Msix => Vectors::info(host, Kind::Msix),
+            Index::Err | Index::Req => {
+                Info { flags: flags::INFO_EVENTFD | flags::INFO_NORESIZE, count: 1 }
+            }
+        }
+    }
+
+    /// Checks a header against this device (`CONTRACT.md`, C-01 to C-08).
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL`, whatever is wrong.
+    pub fn check(&self, host: &H, header: Header) -> Result<Checked, Errno> {
+        header.check(self.info(host, header.index()?).count)
+    }
+
+    /// Carries a request out, or refuses it and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As in `CONTRACT.md`: C-10, X, V, E and B.
+    pub fn set_irqs(&mut self, host: &mut H, request: &Request<'_>) -> Result<(), Refusal> {
+        match request.index() {
+            Index::Intx => {
+                let elsewhere = self.vectors.active().is_some();
+                Ok(self.line.set_irqs(host, request, elsewhere)?)
+            }
+            Index::Msi | Index::Msix => {
+                self.vectors.set_irqs(host, request, self.line.is_active())
+            }
+            Index::Err => Ok(self.err.set_irqs(host, request)?),
+            Index::Req => Ok(self.req.set_irqs(host, request)?),
+        }
+    }
+
+    /// Raises ERR or REQ from the host's side; `false` when user space has not asked for it, or
+    /// for the indexes that a device raises itself.
+    pub fn raise(&self, host: &mut H, index: Index) -> bool {
+        match index {
+            Index::Err => self.err.raise(host),
+            Index::Req => self.req.raise(host),
+            Index::Intx | Index::Msi | Index::Msix => false,
+        }
+    }
+
+    /// The device is closed: everything goes back to the platform.
+    pub fn close(&mut self, host: &mut H) {
+        self.vectors.disable(host);
+        self.line.disable(host);
+        self.err = Event::Unset;
+        self.req = Event::Unset;
+    }
+}

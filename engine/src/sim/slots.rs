@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! The simulated map of slots, and the steps that can be made to fail.
+
+use crate::{Errno, Slots};
+use core::cell::Cell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+/// Counts down to the step that is to fail.
+#[derive(Debug, Default)]
+pub(super) struct Steps {
+    to_come: Cell<Option<(u64, Errno)>>,
+}
+
+impl Steps {
+    pub(super) fn arm(&self, n: u64, errno: Errno) {
+        self.to_come.set(Some((n, errno)));
+    }
+
+    pub(super) fn disarm(&self) -> bool {
+        self.to_come.take().is_some()
+    }
+
+    pub(super) fn take(&self) -> Result<(), Errno> {
+        match self.to_come.take() {
+            None => Ok(()),
+            Some((0, errno)) => Err(errno),
+            Some((n, errno)) => {
+                self.to_come.set(Some((n.saturating_sub(1), errno)));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// An ordered map whose every new slot may fail and is counted.
+#[derive(Debug)]
+pub struct SimSlots<S> {
+    map: BTreeMap<u32, S>,
+    steps: Rc<Steps>,
+    count: Rc<Cell<usize>>,
+}
+
+impl<S> SimSlots<S> {
+    pub(super) fn new(steps: Rc<Steps>, count: Rc<Cell<usize>>) -> Self {
+        Self { map: BTreeMap::new(), steps, count }
+    }
+}
+
+impl<S: Default> Slots<S> for SimSlots<S> {
+    fn reserve(&mut self, number: u32) -> Result<(), Errno> {
+        self.steps.take()?;
+        self.map.insert(number, S::default());
+        self.count.set(self.map.len());
+        Ok(())
+    }
+
+    fn get(&self, number: u32) -> Option<&S> {
+        self.map.get(&number)
+    }
+
+    fn get_mut(&mut self, number: u32) -> Option<&mut S> {
+        self.map.get_mut(&number)
+    }
+
+    fn remove(&mut self, number: u32) -> Option<S> {
+        let slot = self.map.remove(&number);
+        self.count.set(self.map.len());
+        slot
+    }
+
+    fn first_from(&self, number: u32) -> Option<u32> {
+        self.map.range(number..).next().map(|(number, _)| *number)
+    }
+}

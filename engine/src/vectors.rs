@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! MSI and MSI-X: the life of a request from the first check to the last commit.
+
+mod attach;
+mod gate;
+
+use crate::abi::{flags, Action, Data, Index, Info, Range, Request};
+use crate::slot::Attachment;
+use crate::{Counts, Errno, Host, Kind, Refusal, Retention, Size, Slot, Slots};
+
+/// What the device as a whole went through since it was opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Totals {
+    /// Requests that were carried out.
+    pub requests: u64,
+    /// Requests that were refused, none of which changed anything.
+    pub refused: u64,
+    /// Times an index was enabled.
+    pub enables: u64,
+    /// Times an index was disabled.
+    pub disables: u64,
+    /// Vectors that were attached.
+    pub attaches: u64,
+    /// Vectors that were detached.
+    pub detaches: u64,
+    /// Counts of vectors whose slots are gone.
+    pub gone: Counts,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Mode {
+    Idle,
+    Active { kind: Kind, size: Size },
+}
+
+/// MSI and MSI-X of one device.
+///
+/// The platform is passed to each call rather than kept, so that it may borrow what it needs for
+/// the time of one request.
+pub struct Vectors<H: Host> {
+    mode: Mode,
+    slots: H::Slots,
+    totals: Totals,
+}
+
+impl<H: Host> Vectors<H> {
+    /// Nothing enabled; `slots` is where the platform keeps what is known of vectors, empty.
+    pub fn new(slots: H::Slots) -> Self {
+        Self { mode: Mode::Idle, slots, totals: Totals::default() }
+    }
+
+    /// The kind that is enabled.
+    pub fn active(&self) -> Option<Kind> {
+        match self.mode {
+            Mode::Idle => None,
+            Mode::Active { kind, .. } => Some(kind),
+        }
+    }
+
+    /// What the device went through.
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// What is known of a vector; `None` when nothing is attached, masked or watched.
+    pub fn slot(&self, number: u32) -> Option<&Slot<H>> {
+        self.slots.get(number)
+    }
+
+    /// The vectors of which something is known, in order, each with its slot.
+    pub fn slots(&self) -> impl Iterator<Item = (u32, &Slot<H>)> {
+        let mut from = Some(0_u32);
+        core::iter::from_fn(move || {
+            let number = self.slots.first_from(from?)?;
+            from = number.checked_add(1);
+            Some((number, self.slots.get(number)?))
+        })
+    }
+
+    /// The answer to GET_IRQ_INFO (`CONTRACT.md`, I-04, I-05 and I-07).
+    pub fn info(host: &H, kind: Kind) -> Info {
+        let mut bits = flags::INFO_EVENTFD;
+        if host.maskable(kind) {
+            bits |= flags::INFO_MASKABLE;
+        }
+        if !host.growing(kind) {
+            bits |= flags::INFO_NORESIZE;
+        }
+        Info { flags: bits, count: host.count(kind) }
+    }
+
+    /// Carries a request for MSI or MSI-X out, or refuses it and changes nothing.
+    ///
+    /// `elsewhere` says that INTx is in use, which excludes both (`CONTRACT.md`, V-02).
+    ///
+    /// # Errors
+    ///
+    /// As in `CONTRACT.md`, V-01 to V-10 and B-03; `ENOTTY` for an index that is neither of the two.
+    pub fn set_irqs(
+        &mut self,
+        host: &mut H,
+        request: &Request<'_>,
+        elsewhere: bool,
+    ) -> Result<(), Refusal> {
+        let outcome = match request.index() {
+            Index::Msi => self.dispatch(host, Kind::Msi, request, elsewhere),
+            Index::Msix => self.dispatch(host, Kind::Msix, request, elsewhere),
+            _ => Err(Errno::ENOTTY.into()),
+        };
+        let count = if outcome.is_ok() { &mut self.totals.requests } else { &mut self.totals.refused };
+        *count = count.wrapping_add(1);
+        outcome
+    }
+
+    fn dispatch(
+        &mut self,
+        host: &mut H,
+        kind: Kind,
+        request: &Request<'_>,
+        elsewhere: bool,
+    ) -> Result<(), Refusal> {
+        let range = request.range();
+        match request.action() {
+            Action::Mask => Ok(self.mask(host, kind, range, request.data())?),
+            Action::Unmask => Ok(self.unmask(host, kind, range, request.data())?),
+            Action::Trigger => self.trigger(host, kind, range, request.data(), elsewhere),
+        }
+    }
+
+    fn trigger(
+        &mut self,
+        host: &mut H,
+        kind: Kind,
+        range: Range,
+        data: Data<'_>,
+        elsewhere: bool,
+    ) -> Result<(), Refusal> {
+        match (self.mode, data) {
+            (Mode::Active { kind: active, .. }, _) if active != kind => Err(Errno::EINVAL.into()),
+            (Mode::Active { .. }, Data::None) if range.count() == 0 => {
+                self.disable(host);
+                Ok(())
+            }
+            (Mode::Active { size, .. }, Data::Eventfd(fds)) => {
+                Ok(self.attach(host, kind, size, range, fds)?)
+            }
+            (Mode::Active { .. }, Data::None) => {
+                self.loopback(host, range, |_| true);
+                Ok(())
+            }
+            (Mode::Active { .. }, Data::Bool(bools)) => {
+                self.loopback(host, range, |i| bools.get(i));
+                Ok(())
+            }
+            (Mode::Idle, Data::Eventfd(fds)) if !elsewhere => self.enable(host, kind, range, fds),
+            (Mode::Idle, _) => Err(Errno::EINVAL.into()),
+        }
+    }
+
+    /// Turns everything off, whatever is enabled: the request of that name, a close, an unbind.
+    /// Masks and watches go with it.
+    pub fn disable(&mut self, host: &mut H) {
+        let Mode::Active { kind, .. } = self.mode else { return };
+        let mut from = 0;
+        while let Some(number) = self.slots.first_from(from) {
+            self.empty(host, kind, number);
+            // Numbers end far below u32::MAX (a table has 2048 entries at most).
+            from = number.saturating_add(1);
+        }
+        host.disable(kind);
+        self.mode = Mode::Idle;
+        self.totals.disables = self.totals.disables.wrapping_add(1);
+    }
+
+    /// Takes a slot out with all that is in it.
+    fn empty(&mut self, host: &mut H, kind: Kind, number: u32) {
+        let Some(slot) = self.slots.remove(number) else { return };
+        self.totals.gone.add(&slot.counts);
+        for watch in [slot.mask_watch, slot.unmask_watch].into_iter().flatten() {
+            host.unwatch(watch);
+        }
+        match slot.attachment {
+            Attachment::Attached(vector) | Attachment::Replacing(vector, _) => {
+                // The index goes down as a whole, which frees the interrupt with it.
+                host.stop(kind, number, vector, Retention::Keep);
+                self.totals.detaches = self.totals.detaches.wrapping_add(1);
+            }
+            Attachment::Staged(vector) => host.abandon(kind, number, vector),
+            Attachment::Nothing => {}
+        }
+    }
+
+    /// Signals the vectors of the range that are attached and chosen; the others are passed over.
+    fn loopback(&mut self, host: &mut H, range: Range, chosen: impl Fn(usize) -> bool) {
+        let mut from = range.start();
+        while let Some(number) = self.slots.first_from(from).filter(|n| *n < range.end()) {
+            let i = number.saturating_sub(range.start()) as usize;
+            if let Some(slot) = self.slots.get_mut(number).filter(|_| chosen(i)) {
+                if let Attachment::Attached(vector) = &slot.attachment {
+                    host.signal(vector);
+                    slot.counts.loopbacks = slot.counts.loopbacks.wrapping_add(1);
+                }
+            }
+            from = number.saturating_add(1);
+        }
+    }
+
+    /// Lets a slot go when there is nothing left to remember.
+    fn prune(&mut self, number: u32) {
+        if self.slots.get(number).is_some_and(Slot::is_vacant) {
+            if let Some(slot) = self.slots.remove(number) {
+                self.totals.gone.add(&slot.counts);
+            }
+        }
+    }
+
+    /// Makes sure that a vector has a slot.
+    fn ensure_slot(&mut self, number: u32) -> Result<(), Errno> {
+        match self.slots.get(number) {
+            Some(_) => Ok(()),
+            None => self.slots.reserve(number),
+        }
+    }
+
+    /// Remembers that a request was refused because of this vector.
+    fn blame(&mut self, number: u32) {
+        let counts = match self.slots.get_mut(number) {
+            Some(slot) => &mut slot.counts,
+            None => &mut self.totals.gone,
+        };
+        counts.failures = counts.failures.wrapping_add(1);
+    }
+}

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Attach, replace and detach, and the enabling that comes with the first of them.
+
+use super::{Mode, Vectors};
+use crate::abi::{Fds, Range};
+use crate::slot::Attachment;
+use crate::{Errno, Host, Kind, Refusal, Retention, Size, Slots};
+
+impl<H: Host> Vectors<H> {
+    /// Idle to active: as many vectors as the range reaches to, then those that have a descriptor.
+    pub(super) fn enable(
+        &mut self,
+        host: &mut H,
+        kind: Kind,
+        range: Range,
+        fds: Fds<'_>,
+    ) -> Result<(), Refusal> {
+        if range.end() == 0 {
+            return Err(Errno::ERANGE.into());
+        }
+        let size = host.enable(kind, range.end())?;
+        self.mode = Mode::Active { kind, size };
+        if let Err(errno) = self.attach(host, kind, size, range, fds) {
+            host.disable(kind);
+            self.mode = Mode::Idle;
+            return Err(errno.into());
+        }
+        self.totals.enables = self.totals.enables.wrapping_add(1);
+        Ok(())
+    }
+
+    /// Each vector of the range: attach or replace where its descriptor is one, else detach.
+    pub(super) fn attach(
+        &mut self,
+        host: &mut H,
+        kind: Kind,
+        size: Size,
+        range: Range,
+        fds: Fds<'_>,
+    ) -> Result<(), Errno> {
+        // Descriptors are as many as the range has vectors; a missing one would be a detach.
+        let wanted = || range.numbers().enumerate().map(|(i, n)| (n, fds.get(i).unwrap_or(-1)));
+        for (number, fd) in wanted().filter(|(_, fd)| *fd >= 0) {
+            if let Err(errno) = self.stage(host, kind, size, number, fd) {
+                self.blame(number);
+                self.unstage(host, kind, range.start(), number);
+                return Err(errno);
+            }
+        }
+        // Old ties are cut before new ones are made: two vectors may swap their eventfds.
+        for (number, fd) in wanted() {
+            if fd < 0 {
+                self.detach(host, kind, number);
+            } else {
+                self.untie(host, number);
+            }
+        }
+        for (number, _) in wanted().filter(|(_, fd)| *fd >= 0) {
+            self.commit(host, kind, number);
+        }
+        Ok(())
+    }
+
+    /// Everything about one vector that can fail.
+    fn stage(
+        &mut self,
+        host: &mut H,
+        kind: Kind,
+        size: Size,
+        number: u32,
+        fd: i32,
+    ) -> Result<(), Errno> {
+        if matches!(size, Size::Fixed(vectors) if number >= vectors) {
+            return Err(Errno::EINVAL);
+        }
+        let trigger = host.resolve(fd)?;
+        self.ensure_slot(number)?;
+        let slot = self.slots.get_mut(number).ok_or(Errno::ENOMEM)?;
+        slot.attachment = match slot.attachment.take() {
+            Attachment::Attached(vector) if host.targets(&vector, &trigger) => {
+                Attachment::Attached(vector)
+            }
+            Attachment::Attached(vector) => Attachment::Replacing(vector, trigger),
+            Attachment::Nothing => match host.prepare(kind, number, trigger) {
+                Ok(vector) => Attachment::Staged(vector),
+                Err(errno) => {
+                    self.prune(number);
+                    return Err(errno);
+                }
+            },
+            // A range names each vector once, and no request leaves one of these behind.
+            staged @ (Attachment::Staged(_) | Attachment::Replacing(..)) => {
+                slot.attachment = staged;
+                return Err(Errno::EBUSY);
+            }
+        };
+        Ok(())
+    }
+
+    /// Undoes [`Self::stage`] for the vectors before `end`, the last one first.
+    fn unstage(&mut self, host: &mut H, kind: Kind, start: u32, end: u32) {
+        for number in (start..end).rev() {
+            let Some(slot) = self.slots.get_mut(number) else { continue };
+            slot.attachment = match slot.attachment.take() {
+                Attachment::Staged(vector) => {
+                    host.abandon(kind, number, vector);
+                    Attachment::Nothing
+                }
+                Attachment::Replacing(vector, _) => Attachment::Attached(vector),
+                settled @ (Attachment::Nothing | Attachment::Attached(_)) => settled,
+            };
+            self.prune(number);
+        }
+    }
+
+    fn untie(&mut self, host: &mut H, number: u32) {
+        if let Some(slot) = self.slots.get_mut(number) {
+            if let Attachment::Replacing(vector, _) = &mut slot.attachment {
+                host.untie(vector);
+            }
+        }
+    }
+
+    fn commit(&mut self, host: &mut H, kind: Kind, number: u32) {
+        let Some(slot) = self.slots.get_mut(number) else { return };
+        slot.attachment = match slot.attachment.take() {
+            Attachment::Staged(mut vector) => {
+                host.start(kind, number, &mut vector, slot.gate);
+                self.totals.attaches = self.totals.attaches.wrapping_add(1);
+                Attachment::Attached(vector)
+            }
+            Attachment::Replacing(mut vector, trigger) => {
+                host.retarget(number, &mut vector, trigger);
+                slot.counts.retargets = slot.counts.retargets.wrapping_add(1);
+                Attachment::Attached(vector)
+            }
+            settled @ (Attachment::Nothing | Attachment::Attached(_)) => settled,
+        };
+    }
+
+    fn detach(&mut self, host: &mut H, kind: Kind, number: u32) {
+        let Some(slot) = self.slots.get_mut(number) else { return };
+        match slot.attachment.take() {
+            Attachment::Attached(vector) => {
+                let retention = match self.mode {
+                    Mode::Active { size: Size::Growing, .. } => host.retention(),
+                    _ => Retention::Keep,
+                };
+                host.stop(kind, number, vector, retention);
+                self.totals.detaches = self.totals.detaches.wrapping_add(1);
+            }
+            other => slot.attachment = other,
+        }
+        self.prune(number);
+    }
+}

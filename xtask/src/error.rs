@@ -1,0 +1,114 @@
+//! What can go wrong in the lab, each as a sentence that says what to do.
+
+use std::path::{Path, PathBuf};
+
+/// Shorthand for results of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A failure of the lab or of what ran in it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file operation failed.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// The verb, as in "cannot read".
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A program the lab needs is not on this machine.
+    #[error("this machine has no `{tool}`: install Debian's package `{package}` (apt-get install {package})")]
+    MissingTool {
+        /// The program.
+        tool: String,
+        /// The Debian package that holds it.
+        package: &'static str,
+    },
+    /// A program ran and failed.
+    #[error("{what} failed ({status}){}", tail_note(output))]
+    Failed {
+        /// What was being done.
+        what: String,
+        /// How the program ended.
+        status: std::process::ExitStatus,
+        /// The end of what it printed.
+        output: String,
+    },
+    /// The archive does not hold a kernel of the wanted series any more.
+    #[error(
+        "Debian's suite {suite} has no {wanted}; it holds {}. \
+         Choose another --kernel, or point apt at a mirror that still has it",
+        if found.is_empty() { "no kernel of that kind".to_owned() } else { found.join(", ") }
+    )]
+    KernelGone {
+        /// The suite that was searched.
+        suite: String,
+        /// The package name pattern that was looked for.
+        wanted: String,
+        /// What is there instead.
+        found: Vec<String>,
+    },
+    /// The kernel and the compiler of the same suite do not belong together.
+    #[error(
+        "kernel {release} was built by \"{wanted}\", and the archive's compiler is \"{found}\": \
+         modules in Rust need the very same compiler. Wait for the archive to rebuild the kernel, or use another --kernel"
+    )]
+    CompilerMismatch {
+        /// The kernel's release.
+        release: String,
+        /// The compiler named in its configuration.
+        wanted: String,
+        /// The compiler in the archive.
+        found: String,
+    },
+    /// The guest ended without reporting an exit status.
+    #[error(
+        "the guest {how}. The end of its console (all of it: {}):\n{tail}",
+        console.display()
+    )]
+    Guest {
+        /// Panicked, hung, ran out of time.
+        how: String,
+        /// The console's log.
+        console: PathBuf,
+        /// Its last lines.
+        tail: String,
+    },
+    /// The guest came up and could not be set up as asked.
+    #[error("the guest could not be set up: {reason} (console: {})", console.display())]
+    Setup {
+        /// The init script's own words.
+        reason: String,
+        /// The console's log.
+        console: PathBuf,
+    },
+    /// Anything else, in words.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Error {
+    /// An [`Error::Io`] for use with `map_err`.
+    pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// An [`Error::Other`].
+    pub fn other(words: impl Into<String>) -> Self {
+        Self::Other(words.into())
+    }
+}
+
+fn tail_note(output: &str) -> String {
+    let output = output.trim_end();
+    if output.is_empty() { String::new() } else { format!(":\n{output}") }
+}
+
+/// The last `count` lines of `text`.
+pub fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}

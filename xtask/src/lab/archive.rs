@@ -1,0 +1,172 @@
+//! Debian's archive, asked through apt with directories of our own: nothing is installed
+//! on the machine, no database of its is read or written, and no privilege is needed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::process::{Step, capture, follow, require_tools};
+use crate::error::{Error, Result};
+
+/// Packages that come from a newer suite than the rest of the root.
+pub struct Pin {
+    /// Names, as apt's preferences take them (globs).
+    pub packages: &'static str,
+    /// The suite's codename.
+    pub suite: &'static str,
+}
+
+/// Some suites of the mirror this machine's apt is configured with.
+pub struct Archive {
+    dir: PathBuf,
+    suites: String,
+}
+
+impl Archive {
+    /// Fetches the indexes of `suites` into `dir`.
+    pub fn open(dir: &Path, suites: &[&str], pins: &[Pin]) -> Result<Self> {
+        require_tools()?;
+        for name in ["state/lists/partial", "cache/archives/partial", "etc/parts"] {
+            let path = dir.join(name);
+            fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
+        }
+        let mirror = mirror()?;
+        let keyring = keyring()?;
+        let sources: String = suites
+            .iter()
+            .map(|suite| format!("deb [arch=amd64 signed-by={}] {mirror} {suite} main\n", keyring.display()))
+            .collect();
+        let preferences: String = pins
+            .iter()
+            .map(|pin| format!("Package: {}\nPin: release n={}\nPin-Priority: 990\n\n", pin.packages, pin.suite))
+            .collect();
+        for (name, text) in [("etc/sources.list", sources), ("etc/preferences", preferences), ("status", String::new())] {
+            let path = dir.join(name);
+            fs::write(&path, text).map_err(Error::io("write", &path))?;
+        }
+        let archive = Self { dir: dir.to_owned(), suites: suites.join(", ") };
+        let step = Step::start(&format!("Reading Debian's index ({})", archive.suites), None);
+        let mut update = archive.apt("apt-get");
+        update.args(["-q", "update"]);
+        follow(update, "reading the index of Debian's archive with apt-get", |line| step.note(line))?;
+        Ok(archive)
+    }
+
+    fn apt(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("LC_ALL", "C.UTF-8").env("DEBIAN_FRONTEND", "noninteractive");
+        let places = [
+            ("Dir::State", "state"),
+            ("Dir::Cache", "cache"),
+            ("Dir::Etc::sourcelist", "etc/sources.list"),
+            ("Dir::Etc::sourceparts", "etc/parts"),
+            ("Dir::Etc::preferences", "etc/preferences"),
+            ("Dir::Etc::preferencesparts", "etc/parts"),
+            ("Dir::State::status", "status"),
+        ];
+        for (option, place) in places {
+            command.arg("-o").arg(format!("{option}={}", self.dir.join(place).display()));
+        }
+        command.args(["-o", "APT::Sandbox::User=", "-o", "Acquire::Languages=none", "-o", "APT::Architecture=amd64"]);
+        command.args(["-o", "APT::Architectures=amd64", "-o", "Debug::NoLocking=1"]);
+        command.args(["-o", "Acquire::Retries=3", "-o", "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false"]);
+        command
+    }
+
+    /// Names of packages that start with `prefix`.
+    pub fn names(&self, prefix: &str) -> Result<Vec<String>> {
+        let mut command = self.apt("apt-cache");
+        command.args(["pkgnames", prefix]);
+        Ok(capture(command, "searching Debian's index with apt-cache")?.lines().map(str::to_owned).collect())
+    }
+
+    /// Downloads `packages` and all they depend on.
+    pub fn download_with_dependencies(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
+        let mut command = self.apt("apt-get");
+        command.args(["-q", "-y", "--no-install-recommends", "--download-only", "install"]).args(packages);
+        self.download(command)
+    }
+
+    /// Downloads `packages` alone.
+    pub fn download_alone(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
+        // `apt-get download` writes to its working directory.
+        let mut command = self.apt("apt-get");
+        command.current_dir(self.dir.join("cache/archives"));
+        command.args(["-q", "download"]).args(packages);
+        self.download(command)
+    }
+
+    fn download(&self, command: Command) -> Result<Vec<PathBuf>> {
+        let step = Step::start(&format!("Downloading packages ({})", self.suites), None);
+        follow(command, "downloading packages with apt-get", |line| {
+            if let Some(got) = line.strip_prefix("Get:") {
+                let words: Vec<&str> = got.split_whitespace().collect();
+                step.note(&format!("{} {}", words.first().unwrap_or(&""), words.get(4).unwrap_or(&"")));
+            } else if line.starts_with("Need to get") {
+                step.note(line);
+            }
+        })?;
+        let archives = self.dir.join("cache/archives");
+        let mut debs: Vec<PathBuf> = fs::read_dir(&archives)
+            .map_err(Error::io("read", &archives))?
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|e| e == "deb"))
+            .collect();
+        debs.sort();
+        Ok(debs)
+    }
+}
+
+/// Unpacks `debs` into `root`, each removed once it is there, and returns their names and versions.
+///
+/// No maintainer script runs. `base-files` goes first: its symlinks (/bin, /lib, …) are what
+/// the others' files must go through.
+pub fn unpack(debs: &[PathBuf], root: &Path) -> Result<Vec<String>> {
+    let step = Step::start("Unpacking packages", Some(debs.len() as u64));
+    let mut order: Vec<&PathBuf> = debs.iter().collect();
+    order.sort_by_key(|deb| !package_file(deb).starts_with("base-files_"));
+    let mut names = Vec::new();
+    for deb in order {
+        let name = package_file(deb);
+        step.advance(&name);
+        let mut command = Command::new("dpkg-deb");
+        command.arg("--extract").arg(deb).arg(root);
+        capture(command, &format!("unpacking {name} with dpkg-deb"))?;
+        fs::remove_file(deb).map_err(Error::io("remove", deb))?;
+        names.push(name.trim_end_matches(".deb").replace("%3a", ":"));
+    }
+    Ok(names)
+}
+
+fn package_file(deb: &Path) -> String {
+    deb.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// The mirror of Debian that this machine's apt uses.
+fn mirror() -> Result<String> {
+    let mut command = Command::new("apt-get");
+    command.args(["indextargets", "--format", "$(SITE) $(RELEASE) $(COMPONENT) $(CREATED_BY)"]);
+    let targets = capture(command, "asking apt-get for this machine's mirrors")?;
+    let is_debian = |line: &&str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        matches!(words[..], [site, release, "main", "Packages"]
+            if site.trim_end_matches('/').ends_with("/debian") && !release.contains("security"))
+    };
+    let line = targets.lines().find(is_debian).ok_or_else(|| {
+        Error::other(
+            "apt on this machine knows no mirror of Debian: the lab takes its kernels and QEMU from there. \
+             Add one (for example the file /etc/apt/sources.list.d/debian.sources with any Debian suite)",
+        )
+    })?;
+    Ok(line.split_whitespace().next().unwrap_or_default().to_owned())
+}
+
+/// Debian's keys, as the package debian-archive-keyring puts them.
+fn keyring() -> Result<PathBuf> {
+    ["pgp", "gpg"]
+        .iter()
+        .map(|end| PathBuf::from(format!("/usr/share/keyrings/debian-archive-keyring.{end}")))
+        .find(|path| path.is_file())
+        .ok_or(Error::MissingTool { tool: "debian-archive-keyring".to_owned(), package: "debian-archive-keyring" })
+}

@@ -1,0 +1,277 @@
+//! Stock Debian kernels: found in the archive, unpacked, and (for modules) their sources prepared.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::archive::{Archive, unpack};
+use super::cache::{Cache, Made, hash, remove_tree};
+use super::process::{Step, capture, follow};
+use super::root;
+use super::sandbox::Sandbox;
+use crate::error::{Error, Result};
+
+/// Changed whenever a kernel unpacked by an older recipe must not be used any more.
+const RECIPE: u32 = 1;
+
+/// A series of kernels the lab knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
+pub enum Series {
+    /// Bookworm's: MSI-X cannot grow (NORESIZE).
+    #[value(name = "6.1")]
+    V6_1,
+    /// Trixie's: MSI-X grows, drivers in C only.
+    #[value(name = "6.12")]
+    V6_12,
+    /// Sid's, with its own compiler.
+    #[value(name = "7.2")]
+    V7_2,
+    /// Trixie-backports'.
+    #[value(name = "7.3")]
+    V7_3,
+}
+
+impl fmt::Display for Series {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V6_1 => "6.1",
+            Self::V6_12 => "6.12",
+            Self::V7_2 => "7.2",
+            Self::V7_3 => "7.3",
+        })
+    }
+}
+
+impl Series {
+    /// Whether modules in Rust can be built for it.
+    pub fn has_rust(self) -> bool {
+        matches!(self, Self::V7_2 | Self::V7_3)
+    }
+
+    /// The root whose compilers built it.
+    pub fn toolchain(self) -> root::Kind {
+        match self {
+            Self::V7_2 => root::Kind::Sid,
+            _ => root::Kind::Trixie,
+        }
+    }
+
+    fn suite(self) -> &'static str {
+        match self {
+            Self::V6_1 => "bookworm",
+            Self::V6_12 => "trixie",
+            Self::V7_2 => "sid",
+            Self::V7_3 => "trixie-backports",
+        }
+    }
+
+    /// What the package with the kernel is called: before and after the part that varies.
+    fn package(self) -> (&'static str, &'static str) {
+        match self {
+            Self::V6_1 => ("linux-image-6.1.0-", "-amd64"),
+            Self::V6_12 => ("linux-image-6.12.", "+deb13-amd64"),
+            Self::V7_2 => ("linux-binary-7.2.", "+deb14-amd64"),
+            Self::V7_3 => ("linux-binary-7.3.", "+deb13-amd64"),
+        }
+    }
+
+    /// The newest release of the series in the archive, as `uname -r` says it.
+    fn release(self, archive: &Archive) -> Result<String> {
+        let (before, after) = self.package();
+        let number = |name: &String| -> Option<u32> { name.strip_prefix(before)?.strip_suffix(after)?.parse().ok() };
+        let newest = archive.names(before)?.into_iter().filter_map(|name| Some((number(&name)?, name))).max();
+        if let Some((_, name)) = newest {
+            let start = "linux-image-".len().min(name.len());
+            let start = if name.starts_with("linux-binary-") { "linux-binary-".len() } else { start };
+            return Ok(name[start..].to_owned());
+        }
+        let mut found: Vec<String> = [archive.names("linux-binary-")?, archive.names("linux-image-")?].concat();
+        let unwanted = ["unsigned", "cloud", "rt-", "dbg", "template"];
+        found.retain(|name| name.ends_with("-amd64") && !unwanted.iter().any(|part| name.contains(part)));
+        found.sort();
+        Err(Error::KernelGone { suite: self.suite().to_owned(), wanted: format!("{before}*{after}"), found })
+    }
+}
+
+/// A kernel to boot: its image and its modules.
+#[derive(Debug)]
+pub struct Kernel {
+    /// The series it was chosen for.
+    pub series: Series,
+    /// Its release, as `uname -r` says it.
+    pub release: String,
+    made: Made,
+}
+
+impl Kernel {
+    /// Gets the newest kernel of `series`, from the cache or from the archive.
+    pub fn obtain(cache: &Cache, series: Series) -> Result<Self> {
+        let recipe = format!("kernel {series} {RECIPE}");
+        let made = cache.obtain(&format!("kernel-{series}"), &recipe, |dir| unpack_kernel(cache, series, dir))?;
+        let path = made.path().join("release");
+        let release = fs::read_to_string(&path).map_err(Error::io("read", &path))?.trim().to_owned();
+        Ok(Self { series, release, made })
+    }
+
+    /// The directory with `vmlinuz`, `modules/` and, for kernels with Rust, `headers/`.
+    pub fn dir(&self) -> &Path {
+        self.made.path()
+    }
+}
+
+/// Fills `dir` with a kernel: `release`, `vmlinuz`, `modules/RELEASE/…`, and what a module build needs.
+fn unpack_kernel(cache: &Cache, series: Series, dir: &Path) -> Result<Vec<String>> {
+    let tools = root::Kind::Trixie.obtain(cache)?;
+    let work = dir.join("work");
+    let archive = Archive::open(&work.join("apt"), &[series.suite()], &[])?;
+    let release = series.release(&archive)?;
+    let packages = if series.has_rust() {
+        ["binary", "modules", "headers"].map(|part| format!("linux-{part}-{release}")).to_vec()
+    } else {
+        vec![format!("linux-image-{release}")]
+    };
+    let debs = archive.download_alone(&packages.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let names = unpack(&debs, &work)?;
+    let move_to = |from: &Path, to: &str| fs::rename(from, dir.join(to)).map_err(Error::io("move", from));
+    let first_of = |places: [PathBuf; 2]| places.iter().find(|p| p.exists()).cloned().unwrap_or_else(|| places[0].clone());
+    let modules = first_of([work.join("usr/lib/modules"), work.join("lib/modules")]);
+    let image = first_of([modules.join(&release).join("vmlinuz"), work.join("boot").join(format!("vmlinuz-{release}"))]);
+    move_to(&image, "vmlinuz")?;
+    move_to(&modules, "modules")?;
+    if series.has_rust() {
+        move_to(&work.join("usr/src").join(format!("linux-headers-{release}")), "headers")?;
+    }
+    remove_tree(&work)?;
+    let index = Sandbox::new(tools.path()).bind(dir, "usr/lib/modules");
+    let index = index.clone().bind(&dir.join("modules"), "usr/lib/modules");
+    let mut depmod = index.command("depmod");
+    depmod.arg(&release);
+    capture(depmod, "indexing the kernel's modules with depmod")?;
+    let path = dir.join("release");
+    fs::write(&path, format!("{release}\n")).map_err(Error::io("write", &path))?;
+    Ok(names)
+}
+
+/// A kernel's sources, prepared so that modules (in Rust too) can be built against them.
+#[derive(Debug)]
+pub struct Tree {
+    root: Made,
+    made: Made,
+    kernel: Kernel,
+}
+
+impl Tree {
+    /// Gets the prepared tree for the newest kernel of `series`.
+    pub fn obtain(cache: &Cache, series: Series) -> Result<Self> {
+        if !series.has_rust() {
+            return Err(Error::other(format!(
+                "kernel {series} is built without Rust (CONFIG_RUST): the module is built for 7.3 and 7.2"
+            )));
+        }
+        let root = series.toolchain().obtain(cache)?;
+        let kernel = Kernel::obtain(cache, series)?;
+        let recipe = format!("tree {RECIPE} {} {}", hash(root.made_from()), hash(kernel.made.made_from()));
+        let made = cache.obtain(&format!("tree-{series}"), &recipe, |dir| prepare(series, &root, &kernel, dir))?;
+        Ok(Self { root, made, kernel })
+    }
+
+    /// The kernel the tree belongs to.
+    pub fn kernel(&self) -> &Kernel {
+        &self.kernel
+    }
+
+    /// `make` in the tree, with `stage` as the module's directory.
+    pub fn make(&self, stage: &Path) -> Result<Command> {
+        let sandbox = Sandbox::new(self.root.path()).bind(self.made.path(), "build/linux").bind(stage, "build/stage");
+        let mut command = make(&sandbox, &self.kernel)?;
+        command.args(["M=/build/stage", "modules"]);
+        Ok(command)
+    }
+}
+
+/// The value of a string option in the configuration of `kernel`.
+fn config_string(kernel: &Kernel, option: &str) -> Result<String> {
+    let path = kernel.dir().join("headers/.config");
+    let config = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+    let value = config.lines().find_map(|line| line.strip_prefix(option)?.strip_prefix("=\"")?.strip_suffix('"'));
+    value.map(str::to_owned).ok_or_else(|| Error::other(format!("kernel {} has no {option} in its configuration", kernel.release)))
+}
+
+/// `make` with the kernel's own compiler and name.
+fn make(sandbox: &Sandbox, kernel: &Kernel) -> Result<Command> {
+    let compiler = config_string(kernel, "CONFIG_CC_VERSION_TEXT")?;
+    let compiler = compiler.split_whitespace().next().unwrap_or("gcc");
+    let version_end = kernel.release.find(['+', '-']).unwrap_or(kernel.release.len());
+    let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut command = sandbox.command("make");
+    command.args(["-C", "/build/linux", "ARCH=x86"]);
+    command.arg(format!("-j{jobs}")).arg(format!("CC={compiler}")).arg(format!("HOSTCC={compiler}"));
+    command.arg(format!("LOCALVERSION={}", &kernel.release[version_end..]));
+    Ok(command)
+}
+
+/// Parts of the sources that neither `modules_prepare` nor a module's build reads.
+const UNUSED: &[&str] = &[
+    "*/Documentation/*/*.rst", "*/Documentation/devicetree/*", "*/drivers/*.c", "*/drivers/gpu/*.h", "*/drivers/net/*.h",
+    "*/sound/*.c", "*/fs/*.c", "*/net/*.c", "*/tools/testing/*", "*/tools/perf/*", "*/arch/*.dts", "*/arch/*.dtsi",
+    "*/samples/*.c", "*/mm/*.c", "*/crypto/*.c", "*/security/*.c",
+];
+
+/// Fills `dir` with the kernel's sources and builds what stock headers lack: the metadata of its Rust crates.
+fn prepare(series: Series, root: &Made, kernel: &Kernel, dir: &Path) -> Result<Vec<String>> {
+    let sandbox = Sandbox::new(root.path()).bind(dir, "build/linux");
+    check_compiler(&sandbox, kernel)?;
+    let work = dir.join("work");
+    let archive = Archive::open(&work.join("apt"), &[series.suite()], &[])?;
+    let names = unpack(&archive.download_alone(&[&format!("linux-source-{series}")])?, &work)?;
+    let version = kernel.release.split(['+', '-']).next().unwrap_or_default();
+    if !names.iter().any(|name| name.contains(&format!("_{version}-"))) {
+        return Err(Error::other(format!(
+            "the archive's sources ({}) are not those of kernel {}; run `cargo xtask lab --clean` and try again",
+            names.join(", "),
+            kernel.release
+        )));
+    }
+    let step = Step::start("Unpacking the kernel's sources", None);
+    let mut tar = sandbox.command("tar");
+    tar.args(["--extract", "--directory=/build/linux", "--strip-components=1", "--no-same-owner"]);
+    tar.args(UNUSED.iter().map(|pattern| format!("--exclude={pattern}")));
+    tar.arg(format!("--file=/build/linux/work/usr/src/linux-source-{series}.tar.xz"));
+    capture(tar, "unpacking the kernel's sources with tar")?;
+    drop(step);
+    remove_tree(&work)?;
+    for file in [".config", "Module.symvers"] {
+        let from = kernel.dir().join("headers").join(file);
+        fs::copy(&from, dir.join(file)).map_err(Error::io("copy", &from))?;
+    }
+    let step = Step::start("Building the metadata of the kernel's Rust crates (two minutes)", None);
+    let mut command = make(&sandbox, kernel)?;
+    command.args(["olddefconfig", "modules_prepare"]);
+    follow(command, "preparing the kernel's sources with make", |line| step.note(line))?;
+    drop(step);
+    check_release(kernel, dir)?;
+    Ok(names)
+}
+
+/// A module in Rust must be compiled by the very compiler that compiled the kernel: symbols carry its hash.
+fn check_compiler(sandbox: &Sandbox, kernel: &Kernel) -> Result<()> {
+    let wanted = config_string(kernel, "CONFIG_RUSTC_VERSION_TEXT")?;
+    let mut rustc = sandbox.command("rustc");
+    rustc.arg("--version");
+    let found = capture(rustc, "asking rustc for its version")?.trim().to_owned();
+    if found == wanted {
+        return Ok(());
+    }
+    Err(Error::CompilerMismatch { release: kernel.release.clone(), wanted, found })
+}
+
+/// The kernel refuses modules whose release differs from its own.
+fn check_release(kernel: &Kernel, dir: &Path) -> Result<()> {
+    let path = dir.join("include/config/kernel.release");
+    let made = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+    if made.trim() == kernel.release {
+        return Ok(());
+    }
+    Err(Error::other(format!("the prepared sources call themselves {}, and the kernel is {}", made.trim(), kernel.release)))
+}

@@ -1,0 +1,108 @@
+//! The Debian root: QEMU, the compilers, and the userland of guests that have a root.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use super::archive::{Archive, Pin, unpack};
+use super::cache::{Cache, Made, remove_tree};
+use super::process::capture;
+use super::sandbox::{MOUNT_POINTS, Sandbox, check};
+use crate::error::{Error, Result};
+
+/// Changed whenever a root made by an older recipe must not be used any more.
+const RECIPE: u32 = 1;
+
+/// What a root is for, and so what is in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// QEMU 11 of trixie-backports and the compilers of trixie: every boot, and modules for backports' kernels.
+    Trixie,
+    /// The compilers of sid, for sid's kernels.
+    Sid,
+}
+
+/// What every root has: enough of a userland for a build and for a guest's shell.
+const BASE: &[&str] = &[
+    "base-files", "base-passwd", "bash", "coreutils", "dash", "diffutils", "findutils", "grep", "gzip", "hostname", "kmod",
+    "libc-bin", "mawk", "mount", "perl-base", "sed", "tar", "util-linux", "xz-utils", "zstd", "cpio",
+];
+
+/// What builds a module in Rust for a stock kernel. `libelf-dev` must be of the suite of `libelf1t64`.
+const BUILD: &[&str] = &[
+    "bc", "bindgen", "binutils", "bison", "flex", "libc6-dev", "libelf-dev", "libssl-dev", "make", "pahole",
+    "python3-minimal", "rust-src", "rustc", "rustfmt",
+];
+
+/// What boots guests, and what is handy inside them.
+const BOOT: &[&str] = &["busybox-static", "iproute2", "pciutils", "procps", "qemu-system-x86", "qemu-utils"];
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Trixie => "root-trixie",
+            Self::Sid => "root-sid",
+        }
+    }
+
+    fn suites(self) -> &'static [&'static str] {
+        match self {
+            Self::Trixie => &["trixie", "trixie-backports"],
+            Self::Sid => &["sid"],
+        }
+    }
+
+    fn pins(self) -> &'static [Pin] {
+        match self {
+            Self::Trixie => &[Pin {
+                packages: "qemu-* seabios ipxe-qemu pahole libelf* libdw*",
+                suite: "trixie-backports",
+            }],
+            Self::Sid => &[],
+        }
+    }
+
+    fn packages(self) -> Vec<&'static str> {
+        match self {
+            Self::Trixie => [BASE, BUILD, BOOT, &["gcc-14"]].concat(),
+            Self::Sid => [BASE, BUILD, &["gcc-15"]].concat(),
+        }
+    }
+
+    /// Gets the root of this kind, made now if need be.
+    pub fn obtain(self, cache: &Cache) -> Result<Made> {
+        let packages = self.packages();
+        let recipe = format!("{} {RECIPE} {:?} {packages:?}", self.name(), self.suites());
+        cache.obtain(self.name(), &recipe, |root| {
+            check()?;
+            let apt = root.join("apt");
+            let archive = Archive::open(&apt, self.suites(), self.pins())?;
+            let debs = archive.download_with_dependencies(&packages)?;
+            let names = unpack(&debs, root)?;
+            remove_tree(&apt)?;
+            finish(root)?;
+            Ok(names)
+        })
+    }
+}
+
+/// Does what the packages' own scripts would have done, as far as the lab needs it.
+fn finish(root: &Path) -> Result<()> {
+    for dir in MOUNT_POINTS.iter().copied().chain(["dev", "proc", "sys", "tmp", "run", "etc"]) {
+        let path = root.join(dir);
+        fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
+    }
+    let link = root.join("usr/bin/awk");
+    if !link.is_symlink() {
+        symlink("mawk", &link).map_err(Error::io("create", &link))?;
+    }
+    for file in ["passwd", "group"] {
+        let (from, to) = (root.join(format!("usr/share/base-passwd/{file}.master")), root.join("etc").join(file));
+        fs::copy(&from, &to).map_err(Error::io("copy", &from))?;
+    }
+    // Nobody reads these here, and they are a fifth of the root.
+    for unused in ["usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "var/cache/apt"] {
+        remove_tree(&root.join(unused))?;
+    }
+    capture(Sandbox::new(root).command("ldconfig"), "indexing the root's libraries with ldconfig").map(drop)
+}

@@ -1,0 +1,54 @@
+//! `cargo xtask`: the lab that boots real kernels, builds the module for them and tests both.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::error::Result;
+use crate::lab::cache::Cache;
+use crate::lab::kernel::Series;
+
+mod error;
+mod lab;
+mod module;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Builds, boots, tests and shows vfio-irq", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Build vfio_pci_rs.ko for a stock Debian kernel and print where it is
+    Module {
+        /// The kernel's series
+        #[arg(long, value_enum, default_value = "7.3")]
+        kernel: Series,
+        /// Take kernel/ and engine/src/ from this directory instead of the checkout
+        #[arg(long, hide = true)]
+        source: Option<std::path::PathBuf>,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Module { kernel, source } => {
+            let cache = Cache::open()?;
+            let source = source.as_deref().unwrap_or(module::checkout());
+            println!("{}", module::build_from(&cache, kernel, source)?.display());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! `cargo xtask module`: builds vfio_pci_rs.ko for a stock kernel.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::lab::cache::Cache;
+use crate::lab::kernel::{Series, Tree};
+use crate::lab::process::follow;
+
+/// The module's file.
+pub const MODULE: &str = "vfio_pci_rs.ko";
+
+/// The checkout this program was built from.
+pub fn checkout() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// Builds the module for `series` and returns where it is.
+pub fn build(cache: &Cache, series: Series) -> Result<PathBuf> {
+    build_from(cache, series, checkout())
+}
+
+/// As [`build`], from another directory that has `kernel/` and `engine/src/`.
+pub fn build_from(cache: &Cache, series: Series, source: &Path) -> Result<PathBuf> {
+    let tree = Tree::obtain(cache, series)?;
+    let stage = cache.scratch(&format!("build-{}", tree.kernel().release))?;
+    let lock_name = format!("build-{}", tree.kernel().release);
+    let lock = cache.lock_file(&lock_name)?;
+    lock.lock().map_err(Error::io("lock", &stage))?;
+    copy_sources(source, &stage)?;
+    let release = tree.kernel().release.clone();
+    follow(tree.make(&stage)?, &format!("building {MODULE} for {release}"), |line| {
+        // The lines of every build say nothing; the compiler's own words do.
+        if !is_routine(line) {
+            eprintln!("{line}");
+        }
+    })?;
+    let module = stage.join(MODULE);
+    if module.is_file() {
+        return Ok(module);
+    }
+    Err(Error::other(format!("the build made no {MODULE}: kernel/Kbuild must name it (obj-m := vfio_pci_rs.o)")))
+}
+
+fn is_routine(line: &str) -> bool {
+    let line = line.trim_start();
+    line.starts_with("make")
+        || line.starts_with("Skipping BTF")
+        || ["CC ", "LD ", "RUSTC ", "MODPOST ", "BTF ", "EXPORTS ", "BINDGEN "].iter().any(|word| {
+            line.strip_prefix(word.trim_end()).is_some_and(|rest| rest.starts_with(' ') || rest.starts_with(" [M]"))
+        })
+}
+
+/// Brings the stage up to date: only files that differ are written, so that a rebuild is incremental.
+fn copy_sources(source: &Path, stage: &Path) -> Result<()> {
+    let kbuild = source.join("kernel/Kbuild");
+    if !kbuild.is_file() {
+        return Err(Error::other(format!("there is no {}: the module's build needs it", kbuild.display())));
+    }
+    copy_if_changed(&kbuild, &stage.join("Kbuild"))?;
+    for dir in ["kernel", "engine/src"] {
+        copy_tree(&source.join(dir), &stage.join(dir))?;
+    }
+    Ok(())
+}
+
+/// What the build itself writes beside the sources in the stage.
+fn is_made_by_build(name: &str) -> bool {
+    let ends = [".o", ".ko", ".cmd", ".mod", ".mod.c", ".rmeta", ".d", ".symvers", ".order", ".a"];
+    name.starts_with('.') || name.contains("generated") || ends.iter().any(|end| name.ends_with(end))
+}
+
+fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to).map_err(Error::io("create", to))?;
+    let mut wanted = BTreeSet::new();
+    for entry in fs::read_dir(from).map_err(Error::io("read", from))?.flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        if is_made_by_build(&name.to_string_lossy()) {
+            continue;
+        }
+        if path.is_dir() {
+            copy_tree(&path, &to.join(&name))?;
+        } else {
+            copy_if_changed(&path, &to.join(&name))?;
+        }
+        wanted.insert(name);
+    }
+    for entry in fs::read_dir(to).map_err(Error::io("read", to))?.flatten() {
+        let name = entry.file_name();
+        let is_source = name.to_string_lossy().ends_with(".rs");
+        if is_source && !is_made_by_build(&name.to_string_lossy()) && !wanted.contains(&name) {
+            let path = entry.path();
+            // A generated .rs is made again when it is missed.
+            fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+        }
+    }
+    Ok(())
+}
+
+fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {
+    let new = fs::read(from).map_err(Error::io("read", from))?;
+    if fs::read(to).is_ok_and(|old| old == new) {
+        return Ok(());
+    }
+    fs::write(to, new).map_err(Error::io("write", to))
+}
