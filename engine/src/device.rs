@@ -3,9 +3,8 @@
 //! All five indexes of one device, and that no two of INTx, MSI and MSI-X are ever in use at once.
 
 use crate::abi::{flags, Checked, Header, Index, Info, Request};
-use crate::event::Event;
 use crate::line::Line;
-use crate::{Errno, Kind, LineHost, Refusal, Vectors};
+use crate::{Errno, Event, EventHost, Kind, LineHost, Refusal, Vectors};
 
 /// The interrupts of a device whose platform brings all of them.
 ///
@@ -27,7 +26,8 @@ use crate::{Errno, Kind, LineHost, Refusal, Vectors};
 ///     count: 1,
 /// };
 /// let checked = device.check(&sim, header)?;
-/// let request = checked.request(&fd.to_ne_bytes())?;
+/// let data = fd.to_ne_bytes();
+/// let request = checked.request(&data)?;
 /// device.set_irqs(&mut sim, &request)?;
 ///
 /// sim.raise(5);
@@ -35,17 +35,15 @@ use crate::{Errno, Kind, LineHost, Refusal, Vectors};
 /// # Ok(()) }
 /// # #[cfg(not(feature = "sim"))] fn main() {}
 /// ```
-pub struct Device<H: LineHost> {
+pub struct Device<H: LineHost + EventHost> {
     vectors: Vectors<H>,
     line: Line<H::Watch>,
-    err: Event<H::Trigger>,
-    req: Event<H::Trigger>,
 }
 
-impl<H: LineHost> Device<H> {
+impl<H: LineHost + EventHost> Device<H> {
     /// Nothing enabled; `slots` is where the platform keeps what is known of vectors, empty.
     pub fn new(slots: H::Slots) -> Self {
-        Self { vectors: Vectors::new(slots), line: Line::Idle, err: Event::Unset, req: Event::Unset }
+        Self { vectors: Vectors::new(slots), line: Line::Idle }
     }
 
     /// MSI and MSI-X.
@@ -105,18 +103,8 @@ impl<H: LineHost> Device<H> {
             Index::Msi | Index::Msix => {
                 self.vectors.set_irqs(host, request, self.line.is_active())
             }
-            Index::Err => Ok(self.err.set_irqs(host, request)?),
-            Index::Req => Ok(self.req.set_irqs(host, request)?),
-        }
-    }
-
-    /// Raises ERR or REQ from the host's side; `false` when user space has not asked for it, or
-    /// for the indexes that a device raises itself.
-    pub fn raise(&self, host: &mut H, index: Index) -> bool {
-        match index {
-            Index::Err => self.err.raise(host),
-            Index::Req => self.req.raise(host),
-            Index::Intx | Index::Msi | Index::Msix => false,
+            Index::Err => Ok(Event::Err.set_irqs(host, request)?),
+            Index::Req => Ok(Event::Req.set_irqs(host, request)?),
         }
     }
 
@@ -124,7 +112,9 @@ impl<H: LineHost> Device<H> {
     pub fn close(&mut self, host: &mut H) {
         self.vectors.disable(host);
         self.line.disable(host);
-        self.err = Event::Unset;
-        self.req = Event::Unset;
+        for event in [Event::Err, Event::Req] {
+            // Clearing cannot fail.
+            let _ = host.event_set(event, None);
+        }
     }
 }

@@ -2,20 +2,35 @@
 
 //! ERR and REQ: an event that the host raises, one trigger each (`CONTRACT.md`, E-01 to E-05).
 
-use crate::abi::{Action, Data, Request};
-use crate::{Errno, LineHost};
+use crate::abi::{Action, Data, Index, Request};
+use crate::{Errno, EventHost};
 
-pub(crate) enum Event<T> {
-    Unset,
-    Set(T),
+/// The two events of a device.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Event {
+    /// The device met an error that the host will not repair.
+    Err,
+    /// The host asks for the device back.
+    Req,
 }
 
-impl<T> Event<T> {
-    pub(crate) fn set_irqs<H: LineHost<Trigger = T>>(
-        &mut self,
-        host: &mut H,
-        request: &Request<'_>,
-    ) -> Result<(), Errno> {
+impl Event {
+    /// The event behind an index, if it is one.
+    pub const fn from_index(index: Index) -> Option<Self> {
+        match index {
+            Index::Err => Some(Self::Err),
+            Index::Req => Some(Self::Req),
+            Index::Intx | Index::Msi | Index::Msix => None,
+        }
+    }
+
+    /// Carries a request for this event out, or refuses it and changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// `ENOTTY` and `EINVAL` as in `CONTRACT.md`, E-01 to E-05, and what resolving the descriptor
+    /// and keeping the trigger may answer.
+    pub fn set_irqs<H: EventHost>(self, host: &mut H, request: &Request<'_>) -> Result<(), Errno> {
         if request.action() != Action::Trigger {
             return Err(Errno::ENOTTY);
         }
@@ -23,45 +38,27 @@ impl<T> Event<T> {
         if range.start() != 0 || range.count() > 1 {
             return Err(Errno::EINVAL);
         }
-        match (request.data(), range.count(), &*self) {
-            (Data::None, _, Self::Unset) => Err(Errno::EINVAL),
-            (Data::None, 0, Self::Set(_)) => {
-                *self = Self::Unset;
-                Ok(())
-            }
-            (Data::None, _, Self::Set(_)) => {
-                self.raise(host);
-                Ok(())
-            }
-            (Data::Bool(_) | Data::Eventfd(_), 0, _) => Err(Errno::EINVAL),
-            (Data::Bool(bools), _, _) => {
-                if bools.get(0) {
-                    self.raise(host);
-                }
-                Ok(())
-            }
-            (Data::Eventfd(fds), _, _) => match fds.get(0).unwrap_or(-1) {
-                -1 => {
-                    *self = Self::Unset;
-                    Ok(())
-                }
+        let none = range.count() == 0;
+        match request.data() {
+            Data::None if !host.event_is_set(self) => Err(Errno::EINVAL),
+            Data::None if none => host.event_set(self, None),
+            Data::Bool(_) | Data::Eventfd(_) if none => Err(Errno::EINVAL),
+            Data::None => self.signal(host),
+            Data::Bool(bools) if bools.get(0) => self.signal(host),
+            Data::Bool(_) => Ok(()),
+            Data::Eventfd(fds) => match fds.get(0).unwrap_or(-1) {
+                -1 => host.event_set(self, None),
                 fd if fd < -1 => Err(Errno::EINVAL),
                 fd => {
-                    *self = Self::Set(host.resolve(fd)?);
-                    Ok(())
+                    let trigger = host.resolve(fd)?;
+                    host.event_set(self, Some(trigger))
                 }
             },
         }
     }
 
-    /// Signals the trigger; `false` when there is none.
-    pub(crate) fn raise<H: LineHost<Trigger = T>>(&self, host: &mut H) -> bool {
-        match self {
-            Self::Unset => false,
-            Self::Set(trigger) => {
-                host.notify(trigger);
-                true
-            }
-        }
+    fn signal<H: EventHost>(self, host: &mut H) -> Result<(), Errno> {
+        host.event_signal(self);
+        Ok(())
     }
 }

@@ -7,7 +7,7 @@
 //! fail. The engine never holds a lock and never asks for one: `&mut self` everywhere, locks belong
 //! to the platform.
 
-use crate::{Errno, Refusal, Slot, Slots};
+use crate::{Errno, Event, Refusal, Slot, Slots};
 
 /// The two kinds of message signalled interrupts. Never both at once.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -131,11 +131,31 @@ pub trait Host: Sized {
     /// Has the platform call [`crate::Vectors::watch_fired`] whenever the eventfd is signalled.
     fn watch(&mut self, number: u32, gate: Gate, fd: i32) -> Result<Self::Watch, Errno>;
 
+    /// Whether the watch still does anything: an eventfd that user space closed for good may take
+    /// its watch with it, and its place is then free.
+    fn watching(&self, watch: &Self::Watch) -> bool {
+        let _ = watch;
+        true
+    }
+
     /// Undoes [`Host::watch`].
     fn unwatch(&mut self, watch: Self::Watch);
 }
 
-/// A platform that brings the interrupt line and the two events as well.
+/// A platform that keeps the triggers of ERR and REQ.
+pub trait EventHost: Host {
+    /// Whether the event has a trigger.
+    fn event_is_set(&self, event: Event) -> bool;
+
+    /// Replaces or clears the trigger of the event. The only step of its request, so it may fail,
+    /// and has then changed nothing; clearing cannot fail.
+    fn event_set(&mut self, event: Event, trigger: Option<Self::Trigger>) -> Result<(), Errno>;
+
+    /// Signals the trigger of the event, if it has one.
+    fn event_signal(&mut self, event: Event);
+}
+
+/// A platform that brings the interrupt line.
 pub trait LineHost: Host {
     /// Whether the device has an interrupt pin.
     fn line_present(&self) -> bool;
@@ -158,7 +178,4 @@ pub trait LineHost: Host {
 
     /// Has the platform unmask the line whenever the eventfd is signalled.
     fn line_watch(&mut self, fd: i32) -> Result<Self::Watch, Errno>;
-
-    /// Signals a trigger that no vector holds.
-    fn notify(&mut self, trigger: &Self::Trigger);
 }

@@ -19,8 +19,8 @@
 //!
 //! A request that is refused has therefore changed nothing (`CONTRACT.md`, rule B-01).
 //!
-//! What the engine asks of its platform is [`Host`], with [`LineHost`] for platforms that bring
-//! INTx. With the feature `sim` there is a platform that exists only in memory, [`sim::Sim`].
+//! What the engine asks of its platform is [`Host`], with [`EventHost`] for platforms that bring ERR
+//! and REQ and [`LineHost`] for those that bring INTx. With the feature `sim` there is a platform that exists only in memory, [`sim::Sim`].
 #![cfg_attr(not(MODULE), no_std)]
 #![forbid(unsafe_code)]
 
@@ -40,6 +40,7 @@ mod vectors;
 
 pub use device::Device;
 pub use errno::{Errno, Refusal};
-pub use host::{Gate, Host, Kind, LineHost, Retention, Size};
+pub use event::Event;
+pub use host::{EventHost, Gate, Host, Kind, LineHost, Retention, Size};
 pub use slot::{Counts, Slot, Slots};
 pub use vectors::{Totals, Vectors};

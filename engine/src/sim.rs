@@ -21,7 +21,7 @@ mod slots;
 pub use eventfd::{SimTrigger, SimWatch};
 pub use slots::SimSlots;
 
-use crate::{Errno, Gate, Host, Kind, LineHost, Refusal, Retention, Size};
+use crate::{Errno, Event, EventHost, Gate, Host, Kind, LineHost, Refusal, Retention, Size};
 use eventfd::Eventfds;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -102,6 +102,8 @@ pub struct Sim {
     handlers: BTreeMap<u32, (SimTrigger, Gate, bool)>,
     pending: BTreeSet<u32>,
     line: Line,
+    err: Option<SimTrigger>,
+    req: Option<SimTrigger>,
     lost: u64,
     log: std::vec::Vec<String>,
 }
@@ -130,6 +132,8 @@ impl Sim {
             handlers: BTreeMap::new(),
             pending: BTreeSet::new(),
             line: Line::default(),
+            err: None,
+            req: None,
             lost: 0,
             log: std::vec::Vec::new(),
         }
@@ -207,7 +211,7 @@ impl Sim {
             .map(|(n, (trigger, gate, running))| (*n, (trigger.fd(), *gate, *running)))
             .collect();
         std::format!(
-            "{:?} {:?} {:?} {:?} line {} {} {:?} slots {} refs {}",
+            "{:?} {:?} {:?} {:?} line {} {} {:?} events {:?} {:?} slots {} refs {}",
             self.enabled,
             self.allocated,
             handlers,
@@ -215,6 +219,8 @@ impl Sim {
             self.line.on,
             self.line.masked,
             self.line.trigger.as_ref().map(SimTrigger::fd),
+            self.err.as_ref().map(SimTrigger::fd),
+            self.req.as_ref().map(SimTrigger::fd),
             self.slot_count.get(),
             self.eventfds.references(),
         )
@@ -235,6 +241,13 @@ impl Sim {
     /// Steps that the engine took out of turn; empty as long as its promises hold.
     pub fn broken_promises(&self) -> &[String] {
         &self.log
+    }
+
+    fn event(&self, event: Event) -> Option<&SimTrigger> {
+        match event {
+            Event::Err => self.err.as_ref(),
+            Event::Req => self.req.as_ref(),
+        }
     }
 
     fn promise(&mut self, kept: bool, what: &str) {
@@ -417,8 +430,27 @@ impl LineHost for Sim {
         self.steps.take()?;
         Ok(SimWatch::new(self.eventfds.get(fd)?))
     }
+}
 
-    fn notify(&mut self, trigger: &SimTrigger) {
-        self.eventfds.signal(trigger.fd());
+impl EventHost for Sim {
+    fn event_is_set(&self, event: Event) -> bool {
+        self.event(event).is_some()
+    }
+
+    fn event_set(&mut self, event: Event, trigger: Option<SimTrigger>) -> Result<(), Errno> {
+        if trigger.is_some() {
+            self.steps.take()?;
+        }
+        match event {
+            Event::Err => self.err = trigger,
+            Event::Req => self.req = trigger,
+        }
+        Ok(())
+    }
+
+    fn event_signal(&mut self, event: Event) {
+        if let Some(fd) = self.event(event).map(SimTrigger::fd) {
+            self.eventfds.signal(fd);
+        }
     }
 }

@@ -148,11 +148,12 @@ impl<H: Host> Vectors<H> {
         self.ensure_slot(number)?;
         let slot = self.slots.get_mut(number).ok_or(Errno::ENOMEM)?;
         let place = slot.watch_mut(gate);
-        let armed = if place.is_some() {
+        let armed = if place.as_ref().is_some_and(|watch| host.watching(watch)) {
             Err(Errno::EBUSY)
         } else {
-            host.watch(number, gate, fd).map(|watch| *place = Some(watch))
+            host.watch(number, gate, fd).map(|watch| place.replace(watch))
         };
+        let armed = armed.map(|dead| dead.into_iter().for_each(|watch| host.unwatch(watch)));
         self.prune(number);
         armed
     }
