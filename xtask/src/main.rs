@@ -10,6 +10,7 @@ use crate::lab::kernel::Series;
 
 mod error;
 mod lab;
+mod lab_command;
 mod module;
 
 #[derive(Parser)]
@@ -30,6 +31,8 @@ enum Task {
         #[arg(long, hide = true)]
         source: Option<std::path::PathBuf>,
     },
+    /// Boot a kernel with devices and run a command in it
+    Lab(lab_command::Options),
 }
 
 fn main() -> ExitCode {
@@ -50,5 +53,6 @@ fn run(task: Task) -> Result<ExitCode> {
             println!("{}", module::build_from(&cache, kernel, source)?.display());
             Ok(ExitCode::SUCCESS)
         }
+        Task::Lab(options) => lab_command::run(options),
     }
 }

@@ -2,7 +2,12 @@
 
 pub mod archive;
 pub mod cache;
+pub mod cpio;
+pub mod device;
+pub mod guest;
+pub mod image;
 pub mod kernel;
+pub mod modules;
 pub mod process;
 pub mod root;
 pub mod sandbox;

@@ -11,7 +11,7 @@ use super::sandbox::{MOUNT_POINTS, Sandbox, check};
 use crate::error::{Error, Result};
 
 /// Changed whenever a root made by an older recipe must not be used any more.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
 
 /// What a root is for, and so what is in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl Kind {
     fn packages(self) -> Vec<&'static str> {
         match self {
             Self::Trixie => [BASE, BUILD, BOOT, &["gcc-14"]].concat(),
-            Self::Sid => [BASE, BUILD, &["gcc-15"]].concat(),
+            Self::Sid => [BASE, BUILD, &["gcc-16"]].concat(),
         }
     }
 

@@ -8,7 +8,7 @@ use super::process::capture;
 use crate::error::{Error, Result};
 
 /// Directories the lab mounts into a root; they exist in each root.
-pub const MOUNT_POINTS: [&str; 5] = ["build/linux", "build/stage", "lab/run", "lab/kernel", "lab/root"];
+pub const MOUNT_POINTS: [&str; 6] = ["build/linux", "build/stage", "lab/run", "lab/kernel", "lab/root", "usr/lib/modules"];
 
 /// Mounts and then becomes the program. `$1` is the root, then pairs of
 /// directories up to `--`, then the program. A pair whose first half starts with `=` is mounted

@@ -1,0 +1,103 @@
+//! The devices a guest can be given: what QEMU emulates, chosen for their interrupts.
+
+use std::fmt;
+
+/// A kind of PCI device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
+pub enum Kind {
+    /// NVMe controller: 65 MSI-X vectors, real queues
+    Nvme,
+    /// QEMU's teaching device: one MSI that a write to a register raises
+    Edu,
+    /// USB controller: several MSI vectors
+    Xhci,
+    /// Network card: MSI-X, MSI and SR-IOV
+    Igb,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Nvme => "nvme",
+            Self::Edu => "edu",
+            Self::Xhci => "xhci",
+            Self::Igb => "igb",
+        })
+    }
+}
+
+/// Slot of the first device. Low, because an igb's virtual functions sit 16 slots
+/// after it and must still be on the root bus.
+const FIRST_SLOT: usize = 4;
+
+/// How many devices fit below the slots of igb's virtual functions.
+pub const MOST: usize = 11;
+
+/// A device in its slot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// What it is.
+    pub kind: Kind,
+    index: usize,
+    /// How many of its kind come before it.
+    nth: usize,
+}
+
+impl Device {
+    /// Gives each of `kinds` its slot, each directly on the root complex and so in a group of its own.
+    pub fn place(kinds: &[Kind]) -> Vec<Self> {
+        let nth = |index: usize| kinds[..index].iter().filter(|kind| **kind == kinds[index]).count();
+        kinds.iter().enumerate().map(|(index, &kind)| Self { kind, index, nth: nth(index) }).collect()
+    }
+
+    /// Its address in the guest.
+    pub fn address(&self) -> String {
+        format!("0000:00:{:02x}.0", FIRST_SLOT + self.index)
+    }
+
+    /// The environment variable that tells a command in the guest the address.
+    pub fn variable(&self) -> String {
+        let name = self.kind.to_string().to_uppercase();
+        if self.nth == 0 { format!("VFIO_IRQ_{name}") } else { format!("VFIO_IRQ_{name}{}", self.nth + 1) }
+    }
+
+    /// QEMU's options for it; `disk` is the file behind an NVMe namespace, empty space otherwise.
+    pub fn options(&self, disk: Option<&str>) -> Vec<String> {
+        let slot = format!("bus=pcie.0,addr={:#x}", FIRST_SLOT + self.index);
+        let id = format!("dev{}", self.index);
+        let option = |name: &str, value: String| [format!("-{name}"), value];
+        match self.kind {
+            Kind::Nvme => {
+                let back = match disk {
+                    Some(file) => format!("file={file},cache=unsafe"),
+                    None => "file=null-co://,file.read-zeroes=on".to_owned(),
+                };
+                let drive = option("drive", format!("{back},if=none,id={id}-disk,format=raw"));
+                let serial = format!("vfio-irq-{}", self.index);
+                let device = format!("nvme,id={id},serial={serial},drive={id}-disk,max_ioqpairs=64,msix_qsize=65,{slot}");
+                [drive, option("device", device)].concat()
+            }
+            Kind::Edu => option("device", format!("edu,id={id},{slot}")).to_vec(),
+            Kind::Xhci => {
+                option("device", format!("nec-usb-xhci,id={id},intrs=16,msi=on,msix=off,{slot}")).to_vec()
+            }
+            Kind::Igb => {
+                let hub = option("netdev", format!("hubport,id={id}-net,hubid={}", self.index));
+                [hub, option("device", format!("igb,id={id},netdev={id}-net,{slot}"))].concat()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Device, Kind};
+
+    #[test]
+    fn a_second_device_of_a_kind_has_its_own_variable() {
+        let devices = Device::place(&[Kind::Nvme, Kind::Edu, Kind::Nvme]);
+        let names: Vec<String> = devices.iter().map(Device::variable).collect();
+        assert_eq!(names, ["VFIO_IRQ_NVME", "VFIO_IRQ_EDU", "VFIO_IRQ_NVME2"]);
+        assert_eq!(devices[2].address(), "0000:00:06.0");
+    }
+}

@@ -1,0 +1,329 @@
+//! A guest: a stock kernel, some devices handed to a VFIO driver, one command, its outcome.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::cache::{Cache, Made, remove_tree};
+use super::device::{self, Device};
+use super::image::Image;
+use super::kernel::{Kernel, Series};
+use super::process::drain;
+use super::root;
+use super::sandbox::Sandbox;
+use crate::error::{Error, Result, last_lines};
+use crate::module;
+
+/// Runs whose logs are kept.
+const KEPT_RUNS: usize = 20;
+
+/// The driver that devices are handed to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Driver {
+    /// Linux's own, in C
+    VfioPci,
+    /// This project's
+    VfioPciRs,
+}
+
+impl Driver {
+    /// Its name in sysfs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::VfioPci => "vfio-pci",
+            Self::VfioPciRs => "vfio-pci-rs",
+        }
+    }
+}
+
+/// Everything about a guest before it is started.
+#[derive(Debug, Clone)]
+pub struct Builder {
+    /// The kernel's series.
+    pub series: Series,
+    /// Who gets the devices.
+    pub driver: Driver,
+    /// The devices.
+    pub devices: Vec<device::Kind>,
+    /// What goes into the first file system.
+    pub image: Image,
+    /// Count instructions instead of time, so that runs repeat exactly.
+    pub icount: bool,
+    /// Virtual processors.
+    pub cpus: u32,
+    /// Memory in MiB.
+    pub memory: u32,
+    /// Whether the command runs in a Debian root.
+    pub root: bool,
+    /// Whether the guest can run KVM guests of its own.
+    pub nested: bool,
+    /// Size in MiB of the file behind each NVMe disk; without it disks read as zeroes and forget.
+    pub disk: Option<u64>,
+    /// How long it may take.
+    pub timeout: Duration,
+    /// More for the kernel's command line.
+    pub append: Vec<String>,
+    /// Whether the command's output goes to this program's standard output as it comes.
+    pub echo: bool,
+    /// Whether a person talks to the command.
+    pub shell: bool,
+}
+
+/// How a guest ended, and what was seen of it.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The command's exit status.
+    pub status: u8,
+    /// What the command printed.
+    pub output: String,
+    /// The kernel's log at the end.
+    pub log: String,
+    /// The file with the console's output.
+    pub console: PathBuf,
+    /// From QEMU's start to its end.
+    pub took: Duration,
+}
+
+impl Builder {
+    /// A guest of `series` that hands its devices to `driver`.
+    pub fn new(series: Series, driver: Driver) -> Self {
+        Self {
+            series,
+            driver,
+            devices: Vec::new(),
+            image: Image::default(),
+            icount: false,
+            cpus: 1,
+            memory: 1024,
+            root: false,
+            nested: false,
+            disk: None,
+            timeout: Duration::from_secs(300),
+            append: Vec::new(),
+            echo: false,
+            shell: false,
+        }
+    }
+
+    /// Boots, runs the command, and waits for the end.
+    pub fn run(&self, cache: &Cache) -> Result<Outcome> {
+        let ready = Ready::new(self, cache)?;
+        ready.run(self)
+    }
+
+    fn complete_image(&self, cache: &Cache, devices: &[Device]) -> Result<Image> {
+        let mut image = self.image.clone();
+        let mut first: Vec<String> = Vec::new();
+        if self.root {
+            first.extend(["9pnet_virtio", "9p", "overlay"].map(str::to_owned));
+        }
+        if self.nested {
+            first.push("kvm_amd".to_owned());
+            image.parameters.push("kvm_amd.nested=1".to_owned());
+        }
+        first.extend(["vfio_iommu_type1", "vfio-pci"].map(str::to_owned));
+        if self.driver == Driver::VfioPciRs {
+            first.push(module::build(cache, self.series)?.display().to_string());
+        }
+        image.modules.splice(0..0, first);
+        let mut set = |name: &str, value: String| image.variables.push((name.to_owned(), value));
+        set("VFIO_IRQ_DRIVER", self.driver.name().to_owned());
+        let mut all = Vec::new();
+        for device in devices {
+            set(&device.variable(), device.address());
+            all.push(device.address());
+        }
+        set("BIND", all.join(" "));
+        set("ROOT", if self.root { "1" } else { "" }.to_owned());
+        set("SHELL_WANTED", if self.shell { "1" } else { "" }.to_owned());
+        if self.shell {
+            for name in ["TERM", "LINES", "COLUMNS"] {
+                set(name, std::env::var(name).unwrap_or_default());
+            }
+        }
+        Ok(image)
+    }
+
+    fn arguments(&self, devices: &[Device], disks: &HashMap<String, String>) -> Vec<String> {
+        let mut list: Vec<String> = Vec::new();
+        let mut add = |words: &[&str]| list.extend(words.iter().map(|&word| word.to_owned()));
+        let (memory, cpus) = (format!("{}M", self.memory), self.cpus.to_string());
+        add(&["-M", "q35,kernel-irqchip=off", "-accel", "tcg"]);
+        add(&["-cpu", if self.nested { "max,+svm" } else { "max" }, "-m", &memory, "-smp", &cpus]);
+        add(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+        add(&["-kernel", "/lab/kernel/vmlinuz", "-initrd", "/lab/run/initrd"]);
+        add(&["-chardev", "stdio,id=command,signal=off"]);
+        add(&["-serial", "file:/lab/run/console.log", "-serial", "chardev:command", "-serial", "file:/lab/run/report"]);
+        // The IOMMU comes before the devices it is for.
+        add(&["-device", "intel-iommu,intremap=on,caching-mode=on"]);
+        if self.icount {
+            add(&["-icount", "shift=0,sleep=off"]);
+        }
+        if self.root {
+            add(&["-fsdev", "local,id=root,path=/lab/root,security_model=none,readonly=on,multidevs=remap"]);
+            add(&["-device", "virtio-9p-pci,fsdev=root,mount_tag=root,bus=pcie.0,addr=0x1d"]);
+        }
+        // Warnings must show on the console: they are what a person looks for when a guest dies.
+        let append = "console=ttyS0 loglevel=5 intel_iommu=on iommu=pt panic=-1 oops=panic";
+        add(&["-append", &[&[append.to_owned()], self.append.as_slice()].concat().join(" ")]);
+        for device in devices {
+            list.extend(device.options(disks.get(&device.address()).map(String::as_str)));
+        }
+        list
+    }
+}
+
+/// A guest with everything at hand that its start needs.
+struct Ready {
+    root: Made,
+    kernel: Kernel,
+    arguments: Vec<String>,
+    dir: PathBuf,
+    /// Held while the guest runs, so that nobody clears its directory away.
+    _lock: File,
+}
+
+impl Ready {
+    fn new(builder: &Builder, cache: &Cache) -> Result<Self> {
+        if builder.devices.len() > device::MOST {
+            return Err(Error::other(format!("a guest has room for {} devices, not {}", device::MOST, builder.devices.len())));
+        }
+        let root = root::Kind::Trixie.obtain(cache)?;
+        let kernel = Kernel::obtain(cache, builder.series)?;
+        let devices = Device::place(&builder.devices);
+        let image = builder.complete_image(cache, &devices)?;
+        let (dir, lock) = run_dir(cache)?;
+        let initrd = dir.join("initrd");
+        fs::write(&initrd, image.build(root.path(), &kernel)?).map_err(Error::io("write", &initrd))?;
+        let disks = make_disks(builder, &devices, &dir)?;
+        let arguments = builder.arguments(&devices, &disks);
+        Ok(Self { root, kernel, arguments, dir, _lock: lock })
+    }
+
+    fn command(&self) -> Command {
+        let sandbox = Sandbox::new(self.root.path())
+            .bind_alone(self.root.path(), "lab/root")
+            .bind(&self.kernel.dir().join("modules"), "lab/root/usr/lib/modules")
+            .bind(self.kernel.dir(), "lab/kernel")
+            .bind(&self.dir, "lab/run");
+        let mut command = sandbox.command("qemu-system-x86_64");
+        command.args(&self.arguments);
+        command
+    }
+
+    fn run(&self, builder: &Builder) -> Result<Outcome> {
+        let console = self.dir.join("console.log");
+        let errors = self.dir.join("qemu.log");
+        let log = File::create(&errors).map_err(Error::io("create", &errors))?;
+        let mut command = self.command();
+        command.stderr(log);
+        if builder.shell {
+            command.stdin(Stdio::inherit()).stdout(Stdio::inherit());
+        } else {
+            command.stdin(Stdio::null()).stdout(Stdio::piped());
+        }
+        let start = Instant::now();
+        let mut child = command.spawn().map_err(|e| Error::other(format!("cannot start unshare (package util-linux): {e}")))?;
+        let (output, in_time) = attend(&mut child, builder.echo, builder.timeout);
+        let status = child.wait().map_err(|e| Error::other(format!("cannot wait for QEMU: {e}")))?;
+        let took = start.elapsed();
+        // The disks and the image are of no use once the guest is gone, and they are most of the space.
+        for file in ["initrd", "disk0", "disk1", "disk2"] {
+            remove_tree(&self.dir.join(file))?;
+        }
+        let report = read_text(&self.dir.join("report"));
+        let tail = || {
+            let text = format!("{}{}", read_text(&console), read_text(&errors));
+            last_lines(text.trim_end(), 40)
+        };
+        let died = |how: String| Err(Error::Guest { how, console: console.clone(), tail: tail() });
+        if !in_time {
+            return died(format!("was not done after {} seconds and was stopped", builder.timeout.as_secs()));
+        }
+        let (log, end) = split_report(&report);
+        match end.split_once(' ') {
+            Some(("exit", code)) => Ok(Outcome {
+                status: code.trim().parse().unwrap_or(u8::MAX),
+                output,
+                log: log.to_owned(),
+                console,
+                took,
+            }),
+            Some(("failure", reason)) => Err(Error::Setup { reason: reason.trim().to_owned(), console }),
+            _ if read_text(&console).contains("Kernel panic") => died("panicked".to_owned()),
+            _ => died(format!("ended without a word (QEMU: {status})")),
+        }
+    }
+}
+
+/// Reads the guest's output until it ends or its time is up; whether it ended by itself.
+fn attend(child: &mut Child, echo: bool, timeout: Duration) -> (String, bool) {
+    let deadline = Instant::now() + timeout;
+    let (send, receive) = mpsc::channel();
+    if let Some(stdout) = child.stdout.take() {
+        thread::spawn(move || send.send(drain(stdout, echo)));
+    } else {
+        drop(send);
+    }
+    let mut ended = false;
+    while Instant::now() < deadline && !ended {
+        thread::sleep(Duration::from_millis(20));
+        ended = !matches!(child.try_wait(), Ok(None));
+    }
+    if !ended {
+        // It may have ended just now; then there is nothing to kill.
+        let _ = child.kill();
+    }
+    let output = receive.recv().unwrap_or_default();
+    (String::from_utf8_lossy(&output).into_owned(), ended)
+}
+
+fn read_text(path: &Path) -> String {
+    fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).replace('\r', "")).unwrap_or_default()
+}
+
+/// The kernel's log and the last line of the report: `exit N` or `failure WORDS`.
+fn split_report(report: &str) -> (&str, &str) {
+    let body = report.strip_prefix("@@ log\n").unwrap_or(report);
+    match body.rsplit_once("@@ ") {
+        Some((log, end)) => (log, end.trim_end()),
+        None => (body, ""),
+    }
+}
+
+/// A fresh directory for a run; the oldest ones that nobody uses are removed.
+fn run_dir(cache: &Cache) -> Result<(PathBuf, File)> {
+    let runs = cache.scratch("runs")?;
+    let mut old: Vec<PathBuf> = fs::read_dir(&runs).map_err(Error::io("read", &runs))?.flatten().map(|e| e.path()).collect();
+    old.sort();
+    for path in old.iter().rev().skip(KEPT_RUNS) {
+        let unused = File::open(path.join("lock")).map_or(true, |lock| lock.try_lock().is_ok());
+        if unused {
+            remove_tree(path)?;
+        }
+    }
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let dir = runs.join(format!("{:013}-{}", now.as_millis(), std::process::id()));
+    fs::create_dir(&dir).map_err(Error::io("create", &dir))?;
+    let path = dir.join("lock");
+    let lock = File::create(&path).map_err(Error::io("create", &path))?;
+    lock.lock().map_err(Error::io("lock", &path))?;
+    Ok((dir, lock))
+}
+
+/// Files behind the NVMe disks, as seen from inside the sandbox.
+fn make_disks(builder: &Builder, devices: &[Device], dir: &Path) -> Result<HashMap<String, String>> {
+    let mut disks = HashMap::new();
+    let Some(size) = builder.disk else { return Ok(disks) };
+    for (index, device) in devices.iter().filter(|device| device.kind == device::Kind::Nvme).enumerate() {
+        let path = dir.join(format!("disk{index}"));
+        let file = File::create(&path).map_err(Error::io("create", &path))?;
+        file.set_len(size << 20).map_err(Error::io("extend", &path))?;
+        disks.insert(device.address(), format!("/lab/run/disk{index}"));
+    }
+    Ok(disks)
+}

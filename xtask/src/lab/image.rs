@@ -1,0 +1,118 @@
+//! The guest's first file system: busybox, the modules to load, the command, and what was put in.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::cpio::Cpio;
+use super::kernel::Kernel;
+use super::modules::{Modules, content, file_name};
+use crate::error::{Error, Result};
+
+/// The first program of every guest.
+const INIT: &str = include_str!("init.sh");
+
+/// What goes into an image.
+#[derive(Debug, Default, Clone)]
+pub struct Image {
+    /// Modules (names, or paths of .ko files) loaded before devices are bound, with what they need.
+    pub modules: Vec<String>,
+    /// Modules loaded after that.
+    pub modules_after: Vec<String>,
+    /// `MODULE.PARAMETER=VALUE`, as on a kernel command line.
+    pub parameters: Vec<String>,
+    /// Files of this machine: each becomes an executable in /lab/bin.
+    pub put: Vec<PathBuf>,
+    /// Files made here: path in the guest, content.
+    pub files: Vec<(String, Vec<u8>)>,
+    /// Variables of init and of the command.
+    pub variables: Vec<(String, String)>,
+    /// A shell script.
+    pub command: String,
+}
+
+/// Quotes `text` so that a shell takes it as one word.
+pub fn quote(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-+=./:,@%".contains(c);
+    if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+impl Image {
+    /// Makes the archive for `kernel`, with programs of the root `tools`.
+    pub fn build(&self, tools: &Path, kernel: &Kernel) -> Result<Vec<u8>> {
+        let mut cpio = Cpio::default();
+        for dir in ["proc", "sys", "dev", "tmp", "root", "bin", "lab/bin", "lab/modules"] {
+            cpio.dir(dir);
+        }
+        let busybox = tools.join("usr/bin/busybox");
+        cpio.file("bin/busybox", 0o755, &fs::read(&busybox).map_err(Error::io("read", &busybox))?);
+        cpio.symlink("bin/sh", "busybox");
+        cpio.file("init", 0o755, INIT.as_bytes());
+        self.add_modules(&mut cpio, tools, kernel)?;
+        for path in &self.put {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let bytes = fs::read(path).map_err(Error::io("read", path))?;
+            cpio.file(&format!("lab/bin/{name}"), 0o755, &bytes);
+        }
+        for (path, bytes) in &self.files {
+            cpio.file(path, 0o755, bytes);
+        }
+        let exports: String = self.variables.iter().map(|(name, value)| format!("export {name}={}\n", quote(value))).collect();
+        cpio.file("lab/config", 0o644, exports.as_bytes());
+        cpio.file("lab/command", 0o755, self.command.as_bytes());
+        Ok(cpio.finish())
+    }
+
+    fn add_modules(&self, cpio: &mut Cpio, tools: &Path, kernel: &Kernel) -> Result<()> {
+        let index = Modules::of(kernel)?;
+        let mut there = Vec::new();
+        for (list, wanted) in [("lab/load", &self.modules), ("lab/load-after", &self.modules_after)] {
+            let mut lines = String::new();
+            for path in self.files_of(&index, wanted)? {
+                let name = file_name(&path);
+                let parameters = self.parameters_of(&name);
+                lines.push_str(&format!("{name} {parameters}\n"));
+                if !there.contains(&name) {
+                    cpio.file(&format!("lab/modules/{name}"), 0o644, &content(tools, kernel, &path)?);
+                    there.push(name);
+                }
+            }
+            cpio.file(list, 0o644, lines.as_bytes());
+        }
+        Ok(())
+    }
+
+    /// The files of `wanted` in order; a module given as a path comes where it stands in the list.
+    fn files_of(&self, index: &Modules, wanted: &[String]) -> Result<Vec<PathBuf>> {
+        let mut files = Vec::new();
+        for name in wanted {
+            let found = if name.contains('/') { vec![PathBuf::from(name)] } else { index.closure(&[name.clone()])? };
+            for file in found {
+                if !files.contains(&file) {
+                    files.push(file);
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    fn parameters_of(&self, file: &str) -> String {
+        let name = file.trim_end_matches(".ko").replace('-', "_");
+        let own = |text: &String| -> Option<String> {
+            let (module, parameter) = text.split_once('.')?;
+            (module.replace('-', "_") == name).then(|| parameter.to_owned())
+        };
+        self.parameters.iter().filter_map(own).collect::<Vec<_>>().join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quote;
+
+    #[test]
+    fn quoting_keeps_words_whole() {
+        assert_eq!(quote("plain-1.0"), "plain-1.0");
+        assert_eq!(quote("it's a"), r"'it'\''s a'");
+        assert_eq!(quote(""), "''");
+    }
+}
