@@ -13,7 +13,10 @@ use super::sandbox::Sandbox;
 use crate::error::{Error, Result};
 
 /// Changed whenever a kernel unpacked by an older recipe must not be used any more.
-const RECIPE: u32 = 1;
+const RECIPE: u32 = 2;
+
+/// The same for prepared sources.
+const TREE_RECIPE: u32 = 1;
 
 /// A series of kernels the lab knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
@@ -114,6 +117,15 @@ impl Kernel {
         Ok(Self { series, release, made })
     }
 
+    /// Stands for what modules are built against.
+    fn interface(&self) -> Result<String> {
+        let read = |file: &str| {
+            let path = self.dir().join("headers").join(file);
+            fs::read_to_string(&path).map_err(Error::io("read", &path))
+        };
+        Ok(hash(&format!("{} {} {}", self.release, read(".config")?, read("Module.symvers")?)))
+    }
+
     /// The directory with `vmlinuz`, `modules/` and, for kernels with Rust, `headers/`.
     pub fn dir(&self) -> &Path {
         self.made.path()
@@ -127,7 +139,7 @@ fn unpack_kernel(cache: &Cache, series: Series, dir: &Path) -> Result<Vec<String
     let archive = Archive::open(&work.join("apt"), &[series.suite()], &[])?;
     let release = series.release(&archive)?;
     let packages = if series.has_rust() {
-        ["binary", "modules", "headers"].map(|part| format!("linux-{part}-{release}")).to_vec()
+        ["base", "binary", "modules", "headers"].map(|part| format!("linux-{part}-{release}")).to_vec()
     } else {
         vec![format!("linux-image-{release}")]
     };
@@ -170,7 +182,7 @@ impl Tree {
         }
         let root = series.toolchain().obtain(cache)?;
         let kernel = Kernel::obtain(cache, series)?;
-        let recipe = format!("tree {RECIPE} {} {}", hash(root.made_from()), hash(kernel.made.made_from()));
+        let recipe = format!("tree {TREE_RECIPE} {} {}", hash(root.made_from()), kernel.interface()?);
         let made = cache.obtain(&format!("tree-{series}"), &recipe, |dir| prepare(series, &root, &kernel, dir))?;
         Ok(Self { root, made, kernel })
     }

@@ -39,7 +39,14 @@ impl Modules {
                 needs.insert(name_of(file), (file.to_owned(), others));
             }
         }
-        let builtin = read("modules.builtin")?.lines().map(name_of).collect();
+        // Newer kernels are packaged without the plain list; theirs says `NAME.FIELD=VALUE`, ended by NULs.
+        let builtin = match read("modules.builtin") {
+            Ok(list) => list.lines().map(name_of).collect(),
+            Err(_) => {
+                let list = read("modules.builtin.modinfo")?;
+                list.split('\0').filter_map(|field| Some(field.split_once('.')?.0.replace('-', "_"))).collect()
+            }
+        };
         Ok(Self { dir, needs, builtin })
     }
 
