@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! Linux as the engine's platform.
+//!
+//! What a step costs is its own: a trigger is replaced by a store and a wait for handlers in flight,
+//! an interrupt is requested disabled while a request is prepared and enabled when it is committed.
+
+use crate::slots::Tree;
+use crate::sys::{Core, Interrupt, Power, Retired, Trigger, Watch};
+use vfio_irq_engine::{
+    Errno, Event, EventHost, Gate, Host, Kind, Refusal, Retention, Size, Slot,
+};
+
+/// What the device can do: read once when it is opened, since configuration space is slow.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Shape {
+    pub(crate) msi: u32,
+    pub(crate) msi_maskable: bool,
+    pub(crate) msix: u32,
+    pub(crate) msix_growing: bool,
+}
+
+pub(crate) struct Linux {
+    core: Core,
+    shape: Shape,
+    retention: Retention,
+    power: Power,
+    retired: Retired,
+    /// Signals of vectors that were detached since.
+    gone_signals: u64,
+}
+
+impl Linux {
+    pub(crate) fn new(core: Core, retention: Retention) -> Self {
+        Self {
+            core,
+            shape: Shape::default(),
+            retention,
+            power: Power::Untouched,
+            retired: Retired::default(),
+            gone_signals: 0,
+        }
+    }
+
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
+    pub(crate) fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    pub(crate) fn detach(&self) -> Retention {
+        self.retention
+    }
+
+    pub(crate) fn gone_signals(&self) -> u64 {
+        self.gone_signals
+    }
+
+    /// The device was opened.
+    pub(crate) fn opened(&mut self) {
+        self.shape = self.core.shape();
+    }
+
+    /// The request is over: the device's power and decoding are as user space left them, and what
+    /// must be given up without a lock held is returned for that.
+    pub(crate) fn settle(&mut self) -> Retired {
+        self.core.restore(core::mem::replace(&mut self.power, Power::Untouched));
+        core::mem::take(&mut self.retired)
+    }
+
+    /// The device's registers are about to be touched: it must decode memory, and be in D0. Nobody
+    /// changes that before [`Linux::settle`]: whoever could holds the device's lock first.
+    fn touch(&mut self) {
+        if let Power::Untouched = self.power {
+            self.power = self.core.ready();
+        }
+    }
+}
+
+/// An attached vector.
+pub(crate) struct Vector {
+    interrupt: Interrupt,
+    /// Allocated by the request that prepared it, and to be freed if that fails.
+    fresh: bool,
+}
+
+impl Vector {
+    pub(crate) fn interrupt(&self) -> &Interrupt {
+        &self.interrupt
+    }
+}
+
+impl Host for Linux {
+    type Trigger = Trigger;
+    type Vector = Vector;
+    type Watch = Watch;
+    type Slots = Tree<Slot<Self>>;
+
+    fn count(&self, kind: Kind) -> u32 {
+        match kind {
+            Kind::Msi => self.shape.msi,
+            Kind::Msix => self.shape.msix,
+        }
+    }
+
+    fn growing(&self, kind: Kind) -> bool {
+        kind == Kind::Msix && self.shape.msix_growing
+    }
+
+    fn maskable(&self, kind: Kind) -> bool {
+        kind == Kind::Msix || self.shape.msi_maskable
+    }
+
+    fn retention(&self) -> Retention {
+        self.retention
+    }
+
+    fn resolve(&mut self, fd: i32) -> Result<Trigger, Errno> {
+        Trigger::from_fd(fd)
+    }
+
+    fn enable(&mut self, kind: Kind, vectors: u32) -> Result<Size, Refusal> {
+        self.touch();
+        self.core.alloc_vectors(kind, vectors)?;
+        Ok(if self.growing(kind) { Size::Growing } else { Size::Fixed(vectors) })
+    }
+
+    fn disable(&mut self, _kind: Kind) {
+        self.touch();
+        self.core.free_vectors();
+    }
+
+    fn prepare(&mut self, kind: Kind, number: u32, trigger: Trigger) -> Result<Vector, Errno> {
+        self.touch();
+        let (irq, fresh) = match self.core.vector_irq(number) {
+            Some(irq) => (irq, false),
+            None if self.growing(kind) => (self.core.alloc_vector(number)?, true),
+            None => return Err(Errno::EINVAL),
+        };
+        if kind == Kind::Msix && !fresh {
+            // A reset that the kernel did not see may have cleared the table.
+            self.core.rewrite_message(irq);
+        }
+        match Interrupt::request(&self.core, kind, number, irq, trigger) {
+            Ok(interrupt) => Ok(Vector { interrupt, fresh }),
+            Err(errno) => {
+                if fresh {
+                    self.core.free_vector(number, irq);
+                }
+                Err(errno)
+            }
+        }
+    }
+
+    fn abandon(&mut self, _kind: Kind, number: u32, vector: Vector) {
+        self.touch();
+        let (irq, fresh) = (vector.interrupt.irq(), vector.fresh);
+        drop(vector);
+        if fresh {
+            self.core.free_vector(number, irq);
+        }
+    }
+
+    fn start(&mut self, _kind: Kind, _number: u32, vector: &mut Vector, gate: Gate) {
+        vector.fresh = false;
+        if gate == Gate::Open {
+            self.touch();
+            vector.interrupt.open();
+        }
+        vector.interrupt.tie(&self.core);
+    }
+
+    fn targets(&self, vector: &Vector, trigger: &Trigger) -> bool {
+        vector.interrupt.targets(trigger)
+    }
+
+    fn untie(&mut self, vector: &mut Vector) {
+        vector.interrupt.untie();
+    }
+
+    fn retarget(&mut self, _number: u32, vector: &mut Vector, trigger: Trigger) {
+        vector.interrupt.retarget(trigger);
+        vector.interrupt.tie(&self.core);
+    }
+
+    fn stop(&mut self, _kind: Kind, number: u32, vector: Vector, retention: Retention) {
+        self.touch();
+        let irq = vector.interrupt.irq();
+        let signals = vector.interrupt.free();
+        self.gone_signals = self.gone_signals.wrapping_add(signals);
+        if retention == Retention::Free {
+            self.core.free_vector(number, irq);
+        }
+    }
+
+    fn set_gate(&mut self, _kind: Kind, vector: &mut Vector, gate: Gate) {
+        self.touch();
+        match gate {
+            Gate::Open => vector.interrupt.open(),
+            Gate::Masked => vector.interrupt.close(),
+        }
+    }
+
+    fn signal(&mut self, vector: &Vector) {
+        vector.interrupt.signal();
+    }
+
+    fn watch(&mut self, number: u32, gate: Gate, fd: i32) -> Result<Watch, Errno> {
+        Watch::arm(&self.core, number, gate, fd)
+    }
+
+    fn watching(&self, watch: &Watch) -> bool {
+        watch.is_armed()
+    }
+
+    fn unwatch(&mut self, watch: Watch) {
+        // Taking a watch down waits for its work, which waits for the lock that is held here.
+        self.retired.push(watch);
+    }
+}
+
+impl EventHost for Linux {
+    fn event_is_set(&self, event: Event) -> bool {
+        self.core.event_is_set(event)
+    }
+
+    fn event_set(&mut self, event: Event, trigger: Option<Trigger>) -> Result<(), Errno> {
+        self.core.event_set(event, trigger)
+    }
+
+    fn event_signal(&mut self, event: Event) {
+        self.core.event_signal(event);
+    }
+}

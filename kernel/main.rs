@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! `vfio-pci-rs`: a VFIO driver whose MSI and MSI-X are the engine's.
+//!
+//! It is a variant driver over vfio-pci-core. GET_IRQ_INFO and SET_IRQS of MSI and MSI-X are answered
+//! here; the rest of the device (regions, configuration space, INTx, resets, migration of power
+//! states, SR-IOV) stays with the core. A device is bound by its `driver_override`; no other device
+//! of the machine notices.
+//!
+//! Unsafe code is allowed in [`sys`] alone.
+#![deny(unsafe_code)]
+
+use kernel::prelude::*;
+use sys::Module;
+
+mod host;
+mod slots;
+mod state;
+mod sys;
+mod table;
+
+module! {
+    type: Module,
+    name: "vfio_pci_rs",
+    authors: ["The vfio-irq authors"],
+    description: "VFIO PCI driver with MSI and MSI-X vectors allocated at run time",
+    license: "Dual MIT/GPL",
+    params: {
+        free_on_detach: bool {
+            default: false,
+            description: "Give the interrupt of a detached MSI-X vector back at once (default: keep it until the index is disabled, as vfio-pci does)",
+        },
+        enable_sriov: bool {
+            default: false,
+            description: "Allow virtual functions of devices that are bound here (default: no)",
+        },
+        disable_idle_d3: bool {
+            default: false,
+            description: "Leave devices that nobody uses in D0 (default: they sleep in D3)",
+        },
+        nointxmask: bool {
+            default: false,
+            description: "Do not use the PCI 2.3 way of masking INTx (default: use it where the device can)",
+        },
+        disable_denylist: bool {
+            default: false,
+            description: "Allow devices that are known to endanger the host (default: no)",
+        },
+    },
+}
+

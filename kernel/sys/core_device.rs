@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! The core's device: its interrupts as the PCI layer gives them, its power and its decoding.
+
+use super::bindings::{self, vfio_pci_core_device};
+use crate::host::Shape;
+use kernel::ffi::c_int;
+use core::ptr::{addr_of, addr_of_mut, NonNull};
+use kernel::str::CStr;
+use vfio_irq_engine::{Errno, Kind, Refusal};
+
+/// A device of vfio-pci-core.
+///
+/// # Invariants
+///
+/// Points to an initialised device that lives as long as this value: the value is part of the very
+/// structure that begins with that device (`Device`).
+pub(crate) struct Core(NonNull<vfio_pci_core_device>);
+
+// SAFETY: What is done through it is ordered by the lock around `State`, or safe from any thread.
+unsafe impl Send for Core {}
+// SAFETY: As above.
+unsafe impl Sync for Core {}
+
+/// What must be put back once the device's registers have been touched.
+#[must_use]
+pub(crate) enum Power {
+    /// Nothing was looked at yet.
+    Untouched,
+    /// The device was ready as it was.
+    Ready,
+    /// It was made ready.
+    Raised {
+        /// The command register before memory decoding was turned on.
+        command: Option<u16>,
+        /// It slept, and is to sleep again.
+        slept: Option<c_int>,
+    },
+}
+
+const D0: c_int = 0;
+const D3HOT: c_int = 3;
+
+impl Core {
+    /// # Safety
+    ///
+    /// `core` is initialised and lives as long as the value that is made of it.
+    pub(super) unsafe fn new(core: NonNull<vfio_pci_core_device>) -> Self {
+        Self(core)
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut vfio_pci_core_device {
+        self.0.as_ptr()
+    }
+
+    pub(super) fn pdev(&self) -> *mut bindings::pci_dev {
+        // SAFETY: By the invariant; `pdev` never changes.
+        unsafe { (*self.as_ptr()).pdev }
+    }
+
+    /// The address of the function, as in `0000:00:04.0`.
+    pub(crate) fn name(&self) -> &CStr {
+        // SAFETY: The PCI device outlives this value; its name is fixed while a driver is bound.
+        unsafe { name_of(self.pdev()) }
+    }
+
+    /// Whether the device has an interrupt pin, as user space sees it.
+    pub(crate) fn has_pin(&self) -> bool {
+        // SAFETY: By the invariant; `vconfig` is a byte array or, while the device is closed, null.
+        let vconfig = unsafe { (*self.as_ptr()).vconfig };
+        // SAFETY: When there is one it holds all of configuration space.
+        !vconfig.is_null() && unsafe { *vconfig.add(bindings::PCI_INTERRUPT_PIN as usize) } != 0
+    }
+
+    /// Whether the core has INTx, MSI or MSI-X in use.
+    pub(crate) fn in_use(&self) -> bool {
+        // SAFETY: By the invariant; an int that changes under the lock that the caller holds.
+        let irq_type = unsafe { addr_of!((*self.as_ptr()).irq_type).read_volatile() };
+        (0..=bindings::VFIO_PCI_MSIX_IRQ_INDEX as c_int).contains(&irq_type)
+    }
+
+    /// What the device can do.
+    pub(crate) fn shape(&self) -> Shape {
+        let core = self.as_ptr();
+        // SAFETY: By the invariant; these are set when the device is opened, before any request.
+        let (msi_cap, msix_cap, msix_growing) = unsafe {
+            ((*self.pdev()).msi_cap, (*self.pdev()).msix_cap, vfio_pci_core_device::has_dyn_msix_raw(core))
+        };
+        let mut shape = Shape::default();
+        if msi_cap != 0 {
+            let flags = u32::from(self.config(u32::from(msi_cap) + bindings::PCI_MSI_FLAGS));
+            shape.msi = 1 << ((flags & bindings::PCI_MSI_FLAGS_QMASK) >> 1);
+            shape.msi_maskable = flags & bindings::PCI_MSI_FLAGS_MASKBIT != 0;
+        }
+        if msix_cap != 0 {
+            let flags = u32::from(self.config(u32::from(msix_cap) + bindings::PCI_MSIX_FLAGS));
+            shape.msix = (flags & bindings::PCI_MSIX_FLAGS_QSIZE) + 1;
+            shape.msix_growing = msix_growing;
+        }
+        shape
+    }
+
+    fn config(&self, at: u32) -> u16 {
+        let mut word = 0;
+        // SAFETY: The PCI device is live; `word` is writable. A read that fails leaves all ones.
+        unsafe { bindings::pci_read_config_word(self.pdev(), at as c_int, &mut word) };
+        word
+    }
+
+    fn set_config(&self, at: u32, word: u16) {
+        // SAFETY: The PCI device is live.
+        unsafe { bindings::pci_write_config_word(self.pdev(), at as c_int, word) };
+    }
+
+    /// Turns MSI or MSI-X on with exactly so many interrupts.
+    pub(crate) fn alloc_vectors(&self, kind: Kind, vectors: u32) -> Result<(), Refusal> {
+        let (index, flag) = match kind {
+            Kind::Msi => (bindings::VFIO_PCI_MSI_IRQ_INDEX, bindings::PCI_IRQ_MSI),
+            Kind::Msix => (bindings::VFIO_PCI_MSIX_IRQ_INDEX, bindings::PCI_IRQ_MSIX),
+        };
+        // SAFETY: The PCI device is live, neither kind is on (the engine's promise).
+        let got = unsafe { bindings::pci_alloc_irq_vectors(self.pdev(), 1, vectors, flag) };
+        match u32::try_from(got) {
+            Err(_) | Ok(0) => return Err(Errno::from_raw(got).into()),
+            Ok(got) if got < vectors => {
+                // SAFETY: They were allocated just now and nothing is attached.
+                unsafe { bindings::pci_free_irq_vectors(self.pdev()) };
+                self.mask_missing_line();
+                return Err(Refusal::TooFew(got));
+            }
+            Ok(_) => {}
+        }
+        // The logarithm of the vectors, rounded up: what a guest may write into the capability.
+        let queue = vectors.next_power_of_two().trailing_zeros() as u8;
+        self.set_mode(index, (kind == Kind::Msi).then_some(queue));
+        Ok(())
+    }
+
+    /// Turns MSI or MSI-X off.
+    pub(crate) fn free_vectors(&self) {
+        // SAFETY: The PCI device is live, and no handler is installed (the engine's promise).
+        unsafe { bindings::pci_free_irq_vectors(self.pdev()) };
+        self.mask_missing_line();
+        self.set_mode(bindings::VFIO_PCI_NUM_IRQS, None);
+    }
+
+    /// Turning MSI off lets the line through again, which a device without one must not have.
+    fn mask_missing_line(&self) {
+        // SAFETY: By the invariant; a flag that is set when the device is opened.
+        if unsafe { vfio_pci_core_device::nointx_raw(self.as_ptr()) } {
+            // SAFETY: The PCI device is live.
+            unsafe { bindings::pci_intx(self.pdev(), 0) };
+        }
+    }
+
+    /// Tells the core which index is in use: it emulates the MSI capability by that, and refuses
+    /// the others.
+    fn set_mode(&self, index: u32, msi_queue: Option<u8>) {
+        let core = self.as_ptr();
+        // SAFETY: By the invariant; the core changes both fields under `igate` and reads them as
+        // they are.
+        unsafe {
+            bindings::mutex_lock(addr_of_mut!((*core).igate));
+            addr_of_mut!((*core).irq_type).write_volatile(index as c_int);
+            if let Some(queue) = msi_queue {
+                addr_of_mut!((*core).msi_qmax).write(queue);
+            }
+            bindings::mutex_unlock(addr_of_mut!((*core).igate));
+        }
+    }
+
+    /// The interrupt of a vector that has one.
+    pub(crate) fn vector_irq(&self, number: u32) -> Option<u32> {
+        // SAFETY: The PCI device is live.
+        let irq = unsafe { bindings::pci_irq_vector(self.pdev(), number) };
+        u32::try_from(irq).ok()
+    }
+
+    /// Gets an interrupt for one vector of MSI-X while the others go on.
+    pub(crate) fn alloc_vector(&self, number: u32) -> Result<u32, Errno> {
+        // SAFETY: The PCI device is live and MSI-X is on; no affinity is asked for.
+        let map = unsafe { bindings::pci_msix_alloc_irq_at(self.pdev(), number, core::ptr::null()) };
+        match u32::try_from(map.virq) {
+            Ok(irq) if map.index >= 0 => Ok(irq),
+            _ => Err(Errno::from_raw(map.index)),
+        }
+    }
+
+    /// Gives the interrupt of one vector of MSI-X back. It has no handler any more.
+    pub(crate) fn free_vector(&self, number: u32, irq: u32) {
+        let map = bindings::msi_map { index: number as c_int, virq: irq as c_int };
+        // SAFETY: The PCI device is live and MSI-X is on; the interrupt is the vector's.
+        unsafe { bindings::pci_msix_free_irq(self.pdev(), map) };
+    }
+
+    /// Writes the vector's message into the table again.
+    pub(crate) fn rewrite_message(&self, irq: u32) {
+        let mut message = core::mem::MaybeUninit::<bindings::msi_msg>::zeroed();
+        // SAFETY: The interrupt is one of MSI-X, so that it has a message to be copied; it has no
+        // handler, so that nobody else writes it; all zeroes are a message.
+        unsafe {
+            bindings::get_cached_msi_msg(irq, message.as_mut_ptr());
+            bindings::pci_write_msi_msg(irq, message.as_mut_ptr());
+        }
+    }
+
+    /// Makes the device's registers reachable.
+    pub(crate) fn ready(&self) -> Power {
+        self.locked(|| {
+            let slept = self.wake();
+            let command = self.config(bindings::PCI_COMMAND);
+            let decodes = u32::from(command) & bindings::PCI_COMMAND_MEMORY != 0;
+            if !decodes {
+                self.set_config(bindings::PCI_COMMAND, command | bindings::PCI_COMMAND_MEMORY as u16);
+            }
+            match (slept, decodes) {
+                (None, true) => Power::Ready,
+                _ => Power::Raised { command: (!decodes).then_some(command), slept },
+            }
+        })
+    }
+
+    /// Puts the device back as it was.
+    pub(crate) fn restore(&self, power: Power) {
+        let Power::Raised { command, slept } = power else { return };
+        self.locked(|| {
+            if let Some(command) = command {
+                self.set_config(bindings::PCI_COMMAND, command);
+            }
+            if let Some(state) = slept {
+                // SAFETY: The PCI device is live.
+                unsafe { bindings::pci_set_power_state(self.pdev(), state) };
+            }
+        });
+    }
+
+    /// Wakes a device that user space has put to sleep; the state it slept in. One that forgets its
+    /// configuration when it wakes is left alone: waking it is for the core, which saved it.
+    fn wake(&self) -> Option<c_int> {
+        // SAFETY: By the invariant; the state changes under `memory_lock`, which is held.
+        let (state, forgets) = unsafe {
+            (
+                (*self.pdev()).current_state,
+                vfio_pci_core_device::needs_pm_restore_raw(self.as_ptr()),
+            )
+        };
+        if state != D3HOT || forgets {
+            return None;
+        }
+        // SAFETY: The PCI device is live.
+        unsafe { bindings::pci_set_power_state(self.pdev(), D0) };
+        Some(state)
+    }
+
+    /// Runs with `memory_lock` held: nobody maps the device's memory or changes its decoding. Not
+    /// for allocators: page faults take this lock.
+    fn locked<R>(&self, run: impl FnOnce() -> R) -> R {
+        // SAFETY: By the invariant the lock is initialised, and it is released below.
+        unsafe { bindings::down_write(addr_of_mut!((*self.as_ptr()).memory_lock)) };
+        let result = run();
+        // SAFETY: Taken above.
+        unsafe { bindings::up_write(addr_of_mut!((*self.as_ptr()).memory_lock)) };
+        result
+    }
+
+    /// Keeps the device out of runtime suspend until the guard is dropped; `None` when it cannot be
+    /// woken.
+    pub(crate) fn awake(&self) -> Option<Awake<'_>> {
+        // SAFETY: The PCI device is live.
+        let dev = unsafe { addr_of_mut!((*self.pdev()).dev) };
+        // SAFETY: As above.
+        let woken = unsafe { bindings::__pm_runtime_resume(dev, bindings::RPM_GET_PUT as c_int) };
+        let guard = Awake { dev, _core: self };
+        // Dropping the guard gives the count back, which a failed resume takes as well.
+        (woken >= 0).then_some(guard)
+    }
+}
+
+/// The device does not suspend while this lives.
+pub(crate) struct Awake<'c> {
+    dev: *mut bindings::device,
+    _core: &'c Core,
+}
+
+impl Drop for Awake<'_> {
+    fn drop(&mut self) {
+        // SAFETY: The device outlives the borrow of its core.
+        unsafe { bindings::__pm_runtime_idle(self.dev, bindings::RPM_GET_PUT as c_int) };
+    }
+}
+
+/// The address of a PCI function, as in `0000:00:04.0`.
+///
+/// # Safety
+///
+/// `pdev` is live, and bound to a driver for as long as the name is used.
+pub(super) unsafe fn name_of<'n>(pdev: *mut bindings::pci_dev) -> &'n CStr {
+    // SAFETY: By the function's requirement. A device's name is `init_name`, or else its kobject's.
+    unsafe {
+        let dev = addr_of!((*pdev).dev);
+        let name = if (*dev).init_name.is_null() { (*dev).kobj.name } else { (*dev).init_name };
+        CStr::from_ptr(name.cast())
+    }
+}

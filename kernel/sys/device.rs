@@ -1,0 +1,280 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! A bound device: the core's structure with ours behind it, and the operations that VFIO calls.
+
+use super::bindings::{self, vfio_device, vfio_pci_core_device};
+use super::driver;
+use super::ioctl::{self, Answer};
+use super::{Core, Watch};
+use crate::state::State;
+use core::cell::UnsafeCell;
+
+use core::mem::MaybeUninit;
+use core::ptr::{addr_of_mut, NonNull};
+use kernel::debugfs::{Dir, File};
+use kernel::ffi::{c_char, c_int, c_long, c_uint, c_ulong};
+use kernel::prelude::*;
+use kernel::sync::{new_mutex, Mutex};
+use kernel::sync::lock::{mutex::MutexBackend, Guard};
+use vfio_irq_engine::abi::Index;
+use vfio_irq_engine::{Gate, Retention};
+
+/// C allocates it, as large as it is, and knows its beginning.
+#[repr(C)]
+pub(crate) struct Device {
+    core: UnsafeCell<vfio_pci_core_device>,
+    /// Initialised from `init` to `release`, between which every other operation is called.
+    ours: MaybeUninit<Pin<KBox<Ours>>>,
+}
+
+#[pin_data]
+struct Ours {
+    #[pin]
+    state: Mutex<State>,
+    /// The file in debugfs, while a driver is bound.
+    #[pin]
+    table: Mutex<Option<Pin<KBox<File<Table>>>>>,
+}
+
+/// What the file in debugfs shows.
+///
+/// # Invariants
+///
+/// The device lives as long as the file: `remove` takes the file away before it gives the device up.
+struct Table(NonNull<Device>);
+
+// SAFETY: A `Device` may be reached from any thread: its state is behind a lock.
+unsafe impl Send for Table {}
+// SAFETY: As above.
+unsafe impl Sync for Table {}
+
+impl Device {
+    /// The device around the core's.
+    ///
+    /// # Safety
+    ///
+    /// `vdev` is the first field of a `Device` between `init` and `release`.
+    unsafe fn from_vdev<'d>(vdev: *mut vfio_device) -> &'d Self {
+        // SAFETY: By the function's requirement.
+        unsafe { &*vdev.cast::<Self>() }
+    }
+
+    fn ours(&self) -> &Ours {
+        // SAFETY: Initialised in `init`, before anything else is called.
+        unsafe { self.ours.assume_init_ref() }
+    }
+
+    pub(super) fn lock(&self) -> Guard<'_, State, MutexBackend> {
+        self.ours().state.lock()
+    }
+
+    /// Number of vectors of an index.
+    pub(super) fn count(&self, index: Index) -> u32 {
+        self.lock().count(index)
+    }
+
+    /// The work behind a watch.
+    pub(super) fn watch_fired(&self, number: u32, gate: Gate, is: impl FnOnce(&Watch) -> bool) {
+        // SAFETY: The core is live as long as `self`.
+        let core = unsafe { Core::new(NonNull::from(&self.core).cast()) };
+        // Resuming calls back into the core, so it comes before the lock.
+        let Some(_awake) = core.awake() else { return };
+        let mut state = self.lock();
+        state.watch_fired(number, gate, is);
+        let retired = state.host.settle();
+        drop(state);
+        drop(retired);
+    }
+
+    /// Makes a device for a PCI function that is being bound, with its file in debugfs.
+    ///
+    /// # Safety
+    ///
+    /// `pdev` is in `probe`.
+    pub(super) unsafe fn bind(pdev: *mut bindings::pci_dev, dir: &Dir) -> Result {
+        // SAFETY: By the function's requirement; the size is that of the structure which the
+        // operations expect.
+        let vdev = unsafe {
+            bindings::_vfio_alloc_device(size_of::<Self>(), addr_of_mut!((*pdev).dev), &OPS.0)
+        };
+        let vdev = kernel::error::from_err_ptr(vdev)?;
+        let core = vdev.cast::<vfio_pci_core_device>();
+        // SAFETY: Allocated and initialised just now, and not registered yet.
+        let ret = unsafe {
+            (*core).pci_ops = &PCI_OPS.0;
+            (*pdev).dev.driver_data = core.cast();
+            bindings::vfio_pci_core_register_device(core)
+        };
+        if ret != 0 {
+            // SAFETY: The reference of the allocation is given up.
+            unsafe { bindings::put_device(addr_of_mut!((*vdev).device)) };
+            return Err(Error::from_errno(ret));
+        }
+        // SAFETY: Registered just now; `remove` is not called before `probe` returns.
+        unsafe { Self::from_vdev(vdev) }.show_in(dir);
+        Ok(())
+    }
+
+    fn show_in(&self, dir: &Dir) {
+        // SAFETY: The core is live as long as `self`.
+        let core = unsafe { Core::new(NonNull::from(&self.core).cast()) };
+        let file = dir.read_callback_file(core.name(), Table(NonNull::from(self)), &|table: &Table, f: &mut kernel::fmt::Formatter<'_>| {
+            // SAFETY: By the invariant of `Table`.
+            unsafe { table.0.as_ref() }.lock().show(f)
+        });
+        // Without memory for it there is no file; the device works all the same.
+        *self.ours().table.lock() = KBox::pin_init(file, GFP_KERNEL).ok();
+    }
+
+    /// Gives up a device whose PCI function is being unbound. Waits until user space has closed it.
+    ///
+    /// # Safety
+    ///
+    /// `pdev` is in `remove`, and `bind` succeeded.
+    pub(super) unsafe fn unbind(pdev: *mut bindings::pci_dev) {
+        // SAFETY: By the function's requirement.
+        let core = unsafe { (*pdev).dev.driver_data.cast::<vfio_pci_core_device>() };
+        // SAFETY: As above.
+        unsafe { bindings::vfio_pci_core_unregister_device(core) };
+        // SAFETY: The device is there until the reference of the allocation is given up below.
+        let file = unsafe { Self::from_vdev(core.cast()) }.ours().table.lock().take();
+        // Waits for readers, who take the lock of the state; no lock is held here.
+        drop(file);
+        // SAFETY: As above.
+        unsafe { bindings::put_device(addr_of_mut!((*core).vdev.device)) };
+    }
+}
+
+struct Ops(bindings::vfio_device_ops);
+// SAFETY: Constant, and its pointers are to constants and functions.
+unsafe impl Sync for Ops {}
+
+struct PciOps(bindings::vfio_pci_device_ops);
+// SAFETY: As above.
+unsafe impl Sync for PciOps {}
+
+static OPS: Ops = Ops(bindings::vfio_device_ops {
+    name: c"vfio-pci-rs".as_ptr().cast_mut().cast::<c_char>(),
+    init: Some(init),
+    release: Some(release),
+    open_device: Some(open_device),
+    close_device: Some(close_device),
+    ioctl: Some(ioctl),
+    write: Some(write),
+    get_region_info_caps: Some(bindings::vfio_pci_ioctl_get_region_info),
+    device_feature: Some(bindings::vfio_pci_core_ioctl_feature),
+    read: Some(bindings::vfio_pci_core_read),
+    mmap: Some(bindings::vfio_pci_core_mmap),
+    request: Some(bindings::vfio_pci_core_request),
+    match_: Some(bindings::vfio_pci_core_match),
+    match_token_uuid: Some(bindings::vfio_pci_core_match_token_uuid),
+    // SAFETY: All zeroes are operations that are not there.
+    ..unsafe { MaybeUninit::zeroed().assume_init() }
+});
+
+static PCI_OPS: PciOps = PciOps(bindings::vfio_pci_device_ops {
+    get_dmabuf_phys: Some(bindings::vfio_pci_core_get_dmabuf_phys),
+});
+
+unsafe extern "C" fn init(vdev: *mut vfio_device) -> c_int {
+    let device = vdev.cast::<Device>();
+    let retention = if driver::free_on_detach() { Retention::Free } else { Retention::Keep };
+    // SAFETY: The core is the first field of the device that holds `Ours`. Nothing is asked of it
+    // before it is initialised below.
+    let core = unsafe { Core::new(NonNull::new_unchecked(device.cast())) };
+    let ours = pin_init!(Ours {
+        state <- State::new(core, retention),
+        table <- new_mutex!(None, "vfio-pci-rs debugfs"),
+    });
+    let Ok(ours) = KBox::pin_init(ours, GFP_KERNEL) else { return ENOMEM.to_errno() };
+    driver::apply_parameters(vdev.cast());
+    // SAFETY: VFIO initialises a device that `bind` allocated, as large as a `Device` and zeroed.
+    let ret = unsafe { bindings::vfio_pci_core_init_dev(vdev) };
+    if ret == 0 {
+        // SAFETY: The place is valid and empty; it is dropped in `release`.
+        unsafe { addr_of_mut!((*device).ours).cast::<Pin<KBox<Ours>>>().write(ours) };
+    }
+    ret
+}
+
+unsafe extern "C" fn release(vdev: *mut vfio_device) {
+    let device = vdev.cast::<Device>();
+    // SAFETY: Initialised in `init`; nothing is called after this.
+    unsafe { (*device).ours.assume_init_drop() };
+    // SAFETY: As above.
+    unsafe { bindings::vfio_pci_core_release_dev(vdev) };
+}
+
+unsafe extern "C" fn open_device(vdev: *mut vfio_device) -> c_int {
+    let core = vdev.cast::<vfio_pci_core_device>();
+    // SAFETY: VFIO opens a device that is registered and closed.
+    let ret = unsafe { bindings::vfio_pci_core_enable(core) };
+    if ret == 0 {
+        // SAFETY: Between `init` and `release`.
+        unsafe { Device::from_vdev(vdev) }.lock().host.opened();
+        // SAFETY: Enabled just now.
+        unsafe { bindings::vfio_pci_core_finish_enable(core) };
+    }
+    ret
+}
+
+unsafe extern "C" fn close_device(vdev: *mut vfio_device) {
+    // SAFETY: Between `init` and `release`.
+    let device = unsafe { Device::from_vdev(vdev) };
+    {
+        // SAFETY: The core is live as long as `device`.
+        let core = unsafe { Core::new(NonNull::from(&device.core).cast()) };
+        // User space may have left it suspended. Should it not wake, its vectors still must go.
+        let _awake = core.awake();
+        let retired = device.lock().close();
+        drop(retired);
+    }
+    // SAFETY: Open until now. No vector is left that it would free under its handler.
+    unsafe { bindings::vfio_pci_core_close_device(vdev) };
+}
+
+unsafe extern "C" fn ioctl(vdev: *mut vfio_device, cmd: c_uint, arg: c_ulong) -> c_long {
+    // SAFETY: Between `init` and `release`.
+    let device = unsafe { Device::from_vdev(vdev) };
+    // SAFETY: VFIO passes on what user space asked of an open device.
+    let core = || unsafe { bindings::vfio_pci_core_ioctl(vdev, cmd, arg) };
+    match cmd {
+        bindings::vfio_irq_set_irqs => {
+            ioctl::set_irqs(device, arg, || core() as i32) as c_long
+        }
+        bindings::vfio_irq_get_irq_info => match ioctl::get_irq_info(device, arg) {
+            Answer::Own(ret) => ret as c_long,
+            Answer::Core => core(),
+        },
+        // A reset waits while vectors are being allocated.
+        bindings::vfio_irq_reset | bindings::vfio_irq_hot_reset => {
+            let _state = device.lock();
+            core()
+        }
+        _ => core(),
+    }
+}
+
+unsafe extern "C" fn write(
+    vdev: *mut vfio_device,
+    buf: *const c_char,
+    count: usize,
+    pos: *mut bindings::loff_t,
+) -> isize {
+    // SAFETY: Between `init` and `release`; `pos` is VFIO's own.
+    let (device, at) = unsafe { (Device::from_vdev(vdev), *pos) };
+    // SAFETY: VFIO passes on what user space asked of an open device.
+    let core = || unsafe { bindings::vfio_pci_core_write(vdev, buf, count, pos) };
+    // Power, decoding and resets are reached through configuration space: not while vectors are
+    // being allocated.
+    if (at as u64) >> 40 == u64::from(bindings::VFIO_PCI_CONFIG_REGION_INDEX) {
+        let _state = device.lock();
+        core()
+    } else {
+        core()
+    }
+}
+
+// The core's device is found at the beginning of ours.
+const _: () = assert!(core::mem::offset_of!(Device, core) == 0);
+const _: () = assert!(core::mem::offset_of!(vfio_pci_core_device, vdev) == 0);

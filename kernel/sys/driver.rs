@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! The module and its PCI driver.
+
+use super::bindings;
+use super::core_device::name_of;
+use super::device::Device;
+use core::cell::UnsafeCell;
+use kernel::ffi::c_int;
+use core::mem::MaybeUninit;
+use core::ptr::addr_of;
+use kernel::debugfs::Dir;
+use crate::module_parameters;
+use kernel::prelude::*;
+
+/// What detaching a vector does, for devices bound from now on.
+pub(super) fn free_on_detach() -> bool {
+    module_parameters::free_on_detach.value()
+}
+
+/// What vfio-pci lets its parameters say of a device, when it is made.
+pub(super) fn apply_parameters(core: *mut bindings::vfio_pci_core_device) {
+    // SAFETY: Called from `init`: nobody else knows the device yet.
+    unsafe {
+        (*core).set_nointxmask(module_parameters::nointxmask.value());
+        (*core).set_disable_idle_d3(module_parameters::disable_idle_d3.value());
+    }
+}
+
+/// What the PCI layer and `probe` need, at an address that stays.
+#[repr(C)]
+struct Registration {
+    driver: UnsafeCell<bindings::pci_driver>,
+    dir: Dir,
+}
+
+pub(crate) struct Module {
+    registration: KBox<Registration>,
+}
+
+// SAFETY: The registration is reached by the PCI layer, which has its own locks, and by `drop`.
+unsafe impl Send for Module {}
+// SAFETY: As above.
+unsafe impl Sync for Module {}
+
+struct Ids([bindings::pci_device_id; 2]);
+// SAFETY: Constant.
+unsafe impl Sync for Ids {}
+
+const ANY: u32 = !0;
+
+/// Any device, but only one whose `driver_override` names this driver.
+static IDS: Ids = Ids([
+    bindings::pci_device_id {
+        vendor: ANY,
+        device: ANY,
+        subvendor: ANY,
+        subdevice: ANY,
+        override_only: 1,
+        // SAFETY: All zeroes are an identifier that says nothing more.
+        ..unsafe { MaybeUninit::zeroed().assume_init() }
+    },
+    // SAFETY: All zeroes end the table.
+    unsafe { MaybeUninit::zeroed().assume_init() },
+]);
+
+impl kernel::Module for Module {
+    fn init(module: &'static ThisModule) -> Result<Self> {
+        // SAFETY: All zeroes are a driver that does nothing; what it is to do is filled in.
+        let mut driver: bindings::pci_driver = unsafe { core::mem::zeroed() };
+        driver.name = c"vfio-pci-rs".as_ptr().cast();
+        driver.id_table = IDS.0.as_ptr();
+        driver.probe = Some(probe);
+        driver.remove = Some(remove);
+        driver.sriov_configure = Some(sriov_configure);
+        driver.err_handler = addr_of!(bindings::vfio_pci_core_err_handlers);
+        driver.driver_managed_dma = true;
+        let registration = Registration { driver: UnsafeCell::new(driver), dir: Dir::new(c"vfio-pci-rs") };
+        let registration = KBox::new(registration, GFP_KERNEL)?;
+        // SAFETY: The driver stays where it is until it is unregistered in `drop`; `probe` finds
+        // the registration around it.
+        let ret = unsafe {
+            bindings::__pci_register_driver(
+                registration.driver.get(),
+                module.as_ptr().cast(),
+                c"vfio_pci_rs".as_ptr().cast(),
+            )
+        };
+        if ret != 0 {
+            return Err(Error::from_errno(ret));
+        }
+        Ok(Self { registration })
+    }
+}
+
+impl Drop for Module {
+    fn drop(&mut self) {
+        // SAFETY: Registered in `init`. When this returns, no device is bound.
+        unsafe { bindings::pci_unregister_driver(self.registration.driver.get()) };
+        // Triggers of ERR and REQ may still wait for `events::release`, which is code of this module.
+        kernel::sync::rcu::rcu_barrier();
+    }
+}
+
+unsafe extern "C" fn probe(pdev: *mut bindings::pci_dev, _: *const bindings::pci_device_id) -> c_int {
+    // SAFETY: In `probe`, the device's driver is this one, which is a `Registration`'s first field.
+    let dir = unsafe { &(*(*pdev).driver.cast::<Registration>()).dir };
+    // SAFETY: In `probe`.
+    if unsafe { is_denied(pdev) } && !module_parameters::disable_denylist.value() {
+        // SAFETY: In `probe`.
+        let name = unsafe { name_of(pdev) };
+        pr_warn!("{}: this device is known to endanger the host; see the parameter disable_denylist\n", name);
+        return EINVAL.to_errno();
+    }
+    // SAFETY: In `probe`.
+    match unsafe { Device::bind(pdev, dir) } {
+        Ok(()) => 0,
+        Err(error) => error.to_errno(),
+    }
+}
+
+unsafe extern "C" fn remove(pdev: *mut bindings::pci_dev) {
+    // SAFETY: The PCI layer removes what `probe` accepted.
+    unsafe { Device::unbind(pdev) };
+}
+
+unsafe extern "C" fn sriov_configure(pdev: *mut bindings::pci_dev, functions: c_int) -> c_int {
+    if !module_parameters::enable_sriov.value() {
+        return ENOENT.to_errno();
+    }
+    // SAFETY: The device is bound, so that this is what `bind` stored.
+    unsafe {
+        let core = (*pdev).dev.driver_data.cast::<bindings::vfio_pci_core_device>();
+        bindings::vfio_pci_core_sriov_configure(core, functions)
+    }
+}
+
+/// Intel accelerators with errata that let an untrusted user harm the host: what vfio-pci refuses.
+///
+/// # Safety
+///
+/// `pdev` is live.
+unsafe fn is_denied(pdev: *mut bindings::pci_dev) -> bool {
+    const INTEL: u16 = 0x8086;
+    const DENIED: [u16; 8] = [0x19e2, 0x19e3, 0x37c8, 0x37c9, 0x0435, 0x0443, 0x0b25, 0x0cfe];
+    // SAFETY: By the function's requirement.
+    let (vendor, device) = unsafe { ((*pdev).vendor, (*pdev).device) };
+    vendor == INTEL && DENIED.contains(&device)
+}

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! The two ioctls: bytes of user space in, an errno out.
+
+use super::device::Device;
+use kernel::alloc::flags::GFP_KERNEL_ACCOUNT;
+use kernel::prelude::*;
+use kernel::uaccess::{UserPtr, UserSlice};
+use vfio_irq_engine::abi::{Header, InfoHeader};
+use vfio_irq_engine::{Errno, Refusal};
+
+use crate::state::Turn;
+
+/// Data of a request up to this many bytes is read onto the stack: sixteen descriptors.
+const SMALL: usize = 64;
+
+/// What an ioctl comes to.
+pub(super) enum Answer {
+    /// This is the return value.
+    Own(i32),
+    /// The core is to answer.
+    Core,
+}
+
+impl From<Refusal> for Answer {
+    fn from(refusal: Refusal) -> Self {
+        Self::Own(refusal.to_return())
+    }
+}
+
+impl From<Errno> for Answer {
+    fn from(errno: Errno) -> Self {
+        Refusal::from(errno).into()
+    }
+}
+
+/// GET_IRQ_INFO (`CONTRACT.md`, I-01 to I-07).
+pub(super) fn get_irq_info(device: &Device, arg: usize) -> Answer {
+    info(device, arg).unwrap_or_else(Answer::from)
+}
+
+fn info(device: &Device, arg: usize) -> Result<Answer, Errno> {
+    let mut bytes = [0; InfoHeader::LEN];
+    read(arg, 0, &mut bytes)?;
+    let header = InfoHeader::from_bytes(&bytes);
+    let Some(info) = device.lock().info(header.check()?) else {
+        return Ok(Answer::Core);
+    };
+    UserSlice::new(UserPtr::from_addr(arg), InfoHeader::LEN)
+        .writer()
+        .write_slice(&header.answered(info).to_bytes())
+        .map_err(|_| Errno::EFAULT)?;
+    Ok(Answer::Own(0))
+}
+
+/// SET_IRQS (`CONTRACT.md`, C-01 to C-10 here, the rest in the engine). `core` asks the core, with
+/// the device's lock held.
+pub(super) fn set_irqs(device: &Device, arg: usize, core: impl FnOnce() -> i32) -> i32 {
+    match try_set_irqs(device, arg, core) {
+        Ok(ret) => ret,
+        Err(refusal) => refusal.to_return(),
+    }
+}
+
+fn try_set_irqs(device: &Device, arg: usize, core: impl FnOnce() -> i32) -> Result<i32, Refusal> {
+    let mut bytes = [0; Header::LEN];
+    read(arg, 0, &mut bytes)?;
+    let header = Header::from_bytes(&bytes);
+    let vectors = device.count(header.index()?);
+    let checked = header.check(vectors)?;
+
+    let (mut small, mut large) = ([0; SMALL], KVec::new());
+    let data = match small.get_mut(..checked.data_len()) {
+        Some(small) => small,
+        None => {
+            large.resize(checked.data_len(), 0, GFP_KERNEL_ACCOUNT).map_err(|_| Errno::ENOMEM)?;
+            large.as_mut_slice()
+        }
+    };
+    read(arg, Header::LEN, data)?;
+    let request = checked.request(data)?;
+
+    let mut state = device.lock();
+    let turn = state.set_irqs(&request);
+    let retired = state.host.settle();
+    let ret = match turn {
+        Turn::Done(outcome) => outcome.map(|()| 0),
+        Turn::Core => Ok(core()),
+    };
+    drop(state);
+    drop(retired);
+    ret
+}
+
+fn read(arg: usize, at: usize, out: &mut [u8]) -> Result<(), Errno> {
+    if out.is_empty() {
+        return Ok(());
+    }
+    let from = UserPtr::from_addr(arg).wrapping_byte_add(at);
+    UserSlice::new(from, out.len()).reader().read_slice(out).map_err(|_| Errno::EFAULT)
+}
