@@ -1,0 +1,69 @@
+//! Six active vectors and a request over all of them whose fifth descriptor is bad: which still
+//! deliver interrupts of the device? (`CONTRACT.md`, B-01)
+
+use crate::target::Target;
+use crate::{Answer, Error, Index, Request};
+use std::fmt;
+
+const VECTORS: u32 = 6;
+
+/// What came of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Report {
+    /// What the bad request returned.
+    pub answer: Answer,
+    /// Vectors that delivered a device interrupt before it.
+    pub before: Vec<u32>,
+    /// Vectors that delivered one after it.
+    pub after: Vec<u32>,
+}
+
+impl Report {
+    /// Whether every vector was as alive after the request as before.
+    pub fn is_atomic(&self) -> bool {
+        self.before == self.after
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "before: device interrupts arrive on vectors {:?}", self.before)?;
+        writeln!(f, "SET_IRQS over 0..{VECTORS} with a bad fifth descriptor: {}", self.answer)?;
+        writeln!(f, "after: device interrupts arrive on vectors {:?}", self.after)?;
+        let (answer, alive) = (self.answer, self.after.len());
+        write!(f, "atomicity errno={answer} alive={alive} of={VECTORS} atomic={}", self.is_atomic())
+    }
+}
+
+/// Raises each vector; those whose eventfd was signalled.
+fn alive(target: &mut dyn Target, fds: &[i32]) -> Result<Vec<u32>, Error> {
+    let mut alive = Vec::new();
+    for (vector, fd) in (0..).zip(fds) {
+        target.signals(*fd)?;
+        target.raise(Index::Msix, vector)?;
+        if target.wait(*fd)? {
+            target.signals(*fd)?;
+            alive.push(vector);
+        }
+    }
+    Ok(alive)
+}
+
+/// Runs it on a freshly opened device with MSI-X.
+pub fn run(target: &mut dyn Target) -> Result<Report, Error> {
+    let fds = (0..VECTORS).map(|_| target.eventfd()).collect::<Result<Vec<_>, _>>()?;
+    let attached = target.set_irqs(&Request::attach(Index::Msix, 0, &fds).bytes())?;
+    if attached != Answer::OK {
+        return Err(Error::Refused { step: "attaching six vectors of MSI-X", answer: attached });
+    }
+    target.ready(Index::Msix, VECTORS)?;
+    let before = alive(target, &fds)?;
+    let mut bad = fds.clone();
+    if let Some(fifth) = bad.get_mut(4) {
+        // A descriptor beyond any limit is not open.
+        *fifth = i32::MAX;
+    }
+    let answer = target.set_irqs(&Request::attach(Index::Msix, 0, &bad).bytes())?;
+    let after = alive(target, &fds)?;
+    Ok(Report { answer, before, after })
+}

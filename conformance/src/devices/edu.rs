@@ -1,0 +1,43 @@
+//! QEMU's `edu`: writing a register raises its interrupt, writing another acknowledges it.
+
+use super::Stimulus;
+use crate::{Error, Index, sys::Mapping};
+use std::sync::Arc;
+
+/// Raises: the value is added to the interrupt status.
+pub const RAISE: usize = 0x60;
+/// Acknowledges: the value is taken from the interrupt status.
+pub const ACKNOWLEDGE: usize = 0x64;
+
+pub(super) struct Edu {
+    bar: Arc<Mapping>,
+}
+
+impl Edu {
+    pub(super) fn new(bar: Arc<Mapping>) -> Self {
+        Self { bar }
+    }
+}
+
+impl Stimulus for Edu {
+    fn reach(&self, index: Index) -> u32 {
+        u32::from(matches!(index, Index::Intx | Index::Msi))
+    }
+
+    fn ready(&mut self, _: Index, _: u32) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn raise(&mut self, index: Index, vector: u32) -> Result<(), Error> {
+        if vector >= self.reach(index) {
+            return Err(Error::Unraisable { index, vector });
+        }
+        self.bar.write32(RAISE, 1)?;
+        // A message is sent at once; the line stays asserted until acknowledged.
+        if index == Index::Msi { self.acknowledge() } else { Ok(()) }
+    }
+
+    fn acknowledge(&mut self) -> Result<(), Error> {
+        self.bar.write32(ACKNOWLEDGE, u32::MAX)
+    }
+}

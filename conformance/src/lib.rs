@@ -1,0 +1,15 @@
+//! The contract of a device's interrupts (`CONTRACT.md`) as cases that run against anything which
+//! answers VFIO's two interrupt ioctls: a driver of the running kernel, Linux's own or this
+//! project's, or the simulator.
+
+pub mod atomicity;
+pub mod devices;
+mod error;
+pub mod eventfd;
+pub mod sys;
+pub mod target;
+pub mod vfio;
+mod wire;
+
+pub use error::Error;
+pub use wire::{Answer, Index, Info, Request, flags};

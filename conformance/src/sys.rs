@@ -1,0 +1,268 @@
+//! The system calls that no safe crate wraps: the ioctls of VFIO, and memory that a device or the
+//! kernel sees. The only module with unsafe code.
+#![allow(unsafe_code)]
+
+use crate::{Answer, Error};
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
+use std::ffi::{CStr, c_void};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr::NonNull;
+use vfio_bindings::bindings::vfio::{
+    VFIO_BASE, VFIO_DMA_MAP_FLAG_READ, VFIO_DMA_MAP_FLAG_WRITE, VFIO_TYPE, VFIO_TYPE1v2_IOMMU,
+    vfio_iommu_type1_dma_map, vfio_region_info,
+};
+
+const PAGE: usize = 4096;
+
+/// The number of a VFIO ioctl, all of which are `_IO(';', 100 + n)`.
+const fn number(n: u32) -> u32 {
+    ((VFIO_TYPE as u32) << 8) | (VFIO_BASE + n)
+}
+
+const SET_IOMMU: u32 = number(2);
+const GROUP_SET_CONTAINER: u32 = number(4);
+const GROUP_GET_DEVICE_FD: u32 = number(6);
+const DEVICE_GET_REGION_INFO: u32 = number(8);
+const DEVICE_GET_IRQ_INFO: u32 = number(9);
+const DEVICE_SET_IRQS: u32 = number(10);
+const DEVICE_RESET: u32 = number(11);
+const IOMMU_MAP_DMA: u32 = number(13);
+
+/// One ioctl; its return value, or the negative error number.
+///
+/// # Safety
+/// `argument` is what the ioctl of this number takes.
+unsafe fn ioctl(fd: BorrowedFd<'_>, number: u32, argument: *mut c_void) -> Answer {
+    // SAFETY: the caller's promise.
+    let value = unsafe { libc::ioctl(fd.as_raw_fd(), libc::Ioctl::from(number), argument) };
+    if value >= 0 {
+        return Answer(value);
+    }
+    Answer(-std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// Gives a container its IOMMU model: type 1, second version.
+pub fn set_iommu(container: BorrowedFd<'_>) -> Answer {
+    let model = VFIO_TYPE1v2_IOMMU as usize as *mut c_void;
+    // SAFETY: the argument is a number, not an address.
+    unsafe { ioctl(container, SET_IOMMU, model) }
+}
+
+/// Puts a group into a container.
+pub fn group_set_container(group: BorrowedFd<'_>, container: BorrowedFd<'_>) -> Answer {
+    let mut fd = container.as_raw_fd();
+    // SAFETY: the argument is the address of a descriptor, which is only read.
+    unsafe { ioctl(group, GROUP_SET_CONTAINER, (&raw mut fd).cast()) }
+}
+
+/// Opens a device of a group by its name.
+pub fn group_device(group: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Answer> {
+    let name = name.as_ptr().cast_mut().cast();
+    // SAFETY: the argument is a string with its end, which is only read.
+    let answer = unsafe { ioctl(group, GROUP_GET_DEVICE_FD, name) };
+    if answer.0 < 0 {
+        return Err(answer);
+    }
+    // SAFETY: the kernel has just opened this descriptor for us, and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(answer.0) })
+}
+
+/// Where a region of a device is, and how large.
+pub fn region_info(device: BorrowedFd<'_>, index: u32) -> Result<vfio_region_info, Answer> {
+    let argsz = u32::try_from(size_of::<vfio_region_info>()).unwrap_or(0);
+    let mut info = vfio_region_info { argsz, index, ..Default::default() };
+    // SAFETY: the argument is the ioctl's own structure, of the size that it says.
+    let answer = unsafe { ioctl(device, DEVICE_GET_REGION_INFO, (&raw mut info).cast()) };
+    if answer.0 < 0 { Err(answer) } else { Ok(info) }
+}
+
+/// Resets a device.
+pub fn device_reset(device: BorrowedFd<'_>) -> Answer {
+    // SAFETY: this ioctl takes no argument.
+    unsafe { ioctl(device, DEVICE_RESET, std::ptr::null_mut()) }
+}
+
+/// Lets the devices of a container read and write a mapping at a bus address.
+pub fn map_dma(container: BorrowedFd<'_>, memory: &Mapping, iova: u64) -> Answer {
+    let mut map = vfio_iommu_type1_dma_map {
+        argsz: u32::try_from(size_of::<vfio_iommu_type1_dma_map>()).unwrap_or(0),
+        flags: VFIO_DMA_MAP_FLAG_READ | VFIO_DMA_MAP_FLAG_WRITE,
+        vaddr: memory.start.as_ptr() as u64,
+        iova,
+        size: memory.len as u64,
+    };
+    // SAFETY: the argument is the ioctl's own structure. The kernel pins the pages, so they outlive
+    // the mapping; in the meantime they are only accessed through raw, volatile accesses.
+    unsafe { ioctl(container, IOMMU_MAP_DMA, (&raw mut map).cast()) }
+}
+
+/// Memory outside Rust's own: a device's registers, or pages that a device writes.
+#[derive(Debug)]
+pub struct Mapping {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: the mapping belongs to no thread, and every access to it is one volatile access of an
+// aligned word.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; two threads that write the same word leave one of the two values there.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// New pages, all zero.
+    pub fn anonymous(len: usize) -> Result<Self, Error> {
+        let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
+        // SAFETY: a new mapping at an address of the kernel's choice replaces nothing.
+        let start = unsafe {
+            rustix::mm::mmap_anonymous(std::ptr::null_mut(), len, protection, flags)
+        };
+        Self::adopt(start, len)
+    }
+
+    /// A region of a device.
+    pub fn of_device(device: BorrowedFd<'_>, offset: u64, len: usize) -> Result<Self, Error> {
+        let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
+        // SAFETY: a new mapping at an address of the kernel's choice replaces nothing.
+        let start = unsafe {
+            rustix::mm::mmap(std::ptr::null_mut(), len, protection, flags, device, offset)
+        };
+        Self::adopt(start, len)
+    }
+
+    fn adopt(start: rustix::io::Result<*mut c_void>, len: usize) -> Result<Self, Error> {
+        let start = start.map_err(|source| Error::Map { len, source })?;
+        let start = NonNull::new(start.cast()).ok_or(Error::Outside { offset: 0, len })?;
+        Ok(Self { start, len })
+    }
+
+    fn at<T>(&self, offset: usize) -> Result<*mut T, Error> {
+        let fits = offset.checked_add(size_of::<T>()).is_some_and(|end| end <= self.len);
+        if !fits || offset % align_of::<T>() != 0 {
+            return Err(Error::Outside { offset, len: self.len });
+        }
+        Ok(self.start.as_ptr().wrapping_add(offset).cast())
+    }
+
+    /// Reads a word, once.
+    pub fn read32(&self, offset: usize) -> Result<u32, Error> {
+        let at = self.at::<u32>(offset)?;
+        // SAFETY: inside the mapping and aligned, as `at` has checked.
+        Ok(unsafe { at.read_volatile() })
+    }
+
+    /// Writes a word, once, after everything that was written before.
+    #[inline]
+    pub fn write32(&self, offset: usize, value: u32) -> Result<(), Error> {
+        let at = self.at::<u32>(offset)?;
+        std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
+        // SAFETY: inside the mapping and aligned, as `at` has checked.
+        unsafe { at.write_volatile(value) };
+        Ok(())
+    }
+
+    /// Writes zeros.
+    pub fn clear(&self, offset: usize, len: usize) -> Result<(), Error> {
+        (offset..offset.saturating_add(len)).step_by(4).try_for_each(|at| self.write32(at, 0))
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours alone, and nothing borrows from it.
+        let unmapped = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.len) };
+        debug_assert!(unmapped.is_ok(), "a mapping that was made can be unmapped");
+    }
+}
+
+/// Bytes handed to an ioctl so that the very next byte is not readable: whatever a request claims
+/// beyond what it brings is `EFAULT`, always.
+#[derive(Debug)]
+pub struct Guarded {
+    pages: Mapping,
+    len: usize,
+}
+
+impl Guarded {
+    const ROOM: usize = 4 * PAGE;
+
+    /// Room for a request of up to 16 KiB, which is empty at first.
+    pub fn new() -> Result<Self, Error> {
+        let pages = Mapping::anonymous(Self::ROOM + PAGE)?;
+        let guard = pages.start.as_ptr().wrapping_add(Self::ROOM).cast();
+        // SAFETY: the last page of our own mapping, which nothing accesses.
+        unsafe { rustix::mm::mprotect(guard, PAGE, MprotectFlags::empty()) }
+            .map_err(|source| Error::Map { len: PAGE, source })?;
+        Ok(Self { pages, len: 0 })
+    }
+
+    /// Room with these bytes in it.
+    pub fn with(bytes: &[u8]) -> Result<Self, Error> {
+        let mut guarded = Self::new()?;
+        guarded.put(bytes)?;
+        Ok(guarded)
+    }
+
+    /// Replaces the bytes.
+    pub fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        if bytes.len() > Self::ROOM {
+            return Err(Error::Outside { offset: bytes.len(), len: Self::ROOM });
+        }
+        self.len = bytes.len();
+        // SAFETY: `len` bytes before the guard are inside the mapping, and ours alone.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.start(), bytes.len()) };
+        Ok(())
+    }
+
+    /// Copies the bytes out, as the kernel left them.
+    pub fn take(&self, bytes: &mut [u8]) {
+        let len = self.len.min(bytes.len());
+        // SAFETY: as in `put`.
+        unsafe { std::ptr::copy_nonoverlapping(self.start(), bytes.as_mut_ptr(), len) };
+    }
+
+    fn start(&self) -> *mut u8 {
+        self.pages.start.as_ptr().wrapping_add(Self::ROOM - self.len)
+    }
+
+    /// `VFIO_DEVICE_SET_IRQS` with these bytes.
+    #[inline]
+    pub fn set_irqs(&self, device: BorrowedFd<'_>) -> Answer {
+        // SAFETY: the kernel only reads here, and reports what it cannot read.
+        unsafe { ioctl(device, DEVICE_SET_IRQS, self.start().cast()) }
+    }
+
+    /// `VFIO_DEVICE_GET_IRQ_INFO` with these bytes, which the answer overwrites.
+    pub fn get_irq_info(&mut self, device: BorrowedFd<'_>) -> Answer {
+        // SAFETY: the kernel writes 16 bytes from the start on: into our pages, or into the guard,
+        // which it reports.
+        unsafe { ioctl(device, DEVICE_GET_IRQ_INFO, self.start().cast()) }
+    }
+
+    /// As [`Guarded::get_irq_info`], with the pages made read-only for the time.
+    pub fn get_irq_info_unwritable(&mut self, device: BorrowedFd<'_>) -> Result<Answer, Error> {
+        self.protect(MprotectFlags::READ)?;
+        let answer = self.get_irq_info(device);
+        self.protect(MprotectFlags::READ | MprotectFlags::WRITE)?;
+        Ok(answer)
+    }
+
+    fn protect(&mut self, flags: MprotectFlags) -> Result<(), Error> {
+        let start = self.pages.start.as_ptr().cast();
+        // SAFETY: our own pages, to which `&mut self` says that nobody else writes now.
+        unsafe { rustix::mm::mprotect(start, Self::ROOM, flags) }
+            .map_err(|source| Error::Map { len: Self::ROOM, source })
+    }
+}
+
+/// The processor's time stamp; under QEMU's `-icount shift=0` the number of instructions executed.
+#[inline(always)]
+pub fn now() -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 processor has the instruction, and Linux allows it to user space.
+    unsafe {
+        core::arch::x86_64::_rdtsc()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    0
+}

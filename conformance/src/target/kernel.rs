@@ -1,0 +1,199 @@
+//! A real device behind a driver of the running kernel.
+
+use super::{Counted, Driver, Target};
+use crate::devices::{Kind, Stimulus};
+use crate::eventfd::Eventfd;
+use crate::sys::Guarded;
+use crate::vfio::{self, Device, Facts, Opener};
+use crate::{Answer, Error, Index};
+use std::collections::BTreeMap;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// A device, its driver, and what raises its interrupts.
+pub struct Kernel {
+    opener: Opener,
+    driver: Driver,
+    kind: Kind,
+    open: Option<Opened>,
+    facts: Facts,
+    eventfds: BTreeMap<i32, Eventfd>,
+    files: Vec<OwnedFd>,
+}
+
+struct Opened {
+    // Before the device: it holds the device's registers.
+    stimulus: Option<Box<dyn Stimulus>>,
+    device: Device,
+    request: Guarded,
+}
+
+impl Kernel {
+    /// Opens the device at an address.
+    pub fn new(bdf: &str, kind: Kind, driver: Driver) -> Result<Self, Error> {
+        let bound = vfio::bound_driver(bdf)?;
+        if Driver::named(&bound) != Some(driver) {
+            let why = format!("it is bound to {bound}, not to {driver:?}");
+            return Err(Error::Device { bdf: bdf.into(), why });
+        }
+        let mut kernel = Self {
+            opener: Opener::new(bdf)?,
+            driver,
+            kind,
+            open: None,
+            facts: Facts::default(),
+            eventfds: BTreeMap::new(),
+            files: Vec::new(),
+        };
+        kernel.open()?;
+        kernel.facts = kernel.opened()?.device.facts()?;
+        Ok(kernel)
+    }
+
+    fn opened(&mut self) -> Result<&mut Opened, Error> {
+        self.open.as_mut().ok_or_else(|| Error::Device {
+            bdf: self.opener.bdf().into(),
+            why: "it is closed at the moment".into(),
+        })
+    }
+
+    fn eventfd_of(&self, fd: i32) -> Result<&Eventfd, Error> {
+        let source = rustix::io::Errno::BADF;
+        self.eventfds.get(&fd).ok_or(Error::Descriptor { what: "found", source })
+    }
+
+    fn stimulus(&mut self, index: Index, vector: u32) -> Result<&mut dyn Stimulus, Error> {
+        match &mut self.opened()?.stimulus {
+            Some(stimulus) => Ok(stimulus.as_mut()),
+            None => Err(Error::Unraisable { index, vector }),
+        }
+    }
+}
+
+impl Target for Kernel {
+    fn driver(&self) -> Driver {
+        self.driver
+    }
+
+    fn facts(&self) -> Facts {
+        self.facts
+    }
+
+    fn get_irq_info(&mut self, bytes: &mut [u8]) -> Result<Answer, Error> {
+        let opened = self.opened()?;
+        opened.request.put(bytes)?;
+        let answer = opened.request.get_irq_info(opened.device.fd());
+        opened.request.take(bytes);
+        Ok(answer)
+    }
+
+    fn get_irq_info_unwritable(&mut self, bytes: &[u8]) -> Result<Option<Answer>, Error> {
+        let opened = self.opened()?;
+        opened.request.put(bytes)?;
+        opened.request.get_irq_info_unwritable(opened.device.fd()).map(Some)
+    }
+
+    fn set_irqs(&mut self, bytes: &[u8]) -> Result<Answer, Error> {
+        let opened = self.opened()?;
+        opened.request.put(bytes)?;
+        Ok(opened.device.set_irqs(&opened.request))
+    }
+
+    fn eventfd(&mut self) -> Result<i32, Error> {
+        let eventfd = Eventfd::new()?;
+        let number = eventfd.number();
+        self.eventfds.insert(number, eventfd);
+        Ok(number)
+    }
+
+    fn other_file(&mut self) -> Result<i32, Error> {
+        let opened = |source| Error::Descriptor { what: "opened", source };
+        let (reader, writer) = rustix::pipe::pipe().map_err(opened)?;
+        drop(writer);
+        let number = reader.as_raw_fd();
+        self.files.push(reader);
+        Ok(number)
+    }
+
+    fn signals(&mut self, fd: i32) -> Result<u64, Error> {
+        Ok(self.eventfd_of(fd)?.take())
+    }
+
+    fn wait(&mut self, fd: i32) -> Result<bool, Error> {
+        Ok(self.eventfd_of(fd)?.wait())
+    }
+
+    fn signal(&mut self, fd: i32) -> Result<(), Error> {
+        self.eventfd_of(fd)?.signal()
+    }
+
+    fn reach(&self, index: Index) -> u32 {
+        let stimulus = self.open.as_ref().and_then(|opened| opened.stimulus.as_ref());
+        let there = match index {
+            Index::Intx => u32::from(self.facts.pin),
+            Index::Msi => self.facts.msi,
+            Index::Msix => self.facts.msix,
+            Index::Err | Index::Req => 0,
+        };
+        stimulus.map_or(0, |stimulus| stimulus.reach(index)).min(there)
+    }
+
+    fn ready(&mut self, index: Index, vectors: u32) -> Result<(), Error> {
+        self.stimulus(index, vectors.saturating_sub(1))?.ready(index, vectors)
+    }
+
+    fn raise(&mut self, index: Index, vector: u32) -> Result<(), Error> {
+        self.stimulus(index, vector)?.raise(index, vector)
+    }
+
+    fn acknowledge(&mut self) -> Result<bool, Error> {
+        self.stimulus(Index::Intx, 0)?.acknowledge().map(|()| true)
+    }
+
+    fn allocated(&self) -> Option<usize> {
+        let listed = std::fs::read_dir(vfio::sysfs(self.opener.bdf()).join("msi_irqs"));
+        // The directory comes and goes with the interrupts.
+        Some(listed.map_or(0, Iterator::count))
+    }
+
+    fn detach_frees(&self) -> bool {
+        let policy = std::fs::read_to_string("/sys/module/vfio_pci_rs/parameters/detach");
+        self.driver == Driver::VfioPciRs && policy.is_ok_and(|policy| policy.trim() == "free")
+    }
+
+    fn counted(&self, _: u32) -> Option<Counted> {
+        None
+    }
+
+    fn handlers(&self) -> Option<Vec<String>> {
+        let table = std::fs::read_to_string("/proc/interrupts").ok()?;
+        let ours = format!("({})", self.opener.bdf());
+        let names = table.split_whitespace().filter(|word| word.ends_with(&ours));
+        Some(names.map(String::from).collect())
+    }
+
+    fn reset(&mut self) -> Result<bool, Error> {
+        self.opened()?.device.reset().map(|()| true)
+    }
+
+    fn close(&mut self) -> Result<(), Error> {
+        self.open = None;
+        self.eventfds.clear();
+        self.files.clear();
+        Ok(())
+    }
+
+    fn leaks(&self) -> Option<String> {
+        let handlers = self.handlers().unwrap_or_default();
+        let allocated = self.allocated().unwrap_or(0);
+        let clean = handlers.is_empty() && allocated == 0;
+        (!clean).then(|| format!("{allocated} interrupts are allocated, handlers: {handlers:?}"))
+    }
+
+    fn open(&mut self) -> Result<(), Error> {
+        self.close()?;
+        let device = self.opener.open()?;
+        let stimulus = self.kind.stimulus(device.bar(), self.opener.dma());
+        self.open = Some(Opened { stimulus, device, request: Guarded::new()? });
+        Ok(())
+    }
+}

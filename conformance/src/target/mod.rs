@@ -1,0 +1,130 @@
+//! What the cases run against: two ioctls as bytes, eventfds, and a device to be provoked.
+
+mod kernel;
+mod sim;
+
+pub use kernel::Kernel;
+pub use sim::Simulator;
+
+use crate::vfio::Facts;
+use crate::{Answer, Error, Index};
+
+/// Whose answers are to be expected where Linux and this project differ by design.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+pub enum Driver {
+    /// Linux's own driver.
+    #[value(name = "vfio-pci")]
+    VfioPci,
+    /// This project's: rules B hold.
+    #[value(name = "vfio-pci-rs")]
+    VfioPciRs,
+}
+
+impl Driver {
+    /// The driver of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        match name {
+            "vfio-pci" => Some(Self::VfioPci),
+            "vfio-pci-rs" => Some(Self::VfioPciRs),
+            _ => None,
+        }
+    }
+}
+
+/// What was counted of one vector (`CONTRACT.md`, B-05).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counted {
+    /// Times it was masked.
+    pub masks: u64,
+    /// Times it was unmasked.
+    pub unmasks: u64,
+    /// Times its trigger was replaced.
+    pub retargets: u64,
+    /// Times the loopback signalled it.
+    pub loopbacks: u64,
+    /// Requests refused because of it.
+    pub failures: u64,
+}
+
+/// Something that answers VFIO's two interrupt ioctls.
+///
+/// Requests are bytes, and what is beyond their end cannot be read: a request that claims more than
+/// it brings is how a bad address is told.
+pub trait Target {
+    /// Whose answers to expect.
+    fn driver(&self) -> Driver;
+
+    /// What the device's configuration space says.
+    fn facts(&self) -> Facts;
+
+    /// GET_IRQ_INFO; the bytes are overwritten with the answer.
+    fn get_irq_info(&mut self, bytes: &mut [u8]) -> Result<Answer, Error>;
+
+    /// GET_IRQ_INFO at an address that can be read and not written; `None` where there is no such
+    /// thing.
+    fn get_irq_info_unwritable(&mut self, bytes: &[u8]) -> Result<Option<Answer>, Error>;
+
+    /// SET_IRQS.
+    fn set_irqs(&mut self, bytes: &[u8]) -> Result<Answer, Error>;
+
+    /// A new eventfd; its number.
+    fn eventfd(&mut self) -> Result<i32, Error>;
+
+    /// A descriptor that is open and no eventfd.
+    fn other_file(&mut self) -> Result<i32, Error>;
+
+    /// How often an eventfd was signalled since this was asked last.
+    fn signals(&mut self, fd: i32) -> Result<u64, Error>;
+
+    /// Waits until an eventfd is signalled, [`crate::eventfd::STALL`] at most; whether it was.
+    fn wait(&mut self, fd: i32) -> Result<bool, Error>;
+
+    /// Signals an eventfd from user space's side, and lets whoever watches it act.
+    fn signal(&mut self, fd: i32) -> Result<(), Error>;
+
+    /// How many vectors of the index [`Target::raise`] reaches, from 0 on.
+    fn reach(&self, index: Index) -> u32;
+
+    /// Readies the device for [`Target::raise`]; the index must be active. May signal.
+    fn ready(&mut self, index: Index, vectors: u32) -> Result<(), Error>;
+
+    /// The device raises a vector.
+    fn raise(&mut self, index: Index, vector: u32) -> Result<(), Error>;
+
+    /// The device lets go of its line. `false` where the line does not stay asserted.
+    fn acknowledge(&mut self) -> Result<bool, Error>;
+
+    /// Interrupts of the machine that MSI and MSI-X of this device hold.
+    fn allocated(&self) -> Option<usize>;
+
+    /// Whether the interrupt of a detached vector goes back at once (`CONTRACT.md`, B-04).
+    fn detach_frees(&self) -> bool;
+
+    /// What was counted of a vector; `None` where nothing can be read.
+    fn counted(&self, vector: u32) -> Option<Counted>;
+
+    /// The names of this device's handlers as the system lists them; `None` where it lists none.
+    fn handlers(&self) -> Option<Vec<String>>;
+
+    /// Resets the device; `false` where there is no such thing.
+    fn reset(&mut self) -> Result<bool, Error>;
+
+    /// Whether the line can be watched by an eventfd here (`CONTRACT.md`, X-02).
+    fn line_watched(&self) -> bool {
+        true
+    }
+
+    /// Whether the pin leads nowhere, if that is known.
+    fn disconnected(&self) -> bool {
+        false
+    }
+
+    /// Closes the device.
+    fn close(&mut self) -> Result<(), Error>;
+
+    /// What a closed device still holds; `None`: nothing.
+    fn leaks(&self) -> Option<String>;
+
+    /// Opens the device again, as it comes from a reset.
+    fn open(&mut self) -> Result<(), Error>;
+}

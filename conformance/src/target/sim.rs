@@ -1,0 +1,186 @@
+//! The engine on its simulated host: the same cases without a kernel.
+
+use super::{Counted, Driver, Target};
+use crate::vfio::Facts;
+use crate::{Answer, Error, Index};
+use std::collections::BTreeMap;
+use vfio_irq_engine::abi::{Header, InfoHeader};
+use vfio_irq_engine::sim::{Shape, Sim};
+use vfio_irq_engine::{Device, Errno, Gate, Retention};
+
+/// A simulated device.
+pub struct Simulator {
+    shape: Shape,
+    sim: Sim,
+    device: Device<Sim>,
+    /// Signals that were taken so far.
+    seen: BTreeMap<i32, u64>,
+}
+
+impl Simulator {
+    /// A device of this shape.
+    pub fn new(shape: Shape) -> Self {
+        let sim = Sim::with(shape);
+        let device = Device::new(sim.slots());
+        Self { shape, sim, device, seen: BTreeMap::new() }
+    }
+
+    fn info(&self, bytes: &mut [u8]) -> Result<(), Errno> {
+        let all: &mut [u8; InfoHeader::LEN] = bytes
+            .get_mut(..InfoHeader::LEN)
+            .and_then(|all| all.try_into().ok())
+            .ok_or(Errno::EFAULT)?;
+        let asked = InfoHeader::from_bytes(all);
+        let info = self.device.info(&self.sim, asked.check()?);
+        *all = asked.answered(info).to_bytes();
+        Ok(())
+    }
+
+    fn set(&mut self, bytes: &[u8]) -> Result<(), i32> {
+        let refused = |errno: Errno| -errno.raw();
+        let (header, data) = bytes.split_at_checked(Header::LEN).ok_or(-Errno::EFAULT.raw())?;
+        let header = header.try_into().map_err(|_| -Errno::EFAULT.raw())?;
+        let checked =
+            self.device.check(&self.sim, Header::from_bytes(header)).map_err(refused)?;
+        let data = data.get(..checked.data_len()).ok_or(-Errno::EFAULT.raw())?;
+        let request = checked.request(data).map_err(refused)?;
+        let outcome = self.device.set_irqs(&mut self.sim, &request);
+        outcome.map_err(vfio_irq_engine::Refusal::to_return)
+    }
+
+    /// Promises to its host that the engine broke.
+    pub fn broken_promises(&self) -> &[String] {
+        self.sim.broken_promises()
+    }
+}
+
+impl Target for Simulator {
+    fn driver(&self) -> Driver {
+        Driver::VfioPciRs
+    }
+
+    fn facts(&self) -> Facts {
+        Facts {
+            pin: self.shape.pin,
+            msi: self.shape.msi,
+            msi_mask_bits: self.shape.msi_maskable,
+            msix: self.shape.msix,
+        }
+    }
+
+    fn get_irq_info(&mut self, bytes: &mut [u8]) -> Result<Answer, Error> {
+        Ok(self.info(bytes).map_or_else(|errno| Answer(-errno.raw()), |()| Answer::OK))
+    }
+
+    fn get_irq_info_unwritable(&mut self, _: &[u8]) -> Result<Option<Answer>, Error> {
+        Ok(None)
+    }
+
+    fn set_irqs(&mut self, bytes: &[u8]) -> Result<Answer, Error> {
+        Ok(self.set(bytes).map_or_else(Answer, |()| Answer::OK))
+    }
+
+    fn eventfd(&mut self) -> Result<i32, Error> {
+        Ok(self.sim.eventfd())
+    }
+
+    fn other_file(&mut self) -> Result<i32, Error> {
+        Ok(self.sim.other_file())
+    }
+
+    fn signals(&mut self, fd: i32) -> Result<u64, Error> {
+        let all = self.sim.signals(fd);
+        let before = self.seen.insert(fd, all).unwrap_or(0);
+        Ok(all - before)
+    }
+
+    fn wait(&mut self, fd: i32) -> Result<bool, Error> {
+        Ok(self.sim.signals(fd) > self.seen.get(&fd).copied().unwrap_or(0))
+    }
+
+    fn signal(&mut self, fd: i32) -> Result<(), Error> {
+        let count = self.shape.msi.max(self.shape.msix);
+        for (number, gate) in (0..count).flat_map(|n| [(n, Gate::Masked), (n, Gate::Open)]) {
+            let vectors = self.device.vectors_mut();
+            vectors.watch_fired(&mut self.sim, number, gate, |watch| watch.fd() == fd);
+        }
+        Ok(())
+    }
+
+    fn reach(&self, index: Index) -> u32 {
+        match index {
+            Index::Intx => u32::from(self.shape.pin && self.shape.connected),
+            Index::Msi => self.shape.msi,
+            Index::Msix => self.shape.msix,
+            Index::Err | Index::Req => 0,
+        }
+    }
+
+    fn ready(&mut self, _: Index, _: u32) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn raise(&mut self, index: Index, vector: u32) -> Result<(), Error> {
+        match index {
+            Index::Intx => self.sim.pull(),
+            Index::Msi | Index::Msix => self.sim.raise(vector),
+            Index::Err | Index::Req => return Err(Error::Unraisable { index, vector }),
+        }
+        Ok(())
+    }
+
+    fn acknowledge(&mut self) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    fn allocated(&self) -> Option<usize> {
+        Some(self.sim.allocated())
+    }
+
+    fn detach_frees(&self) -> bool {
+        self.shape.retention == Retention::Free
+    }
+
+    fn counted(&self, vector: u32) -> Option<Counted> {
+        let counts = self.device.vectors().slot(vector)?.counts();
+        Some(Counted {
+            masks: counts.masks,
+            unmasks: counts.unmasks,
+            retargets: counts.retargets,
+            loopbacks: counts.loopbacks,
+            failures: counts.failures,
+        })
+    }
+
+    fn handlers(&self) -> Option<Vec<String>> {
+        None
+    }
+
+    fn reset(&mut self) -> Result<bool, Error> {
+        Ok(false)
+    }
+
+    fn line_watched(&self) -> bool {
+        false
+    }
+
+    fn disconnected(&self) -> bool {
+        !self.shape.connected
+    }
+
+    fn close(&mut self) -> Result<(), Error> {
+        self.device.close(&mut self.sim);
+        Ok(())
+    }
+
+    fn leaks(&self) -> Option<String> {
+        let broken = self.sim.broken_promises();
+        self.sim.leaks().or_else(|| (!broken.is_empty()).then(|| format!("{broken:?}")))
+    }
+
+    fn open(&mut self) -> Result<(), Error> {
+        self.close()?;
+        *self = Self::new(self.shape);
+        Ok(())
+    }
+}

@@ -1,0 +1,214 @@
+//! A device opened through a group of VFIO: container, DMA memory, configuration space, BAR 0.
+
+use crate::sys::{self, Guarded, Mapping};
+use crate::{Answer, Error};
+use std::ffi::CString;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use vfio_bindings::bindings::vfio::{VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_CONFIG_REGION_INDEX};
+
+/// Memory that the device reaches, and where it finds it.
+#[derive(Debug)]
+pub struct Dma {
+    /// The memory.
+    pub memory: Mapping,
+    /// Its address on the bus.
+    pub iova: u64,
+}
+
+const DMA_LEN: usize = 1 << 20;
+const DMA_IOVA: u64 = 0x1000_0000;
+
+fn open(path: &Path) -> Result<OwnedFd, Error> {
+    let file = std::fs::File::options().read(true).write(true).open(path);
+    Ok(file.map_err(|source| Error::File { path: path.into(), source })?.into())
+}
+
+fn accept(step: &'static str, answer: Answer) -> Result<(), Error> {
+    if answer.0 < 0 { Err(Error::Refused { step, answer }) } else { Ok(()) }
+}
+
+/// A group with its container: what a device is opened from, again and again.
+#[derive(Debug)]
+pub struct Opener {
+    bdf: String,
+    group: OwnedFd,
+    _container: OwnedFd,
+    dma: Arc<Dma>,
+}
+
+impl Opener {
+    /// Opens the group of a device that is bound to a VFIO driver.
+    pub fn new(bdf: &str) -> Result<Self, Error> {
+        let link = sysfs(bdf).join("iommu_group");
+        let group = std::fs::read_link(link).ok().and_then(|to| to.file_name().map(PathBuf::from));
+        let group = group.ok_or_else(|| Error::Device {
+            bdf: bdf.into(),
+            why: "it is not there, or the machine has no IOMMU".into(),
+        })?;
+        let container = open(Path::new("/dev/vfio/vfio"))?;
+        let group = open(&Path::new("/dev/vfio").join(group))?;
+        let put = sys::group_set_container(group.as_fd(), container.as_fd());
+        accept("putting the group into a container", put)?;
+        accept("choosing the IOMMU", sys::set_iommu(container.as_fd()))?;
+        let dma = Dma { memory: Mapping::anonymous(DMA_LEN)?, iova: DMA_IOVA };
+        accept("mapping memory", sys::map_dma(container.as_fd(), &dma.memory, dma.iova))?;
+        Ok(Self { bdf: bdf.into(), group, _container: container, dma: Arc::new(dma) })
+    }
+
+    /// The device's address.
+    pub fn bdf(&self) -> &str {
+        &self.bdf
+    }
+
+    /// The memory that the device reaches.
+    pub fn dma(&self) -> Arc<Dma> {
+        Arc::clone(&self.dma)
+    }
+
+    /// Opens the device, with its memory and its bus mastering turned on.
+    pub fn open(&self) -> Result<Device, Error> {
+        let device = self.open_bare()?;
+        device.command_set(COMMAND_MEMORY | COMMAND_MASTER)?;
+        Ok(device)
+    }
+
+    /// Opens the device as it comes.
+    fn open_bare(&self) -> Result<Device, Error> {
+        let name = CString::new(self.bdf.as_str()).map_err(|_| Error::Device {
+            bdf: self.bdf.clone(),
+            why: "there is a zero byte in its address".into(),
+        })?;
+        let refused = |answer| Error::Refused { step: "opening the device", answer };
+        let fd = sys::group_device(self.group.as_fd(), &name).map_err(refused)?;
+        let region = |index| {
+            let refused = |answer| Error::Refused { step: "asking for a region", answer };
+            sys::region_info(fd.as_fd(), index).map_err(refused)
+        };
+        let config = region(VFIO_PCI_CONFIG_REGION_INDEX)?.offset;
+        let bar = region(VFIO_PCI_BAR0_REGION_INDEX)?;
+        let len = usize::try_from(bar.size).unwrap_or(usize::MAX);
+        let bar = Arc::new(Mapping::of_device(fd.as_fd(), bar.offset, len)?);
+        Ok(Device { fd, config, bar })
+    }
+}
+
+/// Where the system describes a PCI device.
+pub fn sysfs(bdf: &str) -> PathBuf {
+    Path::new("/sys/bus/pci/devices").join(bdf)
+}
+
+/// The name of the driver that a device is bound to.
+pub fn bound_driver(bdf: &str) -> Result<String, Error> {
+    let link = std::fs::read_link(sysfs(bdf).join("driver")).ok();
+    let name = link.and_then(|to| to.file_name().map(|name| name.to_string_lossy().into_owned()));
+    name.ok_or_else(|| Error::Device { bdf: bdf.into(), why: "no driver is bound to it".into() })
+}
+
+const COMMAND: u64 = 0x04;
+const COMMAND_MEMORY: u16 = 0x2;
+const COMMAND_MASTER: u16 = 0x4;
+const STATUS: u64 = 0x06;
+const STATUS_CAPABILITIES: u16 = 0x10;
+const CAPABILITIES: u64 = 0x34;
+const INTERRUPT_PIN: u64 = 0x3d;
+const CAPABILITY_MSI: u8 = 0x05;
+const CAPABILITY_MSIX: u8 = 0x11;
+
+/// What a device's configuration space says of its interrupts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Facts {
+    /// It has an interrupt pin.
+    pub pin: bool,
+    /// Vectors of MSI; 0 without the capability.
+    pub msi: u32,
+    /// MSI has a mask bit for each vector.
+    pub msi_mask_bits: bool,
+    /// Vectors of MSI-X; 0 without the capability.
+    pub msix: u32,
+}
+
+/// An open device.
+#[derive(Debug)]
+pub struct Device {
+    fd: OwnedFd,
+    config: u64,
+    bar: Arc<Mapping>,
+}
+
+impl Device {
+    /// The descriptor.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// BAR 0.
+    pub fn bar(&self) -> Arc<Mapping> {
+        Arc::clone(&self.bar)
+    }
+
+    /// Sends a request that was laid out before.
+    #[inline]
+    pub fn set_irqs(&self, request: &Guarded) -> Answer {
+        request.set_irqs(self.fd.as_fd())
+    }
+
+    /// Resets the device; its memory and bus mastering are as before.
+    pub fn reset(&self) -> Result<(), Error> {
+        accept("resetting the device", sys::device_reset(self.fd.as_fd()))
+    }
+
+    /// Reads what the configuration space says of interrupts.
+    pub fn facts(&self) -> Result<Facts, Error> {
+        let mut facts = Facts { pin: self.config8(INTERRUPT_PIN)? != 0, ..Facts::default() };
+        if self.config16(STATUS)? & STATUS_CAPABILITIES == 0 {
+            return Ok(facts);
+        }
+        let mut at = self.config8(CAPABILITIES)? & !3;
+        // A list of 48 capabilities fills the space; a longer one is a loop.
+        for _ in 0..48 {
+            if at == 0 {
+                break;
+            }
+            let control = self.config16(u64::from(at) + 2)?;
+            match self.config8(u64::from(at))? {
+                CAPABILITY_MSI => {
+                    facts.msi = 1 << ((control >> 1) & 7);
+                    facts.msi_mask_bits = control & 0x100 != 0;
+                }
+                CAPABILITY_MSIX => facts.msix = u32::from(control & 0x7ff) + 1,
+                _ => {}
+            }
+            at = self.config8(u64::from(at) + 1)? & !3;
+        }
+        Ok(facts)
+    }
+
+    fn command_set(&self, bits: u16) -> Result<(), Error> {
+        let command = self.config16(COMMAND)? | bits;
+        let written = rustix::io::pwrite(&self.fd, &command.to_le_bytes(), self.config + COMMAND);
+        let what = "written to (configuration space)";
+        written.map_err(|source| Error::Descriptor { what, source })?;
+        Ok(())
+    }
+
+    fn config8(&self, at: u64) -> Result<u8, Error> {
+        let mut byte = [0_u8];
+        self.config(at, &mut byte)?;
+        Ok(u8::from_le_bytes(byte))
+    }
+
+    fn config16(&self, at: u64) -> Result<u16, Error> {
+        let mut bytes = [0_u8; 2];
+        self.config(at, &mut bytes)?;
+        Ok(u16::from_le_bytes(bytes))
+    }
+
+    fn config(&self, at: u64, bytes: &mut [u8]) -> Result<(), Error> {
+        let read = rustix::io::pread(&self.fd, bytes, self.config + at);
+        let what = "read (configuration space)";
+        read.map_err(|source| Error::Descriptor { what, source })?;
+        Ok(())
+    }
+}

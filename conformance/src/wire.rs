@@ -1,0 +1,210 @@
+//! The two ioctls' structures as bytes: any bytes, since a conformance test must be able to say
+//! what no sensible caller says.
+
+use std::fmt;
+use vfio_bindings::bindings::vfio;
+pub use vfio_irq_engine::abi::Index;
+
+/// What an ioctl returned: 0, a positive number, or a negative error number.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Answer(pub i32);
+
+impl Answer {
+    /// Success.
+    pub const OK: Self = Self(0);
+    /// A descriptor that is not open.
+    pub const EBADF: Self = Self(-libc::EBADF);
+    /// Memory that cannot be read or written.
+    pub const EFAULT: Self = Self(-libc::EFAULT);
+    /// Armed already.
+    pub const EBUSY: Self = Self(-libc::EBUSY);
+    /// The pin leads nowhere.
+    pub const ENODEV: Self = Self(-libc::ENODEV);
+    /// Makes no sense, or not now.
+    pub const EINVAL: Self = Self(-libc::EINVAL);
+    /// No such action.
+    pub const ENOTTY: Self = Self(-libc::ENOTTY);
+    /// Nothing left.
+    pub const ENOSPC: Self = Self(-libc::ENOSPC);
+    /// A set of nothing.
+    pub const ERANGE: Self = Self(-libc::ERANGE);
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self.0.wrapping_neg() {
+            libc::EPERM => "EPERM",
+            libc::ENOENT => "ENOENT",
+            libc::EINTR => "EINTR",
+            libc::EIO => "EIO",
+            libc::ENXIO => "ENXIO",
+            libc::EBADF => "EBADF",
+            libc::EAGAIN => "EAGAIN",
+            libc::ENOMEM => "ENOMEM",
+            libc::EACCES => "EACCES",
+            libc::EFAULT => "EFAULT",
+            libc::EBUSY => "EBUSY",
+            libc::EEXIST => "EEXIST",
+            libc::ENODEV => "ENODEV",
+            libc::EINVAL => "EINVAL",
+            libc::ENOTTY => "ENOTTY",
+            libc::ENOSPC => "ENOSPC",
+            libc::ERANGE => "ERANGE",
+            errno if errno > 0 => return write!(f, "errno {errno}"),
+            _ => return write!(f, "{}", self.0),
+        };
+        f.write_str(name)
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Flags of both structures, by the names of the contract.
+pub mod flags {
+    use super::vfio;
+    /// The index takes eventfds.
+    pub const EVENTFD: u32 = vfio::VFIO_IRQ_INFO_EVENTFD;
+    /// The index can be masked.
+    pub const MASKABLE: u32 = vfio::VFIO_IRQ_INFO_MASKABLE;
+    /// A signal masks the index.
+    pub const AUTOMASKED: u32 = vfio::VFIO_IRQ_INFO_AUTOMASKED;
+    /// The vectors are a set.
+    pub const NORESIZE: u32 = vfio::VFIO_IRQ_INFO_NORESIZE;
+    /// No data.
+    pub const NONE: u32 = vfio::VFIO_IRQ_SET_DATA_NONE;
+    /// A byte a vector.
+    pub const BOOL: u32 = vfio::VFIO_IRQ_SET_DATA_BOOL;
+    /// A descriptor a vector.
+    pub const FDS: u32 = vfio::VFIO_IRQ_SET_DATA_EVENTFD;
+    /// Mask.
+    pub const MASK: u32 = vfio::VFIO_IRQ_SET_ACTION_MASK;
+    /// Unmask.
+    pub const UNMASK: u32 = vfio::VFIO_IRQ_SET_ACTION_UNMASK;
+    /// Attach, detach, disable, loopback.
+    pub const TRIGGER: u32 = vfio::VFIO_IRQ_SET_ACTION_TRIGGER;
+}
+
+/// The header of SET_IRQS and the data after it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Request {
+    /// Claimed size of everything.
+    pub argsz: u32,
+    /// What and with what.
+    pub flags: u32,
+    /// Which index.
+    pub index: u32,
+    /// First vector.
+    pub start: u32,
+    /// Number of vectors.
+    pub count: u32,
+    /// The data that is really there, whatever `argsz` claims.
+    pub data: Vec<u8>,
+}
+
+impl Request {
+    /// Bytes of the header.
+    pub const HEADER: u32 = 20;
+
+    fn new(flags: u32, index: Index, start: u32, count: u32, data: Vec<u8>) -> Self {
+        let argsz = u32::try_from(data.len()).unwrap_or(u32::MAX).saturating_add(Self::HEADER);
+        Self { argsz, flags, index: index.raw(), start, count, data }
+    }
+
+    /// An action on a range, all vectors alike.
+    pub fn none(action: u32, index: Index, start: u32, count: u32) -> Self {
+        Self::new(action | flags::NONE, index, start, count, Vec::new())
+    }
+
+    /// An action with a yes or no for each vector.
+    pub fn bools(action: u32, index: Index, start: u32, bools: &[u8]) -> Self {
+        let count = u32::try_from(bools.len()).unwrap_or(u32::MAX);
+        Self::new(action | flags::BOOL, index, start, count, bools.to_vec())
+    }
+
+    /// An action with a descriptor for each vector.
+    pub fn fds(action: u32, index: Index, start: u32, fds: &[i32]) -> Self {
+        let count = u32::try_from(fds.len()).unwrap_or(u32::MAX);
+        let data = fds.iter().flat_map(|fd| fd.to_ne_bytes()).collect();
+        Self::new(action | flags::FDS, index, start, count, data)
+    }
+
+    /// Attaches descriptors from `start` on; -1 detaches.
+    pub fn attach(index: Index, start: u32, fds: &[i32]) -> Self {
+        Self::fds(flags::TRIGGER, index, start, fds)
+    }
+
+    /// Disables the index.
+    pub fn disable(index: Index) -> Self {
+        Self::none(flags::TRIGGER, index, 0, 0)
+    }
+
+    /// Signals a range as if the device had raised it.
+    pub fn loopback(index: Index, start: u32, count: u32) -> Self {
+        Self::none(flags::TRIGGER, index, start, count)
+    }
+
+    /// Masks a range.
+    pub fn mask(index: Index, start: u32, count: u32) -> Self {
+        Self::none(flags::MASK, index, start, count)
+    }
+
+    /// Unmasks a range.
+    pub fn unmask(index: Index, start: u32, count: u32) -> Self {
+        Self::none(flags::UNMASK, index, start, count)
+    }
+
+    /// What is handed to the ioctl.
+    pub fn bytes(&self) -> Vec<u8> {
+        [self.argsz, self.flags, self.index, self.start, self.count]
+            .into_iter()
+            .flat_map(u32::to_ne_bytes)
+            .chain(self.data.iter().copied())
+            .collect()
+    }
+}
+
+/// What GET_IRQ_INFO says of an index.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Info {
+    /// Claimed size.
+    pub argsz: u32,
+    /// What the index can do.
+    pub flags: u32,
+    /// Which index.
+    pub index: u32,
+    /// How many vectors.
+    pub count: u32,
+}
+
+impl Info {
+    /// Bytes of the structure.
+    pub const LEN: usize = 16;
+
+    /// A question about an index.
+    pub fn ask(index: u32) -> Self {
+        Self { argsz: 16, flags: 0, index, count: 0 }
+    }
+
+    /// What is handed to the ioctl.
+    pub fn bytes(&self) -> [u8; Self::LEN] {
+        let mut bytes = [0; Self::LEN];
+        let words = [self.argsz, self.flags, self.index, self.count];
+        for (chunk, word) in bytes.chunks_exact_mut(4).zip(words) {
+            chunk.copy_from_slice(&word.to_ne_bytes());
+        }
+        bytes
+    }
+
+    /// What the ioctl left.
+    pub fn from_bytes(bytes: &[u8; Self::LEN]) -> Self {
+        let word = |i: usize| {
+            let chunk = bytes.chunks_exact(4).nth(i).and_then(|chunk| chunk.try_into().ok());
+            u32::from_ne_bytes(chunk.unwrap_or_default())
+        };
+        Self { argsz: word(0), flags: word(1), index: word(2), count: word(3) }
+    }
+}
