@@ -3,6 +3,7 @@
 //! project's, or the simulator.
 
 pub mod atomicity;
+pub mod bench;
 pub mod devices;
 mod error;
 pub mod eventfd;

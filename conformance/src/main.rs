@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 use vfio_irq_conformance::devices::Kind;
 use vfio_irq_conformance::target::{Driver, Kernel};
-use vfio_irq_conformance::{Error, atomicity, vfio};
+use vfio_irq_conformance::{Error, atomicity, bench, vfio};
 
 /// What a VFIO device's interrupts must do, tried on a running kernel.
 #[derive(Debug, Parser)]
@@ -21,6 +21,15 @@ enum Command {
         /// Address of an NVMe controller bound to a VFIO driver, as 0000:00:03.0.
         #[arg(long)]
         bdf: String,
+    },
+    /// What each operation costs, as JSON lines and as a table.
+    Bench {
+        /// Address of a device with 65 vectors of MSI-X.
+        #[arg(long)]
+        bdf: String,
+        /// Address of an edu device, for the path of an interrupt.
+        #[arg(long)]
+        edu: Option<String>,
     },
 }
 
@@ -39,7 +48,24 @@ fn run(command: Command) -> Result<bool, Error> {
             println!("{report}");
             Ok(driver == Driver::VfioPci || report.is_atomic())
         }
+        Command::Bench { bdf, edu } => print_bench(&bdf, edu.as_deref()),
     }
+}
+
+fn print_bench(bdf: &str, edu: Option<&str>) -> Result<bool, Error> {
+    let times = bench::Repetitions::default();
+    let mut figures = bench::requests(&vfio::Opener::new(bdf)?, times)?;
+    if let Some(edu) = edu {
+        figures.extend(bench::interrupt(&vfio::Opener::new(edu)?, times)?);
+    }
+    for figure in &figures {
+        println!("{}", figure.json());
+    }
+    println!("{}", bench::heading());
+    for figure in &figures {
+        println!("{figure}");
+    }
+    Ok(true)
 }
 
 fn main() -> ExitCode {

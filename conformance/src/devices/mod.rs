@@ -1,6 +1,6 @@
 //! Devices that raise interrupts when they are told to.
 
-mod edu;
+pub mod edu;
 mod igb;
 pub mod nvme;
 

@@ -1,0 +1,246 @@
+//! What each operation costs, by the processor's time stamp.
+//!
+//! Under QEMU's `-icount shift=0,sleep=off` with one processor the time stamp counts guest
+//! instructions, so two drivers are compared without noise. Time that is spent waiting still passes
+//! there: look at minima and medians.
+
+use crate::devices::edu;
+use crate::eventfd::Eventfd;
+use crate::sys::{self, Guarded};
+use crate::vfio::{Device, Opener};
+use crate::{Answer, Error, Index, Request};
+use std::fmt;
+
+/// Repetitions of what takes microseconds, and of what takes milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Repetitions {
+    /// Of operations that leave the device as it was.
+    pub short: usize,
+    /// Of operations that enable and disable.
+    pub long: usize,
+}
+
+impl Default for Repetitions {
+    fn default() -> Self {
+        Self { short: 300, long: 40 }
+    }
+}
+
+const WARM_UP: usize = 10;
+
+/// The cost of one operation.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Figure {
+    /// Which operation.
+    pub op: &'static str,
+    /// What was measured; empty when the driver does not have the operation.
+    ticks: Vec<u64>,
+}
+
+impl Figure {
+    fn new(op: &'static str, mut ticks: Vec<u64>) -> Self {
+        ticks.sort_unstable();
+        Self { op, ticks }
+    }
+
+    /// The lowest.
+    pub fn min(&self) -> Option<u64> {
+        self.ticks.first().copied()
+    }
+
+    /// The one in the middle.
+    pub fn median(&self) -> Option<u64> {
+        self.ticks.get(self.ticks.len() / 2).copied()
+    }
+
+    /// The figure as one line of JSON; `null` where the driver does not have the operation.
+    pub fn json(&self) -> String {
+        let (min, median, n) = (self.min(), self.median(), self.ticks.len());
+        serde_json::json!({ "op": self.op, "min": min, "median": median, "n": n }).to_string()
+    }
+}
+
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [min, median] = [self.min(), self.median()]
+            .map(|ticks| ticks.map_or_else(|| String::from("-"), |ticks| ticks.to_string()));
+        write!(f, "{:<22}{min:>12}{median:>12}{:>6}", self.op, self.ticks.len())
+    }
+}
+
+/// The heading of the table whose lines [`Figure`] displays.
+pub fn heading() -> String {
+    format!("{:<22}{:>12}{:>12}{:>6}", "operation", "min", "median", "n")
+}
+
+/// Times one request, which must succeed.
+#[inline]
+fn time(device: &Device, request: &Guarded, op: &'static str) -> Result<u64, Error> {
+    let since = sys::now();
+    let answer = device.set_irqs(request);
+    let ticks = sys::now() - since;
+    if answer == Answer::OK {
+        return Ok(ticks);
+    }
+    Err(Error::Measure { what: op.into(), why: format!("the request was refused with {answer}") })
+}
+
+fn put(device: &Device, request: &Request) -> Result<(), Error> {
+    time(device, &Guarded::with(&request.bytes())?, "a step before the measurement").map(|_| ())
+}
+
+/// An NVMe controller (or another device with MSI-X of 65 vectors) under measurement.
+struct Bench {
+    device: Device,
+    eventfds: Vec<Eventfd>,
+    times: Repetitions,
+}
+
+const INDEX: Index = Index::Msix;
+const WHOLE: usize = 64;
+
+impl Bench {
+    fn new(device: Device, times: Repetitions) -> Result<Self, Error> {
+        let eventfds = (0..=WHOLE).map(|_| Eventfd::new()).collect::<Result<_, _>>()?;
+        Ok(Self { device, eventfds, times })
+    }
+
+    fn attach(&self, start: usize, count: usize) -> Request {
+        let fds: Vec<_> = self.eventfds.iter().skip(start).take(count).map(Eventfd::number).collect();
+        Request::attach(INDEX, u32::try_from(start).unwrap_or(u32::MAX), &fds)
+    }
+
+    fn with_active<T>(
+        &self,
+        vectors: usize,
+        run: impl FnOnce() -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        put(&self.device, &self.attach(0, vectors))?;
+        let ran = run()?;
+        put(&self.device, &Request::disable(INDEX))?;
+        Ok(ran)
+    }
+
+    /// Times a request of several that are sent in turn.
+    fn in_turn(&self, op: &'static str, requests: &[Request]) -> Result<Figure, Error> {
+        let requests = laid_out(requests)?;
+        let mut ticks = Vec::with_capacity(self.times.short + WARM_UP);
+        for request in requests.iter().cycle().take(self.times.short + WARM_UP) {
+            ticks.push(time(&self.device, request, op)?);
+            self.eventfds.first().map(Eventfd::take);
+        }
+        Ok(Figure::new(op, ticks.split_off(WARM_UP)))
+    }
+
+    /// Times the two halves of a pair of requests, each of which undoes the other.
+    fn pair(&self, ops: [&'static str; 2], there: &Request, back: &Request) -> Figures {
+        let (there, back) = (Guarded::with(&there.bytes())?, Guarded::with(&back.bytes())?);
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        for _ in 0..self.times.short + WARM_UP {
+            first.push(time(&self.device, &there, ops[0])?);
+            second.push(time(&self.device, &back, ops[1])?);
+        }
+        let (first, second) = (first.split_off(WARM_UP), second.split_off(WARM_UP));
+        Ok(vec![Figure::new(ops[0], first), Figure::new(ops[1], second)])
+    }
+
+    /// Times enabling and disabling with so many vectors in one request.
+    fn enable(&self, ops: [&'static str; 2], vectors: usize) -> Figures {
+        let enable = Guarded::with(&self.attach(0, vectors).bytes())?;
+        let disable = Guarded::with(&Request::disable(INDEX).bytes())?;
+        let (mut on, mut off) = (Vec::new(), Vec::new());
+        for _ in 0..self.times.long {
+            on.push(time(&self.device, &enable, ops[0])?);
+            off.push(time(&self.device, &disable, ops[1])?);
+        }
+        Ok(vec![Figure::new(ops[0], on), Figure::new(ops[1], off)])
+    }
+
+    /// Times adding one vector to so many.
+    fn add(&self, op: &'static str, vectors: usize) -> Result<Figure, Error> {
+        let one_more = Guarded::with(&self.attach(vectors, 1).bytes())?;
+        let mut ticks = Vec::new();
+        for _ in 0..self.times.long {
+            let add = || time(&self.device, &one_more, op);
+            ticks.push(self.with_active(vectors, add)?);
+        }
+        Ok(Figure::new(op, ticks))
+    }
+
+    fn retarget(&self, ops: [&'static str; 2], active: usize) -> Figures {
+        let (this, other) = (self.attach(0, 1), Request { start: 0, ..self.attach(WHOLE, 1) });
+        self.with_active(active, || {
+            Ok(vec![self.in_turn(ops[0], &[other, this.clone()])?, self.in_turn(ops[1], &[this])?])
+        })
+    }
+
+    /// Mask and unmask; without figures where the driver does not have them.
+    fn mask(&self) -> Figures {
+        let ops = ["mask", "unmask"];
+        let (mask, unmask) = (Request::mask(INDEX, 0, 1), Request::unmask(INDEX, 0, 1));
+        self.with_active(1, || {
+            let tried = self.device.set_irqs(&Guarded::with(&mask.bytes())?);
+            if tried == Answer::ENOTTY {
+                return Ok(ops.map(|op| Figure::new(op, Vec::new())).into());
+            }
+            self.pair(ops, &mask, &unmask)
+        })
+    }
+}
+
+type Figures = Result<Vec<Figure>, Error>;
+
+fn laid_out(requests: &[Request]) -> Result<Vec<Guarded>, Error> {
+    requests.iter().map(|request| Guarded::with(&request.bytes())).collect()
+}
+
+/// What the requests for MSI-X of a device cost. It must have 65 vectors.
+pub fn requests(opener: &Opener, times: Repetitions) -> Figures {
+    let bench = Bench::new(opener.open()?, times)?;
+    let mut figures = vec![nothing(times)];
+    figures.extend(bench.retarget(["retarget", "same_eventfd"], 1)?);
+    figures.extend(bench.retarget(["retarget_of_6", "same_eventfd_of_6"], 6)?);
+    let loopback = [Request::loopback(INDEX, 0, 1)];
+    figures.push(bench.with_active(1, || bench.in_turn("loopback", &loopback))?);
+    figures.extend(bench.mask()?);
+    let (detach, attach) = (Request::attach(INDEX, 0, &[-1]), bench.attach(0, 1));
+    let again = || bench.pair(["detach", "attach_again"], &detach, &attach);
+    figures.extend(bench.with_active(1, again)?);
+    figures.push(bench.add("add_to_4", 4)?);
+    figures.push(bench.add("add_to_32", 32)?);
+    figures.extend(bench.enable(["first_enable", "disable_1"], 1)?);
+    figures.extend(bench.enable(["enable_64", "disable_64"], WHOLE)?);
+    Ok(figures)
+}
+
+/// What measuring itself costs.
+fn nothing(times: Repetitions) -> Figure {
+    let ticks = (0..times.short).map(|_| {
+        let since = sys::now();
+        sys::now() - since
+    });
+    Figure::new("nothing", ticks.collect())
+}
+
+/// What an interrupt costs from the register write that raises it to the signalled eventfd: the
+/// writing thread is interrupted right there, so two time stamps enclose all of it.
+pub fn interrupt(edu: &Opener, times: Repetitions) -> Figures {
+    let device = edu.open()?;
+    let bar = device.bar();
+    let eventfd = Eventfd::new()?;
+    put(&device, &Request::attach(Index::Msi, 0, &[eventfd.number()]))?;
+    let mut ticks = Vec::new();
+    for _ in 0..times.short + WARM_UP {
+        let since = sys::now();
+        bar.write32(edu::RAISE, 1)?;
+        let took = sys::now() - since;
+        bar.write32(edu::ACKNOWLEDGE, 1)?;
+        let signals = eventfd.take();
+        if signals != 1 {
+            let why = format!("one interrupt signalled the eventfd {signals} times");
+            return Err(Error::Measure { what: "interrupt".into(), why });
+        }
+        ticks.push(took);
+    }
+    Ok(vec![Figure::new("interrupt", ticks.split_off(WARM_UP))])
+}
