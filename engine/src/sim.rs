@@ -174,6 +174,11 @@ impl Sim {
         self.steps.disarm()
     }
 
+    /// Changes how many interrupts the machine has in all.
+    pub fn set_interrupts(&mut self, interrupts: u32) {
+        self.shape.interrupts = interrupts;
+    }
+
     /// The device raises a vector.
     pub fn raise(&mut self, number: u32) {
         match self.handlers.get(&number) {
