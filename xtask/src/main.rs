@@ -6,11 +6,14 @@ use clap::{Parser, Subcommand};
 
 use crate::error::Result;
 use crate::lab::cache::Cache;
+use crate::lab::guest::Driver;
 use crate::lab::kernel::Series;
 
+mod demo;
 mod error;
 mod lab;
 mod lab_command;
+mod log;
 mod module;
 
 #[derive(Parser)]
@@ -33,6 +36,15 @@ enum Task {
     },
     /// Boot a kernel with devices and run a command in it
     Lab(lab_command::Options),
+    /// Show a guest of the unmodified QEMU using its NVMe disk through the driver
+    Demo {
+        /// The kernel's series, of the host and of the guest
+        #[arg(long, value_enum, default_value = "7.3")]
+        kernel: Series,
+        /// The driver that gets the disk
+        #[arg(long, value_enum, default_value = "vfio-pci-rs")]
+        driver: Driver,
+    },
 }
 
 fn main() -> ExitCode {
@@ -54,5 +66,6 @@ fn run(task: Task) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Task::Lab(options) => lab_command::run(options),
+        Task::Demo { kernel, driver } => demo::run(kernel, driver),
     }
 }

@@ -208,6 +208,7 @@ impl Ready {
         let sandbox = Sandbox::new(self.root.path())
             .bind_alone(self.root.path(), "lab/root")
             .bind(&self.kernel.dir().join("modules"), "lab/root/usr/lib/modules")
+            .bind(self.kernel.dir(), "lab/root/lab/kernel")
             .bind(self.kernel.dir(), "lab/kernel")
             .bind(&self.dir, "lab/run");
         let mut command = sandbox.command("qemu-system-x86_64");

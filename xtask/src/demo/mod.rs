@@ -1,0 +1,63 @@
+//! `cargo xtask demo`: a guest of an unmodified QEMU uses its NVMe disk through the driver, and what
+//! can be seen of its interrupts from every side is shown and judged.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::error::Result;
+use crate::lab::cache::Cache;
+use crate::lab::device::Kind;
+use crate::lab::guest::{Builder, Driver, Outcome};
+use crate::lab::image::Image;
+use crate::lab::kernel::{Kernel, Series};
+use crate::lab::process::Step;
+use crate::lab::root;
+
+mod verdict;
+
+/// Runs in the first guest.
+const HOST: &str = include_str!("host.sh");
+
+/// Runs in the second.
+const GUEST: &str = include_str!("guest.sh");
+
+/// Shows the whole, section by section: an error status if any section's check fails.
+pub fn run(series: Series, driver: Driver) -> Result<ExitCode> {
+    let cache = Cache::open()?;
+    let outcome = boot(&cache, series, driver)?;
+    let mut passed = true;
+    for section in verdict::sections(&outcome, driver) {
+        println!("\n── {} ──", section.title);
+        println!("{}", section.shown.trim_end());
+        match &section.verdict {
+            Ok(words) => println!("  OK: {words}"),
+            Err(words) => {
+                passed = false;
+                println!("  FAILED: {words}");
+            }
+        }
+    }
+    println!();
+    let seconds = outcome.took.as_secs();
+    println!("{} in {seconds} s; the host's console: {}", if passed { "All as it should be" } else { "FAILED" }, outcome.console.display());
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn boot(cache: &Cache, series: Series, driver: Driver) -> Result<Outcome> {
+    let tools = root::Kind::Trixie.obtain(cache)?;
+    let kernel = Kernel::obtain(cache, series)?;
+    let second = Image { modules: vec!["nvme".to_owned()], command: GUEST.to_owned(), ..Image::default() };
+    let mut builder = Builder::new(series, driver);
+    builder.devices = vec![Kind::Nvme];
+    builder.disk = Some(64);
+    builder.root = true;
+    builder.nested = true;
+    builder.cpus = 2;
+    builder.memory = 3072;
+    builder.timeout = Duration::from_secs(420);
+    builder.image.command = HOST.to_owned();
+    builder.image.files = vec![("lab/second/initrd".to_owned(), second.build(tools.path(), &kernel)?)];
+    let title = format!("Linux {} under emulation hands its NVMe disk to a guest of QEMU (about a minute)", kernel.release);
+    let _step = Step::start(&title, None);
+    builder.run(cache)
+}
