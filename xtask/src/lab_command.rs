@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
+use crate::bench;
 use crate::error::{Error, Result};
 use crate::lab::cache::Cache;
 use crate::lab::device;
@@ -13,9 +14,23 @@ use crate::lab::guest::{Builder, Driver};
 use crate::lab::image::quote;
 use crate::lab::kernel::Series;
 
+/// What the lab does besides running one command.
+#[derive(Subcommand)]
+enum Other {
+    /// Count the instructions of each operation, the driver in C and then ours, in one boot
+    Bench {
+        /// The kernel's series
+        #[arg(long, value_enum, default_value = "7.3")]
+        kernel: Series,
+    },
+}
+
 /// What a guest on the command line can be told.
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Options {
+    #[command(subcommand)]
+    other: Option<Other>,
     /// The kernel's series
     #[arg(long, value_enum, default_value = "7.3")]
     kernel: Series,
@@ -73,6 +88,9 @@ pub struct Options {
 /// Runs the guest; its command's exit status becomes ours.
 pub fn run(options: Options) -> Result<ExitCode> {
     let cache = Cache::open()?;
+    if let Some(Other::Bench { kernel }) = options.other {
+        return bench::run(&cache, kernel);
+    }
     if options.clean {
         let kept = cache.clean()?;
         if !kept.is_empty() {

@@ -9,12 +9,15 @@ use crate::lab::cache::Cache;
 use crate::lab::guest::Driver;
 use crate::lab::kernel::Series;
 
+mod bench;
+mod conformance;
 mod demo;
 mod error;
 mod lab;
 mod lab_command;
 mod log;
 mod module;
+mod test;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Builds, boots, tests and shows vfio-irq", version)]
@@ -36,6 +39,8 @@ enum Task {
     },
     /// Boot a kernel with devices and run a command in it
     Lab(lab_command::Options),
+    /// Run every test: cargo's, and the lab's on real kernels
+    Test(test::Options),
     /// Show a guest of the unmodified QEMU using its NVMe disk through the driver
     Demo {
         /// The kernel's series, of the host and of the guest
@@ -66,6 +71,7 @@ fn run(task: Task) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Task::Lab(options) => lab_command::run(options),
+        Task::Test(options) => test::run(&options),
         Task::Demo { kernel, driver } => demo::run(kernel, driver),
     }
 }

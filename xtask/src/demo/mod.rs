@@ -43,6 +43,13 @@ pub fn run(series: Series, driver: Driver) -> Result<ExitCode> {
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Runs the demo for its verdicts alone: what failed, in words.
+pub fn check(cache: &Cache, series: Series, driver: Driver) -> Result<Vec<String>> {
+    let outcome = boot(cache, series, driver)?;
+    let failure = |section: verdict::Section| section.verdict.err().map(|words| format!("{}: {words}", section.title));
+    Ok(verdict::sections(&outcome, driver).into_iter().filter_map(failure).collect())
+}
+
 fn boot(cache: &Cache, series: Series, driver: Driver) -> Result<Outcome> {
     let tools = root::Kind::Trixie.obtain(cache)?;
     let kernel = Kernel::obtain(cache, series)?;

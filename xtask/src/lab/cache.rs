@@ -50,11 +50,6 @@ impl Cache {
         Ok(Self { dir })
     }
 
-    /// The cache's own directory.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     /// A directory in the cache for files that may be lost at any time.
     pub fn scratch(&self, name: &str) -> Result<PathBuf> {
         let path = self.dir.join(name);

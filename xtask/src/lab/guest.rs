@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ use crate::module;
 const KEPT_RUNS: usize = 20;
 
 /// The driver that devices are handed to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Driver {
     /// Linux's own, in C
     VfioPci,
@@ -47,6 +48,8 @@ pub struct Builder {
     pub series: Series,
     /// Who gets the devices.
     pub driver: Driver,
+    /// The module to load for [`Driver::VfioPciRs`]; built from the checkout where none is given.
+    pub module: Option<PathBuf>,
     /// The devices.
     pub devices: Vec<device::Kind>,
     /// What goes into the first file system.
@@ -94,6 +97,7 @@ impl Builder {
         Self {
             series,
             driver,
+            module: None,
             devices: Vec::new(),
             image: Image::default(),
             icount: false,
@@ -127,7 +131,8 @@ impl Builder {
         }
         first.extend(["vfio_iommu_type1", "vfio-pci"].map(str::to_owned));
         if self.driver == Driver::VfioPciRs {
-            first.push(module::build(cache, self.series)?.display().to_string());
+            let built = self.module.clone().map_or_else(|| module::build(cache, self.series), Ok)?;
+            first.push(built.display().to_string());
         }
         image.modules.splice(0..0, first);
         let mut set = |name: &str, value: String| image.variables.push((name.to_owned(), value));
@@ -308,7 +313,10 @@ fn run_dir(cache: &Cache) -> Result<(PathBuf, File)> {
         }
     }
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let dir = runs.join(format!("{:013}-{}", now.as_millis(), std::process::id()));
+    // Guests of one process may start within one millisecond.
+    static STARTED: AtomicU32 = AtomicU32::new(0);
+    let nth = STARTED.fetch_add(1, Ordering::Relaxed);
+    let dir = runs.join(format!("{:013}-{}-{nth}", now.as_millis(), std::process::id()));
     fs::create_dir(&dir).map_err(Error::io("create", &dir))?;
     let path = dir.join("lock");
     let lock = File::create(&path).map_err(Error::io("create", &path))?;

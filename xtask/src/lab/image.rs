@@ -11,6 +11,9 @@ use crate::error::{Error, Result};
 /// The first program of every guest.
 const INIT: &str = include_str!("init.sh");
 
+/// Hands a device to a driver; init uses it, and so may the command.
+const BIND: &str = include_str!("bind.sh");
+
 /// What goes into an image.
 #[derive(Debug, Default, Clone)]
 pub struct Image {
@@ -47,6 +50,7 @@ impl Image {
         cpio.file("bin/busybox", 0o755, &fs::read(&busybox).map_err(Error::io("read", &busybox))?);
         cpio.symlink("bin/sh", "busybox");
         cpio.file("init", 0o755, INIT.as_bytes());
+        cpio.file("lab/bin/vfio-bind", 0o755, BIND.as_bytes());
         self.add_modules(&mut cpio, tools, kernel)?;
         for path in &self.put {
             let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -34,17 +34,9 @@ while read -r module parameters; do
     esac
 done </lab/load
 
-# Hands a device to the driver by name, whatever had it before.
-bind() {
-    device=/sys/bus/pci/devices/$1
-    [ -d "$device" ] || fail "there is no device $1"
-    echo "$2" >"$device/driver_override"
-    [ ! -e "$device/driver" ] || echo "$1" >"$device/driver/unbind"
-    echo "$1" >/sys/bus/pci/drivers_probe
-    now=$(basename "$(readlink "$device/driver")")
-    [ "$now" = "$2" ] || fail "device $1 is not bound to $2 (bound to: ${now:-none}); $(dmesg | tail -n 3)"
-}
-for device in $BIND; do bind "$device" "$VFIO_IRQ_DRIVER"; done
+for device in $BIND; do
+    said=$(vfio-bind "$device" "$VFIO_IRQ_DRIVER" 2>&1) || fail "$said"
+done
 
 while read -r module parameters; do
     insmod "/lab/modules/$module" $parameters 2>/dev/null

@@ -100,8 +100,6 @@ impl Series {
 /// A kernel to boot: its image and its modules.
 #[derive(Debug)]
 pub struct Kernel {
-    /// The series it was chosen for.
-    pub series: Series,
     /// Its release, as `uname -r` says it.
     pub release: String,
     made: Made,
@@ -114,7 +112,7 @@ impl Kernel {
         let made = cache.obtain(&format!("kernel-{series}"), &recipe, |dir| unpack_kernel(cache, series, dir))?;
         let path = made.path().join("release");
         let release = fs::read_to_string(&path).map_err(Error::io("read", &path))?.trim().to_owned();
-        Ok(Self { series, release, made })
+        Ok(Self { release, made })
     }
 
     /// Stands for what modules are built against.

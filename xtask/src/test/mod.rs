@@ -1,0 +1,208 @@
+//! `cargo xtask test`: cargo's tests, then the lab's, and one line that counts both.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use clap::Args;
+
+use self::table::{ROWS, Row, When};
+use crate::conformance;
+use crate::demo;
+use crate::error::{Error, Result, last_lines};
+use crate::lab::cache::Cache;
+use crate::lab::guest::{Builder, Driver};
+use crate::lab::kernel::{Kernel, Series};
+use crate::lab::process::follow;
+use crate::log;
+use crate::module::{self, checkout};
+
+mod table;
+
+/// What to test.
+#[derive(Args)]
+pub struct Options {
+    /// Leave cargo's tests out
+    #[arg(long, conflicts_with = "no_lab")]
+    no_cargo: bool,
+    /// Leave out the tests that boot kernels
+    #[arg(long)]
+    no_lab: bool,
+    /// More kernels (6.1, 6.12 and sid's): downloads and builds more
+    #[arg(long)]
+    long: bool,
+    /// Only lab tests whose name, kernel or driver contains this text
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+}
+
+/// How many passed and failed.
+#[derive(Default, Clone, Copy)]
+struct Count {
+    passed: usize,
+    failed: usize,
+}
+
+/// A row with one of its kernels and one of its drivers.
+struct Case {
+    row: &'static Row,
+    series: Series,
+    driver: Driver,
+}
+
+impl Case {
+    fn title(&self) -> String {
+        format!("lab {} {:<11} {}", self.series, self.driver.name(), self.row.name)
+    }
+}
+
+/// Runs the tests; the last line says how many passed and failed.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    let mut count = Count::default();
+    if !options.no_cargo {
+        add(&mut count, cargo_tests()?);
+    }
+    if !options.no_lab {
+        add(&mut count, lab_tests(options)?);
+    }
+    println!("{} passed, {} failed", count.passed, count.failed);
+    Ok(if count.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn add(count: &mut Count, more: Count) {
+    count.passed += more.passed;
+    count.failed += more.failed;
+}
+
+/// Runs `cargo test --workspace` and counts what it says.
+fn cargo_tests() -> Result<Count> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.current_dir(checkout()).args(["test", "--workspace", "--no-fail-fast"]);
+    let mut count = Count::default();
+    let result = follow(command, "cargo test --workspace", |line| {
+        println!("{line}");
+        add(&mut count, counted(line));
+    });
+    match result {
+        Ok(()) => Ok(count),
+        // What did not compile has not been counted.
+        Err(Error::Failed { .. }) => Ok(Count { failed: count.failed.max(1), ..count }),
+        Err(error) => Err(error),
+    }
+}
+
+/// The numbers in `test result: ok. 3 passed; 0 failed; …`.
+fn counted(line: &str) -> Count {
+    let Some(result) = line.strip_prefix("test result: ") else { return Count::default() };
+    let number = |what: &str| {
+        let part = result.split([';', '.']).find_map(|part| part.trim().strip_suffix(what));
+        part.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
+    };
+    Count { passed: number(" passed"), failed: number(" failed") }
+}
+
+/// The cases that `options` asks for.
+fn cases(options: &Options) -> Vec<Case> {
+    let mut cases = Vec::new();
+    for row in ROWS.iter().filter(|row| options.long || row.when == When::Always) {
+        for &series in row.kernels {
+            cases.extend(row.drivers.iter().map(|&driver| Case { row, series, driver }));
+        }
+    }
+    let wanted = |case: &Case| options.only.as_ref().is_none_or(|text| case.title().contains(text.as_str()));
+    cases.retain(wanted);
+    cases
+}
+
+fn lab_tests(options: &Options) -> Result<Count> {
+    let cache = Cache::open()?;
+    let cases = cases(options);
+    let program = conformance::build()?;
+    // Everything slow once and first, so that guests started side by side only read.
+    let mut modules: HashMap<Series, PathBuf> = HashMap::new();
+    for case in &cases {
+        Kernel::obtain(&cache, case.series)?;
+        if case.driver == Driver::VfioPciRs && !modules.contains_key(&case.series) {
+            modules.insert(case.series, module::build(&cache, case.series)?);
+        }
+    }
+    let mut count = side_by_side(&cases, |case| run_case(&cache, case, &program, modules.get(&case.series)));
+    let demo = "lab 7.3 vfio-pci-rs demo";
+    if options.only.as_ref().is_none_or(|text| demo.contains(text.as_str())) {
+        let verdict = match demo::check(&cache, Series::V7_3, Driver::VfioPciRs) {
+            Ok(failures) if failures.is_empty() => Ok(()),
+            Ok(failures) => Err(failures.join("\n")),
+            Err(error) => Err(error.to_string()),
+        };
+        add(&mut count, tell(demo, verdict));
+    }
+    Ok(count)
+}
+
+/// Runs the cases, as many at once as the machine has processors (a guest keeps one busy).
+fn side_by_side(cases: &[Case], run: impl Fn(&Case) -> std::result::Result<(), String> + Sync) -> Count {
+    let workers = thread::available_parallelism().map_or(1, usize::from).min(8);
+    let next = AtomicUsize::new(0);
+    let total = Mutex::new(Count::default());
+    thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let verdict = run(case);
+                    let mut total = total.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                    // Told under the lock, so that lines of two cases do not mix.
+                    add(&mut total, tell(&case.title(), verdict));
+                }
+            });
+        }
+    });
+    total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn tell(title: &str, verdict: std::result::Result<(), String>) -> Count {
+    match verdict {
+        Ok(()) => {
+            println!("{title} … ok");
+            Count { passed: 1, failed: 0 }
+        }
+        Err(why) => {
+            println!("{title} … FAILED\n{why}");
+            Count { passed: 0, failed: 1 }
+        }
+    }
+}
+
+fn run_case(cache: &Cache, case: &Case, program: &Path, module: Option<&PathBuf>) -> std::result::Result<(), String> {
+    let mut builder = Builder::new(case.series, case.driver);
+    builder.devices = case.row.devices.to_vec();
+    builder.module = module.cloned();
+    builder.timeout = Duration::from_secs(180);
+    builder.image.put = vec![program.to_owned()];
+    builder.image.command = format!("exec 2>&1\n{}\n", case.row.command);
+    let outcome = builder.run(cache).map_err(|error| error.to_string())?;
+    let (alarms, _) = log::judge(&outcome.log);
+    if !alarms.is_empty() {
+        return Err(format!("the guest's kernel said:\n{}", alarms.join("\n")));
+    }
+    if outcome.status == 0 {
+        return Ok(());
+    }
+    Err(format!("exit status {}:\n{}", outcome.status, last_lines(&outcome.output, 40)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::counted;
+
+    #[test]
+    fn cargos_own_count_is_read() {
+        let count = counted("test result: ok. 12 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out");
+        assert_eq!((count.passed, count.failed), (12, 3));
+        assert_eq!(counted("running 3 tests").passed, 0);
+    }
+}
