@@ -37,5 +37,9 @@ pub fn run(cache: &Cache, series: Series) -> Result<ExitCode> {
         eprintln!("the guest's kernel said: {line}");
     }
     let failed = outcome.status != 0 || !alarms.is_empty();
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }

@@ -19,7 +19,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A program the lab needs is not on this machine.
-    #[error("this machine has no `{tool}`: install Debian's package `{package}` (apt-get install {package})")]
+    #[error(
+        "this machine has no `{tool}`: install Debian's package `{package}` (apt-get install {package})"
+    )]
     MissingTool {
         /// The program.
         tool: String,
@@ -93,7 +95,11 @@ impl Error {
     /// An [`Error::Io`] for use with `map_err`.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Io { action, path, source }
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
     }
 
     /// An [`Error::Other`].
@@ -104,7 +110,11 @@ impl Error {
 
 fn tail_note(output: &str) -> String {
     let output = output.trim_end();
-    if output.is_empty() { String::new() } else { format!(":\n{output}") }
+    if output.is_empty() {
+        String::new()
+    } else {
+        format!(":\n{output}")
+    }
 }
 
 /// The last `count` lines of `text`.

@@ -14,7 +14,9 @@ pub const MODULE: &str = "vfio_pci_rs.ko";
 
 /// The checkout this program was built from.
 pub fn checkout() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap_or(Path::new("."))
 }
 
 /// Builds the module for `series` and returns where it is.
@@ -31,25 +33,36 @@ pub fn build_from(cache: &Cache, series: Series, source: &Path) -> Result<PathBu
     lock.lock().map_err(Error::io("lock", &stage))?;
     copy_sources(source, &stage)?;
     let release = tree.kernel().release.clone();
-    follow(tree.make(&stage)?, &format!("building {MODULE} for {release}"), |line| {
-        // The lines of every build say nothing; the compiler's own words do.
-        if !is_routine(line) {
-            eprintln!("{line}");
-        }
-    })?;
+    follow(
+        tree.make(&stage)?,
+        &format!("building {MODULE} for {release}"),
+        |line| {
+            // The lines of every build say nothing; the compiler's own words do.
+            if !is_routine(line) {
+                eprintln!("{line}");
+            }
+        },
+    )?;
     let module = stage.join(MODULE);
     if module.is_file() {
         return Ok(module);
     }
-    Err(Error::other(format!("the build made no {MODULE}: kernel/Kbuild must name it (obj-m := vfio_pci_rs.o)")))
+    Err(Error::other(format!(
+        "the build made no {MODULE}: kernel/Kbuild must name it (obj-m := vfio_pci_rs.o)"
+    )))
 }
 
 fn is_routine(line: &str) -> bool {
     let line = line.trim_start();
     line.starts_with("make")
         || line.starts_with("Skipping BTF")
-        || ["CC ", "LD ", "RUSTC ", "MODPOST ", "BTF ", "EXPORTS ", "BINDGEN "].iter().any(|word| {
-            line.strip_prefix(word.trim_end()).is_some_and(|rest| rest.starts_with(' ') || rest.starts_with(" [M]"))
+        || [
+            "CC ", "LD ", "RUSTC ", "MODPOST ", "BTF ", "EXPORTS ", "BINDGEN ",
+        ]
+        .iter()
+        .any(|word| {
+            line.strip_prefix(word.trim_end())
+                .is_some_and(|rest| rest.starts_with(' ') || rest.starts_with(" [M]"))
         })
 }
 
@@ -57,7 +70,10 @@ fn is_routine(line: &str) -> bool {
 fn copy_sources(source: &Path, stage: &Path) -> Result<()> {
     let kbuild = source.join("kernel/Kbuild");
     if !kbuild.is_file() {
-        return Err(Error::other(format!("there is no {}: the module's build needs it", kbuild.display())));
+        return Err(Error::other(format!(
+            "there is no {}: the module's build needs it",
+            kbuild.display()
+        )));
     }
     copy_if_changed(&kbuild, &stage.join("Kbuild"))?;
     for dir in ["kernel", "engine/src"] {
@@ -68,14 +84,21 @@ fn copy_sources(source: &Path, stage: &Path) -> Result<()> {
 
 /// What the build itself writes beside the sources in the stage.
 fn is_made_by_build(name: &str) -> bool {
-    let ends = [".o", ".ko", ".cmd", ".mod", ".mod.c", ".rmeta", ".d", ".symvers", ".order", ".a"];
-    name.starts_with('.') || name.contains("generated") || ends.iter().any(|end| name.ends_with(end))
+    let ends = [
+        ".o", ".ko", ".cmd", ".mod", ".mod.c", ".rmeta", ".d", ".symvers", ".order", ".a",
+    ];
+    name.starts_with('.')
+        || name.contains("generated")
+        || ends.iter().any(|end| name.ends_with(end))
 }
 
 fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to).map_err(Error::io("create", to))?;
     let mut wanted = BTreeSet::new();
-    for entry in fs::read_dir(from).map_err(Error::io("read", from))?.flatten() {
+    for entry in fs::read_dir(from)
+        .map_err(Error::io("read", from))?
+        .flatten()
+    {
         let (path, name) = (entry.path(), entry.file_name());
         if is_made_by_build(&name.to_string_lossy()) {
             continue;

@@ -39,21 +39,45 @@ pub fn run(series: Series, driver: Driver) -> Result<ExitCode> {
     }
     println!();
     let seconds = outcome.took.as_secs();
-    println!("{} in {seconds} s; the host's console: {}", if passed { "All as it should be" } else { "FAILED" }, outcome.console.display());
-    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    println!(
+        "{} in {seconds} s; the host's console: {}",
+        if passed {
+            "All as it should be"
+        } else {
+            "FAILED"
+        },
+        outcome.console.display()
+    );
+    Ok(if passed {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// Runs the demo for its verdicts alone: what failed, in words.
 pub fn check(cache: &Cache, series: Series, driver: Driver) -> Result<Vec<String>> {
     let outcome = boot(cache, series, driver)?;
-    let failure = |section: verdict::Section| section.verdict.err().map(|words| format!("{}: {words}", section.title));
-    Ok(verdict::sections(&outcome, driver).into_iter().filter_map(failure).collect())
+    let failure = |section: verdict::Section| {
+        section
+            .verdict
+            .err()
+            .map(|words| format!("{}: {words}", section.title))
+    };
+    Ok(verdict::sections(&outcome, driver)
+        .into_iter()
+        .filter_map(failure)
+        .collect())
 }
 
 fn boot(cache: &Cache, series: Series, driver: Driver) -> Result<Outcome> {
     let tools = root::Kind::Trixie.obtain(cache)?;
     let kernel = Kernel::obtain(cache, series)?;
-    let second = Image { modules: vec!["nvme".to_owned()], command: GUEST.to_owned(), ..Image::default() };
+    let second = Image {
+        modules: vec!["nvme".to_owned()],
+        command: GUEST.to_owned(),
+        ..Image::default()
+    };
     let mut builder = Builder::new(series, driver);
     builder.devices = vec![Kind::Nvme];
     builder.disk = Some(64);
@@ -63,8 +87,14 @@ fn boot(cache: &Cache, series: Series, driver: Driver) -> Result<Outcome> {
     builder.memory = 3072;
     builder.timeout = Duration::from_secs(420);
     builder.image.command = HOST.to_owned();
-    builder.image.files = vec![("lab/second/initrd".to_owned(), second.build(tools.path(), &kernel)?)];
-    let title = format!("Linux {} under emulation hands its NVMe disk to a guest of QEMU (about a minute)", kernel.release);
+    builder.image.files = vec![(
+        "lab/second/initrd".to_owned(),
+        second.build(tools.path(), &kernel)?,
+    )];
+    let title = format!(
+        "Linux {} under emulation hands its NVMe disk to a guest of QEMU (about a minute)",
+        kernel.release
+    );
     let _step = Step::start(&title, None);
     builder.run(cache)
 }

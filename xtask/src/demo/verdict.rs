@@ -21,17 +21,45 @@ pub fn sections(outcome: &Outcome, driver: Driver) -> Vec<Section> {
     let (trace, interrupts, counters) = (part("trace"), part("interrupts"), part("counters"));
     let used = vectors_used(&trace);
     let (suspicious, expected) = log::judge(&outcome.log);
-    let log_shown = if suspicious.is_empty() { expected.join("\n") } else { suspicious.join("\n") };
+    let log_shown = if suspicious.is_empty() {
+        expected.join("\n")
+    } else {
+        suspicious.join("\n")
+    };
     vec![
-        Section { title: "the host", verdict: host(&part("host"), driver), shown: part("host") },
+        Section {
+            title: "the host",
+            verdict: host(&part("host"), driver),
+            shown: part("host"),
+        },
         Section {
             title: "the guest's disk (written, caches dropped, read back)",
             verdict: guest(&part("second"), &part("second report")),
-            shown: format!("{}{}", part("second"), if part("second").contains("ready") { String::new() } else { part("second console") }),
+            shown: format!(
+                "{}{}",
+                part("second"),
+                if part("second").contains("ready") {
+                    String::new()
+                } else {
+                    part("second console")
+                }
+            ),
         },
-        Section { title: "QEMU's trace of MSI-X", verdict: qemu(&trace, &used), shown: trace },
-        Section { title: "the host's /proc/interrupts while the guest ran", verdict: host_interrupts(&interrupts, &used), shown: interrupts },
-        Section { title: "the driver's counters (debugfs)", verdict: counted(&counters, driver), shown: counters },
+        Section {
+            title: "QEMU's trace of MSI-X",
+            verdict: qemu(&trace, &used),
+            shown: trace,
+        },
+        Section {
+            title: "the host's /proc/interrupts while the guest ran",
+            verdict: host_interrupts(&interrupts, &used),
+            shown: interrupts,
+        },
+        Section {
+            title: "the driver's counters (debugfs)",
+            verdict: counted(&counters, driver),
+            shown: counters,
+        },
         Section {
             title: "the host's kernel log",
             verdict: if suspicious.is_empty() {
@@ -63,17 +91,29 @@ fn part(output: &str, name: &str) -> String {
 
 fn host(text: &str, driver: Driver) -> Result<String, String> {
     let wanted = format!("is bound to {}\n", driver.name());
-    if text.contains(&wanted) { Ok(format!("the NVMe controller belongs to {}", driver.name())) } else { Err(format!("not bound to {}", driver.name())) }
+    if text.contains(&wanted) {
+        Ok(format!("the NVMe controller belongs to {}", driver.name()))
+    } else {
+        Err(format!("not bound to {}", driver.name()))
+    }
 }
 
 fn guest(text: &str, report: &str) -> Result<String, String> {
-    let sums = |word: &str| text.lines().filter_map(|l| l.strip_prefix(word)).map(str::trim).collect::<Vec<_>>();
+    let sums = |word: &str| {
+        text.lines()
+            .filter_map(|l| l.strip_prefix(word))
+            .map(str::trim)
+            .collect::<Vec<_>>()
+    };
     let (written, read) = (sums("wrote "), sums("read "));
     if written.is_empty() || written != read || !text.lines().any(|line| line == "ready") {
         return Err("the guest did not read back what it wrote".to_owned());
     }
     if !report.trim_end().ends_with("exit 0") {
-        return Err(format!("the guest did not end as it should: {}", report.trim()));
+        return Err(format!(
+            "the guest did not end as it should: {}",
+            report.trim()
+        ));
     }
     Ok("what the guest read is what it wrote, on both of its queues".to_owned())
 }
@@ -81,8 +121,14 @@ fn guest(text: &str, report: &str) -> Result<String, String> {
 /// Vectors in the order in which the guest began to use them.
 fn vectors_used(trace: &str) -> Vec<u32> {
     let mut used = Vec::new();
-    for line in trace.lines().filter(|line| line.contains("vfio_msix_vector_do_use")) {
-        let number = line.rsplit("vector ").next().and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    for line in trace
+        .lines()
+        .filter(|line| line.contains("vfio_msix_vector_do_use"))
+    {
+        let number = line
+            .rsplit("vector ")
+            .next()
+            .and_then(|rest| rest.split_whitespace().next()?.parse().ok());
         used.extend(number.filter(|number| !used.contains(number)));
     }
     used
@@ -90,35 +136,62 @@ fn vectors_used(trace: &str) -> Vec<u32> {
 
 fn qemu(trace: &str, used: &[u32]) -> Result<String, String> {
     if !trace.contains("noresize 0") {
-        return Err("QEMU was told that the number of vectors cannot change (no \"noresize 0\")".to_owned());
+        return Err(
+            "QEMU was told that the number of vectors cannot change (no \"noresize 0\")".to_owned(),
+        );
     }
     if used.len() < 2 {
-        return Err(format!("the guest used {} vectors, and its driver needs two at least", used.len()));
+        return Err(format!(
+            "the guest used {} vectors, and its driver needs two at least",
+            used.len()
+        ));
     }
-    Ok(format!("QEMU knows that vectors can be added at any time; the guest began to use {used:?}, one by one"))
+    Ok(format!(
+        "QEMU knows that vectors can be added at any time; the guest began to use {used:?}, one by one"
+    ))
 }
 
 fn host_interrupts(text: &str, used: &[u32]) -> Result<String, String> {
-    let number = |line: &str| -> Option<u32> { line.split_once("vfio-msix[")?.1.split_once(']')?.0.parse().ok() };
+    let number = |line: &str| -> Option<u32> {
+        line.split_once("vfio-msix[")?
+            .1
+            .split_once(']')?
+            .0
+            .parse()
+            .ok()
+    };
     let there: BTreeSet<u32> = text.lines().filter_map(number).collect();
-    let fired = text.lines().filter(|line| number(line).is_some()).all(|line| {
-        let mut counts = line.split_whitespace().skip(1).map_while(|word| word.parse::<u64>().ok());
-        counts.any(|count| count > 0)
-    });
+    let fired = text
+        .lines()
+        .filter(|line| number(line).is_some())
+        .all(|line| {
+            let mut counts = line
+                .split_whitespace()
+                .skip(1)
+                .map_while(|word| word.parse::<u64>().ok());
+            counts.any(|count| count > 0)
+        });
     let wanted: BTreeSet<u32> = used.iter().copied().collect();
     if there != wanted {
-        return Err(format!("the host has interrupts for vectors {there:?}, and the guest uses {wanted:?}"));
+        return Err(format!(
+            "the host has interrupts for vectors {there:?}, and the guest uses {wanted:?}"
+        ));
     }
     if there.is_empty() || !fired {
         return Err("a vector in use never fired".to_owned());
     }
-    Ok(format!("{} interrupts allocated, exactly the vectors in use of the device's 65", there.len()))
+    Ok(format!(
+        "{} interrupts allocated, exactly the vectors in use of the device's 65",
+        there.len()
+    ))
 }
 
 fn counted(text: &str, driver: Driver) -> Result<String, String> {
     match (driver, text.trim().is_empty()) {
         (Driver::VfioPci, _) => Ok("the driver in C has none".to_owned()),
-        (Driver::VfioPciRs, true) => Err("there is nothing in /sys/kernel/debug/vfio-pci-rs".to_owned()),
+        (Driver::VfioPciRs, true) => {
+            Err("there is nothing in /sys/kernel/debug/vfio-pci-rs".to_owned())
+        }
         (Driver::VfioPciRs, false) => Ok("each vector's own".to_owned()),
     }
 }

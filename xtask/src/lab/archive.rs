@@ -34,27 +34,53 @@ impl Archive {
         let keyring = keyring()?;
         let sources: String = suites
             .iter()
-            .map(|suite| format!("deb [arch=amd64 signed-by={}] {mirror} {suite} main\n", keyring.display()))
+            .map(|suite| {
+                format!(
+                    "deb [arch=amd64 signed-by={}] {mirror} {suite} main\n",
+                    keyring.display()
+                )
+            })
             .collect();
         let preferences: String = pins
             .iter()
-            .map(|pin| format!("Package: {}\nPin: release n={}\nPin-Priority: 990\n\n", pin.packages, pin.suite))
+            .map(|pin| {
+                format!(
+                    "Package: {}\nPin: release n={}\nPin-Priority: 990\n\n",
+                    pin.packages, pin.suite
+                )
+            })
             .collect();
-        for (name, text) in [("etc/sources.list", sources), ("etc/preferences", preferences), ("status", String::new())] {
+        for (name, text) in [
+            ("etc/sources.list", sources),
+            ("etc/preferences", preferences),
+            ("status", String::new()),
+        ] {
             let path = dir.join(name);
             fs::write(&path, text).map_err(Error::io("write", &path))?;
         }
-        let archive = Self { dir: dir.to_owned(), suites: suites.join(", ") };
-        let step = Step::start(&format!("Reading Debian's index ({})", archive.suites), None);
+        let archive = Self {
+            dir: dir.to_owned(),
+            suites: suites.join(", "),
+        };
+        let step = Step::start(
+            &format!("Reading Debian's index ({})", archive.suites),
+            None,
+        );
         let mut update = archive.apt("apt-get");
         update.args(["-q", "update"]);
-        follow(update, "reading the index of Debian's archive with apt-get", |line| step.note(line))?;
+        follow(
+            update,
+            "reading the index of Debian's archive with apt-get",
+            |line| step.note(line),
+        )?;
         Ok(archive)
     }
 
     fn apt(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        command.env("LC_ALL", "C.UTF-8").env("DEBIAN_FRONTEND", "noninteractive");
+        command
+            .env("LC_ALL", "C.UTF-8")
+            .env("DEBIAN_FRONTEND", "noninteractive");
         let places = [
             ("Dir::State", "state"),
             ("Dir::Cache", "cache"),
@@ -65,11 +91,25 @@ impl Archive {
             ("Dir::State::status", "status"),
         ];
         for (option, place) in places {
-            command.arg("-o").arg(format!("{option}={}", self.dir.join(place).display()));
+            command
+                .arg("-o")
+                .arg(format!("{option}={}", self.dir.join(place).display()));
         }
-        command.args(["-o", "APT::Sandbox::User=", "-o", "Acquire::Languages=none", "-o", "APT::Architecture=amd64"]);
+        command.args([
+            "-o",
+            "APT::Sandbox::User=",
+            "-o",
+            "Acquire::Languages=none",
+            "-o",
+            "APT::Architecture=amd64",
+        ]);
         command.args(["-o", "APT::Architectures=amd64", "-o", "Debug::NoLocking=1"]);
-        command.args(["-o", "Acquire::Retries=3", "-o", "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false"]);
+        command.args([
+            "-o",
+            "Acquire::Retries=3",
+            "-o",
+            "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false",
+        ]);
         command
     }
 
@@ -77,13 +117,24 @@ impl Archive {
     pub fn names(&self, prefix: &str) -> Result<Vec<String>> {
         let mut command = self.apt("apt-cache");
         command.args(["pkgnames", prefix]);
-        Ok(capture(command, "searching Debian's index with apt-cache")?.lines().map(str::to_owned).collect())
+        Ok(capture(command, "searching Debian's index with apt-cache")?
+            .lines()
+            .map(str::to_owned)
+            .collect())
     }
 
     /// Downloads `packages` and all they depend on.
     pub fn download_with_dependencies(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
         let mut command = self.apt("apt-get");
-        command.args(["-q", "-y", "--no-install-recommends", "--download-only", "install"]).args(packages);
+        command
+            .args([
+                "-q",
+                "-y",
+                "--no-install-recommends",
+                "--download-only",
+                "install",
+            ])
+            .args(packages);
         self.download(command)
     }
 
@@ -101,7 +152,11 @@ impl Archive {
         follow(command, "downloading packages with apt-get", |line| {
             if let Some(got) = line.strip_prefix("Get:") {
                 let words: Vec<&str> = got.split_whitespace().collect();
-                step.note(&format!("{} {}", words.first().unwrap_or(&""), words.get(4).unwrap_or(&"")));
+                step.note(&format!(
+                    "{} {}",
+                    words.first().unwrap_or(&""),
+                    words.get(4).unwrap_or(&"")
+                ));
             } else if line.starts_with("Need to get") {
                 step.note(line);
             }
@@ -140,13 +195,20 @@ pub fn unpack(debs: &[PathBuf], root: &Path) -> Result<Vec<String>> {
 }
 
 fn package_file(deb: &Path) -> String {
-    deb.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    deb.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// The mirror of Debian that this machine's apt uses.
 fn mirror() -> Result<String> {
     let mut command = Command::new("apt-get");
-    command.args(["indextargets", "--format", "$(SITE) $(RELEASE) $(COMPONENT) $(CREATED_BY)"]);
+    command.args([
+        "indextargets",
+        "--format",
+        "$(SITE) $(RELEASE) $(COMPONENT) $(CREATED_BY)",
+    ]);
     let targets = capture(command, "asking apt-get for this machine's mirrors")?;
     let is_debian = |line: &&str| {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -159,7 +221,11 @@ fn mirror() -> Result<String> {
              Add one (for example the file /etc/apt/sources.list.d/debian.sources with any Debian suite)",
         )
     })?;
-    Ok(line.split_whitespace().next().unwrap_or_default().to_owned())
+    Ok(line
+        .split_whitespace()
+        .next()
+        .unwrap_or_default()
+        .to_owned())
 }
 
 /// Debian's keys, as the package debian-archive-keyring puts them.
@@ -168,5 +234,8 @@ fn keyring() -> Result<PathBuf> {
         .iter()
         .map(|end| PathBuf::from(format!("/usr/share/keyrings/debian-archive-keyring.{end}")))
         .find(|path| path.is_file())
-        .ok_or(Error::MissingTool { tool: "debian-archive-keyring".to_owned(), package: "debian-archive-keyring" })
+        .ok_or(Error::MissingTool {
+            tool: "debian-archive-keyring".to_owned(),
+            package: "debian-archive-keyring",
+        })
 }

@@ -40,7 +40,11 @@ impl Made {
 impl Cache {
     /// The cache of this user: `$VFIO_IRQ_LAB`, else `vfio-irq` in the user's cache directory.
     pub fn open() -> Result<Self> {
-        let from = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let from = |name: &str| {
+            std::env::var_os(name)
+                .filter(|v| !v.is_empty())
+                .map(PathBuf::from)
+        };
         let dir = from("VFIO_IRQ_LAB")
             .or_else(|| from("XDG_CACHE_HOME").map(|d| d.join("vfio-irq")))
             .or_else(|| from("HOME").map(|d| d.join(".cache/vfio-irq")))
@@ -60,20 +64,34 @@ impl Cache {
     /// Opens a lock file of the cache, unlocked.
     pub fn lock_file(&self, name: &str) -> Result<File> {
         let path = self.dir.join(format!("{name}.lock"));
-        File::options().create(true).truncate(false).write(true).open(&path).map_err(Error::io("open", &path))
+        File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(Error::io("open", &path))
     }
 
     /// Finds the directory `name` made by `recipe`, or has `make` fill it.
     ///
     /// `make` gets an empty directory and returns the packages and versions it used.
     /// Two processes never make the same thing at once, and nobody sees it before it is complete.
-    pub fn obtain(&self, name: &str, recipe: &str, make: impl FnOnce(&Path) -> Result<Vec<String>>) -> Result<Made> {
+    pub fn obtain(
+        &self,
+        name: &str,
+        recipe: &str,
+        make: impl FnOnce(&Path) -> Result<Vec<String>>,
+    ) -> Result<Made> {
         let recipe = hash(recipe);
         let lock = self.lock_file(name)?;
         let lock_path = self.dir.join(format!("{name}.lock"));
         lock.lock_shared().map_err(Error::io("lock", &lock_path))?;
         if let Some((path, made_from)) = self.find(name, &recipe) {
-            return Ok(Made { path, made_from, _lock: lock });
+            return Ok(Made {
+                path,
+                made_from,
+                _lock: lock,
+            });
         }
         lock.unlock().map_err(Error::io("unlock", &lock_path))?;
         if lock.try_lock().is_err() {
@@ -85,13 +103,24 @@ impl Cache {
         }
         lock.unlock().map_err(Error::io("unlock", &lock_path))?;
         lock.lock_shared().map_err(Error::io("lock", &lock_path))?;
-        let (path, made_from) = self
-            .find(name, &recipe)
-            .ok_or_else(|| Error::other(format!("{name} was removed from the cache while it was being used; try again")))?;
-        Ok(Made { path, made_from, _lock: lock })
+        let (path, made_from) = self.find(name, &recipe).ok_or_else(|| {
+            Error::other(format!(
+                "{name} was removed from the cache while it was being used; try again"
+            ))
+        })?;
+        Ok(Made {
+            path,
+            made_from,
+            _lock: lock,
+        })
     }
 
-    fn make(&self, name: &str, recipe: &str, make: impl FnOnce(&Path) -> Result<Vec<String>>) -> Result<()> {
+    fn make(
+        &self,
+        name: &str,
+        recipe: &str,
+        make: impl FnOnce(&Path) -> Result<Vec<String>>,
+    ) -> Result<()> {
         let unfinished = self.dir.join(format!("{name}.unfinished"));
         remove_tree(&unfinished)?;
         fs::create_dir_all(&unfinished).map_err(Error::io("create", &unfinished))?;
@@ -116,13 +145,23 @@ impl Cache {
 
     fn made_dirs(&self, name: &str) -> Vec<PathBuf> {
         let prefix = format!("{name}-");
-        let Ok(entries) = fs::read_dir(&self.dir) else { return Vec::new() };
-        let is_made = |path: &PathBuf| {
-            let file = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-            // The rest must be a hash alone: `kernel-6.1` is not a prefix of `kernel-6.12-…`.
-            file.strip_prefix(&prefix).is_some_and(|rest| rest.len() == 16 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
+        let Ok(entries) = fs::read_dir(&self.dir) else {
+            return Vec::new();
         };
-        entries.flatten().map(|entry| entry.path()).filter(is_made).collect()
+        let is_made = |path: &PathBuf| {
+            let file = path
+                .file_name()
+                .and_then(|n| n.to_str())
+                .unwrap_or_default();
+            // The rest must be a hash alone: `kernel-6.1` is not a prefix of `kernel-6.12-…`.
+            file.strip_prefix(&prefix)
+                .is_some_and(|rest| rest.len() == 16 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
+        };
+        entries
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(is_made)
+            .collect()
     }
 
     /// Removes all that was made and is not in use; names what had to stay.
@@ -131,15 +170,25 @@ impl Cache {
         let entries = fs::read_dir(&self.dir).map_err(Error::io("read", &self.dir))?;
         let paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
         let mut locks = Vec::new();
-        for path in paths.iter().filter(|path| path.extension().is_some_and(|e| e == "lock")) {
-            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        for path in paths
+            .iter()
+            .filter(|path| path.extension().is_some_and(|e| e == "lock"))
+        {
+            let name = path
+                .file_stem()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             let lock = self.lock_file(&name)?;
             if lock.try_lock().is_err() {
                 kept.push(name);
             }
             locks.push(lock);
         }
-        for path in paths.iter().filter(|path| path.extension().is_none_or(|e| e != "lock")) {
+        for path in paths
+            .iter()
+            .filter(|path| path.extension().is_none_or(|e| e != "lock"))
+        {
             let file = path.file_name().unwrap_or_default().to_string_lossy();
             if !kept.iter().any(|name| file.starts_with(name.as_str())) {
                 remove_tree(path)?;
@@ -152,14 +201,24 @@ impl Cache {
 /// Sixteen hexadecimal digits that stand for `text`.
 pub fn hash(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());
-    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    digest
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// Removes a file or a tree that may be absent.
 pub fn remove_tree(path: &Path) -> Result<()> {
-    let removed = if path.is_dir() && !path.is_symlink() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    let removed = if path.is_dir() && !path.is_symlink() {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    };
     match removed {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io("remove", path)(error))
+        }
         _ => Ok(()),
     }
 }

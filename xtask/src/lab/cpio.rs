@@ -61,7 +61,15 @@ impl Cpio {
         for field in fields {
             header.push_str(&format!("{field:08x}"));
         }
-        header.push_str(&format!("{size:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}", 0, 0, 0, 0, name.len() + 1, 0));
+        header.push_str(&format!(
+            "{size:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}",
+            0,
+            0,
+            0,
+            0,
+            name.len() + 1,
+            0
+        ));
         self.bytes.extend_from_slice(header.as_bytes());
         self.bytes.extend_from_slice(name.as_bytes());
         self.bytes.push(0);

@@ -46,8 +46,21 @@ pub struct Device {
 impl Device {
     /// Gives each of `kinds` its slot, each directly on the root complex and so in a group of its own.
     pub fn place(kinds: &[Kind]) -> Vec<Self> {
-        let nth = |index: usize| kinds[..index].iter().filter(|kind| **kind == kinds[index]).count();
-        kinds.iter().enumerate().map(|(index, &kind)| Self { kind, index, nth: nth(index) }).collect()
+        let nth = |index: usize| {
+            kinds[..index]
+                .iter()
+                .filter(|kind| **kind == kinds[index])
+                .count()
+        };
+        kinds
+            .iter()
+            .enumerate()
+            .map(|(index, &kind)| Self {
+                kind,
+                index,
+                nth: nth(index),
+            })
+            .collect()
     }
 
     /// Its address in the guest.
@@ -58,7 +71,11 @@ impl Device {
     /// The environment variable that tells a command in the guest the address.
     pub fn variable(&self) -> String {
         let name = self.kind.to_string().to_uppercase();
-        if self.nth == 0 { format!("VFIO_IRQ_{name}") } else { format!("VFIO_IRQ_{name}{}", self.nth + 1) }
+        if self.nth == 0 {
+            format!("VFIO_IRQ_{name}")
+        } else {
+            format!("VFIO_IRQ_{name}{}", self.nth + 1)
+        }
     }
 
     /// QEMU's options for it; `disk` is the file behind an NVMe namespace, empty space otherwise.
@@ -74,16 +91,27 @@ impl Device {
                 };
                 let drive = option("drive", format!("{back},if=none,id={id}-disk,format=raw"));
                 let serial = format!("vfio-irq-{}", self.index);
-                let device = format!("nvme,id={id},serial={serial},drive={id}-disk,max_ioqpairs=64,msix_qsize=65,{slot}");
+                let device = format!(
+                    "nvme,id={id},serial={serial},drive={id}-disk,max_ioqpairs=64,msix_qsize=65,{slot}"
+                );
                 [drive, option("device", device)].concat()
             }
             Kind::Edu => option("device", format!("edu,id={id},{slot}")).to_vec(),
-            Kind::Xhci => {
-                option("device", format!("nec-usb-xhci,id={id},intrs=16,msi=on,msix=off,{slot}")).to_vec()
-            }
+            Kind::Xhci => option(
+                "device",
+                format!("nec-usb-xhci,id={id},intrs=16,msi=on,msix=off,{slot}"),
+            )
+            .to_vec(),
             Kind::Igb => {
-                let hub = option("netdev", format!("hubport,id={id}-net,hubid={}", self.index));
-                [hub, option("device", format!("igb,id={id},netdev={id}-net,{slot}"))].concat()
+                let hub = option(
+                    "netdev",
+                    format!("hubport,id={id}-net,hubid={}", self.index),
+                );
+                [
+                    hub,
+                    option("device", format!("igb,id={id},netdev={id}-net,{slot}")),
+                ]
+                .concat()
             }
         }
     }

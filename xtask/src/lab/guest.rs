@@ -131,7 +131,10 @@ impl Builder {
         }
         first.extend(["vfio_iommu_type1", "vfio-pci"].map(str::to_owned));
         if self.driver == Driver::VfioPciRs {
-            let built = self.module.clone().map_or_else(|| module::build(cache, self.series), Ok)?;
+            let built = self
+                .module
+                .clone()
+                .map_or_else(|| module::build(cache, self.series), Ok)?;
             first.push(built.display().to_string());
         }
         image.modules.splice(0..0, first);
@@ -158,23 +161,59 @@ impl Builder {
         let mut add = |words: &[&str]| list.extend(words.iter().map(|&word| word.to_owned()));
         let (memory, cpus) = (format!("{}M", self.memory), self.cpus.to_string());
         add(&["-M", "q35,kernel-irqchip=off", "-accel", "tcg"]);
-        add(&["-cpu", if self.nested { "max,+svm" } else { "max" }, "-m", &memory, "-smp", &cpus]);
-        add(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
-        add(&["-kernel", "/lab/kernel/vmlinuz", "-initrd", "/lab/run/initrd"]);
+        add(&[
+            "-cpu",
+            if self.nested { "max,+svm" } else { "max" },
+            "-m",
+            &memory,
+            "-smp",
+            &cpus,
+        ]);
+        add(&[
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+        ]);
+        add(&[
+            "-kernel",
+            "/lab/kernel/vmlinuz",
+            "-initrd",
+            "/lab/run/initrd",
+        ]);
         add(&["-chardev", "stdio,id=command,signal=off"]);
-        add(&["-serial", "file:/lab/run/console.log", "-serial", "chardev:command", "-serial", "file:/lab/run/report"]);
+        add(&[
+            "-serial",
+            "file:/lab/run/console.log",
+            "-serial",
+            "chardev:command",
+            "-serial",
+            "file:/lab/run/report",
+        ]);
         // The IOMMU comes before the devices it is for.
         add(&["-device", "intel-iommu,intremap=on,caching-mode=on"]);
         if self.icount {
             add(&["-icount", "shift=0,sleep=off"]);
         }
         if self.root {
-            add(&["-fsdev", "local,id=root,path=/lab/root,security_model=none,readonly=on,multidevs=remap"]);
-            add(&["-device", "virtio-9p-pci,fsdev=root,mount_tag=root,bus=pcie.0,addr=0x1d"]);
+            add(&[
+                "-fsdev",
+                "local,id=root,path=/lab/root,security_model=none,readonly=on,multidevs=remap",
+            ]);
+            add(&[
+                "-device",
+                "virtio-9p-pci,fsdev=root,mount_tag=root,bus=pcie.0,addr=0x1d",
+            ]);
         }
         // Warnings must show on the console: they are what a person looks for when a guest dies.
         let append = "console=ttyS0 loglevel=5 intel_iommu=on iommu=pt panic=-1 oops=panic";
-        add(&["-append", &[&[append.to_owned()], self.append.as_slice()].concat().join(" ")]);
+        add(&[
+            "-append",
+            &[&[append.to_owned()], self.append.as_slice()]
+                .concat()
+                .join(" "),
+        ]);
         for device in devices {
             list.extend(device.options(disks.get(&device.address()).map(String::as_str)));
         }
@@ -195,7 +234,11 @@ struct Ready {
 impl Ready {
     fn new(builder: &Builder, cache: &Cache) -> Result<Self> {
         if builder.devices.len() > device::MOST {
-            return Err(Error::other(format!("a guest has room for {} devices, not {}", device::MOST, builder.devices.len())));
+            return Err(Error::other(format!(
+                "a guest has room for {} devices, not {}",
+                device::MOST,
+                builder.devices.len()
+            )));
         }
         let root = root::Kind::Trixie.obtain(cache)?;
         let kernel = Kernel::obtain(cache, builder.series)?;
@@ -203,16 +246,26 @@ impl Ready {
         let image = builder.complete_image(cache, &devices)?;
         let (dir, lock) = run_dir(cache)?;
         let initrd = dir.join("initrd");
-        fs::write(&initrd, image.build(root.path(), &kernel)?).map_err(Error::io("write", &initrd))?;
+        fs::write(&initrd, image.build(root.path(), &kernel)?)
+            .map_err(Error::io("write", &initrd))?;
         let disks = make_disks(builder, &devices, &dir)?;
         let arguments = builder.arguments(&devices, &disks);
-        Ok(Self { root, kernel, arguments, dir, _lock: lock })
+        Ok(Self {
+            root,
+            kernel,
+            arguments,
+            dir,
+            _lock: lock,
+        })
     }
 
     fn command(&self) -> Command {
         let sandbox = Sandbox::new(self.root.path())
             .bind_alone(self.root.path(), "lab/root")
-            .bind(&self.kernel.dir().join("modules"), "lab/root/usr/lib/modules")
+            .bind(
+                &self.kernel.dir().join("modules"),
+                "lab/root/usr/lib/modules",
+            )
             .bind(self.kernel.dir(), "lab/root/lab/kernel")
             .bind(self.kernel.dir(), "lab/kernel")
             .bind(&self.dir, "lab/run");
@@ -233,9 +286,13 @@ impl Ready {
             command.stdin(Stdio::null()).stdout(Stdio::piped());
         }
         let start = Instant::now();
-        let mut child = command.spawn().map_err(|e| Error::other(format!("cannot start unshare (package util-linux): {e}")))?;
+        let mut child = command
+            .spawn()
+            .map_err(|e| Error::other(format!("cannot start unshare (package util-linux): {e}")))?;
         let (output, in_time) = attend(&mut child, builder.echo, builder.timeout);
-        let status = child.wait().map_err(|e| Error::other(format!("cannot wait for QEMU: {e}")))?;
+        let status = child
+            .wait()
+            .map_err(|e| Error::other(format!("cannot wait for QEMU: {e}")))?;
         let took = start.elapsed();
         // The disks and the image are of no use once the guest is gone, and they are most of the space.
         for file in ["initrd", "disk0", "disk1", "disk2"] {
@@ -246,9 +303,18 @@ impl Ready {
             let text = format!("{}{}", read_text(&console), read_text(&errors));
             last_lines(text.trim_end(), 40)
         };
-        let died = |how: String| Err(Error::Guest { how, console: console.clone(), tail: tail() });
+        let died = |how: String| {
+            Err(Error::Guest {
+                how,
+                console: console.clone(),
+                tail: tail(),
+            })
+        };
         if !in_time {
-            return died(format!("was not done after {} seconds and was stopped", builder.timeout.as_secs()));
+            return died(format!(
+                "was not done after {} seconds and was stopped",
+                builder.timeout.as_secs()
+            ));
         }
         let (log, end) = split_report(&report);
         match end.split_once(' ') {
@@ -259,7 +325,10 @@ impl Ready {
                 console,
                 took,
             }),
-            Some(("failure", reason)) => Err(Error::Setup { reason: reason.trim().to_owned(), console }),
+            Some(("failure", reason)) => Err(Error::Setup {
+                reason: reason.trim().to_owned(),
+                console,
+            }),
             _ if read_text(&console).contains("Kernel panic") => died("panicked".to_owned()),
             _ => died(format!("ended without a word (QEMU: {status})")),
         }
@@ -289,7 +358,9 @@ fn attend(child: &mut Child, echo: bool, timeout: Duration) -> (String, bool) {
 }
 
 fn read_text(path: &Path) -> String {
-    fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).replace('\r', "")).unwrap_or_default()
+    fs::read(path)
+        .map(|bytes| String::from_utf8_lossy(&bytes).replace('\r', ""))
+        .unwrap_or_default()
 }
 
 /// The kernel's log and the last line of the report: `exit N` or `failure WORDS`.
@@ -304,7 +375,11 @@ fn split_report(report: &str) -> (&str, &str) {
 /// A fresh directory for a run; the oldest ones that nobody uses are removed.
 fn run_dir(cache: &Cache) -> Result<(PathBuf, File)> {
     let runs = cache.scratch("runs")?;
-    let mut old: Vec<PathBuf> = fs::read_dir(&runs).map_err(Error::io("read", &runs))?.flatten().map(|e| e.path()).collect();
+    let mut old: Vec<PathBuf> = fs::read_dir(&runs)
+        .map_err(Error::io("read", &runs))?
+        .flatten()
+        .map(|e| e.path())
+        .collect();
     old.sort();
     for path in old.iter().rev().skip(KEPT_RUNS) {
         let unused = File::open(path.join("lock")).map_or(true, |lock| lock.try_lock().is_ok());
@@ -312,11 +387,17 @@ fn run_dir(cache: &Cache) -> Result<(PathBuf, File)> {
             remove_tree(path)?;
         }
     }
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or_default();
     // Guests of one process may start within one millisecond.
     static STARTED: AtomicU32 = AtomicU32::new(0);
     let nth = STARTED.fetch_add(1, Ordering::Relaxed);
-    let dir = runs.join(format!("{:013}-{}-{nth}", now.as_millis(), std::process::id()));
+    let dir = runs.join(format!(
+        "{:013}-{}-{nth}",
+        now.as_millis(),
+        std::process::id()
+    ));
     fs::create_dir(&dir).map_err(Error::io("create", &dir))?;
     let path = dir.join("lock");
     let lock = File::create(&path).map_err(Error::io("create", &path))?;
@@ -325,13 +406,24 @@ fn run_dir(cache: &Cache) -> Result<(PathBuf, File)> {
 }
 
 /// Files behind the NVMe disks, as seen from inside the sandbox.
-fn make_disks(builder: &Builder, devices: &[Device], dir: &Path) -> Result<HashMap<String, String>> {
+fn make_disks(
+    builder: &Builder,
+    devices: &[Device],
+    dir: &Path,
+) -> Result<HashMap<String, String>> {
     let mut disks = HashMap::new();
-    let Some(size) = builder.disk else { return Ok(disks) };
-    for (index, device) in devices.iter().filter(|device| device.kind == device::Kind::Nvme).enumerate() {
+    let Some(size) = builder.disk else {
+        return Ok(disks);
+    };
+    for (index, device) in devices
+        .iter()
+        .filter(|device| device.kind == device::Kind::Nvme)
+        .enumerate()
+    {
         let path = dir.join(format!("disk{index}"));
         let file = File::create(&path).map_err(Error::io("create", &path))?;
-        file.set_len(size << 20).map_err(Error::io("extend", &path))?;
+        file.set_len(size << 20)
+            .map_err(Error::io("extend", &path))?;
         disks.insert(device.address(), format!("/lab/run/disk{index}"));
     }
     Ok(disks)

@@ -36,18 +36,35 @@ pub struct Image {
 /// Quotes `text` so that a shell takes it as one word.
 pub fn quote(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "_-+=./:,@%".contains(c);
-    if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    if !text.is_empty() && text.chars().all(plain) {
+        text.to_owned()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    }
 }
 
 impl Image {
     /// Makes the archive for `kernel`, with programs of the root `tools`.
     pub fn build(&self, tools: &Path, kernel: &Kernel) -> Result<Vec<u8>> {
         let mut cpio = Cpio::default();
-        for dir in ["proc", "sys", "dev", "tmp", "root", "bin", "lab/bin", "lab/modules"] {
+        for dir in [
+            "proc",
+            "sys",
+            "dev",
+            "tmp",
+            "root",
+            "bin",
+            "lab/bin",
+            "lab/modules",
+        ] {
             cpio.dir(dir);
         }
         let busybox = tools.join("usr/bin/busybox");
-        cpio.file("bin/busybox", 0o755, &fs::read(&busybox).map_err(Error::io("read", &busybox))?);
+        cpio.file(
+            "bin/busybox",
+            0o755,
+            &fs::read(&busybox).map_err(Error::io("read", &busybox))?,
+        );
         cpio.symlink("bin/sh", "busybox");
         cpio.file("init", 0o755, INIT.as_bytes());
         cpio.file("lab/bin/vfio-bind", 0o755, BIND.as_bytes());
@@ -60,7 +77,11 @@ impl Image {
         for (path, bytes) in &self.files {
             cpio.file(path, 0o755, bytes);
         }
-        let exports: String = self.variables.iter().map(|(name, value)| format!("export {name}={}\n", quote(value))).collect();
+        let exports: String = self
+            .variables
+            .iter()
+            .map(|(name, value)| format!("export {name}={}\n", quote(value)))
+            .collect();
         cpio.file("lab/config", 0o644, exports.as_bytes());
         cpio.file("lab/command", 0o755, self.command.as_bytes());
         Ok(cpio.finish())
@@ -69,14 +90,21 @@ impl Image {
     fn add_modules(&self, cpio: &mut Cpio, tools: &Path, kernel: &Kernel) -> Result<()> {
         let index = Modules::of(kernel)?;
         let mut there = Vec::new();
-        for (list, wanted) in [("lab/load", &self.modules), ("lab/load-after", &self.modules_after)] {
+        for (list, wanted) in [
+            ("lab/load", &self.modules),
+            ("lab/load-after", &self.modules_after),
+        ] {
             let mut lines = String::new();
             for path in self.files_of(&index, wanted)? {
                 let name = file_name(&path);
                 let parameters = self.parameters_of(&name);
                 lines.push_str(&format!("{name} {parameters}\n"));
                 if !there.contains(&name) {
-                    cpio.file(&format!("lab/modules/{name}"), 0o644, &content(tools, kernel, &path)?);
+                    cpio.file(
+                        &format!("lab/modules/{name}"),
+                        0o644,
+                        &content(tools, kernel, &path)?,
+                    );
                     there.push(name);
                 }
             }
@@ -89,7 +117,11 @@ impl Image {
     fn files_of(&self, index: &Modules, wanted: &[String]) -> Result<Vec<PathBuf>> {
         let mut files = Vec::new();
         for name in wanted {
-            let found = if name.contains('/') { vec![PathBuf::from(name)] } else { index.closure(&[name.clone()])? };
+            let found = if name.contains('/') {
+                vec![PathBuf::from(name)]
+            } else {
+                index.closure(std::slice::from_ref(name))?
+            };
             for file in found {
                 if !files.contains(&file) {
                     files.push(file);
@@ -105,7 +137,11 @@ impl Image {
             let (module, parameter) = text.split_once('.')?;
             (module.replace('-', "_") == name).then(|| parameter.to_owned())
         };
-        self.parameters.iter().filter_map(own).collect::<Vec<_>>().join(" ")
+        self.parameters
+            .iter()
+            .filter_map(own)
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 }
 

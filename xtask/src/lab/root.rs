@@ -24,18 +24,56 @@ pub enum Kind {
 
 /// What every root has: enough of a userland for a build and for a guest's shell.
 const BASE: &[&str] = &[
-    "base-files", "base-passwd", "bash", "coreutils", "dash", "diffutils", "findutils", "grep", "gzip", "hostname", "kmod",
-    "libc-bin", "mawk", "mount", "perl-base", "sed", "tar", "util-linux", "xz-utils", "zstd", "cpio",
+    "base-files",
+    "base-passwd",
+    "bash",
+    "coreutils",
+    "dash",
+    "diffutils",
+    "findutils",
+    "grep",
+    "gzip",
+    "hostname",
+    "kmod",
+    "libc-bin",
+    "mawk",
+    "mount",
+    "perl-base",
+    "sed",
+    "tar",
+    "util-linux",
+    "xz-utils",
+    "zstd",
+    "cpio",
 ];
 
 /// What builds a module in Rust for a stock kernel. `libelf-dev` must be of the suite of `libelf1t64`.
 const BUILD: &[&str] = &[
-    "bc", "bindgen", "binutils", "bison", "flex", "libc6-dev", "libelf-dev", "libssl-dev", "make", "pahole",
-    "python3-minimal", "rust-src", "rustc", "rustfmt",
+    "bc",
+    "bindgen",
+    "binutils",
+    "bison",
+    "flex",
+    "libc6-dev",
+    "libelf-dev",
+    "libssl-dev",
+    "make",
+    "pahole",
+    "python3-minimal",
+    "rust-src",
+    "rustc",
+    "rustfmt",
 ];
 
 /// What boots guests, and what is handy inside them.
-const BOOT: &[&str] = &["busybox-static", "iproute2", "pciutils", "procps", "qemu-system-x86", "qemu-utils"];
+const BOOT: &[&str] = &[
+    "busybox-static",
+    "iproute2",
+    "pciutils",
+    "procps",
+    "qemu-system-x86",
+    "qemu-utils",
+];
 
 impl Kind {
     fn name(self) -> &'static str {
@@ -88,7 +126,11 @@ impl Kind {
 
 /// Does what the packages' own scripts would have done, as far as the lab needs it.
 fn finish(root: &Path) -> Result<()> {
-    for dir in MOUNT_POINTS.iter().copied().chain(["dev", "proc", "sys", "tmp", "run", "etc"]) {
+    for dir in MOUNT_POINTS
+        .iter()
+        .copied()
+        .chain(["dev", "proc", "sys", "tmp", "run", "etc"])
+    {
         let path = root.join(dir);
         fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
     }
@@ -97,12 +139,25 @@ fn finish(root: &Path) -> Result<()> {
         symlink("mawk", &link).map_err(Error::io("create", &link))?;
     }
     for file in ["passwd", "group"] {
-        let (from, to) = (root.join(format!("usr/share/base-passwd/{file}.master")), root.join("etc").join(file));
+        let (from, to) = (
+            root.join(format!("usr/share/base-passwd/{file}.master")),
+            root.join("etc").join(file),
+        );
         fs::copy(&from, &to).map_err(Error::io("copy", &from))?;
     }
     // Nobody reads these here, and they are a fifth of the root.
-    for unused in ["usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "var/cache/apt"] {
+    for unused in [
+        "usr/share/doc",
+        "usr/share/man",
+        "usr/share/locale",
+        "usr/share/info",
+        "var/cache/apt",
+    ] {
         remove_tree(&root.join(unused))?;
     }
-    capture(Sandbox::new(root).command("ldconfig"), "indexing the root's libraries with ldconfig").map(drop)
+    capture(
+        Sandbox::new(root).command("ldconfig"),
+        "indexing the root's libraries with ldconfig",
+    )
+    .map(drop)
 }

@@ -8,7 +8,14 @@ use super::process::capture;
 use crate::error::{Error, Result};
 
 /// Directories the lab mounts into a root; they exist in each root.
-pub const MOUNT_POINTS: [&str; 6] = ["build/linux", "build/stage", "lab/run", "lab/kernel", "lab/root", "usr/lib/modules"];
+pub const MOUNT_POINTS: [&str; 6] = [
+    "build/linux",
+    "build/stage",
+    "lab/run",
+    "lab/kernel",
+    "lab/root",
+    "usr/lib/modules",
+];
 
 /// Mounts and then becomes the program. `$1` is the root, then pairs of
 /// directories up to `--`, then the program. A pair whose first half starts with `=` is mounted
@@ -39,18 +46,27 @@ pub struct Sandbox {
 impl Sandbox {
     /// Programs of `root`.
     pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), binds: Vec::new() }
+        Self {
+            root: root.to_owned(),
+            binds: Vec::new(),
+        }
     }
 
     /// Shows `from` at `to` inside, one of [`MOUNT_POINTS`] or a directory the root has.
     pub fn bind(mut self, from: &Path, to: &str) -> Self {
-        self.binds.extend([from.display().to_string(), to.trim_start_matches('/').to_owned()]);
+        self.binds.extend([
+            from.display().to_string(),
+            to.trim_start_matches('/').to_owned(),
+        ]);
         self
     }
 
     /// As [`Sandbox::bind`], without what is mounted below `from`.
     pub fn bind_alone(mut self, from: &Path, to: &str) -> Self {
-        self.binds.extend([format!("={}", from.display()), to.trim_start_matches('/').to_owned()]);
+        self.binds.extend([
+            format!("={}", from.display()),
+            to.trim_start_matches('/').to_owned(),
+        ]);
         self
     }
 
@@ -61,8 +77,21 @@ impl Sandbox {
         if !runs_as_root() {
             command.arg("--map-root-user");
         }
-        command.args(["--mount", "--propagation", "private", "--", "/bin/sh", "-c", ENTER, "enter"]);
-        command.arg(&self.root).args(&self.binds).arg("--").arg(program);
+        command.args([
+            "--mount",
+            "--propagation",
+            "private",
+            "--",
+            "/bin/sh",
+            "-c",
+            ENTER,
+            "enter",
+        ]);
+        command
+            .arg(&self.root)
+            .args(&self.binds)
+            .arg("--")
+            .arg(program);
         let path = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("{path}:/usr/sbin:/usr/bin:/sbin:/bin"));
         command
@@ -88,6 +117,9 @@ pub fn check() -> Result<()> {
 
 fn runs_as_root() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")).and_then(|ids| ids.split_whitespace().nth(1));
+    let uid = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Uid:"))
+        .and_then(|ids| ids.split_whitespace().nth(1));
     uid == Some("0")
 }
