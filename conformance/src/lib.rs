@@ -4,6 +4,7 @@
 
 pub mod atomicity;
 pub mod bench;
+pub mod cases;
 pub mod devices;
 mod error;
 pub mod eventfd;

@@ -2,9 +2,10 @@
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
+use vfio_irq_conformance::cases::Outcome;
 use vfio_irq_conformance::devices::Kind;
 use vfio_irq_conformance::target::{Driver, Kernel};
-use vfio_irq_conformance::{Error, atomicity, bench, vfio};
+use vfio_irq_conformance::{Error, atomicity, bench, cases, vfio};
 
 /// What a VFIO device's interrupts must do, tried on a running kernel.
 #[derive(Debug, Parser)]
@@ -16,6 +17,24 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Every rule of the contract as a case; one line each.
+    Cases {
+        /// Address of a device bound to a VFIO driver, as 0000:00:03.0.
+        #[arg(long)]
+        bdf: String,
+        /// Which device it is: says how its interrupts are raised.
+        #[arg(long)]
+        device: Kind,
+        /// Whose answers to expect; the driver that the device is bound to when not given.
+        #[arg(long)]
+        driver: Option<Driver>,
+        /// Only cases whose name contains this.
+        #[arg(long, default_value = "")]
+        only: String,
+        /// A line of JSON for each case.
+        #[arg(long)]
+        json: bool,
+    },
     /// A request over six active vectors that fails in the middle: which still work?
     Atomicity {
         /// Address of an NVMe controller bound to a VFIO driver, as 0000:00:03.0.
@@ -42,6 +61,11 @@ fn driver_of(bdf: &str) -> Result<Driver, Error> {
 
 fn run(command: Command) -> Result<bool, Error> {
     match command {
+        Command::Cases { bdf, device, driver, only, json } => {
+            let driver = driver.map_or_else(|| driver_of(&bdf), Ok)?;
+            let mut target = Kernel::new(&bdf, device, driver)?;
+            Ok(try_cases(&mut target, &only, json))
+        }
         Command::Atomicity { bdf } => {
             let driver = driver_of(&bdf)?;
             let report = atomicity::run(&mut Kernel::new(&bdf, Kind::Nvme, driver)?)?;
@@ -50,6 +74,34 @@ fn run(command: Command) -> Result<bool, Error> {
         }
         Command::Bench { bdf, edu } => print_bench(&bdf, edu.as_deref()),
     }
+}
+
+/// Tries the cases whose name contains `only`; whether none failed.
+fn try_cases(target: &mut Kernel, only: &str, json: bool) -> bool {
+    let (mut passed, mut failed) = (0, 0);
+    for case in cases::all().filter(|case| case.name.contains(only)) {
+        let (verdict, why) = match case.try_on(target) {
+            Outcome::Held => ("ok", case.proves.trim().to_string()),
+            Outcome::Broken(why) => ("FAIL", why),
+            Outcome::NotApplicable(why) => ("n/a", why),
+        };
+        match verdict {
+            "ok" => passed += 1,
+            "FAIL" => failed += 1,
+            _ => {}
+        }
+        if json {
+            let (name, proves) = (case.name, case.proves.trim());
+            let line = serde_json::json!({
+                "case": name, "verdict": verdict, "proves": proves, "why": why
+            });
+            println!("{line}");
+        } else {
+            println!("{verdict:<4} {:<38} {why}", case.name);
+        }
+    }
+    println!("{passed} passed, {failed} failed");
+    failed == 0
 }
 
 fn print_bench(bdf: &str, edu: Option<&str>) -> Result<bool, Error> {

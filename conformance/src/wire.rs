@@ -208,3 +208,28 @@ impl Info {
         Self { argsz: word(0), flags: word(1), index: word(2), count: word(3) }
     }
 }
+
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match Index::from_raw(self.index) {
+            Some(index) => write!(f, "{index:?}")?,
+            None => write!(f, "index {}", self.index)?,
+        }
+        let names = [
+            (flags::MASK, "mask"),
+            (flags::UNMASK, "unmask"),
+            (flags::TRIGGER, "trigger"),
+            (flags::NONE, "none"),
+            (flags::BOOL, "bool"),
+            (flags::FDS, "eventfd"),
+        ];
+        for (_, name) in names.into_iter().filter(|(flag, _)| self.flags & flag != 0) {
+            write!(f, " {name}")?;
+        }
+        let unknown = names.into_iter().fold(self.flags, |rest, (flag, _)| rest & !flag);
+        if unknown != 0 {
+            write!(f, " flags {unknown:#x}")?;
+        }
+        write!(f, " start {} count {} argsz {}", self.start, self.count, self.argsz)
+    }
+}

@@ -1,0 +1,168 @@
+//! Beyond Linux, less the masks: rules B-01, B-02, B-04 and B-05. Where Linux differs, what Linux
+//! does is proved too, so that the difference stays known.
+
+use super::stage::{CLOSED, check, need};
+use super::{Stage, Verdict, cases};
+use crate::{Answer, Index, Request};
+
+/// Sends a request over all vectors whose `bad`-th descriptor is not open. Afterwards, here every
+/// vector is as it was; in Linux those up to the bad one are dead.
+fn refused_in_the_middle(
+    stage: &mut Stage<'_>,
+    index: Index,
+    fds: &[i32],
+    bad: usize,
+) -> Verdict {
+    let replacements: Vec<_> = fds.iter().map(|_| stage.fd()).collect::<Result<_, _>>()?;
+    let mut sent = replacements.clone();
+    if let Some(fd) = sent.get_mut(bad) {
+        *fd = CLOSED;
+    }
+    stage.expect(&Request::attach(index, 0, &sent), Answer::EBADF)?;
+    if stage.beyond() {
+        return stage.all_attached(index, fds);
+    }
+    for (vector, (at, fd)) in (0..).zip(fds.iter().enumerate()) {
+        let reached: &[i32] = if at > bad { &[*fd] } else { &[] };
+        stage.loops_to(index, vector, reached, &replacements)?;
+    }
+    Ok(())
+}
+
+cases! {
+    /// A bad descriptor anywhere in a request leaves every trigger as it was. (Linux: the vectors
+    /// up to it are dead.)
+    fn b01_bad_descriptor_changes_nothing(stage) {
+        stage.each(6, |stage, index, _| {
+            for bad in [0, 4, 5] {
+                let fds = stage.fds(6)?;
+                stage.attach(index, 0, &fds)?;
+                refused_in_the_middle(stage, index, &fds, bad)?;
+                stage.ok(&Request::disable(index))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The same, proved with interrupts of the device.
+    fn b01_interrupts_still_arrive(stage) {
+        stage.each(6, |stage, index, _| {
+            need(stage.target.reach(index) >= 6, "nothing raises that many vectors here")?;
+            let fds = stage.fds(6)?;
+            stage.attach(index, 0, &fds)?;
+            stage.ready(index, 6, &fds)?;
+            let mut bad = fds.clone();
+            bad.truncate(4);
+            bad.extend([CLOSED, -1]);
+            stage.expect(&Request::attach(index, 0, &bad), Answer::EBADF)?;
+            let alive = if stage.beyond() { 0..6 } else { 5..6 };
+            for (vector, fd) in (0..).zip(&fds).filter(|(vector, _)| alive.contains(vector)) {
+                stage.delivers(index, vector, *fd)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// A request that detaches, replaces and adds, and fails, does none of it.
+    fn b01_mixed_request_changes_nothing(stage) {
+        stage.each(6, |stage, index, _| {
+            need(stage.beyond(), "Linux kills vectors here, as b01_bad_descriptor proves")?;
+            let fds = stage.fds(3)?;
+            let new = stage.fd()?;
+            stage.attach(index, 0, &fds)?;
+            let before = stage.target.allocated();
+            let answer = stage.send(&Request::attach(index, 0, &[-1, new, new, new, -1, CLOSED]))?;
+            // With NORESIZE the vector beyond the set is refused before the bad descriptor is.
+            let few = matches!(answer, Answer::EBADF | Answer::EINVAL | Answer::ENOSPC);
+            check(few, || format!("it answered {answer}"))?;
+            let after = stage.target.allocated();
+            check(before == after, || format!("allocated before {before:?}, after {after:?}"))?;
+            stage.all_attached(index, &fds)?;
+            stage.loops_to(index, 3, &[], &[new])
+        })
+    }
+
+    /// A request that reaches beyond a set changes nothing of the vectors inside it.
+    fn b01_too_long_changes_nothing(stage) {
+        stage.each(4, |stage, index, _| {
+            need(stage.beyond(), "Linux kills vectors here, as b01_bad_descriptor proves")?;
+            need(!stage.growing(index)?, "the index grows")?;
+            let (fds, new) = (stage.fds(2)?, stage.fds(4)?);
+            stage.attach(index, 0, &fds)?;
+            stage.expect(&Request::attach(index, 0, &new), Answer::EINVAL)?;
+            stage.all_attached(index, &fds)
+        })
+    }
+
+    /// Attaching the eventfd that is there already changes nothing.
+    fn b02_same_eventfd(stage) {
+        stage.each(2, |stage, index, _| {
+            let fds = stage.fds(2)?;
+            stage.attach(index, 0, &fds)?;
+            let before = stage.target.counted(0);
+            stage.ok(&Request::attach(index, 0, &fds))?;
+            let after = stage.target.counted(0);
+            check(before == after, || format!("counted {before:?}, then {after:?}"))?;
+            stage.all_attached(index, &fds)
+        })
+    }
+
+    /// Interrupts between replacements of a trigger all arrive.
+    fn b02_interrupts_between_replacements(stage) {
+        stage.each(1, |stage, index, _| {
+            need(stage.target.reach(index) > 0, "nothing raises this index here")?;
+            let (a, b) = (stage.fd()?, stage.fd()?);
+            stage.attach(index, 0, &[a])?;
+            stage.ready(index, 1, &[a])?;
+            for fd in [b, a].into_iter().cycle().take(50) {
+                stage.ok(&Request::attach(index, 0, &[fd]))?;
+                stage.delivers(index, 0, fd)?;
+            }
+            [a, b].into_iter().try_for_each(|fd| stage.signalled(fd, 0, "nothing more"))
+        })
+    }
+
+    /// By policy a detached vector's interrupt goes back, and attaching gets another.
+    fn b04_detach_frees(stage) {
+        let index = Index::Msix;
+        need(stage.info(index)?.count >= 4, "the device has too few vectors of MSI-X")?;
+        need(stage.target.detach_frees(), "the policy keeps what is detached")?;
+        need(stage.growing(index)?, "the index is a set")?;
+        let fds = stage.fds(4)?;
+        stage.attach(index, 0, &fds)?;
+        for (detached, allocated) in [(1, Some(3)), (3, Some(2)), (0, Some(1))] {
+            stage.ok(&Request::attach(index, detached, &[-1]))?;
+            let there = stage.target.allocated();
+            check(there == allocated, || format!("allocated {there:?}, not {allocated:?}"))?;
+        }
+        check(stage.active(index)?, || "the index is not active any more".into())?;
+        stage.ok(&Request::attach(index, 0, &fds))?;
+        stage.all_attached(index, &fds)
+    }
+
+    /// What is done to a vector is counted.
+    fn b05_counted(stage) {
+        let index = Index::Msix;
+        need(stage.info(index)?.count >= 2, "the device has too few vectors of MSI-X")?;
+        let fds = stage.fds(3)?;
+        let [first, second, third] = fds[..] else { return Ok(()) };
+        stage.attach(index, 0, &[first, second])?;
+        need(stage.target.counted(1).is_some(), "no counters can be read here")?;
+        stage.ok(&Request::attach(index, 1, &[third]))?;
+        stage.ok(&Request::loopback(index, 0, 2))?;
+        stage.ok(&Request::loopback(index, 1, 1))?;
+        stage.ok(&Request::mask(index, 1, 1))?;
+        stage.ok(&Request::mask(index, 1, 1))?;
+        stage.ok(&Request::unmask(index, 0, 2))?;
+        stage.expect(&Request::attach(index, 1, &[CLOSED]), Answer::EBADF)?;
+        let counted = stage.target.counted(1).unwrap_or_default();
+        let expected = crate::target::Counted {
+            masks: 1,
+            unmasks: 1,
+            retargets: 1,
+            loopbacks: 2,
+            failures: 1,
+        };
+        check(counted == expected, || format!("{counted:?}, not {expected:?}"))
+    }
+}

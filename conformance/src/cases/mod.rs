@@ -1,0 +1,94 @@
+//! The contract as cases. Each is named after its rule and says what it proves; each runs against
+//! the simulator in `cargo test` and against a driver of the running kernel in
+//! `vfio-irq-conformance cases`.
+
+mod beyond;
+mod checks;
+mod events;
+mod growth;
+mod info;
+mod intx;
+mod masks;
+#[cfg(test)]
+mod simulated;
+mod stage;
+mod system;
+mod vectors;
+
+pub use stage::{Stage, Stop, Verdict};
+
+use crate::target::Target;
+
+/// One thing that the contract promises.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// Its rule and what about it, as `v06_too_few_is_positive`.
+    pub name: &'static str,
+    /// The promise, in a sentence.
+    pub proves: &'static str,
+    run: fn(&mut Stage<'_>) -> Verdict,
+}
+
+/// How a case ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The promise holds.
+    Held,
+    /// It does not.
+    Broken(String),
+    /// This device or this driver has nothing to try it on.
+    NotApplicable(String),
+}
+
+impl Case {
+    /// Tries it on a freshly opened device, and sees to it that closing gives everything back.
+    pub fn try_on(&self, target: &mut dyn Target) -> Outcome {
+        let tried = target
+            .open()
+            .map_err(Stop::from)
+            .and_then(|()| (self.run)(&mut Stage::new(target)))
+            .and_then(|()| Ok(target.close()?));
+        match (tried, target.leaks()) {
+            (Ok(()), None) => Outcome::Held,
+            (Ok(()), Some(leak)) => Outcome::Broken(format!("the closed device still holds: {leak}")),
+            (Err(Stop::Broken(why)), _) => Outcome::Broken(why),
+            (Err(Stop::NotApplicable(why)), _) => Outcome::NotApplicable(why),
+        }
+    }
+}
+
+/// All of them, in the order of the rules.
+pub fn all() -> impl Iterator<Item = &'static Case> {
+    let groups = [
+        info::CASES,
+        checks::CASES,
+        intx::CASES,
+        vectors::CASES,
+        growth::CASES,
+        system::CASES,
+        events::CASES,
+        beyond::CASES,
+        masks::CASES,
+    ];
+    groups.into_iter().flatten()
+}
+
+/// Declares the cases of a file: functions that are listed in `CASES` and tests on the simulator.
+macro_rules! cases {
+    ($($(#[doc = $doc:literal])+ fn $name:ident($stage:ident) $body:block)*) => {
+        $($(#[doc = $doc])+ fn $name($stage: &mut $crate::cases::Stage<'_>)
+            -> $crate::cases::Verdict $body)*
+
+        pub(super) const CASES: &[$crate::cases::Case] = &[$($crate::cases::Case {
+            name: stringify!($name),
+            proves: concat!($($doc),+),
+            run: $name,
+        }),*];
+
+        #[cfg(test)]
+        mod on_the_simulator {
+            $(#[test] fn $name() { $crate::cases::simulated::prove(stringify!($name), super::CASES) })*
+        }
+    };
+}
+use cases;

@@ -1,0 +1,59 @@
+//! Cases on the simulator: each on every shape of device, and on one at least it must apply.
+
+use super::{Case, Outcome};
+use crate::target::Simulator;
+use vfio_irq_engine::Retention;
+use vfio_irq_engine::sim::Shape;
+
+/// Cases about things that only a kernel has.
+const KERNEL_ONLY: [&str; 7] = [
+    "i01_unwritable_is_efault",
+    "x02_signal_unmasks",
+    "x06_still_asserted_signals_again",
+    "v11_handlers_are_named",
+    "v12_reset_leaves_vectors_working",
+    "v12_attach_after_reset",
+    "v13_line_closes",
+];
+
+fn shapes() -> [Shape; 6] {
+    let whole = Shape::default();
+    [
+        whole,
+        Shape { growing: false, msi_maskable: false, ..whole },
+        Shape { retention: Retention::Free, ..whole },
+        Shape { interrupts: 3, ..whole },
+        Shape { interrupts: 0, pin: false, ..whole },
+        Shape { msi: 0, connected: false, msix: 7, ..whole },
+    ]
+}
+
+/// Tries the case of this name; panics when it is broken somewhere or applies nowhere.
+pub(super) fn prove(name: &str, cases: &[Case]) {
+    let case = cases.iter().find(|case| case.name == name).expect("a case is listed by its name");
+    let mut held = 0;
+    let mut why_not = Vec::new();
+    for shape in shapes() {
+        match case.try_on(&mut Simulator::new(shape)) {
+            Outcome::Held => held += 1,
+            Outcome::Broken(why) => panic!("{name} on {shape:?}: {why}"),
+            Outcome::NotApplicable(why) => why_not.push(why),
+        }
+    }
+    let expected = !KERNEL_ONLY.contains(&name);
+    assert_eq!(held > 0, expected, "{name} applies {held} times; elsewhere: {why_not:?}");
+}
+
+#[test]
+fn names_are_unique_and_start_with_their_rule() {
+    let mut names: Vec<_> = super::all().map(|case| case.name).collect();
+    for name in &names {
+        let (rule, rest) = name.split_at(3);
+        let numbered = rule.get(1..).is_some_and(|digits| digits.parse::<u8>().is_ok());
+        assert!("icxveb".contains(&rule[..1]) && numbered && rest.starts_with('_'), "{name}");
+    }
+    names.sort_unstable();
+    let all = names.len();
+    names.dedup();
+    assert_eq!(names.len(), all, "two cases have the same name");
+}

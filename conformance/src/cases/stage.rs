@@ -1,0 +1,213 @@
+//! What cases are written in: requests and what they must answer, eventfds and what they must count.
+
+use crate::target::{Driver, Target};
+use crate::vfio::Facts;
+use crate::{Answer, Error, Index, Info, Request, flags};
+
+/// Why a case ends early.
+#[derive(Debug)]
+pub enum Stop {
+    /// The promise does not hold.
+    Broken(String),
+    /// There is nothing here to try it on.
+    NotApplicable(String),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Broken(error.to_string())
+    }
+}
+
+/// What a case comes to.
+pub type Verdict = Result<(), Stop>;
+
+/// Fails with a sentence unless it holds.
+pub fn check(holds: bool, otherwise: impl FnOnce() -> String) -> Verdict {
+    if holds { Ok(()) } else { Err(Stop::Broken(otherwise())) }
+}
+
+/// Ends the case without a verdict unless it can be tried here.
+pub fn need(there: bool, otherwise: &str) -> Verdict {
+    if there { Ok(()) } else { Err(Stop::NotApplicable(otherwise.into())) }
+}
+
+/// A descriptor that is never open: beyond any limit.
+pub const CLOSED: i32 = i32::MAX;
+
+/// A target on which a case plays.
+pub struct Stage<'t> {
+    /// The target itself.
+    pub target: &'t mut dyn Target,
+}
+
+impl<'t> Stage<'t> {
+    pub(super) fn new(target: &'t mut dyn Target) -> Self {
+        Self { target }
+    }
+
+    /// Whether the rules beyond Linux are to hold.
+    pub fn beyond(&self) -> bool {
+        self.target.driver() == Driver::VfioPciRs
+    }
+
+    /// What the configuration space says.
+    pub fn facts(&self) -> Facts {
+        self.target.facts()
+    }
+
+    /// What GET_IRQ_INFO says of an index.
+    pub fn info(&mut self, index: Index) -> Result<Info, Stop> {
+        let mut bytes = Info::ask(index.raw()).bytes();
+        let answer = self.target.get_irq_info(&mut bytes)?;
+        check(answer == Answer::OK, || format!("GET_IRQ_INFO of {index:?} answered {answer}"))?;
+        Ok(Info::from_bytes(&bytes))
+    }
+
+    /// Whether vectors of the index can be added while others are in use.
+    pub fn growing(&mut self, index: Index) -> Result<bool, Stop> {
+        Ok(self.info(index)?.flags & flags::NORESIZE == 0)
+    }
+
+    /// Whether vectors of the index can be masked.
+    pub fn maskable(&mut self, index: Index) -> Result<bool, Stop> {
+        Ok(self.info(index)?.flags & flags::MASKABLE != 0)
+    }
+
+    /// Sends a request.
+    pub fn send(&mut self, request: &Request) -> Result<Answer, Stop> {
+        Ok(self.target.set_irqs(&request.bytes())?)
+    }
+
+    /// Sends a request that must be answered so.
+    pub fn expect(&mut self, request: &Request, expected: Answer) -> Verdict {
+        let answer = self.send(request)?;
+        check(answer == expected, || format!("{request} answered {answer}, not {expected}"))
+    }
+
+    /// Sends a request that must succeed.
+    pub fn ok(&mut self, request: &Request) -> Verdict {
+        self.expect(request, Answer::OK)
+    }
+
+    /// Attaches for a case that cannot go on without; too few vectors on this machine end it.
+    pub fn attach(&mut self, index: Index, start: u32, fds: &[i32]) -> Verdict {
+        let request = Request::attach(index, start, fds);
+        match self.send(&request)? {
+            Answer::OK => Ok(()),
+            answer if answer.0 > 0 || answer == Answer::ENOSPC => {
+                need(false, &format!("the machine is short of vectors for {index:?}: {answer}"))
+            }
+            Answer::ENODEV if index == Index::Intx => need(false, "the pin leads nowhere"),
+            answer => Err(Stop::Broken(format!("{request} answered {answer}"))),
+        }
+    }
+
+    /// A new eventfd.
+    pub fn fd(&mut self) -> Result<i32, Stop> {
+        Ok(self.target.eventfd()?)
+    }
+
+    /// New eventfds.
+    pub fn fds(&mut self, count: u32) -> Result<Vec<i32>, Stop> {
+        (0..count).map(|_| self.fd()).collect()
+    }
+
+    /// An eventfd must have been signalled so often since the last look.
+    pub fn signalled(&mut self, fd: i32, times: u64, when: &str) -> Verdict {
+        let signals = self.target.signals(fd)?;
+        check(signals == times, || format!("{when}: {signals} signals and not {times}"))
+    }
+
+    /// The loopback of a vector must reach these eventfds, once each, and of the others none.
+    pub fn loops_to(&mut self, index: Index, vector: u32, reached: &[i32], not: &[i32]) -> Verdict {
+        self.ok(&Request::loopback(index, vector, 1))?;
+        let when = format!("loopback of vector {vector} of {index:?}");
+        reached.iter().try_for_each(|fd| self.signalled(*fd, 1, &when))?;
+        not.iter().try_for_each(|fd| self.signalled(*fd, 0, &format!("{when}, another eventfd")))
+    }
+
+    /// Each vector from 0 on must have its own eventfd of these attached.
+    pub fn all_attached(&mut self, index: Index, fds: &[i32]) -> Verdict {
+        for (vector, fd) in (0..).zip(fds) {
+            let others: Vec<_> = fds.iter().copied().filter(|other| other != fd).collect();
+            self.loops_to(index, vector, &[*fd], &others)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the index is active, by asking for something that only an active index does.
+    pub fn active(&mut self, index: Index) -> Result<bool, Stop> {
+        let none_of_all = Request::bools(flags::TRIGGER, index, 0, &[0]);
+        Ok(self.send(&none_of_all)? == Answer::OK)
+    }
+
+    /// The index must be idle.
+    pub fn idle(&mut self, index: Index, when: &str) -> Verdict {
+        check(!self.active(index)?, || format!("{when}: {index:?} is still active"))
+    }
+
+    /// Readies the device to raise vectors, and forgets what that signalled.
+    pub fn ready(&mut self, index: Index, vectors: u32, fds: &[i32]) -> Verdict {
+        let reach = self.target.reach(index);
+        need(reach >= vectors, "nothing raises that many vectors here")?;
+        self.target.ready(index, vectors)?;
+        fds.iter().try_for_each(|fd| Ok(self.target.signals(*fd).map(|_| ())?))
+    }
+
+    /// The device raises a vector, which must be signalled once and on this eventfd.
+    pub fn delivers(&mut self, index: Index, vector: u32, fd: i32) -> Verdict {
+        self.target.raise(index, vector)?;
+        self.arrives(fd, &format!("the device raised vector {vector} of {index:?}"))
+    }
+
+    /// An eventfd must be signalled, once.
+    pub fn arrives(&mut self, fd: i32, when: &str) -> Verdict {
+        let arrived = self.target.wait(fd)?;
+        check(arrived, || format!("{when}: no signal within a second"))?;
+        self.signalled(fd, 1, when)
+    }
+
+    /// The device raises a vector, which must not be signalled. `witness` is another vector whose
+    /// signal tells that this one's would have come; it may be the same, where there is none.
+    pub fn holds(&mut self, index: Index, vector: u32, fd: i32, witness: (u32, i32)) -> Verdict {
+        self.target.raise(index, vector)?;
+        if witness.0 != vector {
+            self.delivers(index, witness.0, witness.1)?;
+        }
+        self.signalled(fd, 0, &format!("vector {vector} of {index:?} is held"))
+    }
+
+    /// Plays for MSI and for MSI-X, wherever the device has so many vectors; reopens between.
+    pub fn each(
+        &mut self,
+        least: u32,
+        mut play: impl FnMut(&mut Self, Index, u32) -> Verdict,
+    ) -> Verdict {
+        let (mut played, mut why) = (false, String::from("the device has too few vectors"));
+        for index in [Index::Msi, Index::Msix] {
+            let count = self.info(index)?.count;
+            if count < least {
+                continue;
+            }
+            match play(self, index, count) {
+                Ok(()) => played = true,
+                Err(Stop::NotApplicable(reason)) => why = reason,
+                Err(Stop::Broken(reason)) => {
+                    return Err(Stop::Broken(format!("{index:?}: {reason}")));
+                }
+            }
+            self.reopen()?;
+        }
+        need(played, &why)
+    }
+
+    /// Closes the device, which must give everything back, and opens it again.
+    pub fn reopen(&mut self) -> Verdict {
+        self.target.close()?;
+        if let Some(leak) = self.target.leaks() {
+            return Err(Stop::Broken(format!("the closed device still holds: {leak}")));
+        }
+        Ok(self.target.open()?)
+    }
+}
