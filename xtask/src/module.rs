@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::lab::cache::Cache;
+use crate::lab::cache::{Cache, hash};
 use crate::lab::kernel::{Series, Tree};
 use crate::lab::process::follow;
 
@@ -27,9 +27,14 @@ pub fn build(cache: &Cache, series: Series) -> Result<PathBuf> {
 /// As [`build`], from another directory that has `kernel/` and `engine/src/`.
 pub fn build_from(cache: &Cache, series: Series, source: &Path) -> Result<PathBuf> {
     let tree = Tree::obtain(cache, series)?;
-    let stage = cache.scratch(&format!("build-{}", tree.kernel().release))?;
-    let lock_name = format!("build-{}", tree.kernel().release);
-    let lock = cache.lock_file(&lock_name)?;
+    // Each checkout has a stage of its own: two that share the cache do not undo each other's builds.
+    let name = format!(
+        "build-{}-{}",
+        tree.kernel().release,
+        hash(&source.display().to_string())
+    );
+    let stage = cache.scratch(&name)?;
+    let lock = cache.lock_file(&name)?;
     lock.lock().map_err(Error::io("lock", &stage))?;
     copy_sources(source, &stage)?;
     let release = tree.kernel().release.clone();
@@ -42,7 +47,16 @@ pub fn build_from(cache: &Cache, series: Series, source: &Path) -> Result<PathBu
                 eprintln!("{line}");
             }
         },
-    )?;
+    )
+    .map_err(|error| match error {
+        // What the compiler said has been shown as it came.
+        Error::Failed { what, status, .. } => Error::Failed {
+            what,
+            status,
+            output: String::new(),
+        },
+        other => other,
+    })?;
     let module = stage.join(MODULE);
     if module.is_file() {
         return Ok(module);

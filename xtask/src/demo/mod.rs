@@ -12,6 +12,7 @@ use crate::lab::image::Image;
 use crate::lab::kernel::{Kernel, Series};
 use crate::lab::process::Step;
 use crate::lab::root;
+use crate::module;
 
 mod verdict;
 
@@ -79,6 +80,9 @@ fn boot(cache: &Cache, series: Series, driver: Driver) -> Result<Outcome> {
         ..Image::default()
     };
     let mut builder = Builder::new(series, driver);
+    if driver == Driver::VfioPciRs {
+        builder.module = Some(module::build(cache, series)?);
+    }
     builder.devices = vec![Kind::Nvme];
     builder.disk = Some(64);
     builder.root = true;

@@ -190,6 +190,10 @@ impl Cache {
             .filter(|path| path.extension().is_none_or(|e| e != "lock"))
         {
             let file = path.file_name().unwrap_or_default().to_string_lossy();
+            // While anything is in use there may be guests that write their logs.
+            if file == "runs" && !kept.is_empty() {
+                continue;
+            }
             if !kept.iter().any(|name| file.starts_with(name.as_str())) {
                 remove_tree(path)?;
             }

@@ -149,9 +149,10 @@ impl Builder {
         set("ROOT", if self.root { "1" } else { "" }.to_owned());
         set("SHELL_WANTED", if self.shell { "1" } else { "" }.to_owned());
         if self.shell {
-            for name in ["TERM", "LINES", "COLUMNS"] {
-                set(name, std::env::var(name).unwrap_or_default());
-            }
+            set("TERM", std::env::var("TERM").unwrap_or_default());
+            let (rows, columns) = terminal_size();
+            set("LINES", rows);
+            set("COLUMNS", columns);
         }
         Ok(image)
     }
@@ -355,6 +356,18 @@ fn attend(child: &mut Child, echo: bool, timeout: Duration) -> (String, bool) {
     }
     let output = receive.recv().unwrap_or_default();
     (String::from_utf8_lossy(&output).into_owned(), ended)
+}
+
+/// Rows and columns of the terminal this program talks to; empty without one.
+fn terminal_size() -> (String, String) {
+    let said = Command::new("stty")
+        .arg("size")
+        .stdin(Stdio::inherit())
+        .output();
+    let said = said.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    let said = said.unwrap_or_default();
+    let (rows, columns) = said.trim().split_once(' ').unwrap_or_default();
+    (rows.to_owned(), columns.to_owned())
 }
 
 fn read_text(path: &Path) -> String {
