@@ -154,9 +154,12 @@ impl Device {
         request.set_irqs(self.fd.as_fd())
     }
 
-    /// Resets the device; its memory and bus mastering are as before.
-    pub fn reset(&self) -> Result<(), Error> {
-        accept("resetting the device", sys::device_reset(self.fd.as_fd()))
+    /// Resets the device, its memory and bus mastering as before; `false` when it has no way to.
+    pub fn reset(&self) -> Result<bool, Error> {
+        match sys::device_reset(self.fd.as_fd()) {
+            Answer::EINVAL => Ok(false),
+            answer => accept("resetting the device", answer).map(|()| true),
+        }
     }
 
     /// Reads what the configuration space says of interrupts.

@@ -9,9 +9,12 @@ const EIMS: usize = 0x1524;
 const EIAC: usize = 0x152c;
 const GPIE: usize = 0x1514;
 const GPIE_MULTIPLE_MSIX: u32 = 1 << 4;
-const ICR: usize = 0x1500;
-const ICS: usize = 0x1504;
-const IMS: usize = 0x1508;
+/// Reading the causes clears them, whatever they are. (The causes are at their older addresses,
+/// which QEMU knows alone.)
+const GPIE_CLEAR_ON_READ: u32 = 1;
+const ICR: usize = 0xc0;
+const ICS: usize = 0xc8;
+const IMS: usize = 0xd0;
 const LINK_STATUS_CHANGE: u32 = 1 << 2;
 /// Vectors of the function in MSI-X mode.
 const VECTORS: u32 = 10;
@@ -43,7 +46,7 @@ impl Stimulus for Igb {
             self.bar.write32(EIAC, all)?;
             return self.bar.write32(EIMS, all);
         }
-        self.bar.write32(GPIE, 0)?;
+        self.bar.write32(GPIE, GPIE_CLEAR_ON_READ)?;
         self.bar.write32(IMS, LINK_STATUS_CHANGE)?;
         self.acknowledge()
     }

@@ -172,7 +172,7 @@ impl Target for Kernel {
     }
 
     fn reset(&mut self) -> Result<bool, Error> {
-        self.opened()?.device.reset().map(|()| true)
+        self.opened()?.device.reset()
     }
 
     fn close(&mut self) -> Result<(), Error> {
