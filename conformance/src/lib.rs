@@ -2,9 +2,11 @@
 //! answers VFIO's two interrupt ioctls: a driver of the running kernel, Linux's own or this
 //! project's, or the simulator.
 
+pub mod answers;
 pub mod atomicity;
 pub mod bench;
 pub mod cases;
+pub mod compare;
 pub mod devices;
 mod error;
 pub mod eventfd;

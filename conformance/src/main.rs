@@ -1,11 +1,12 @@
 //! `vfio-irq-conformance`: see `--help`.
 
 use clap::{Parser, Subcommand};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use vfio_irq_conformance::cases::Outcome;
 use vfio_irq_conformance::devices::Kind;
 use vfio_irq_conformance::target::{Driver, Kernel};
-use vfio_irq_conformance::{Error, atomicity, bench, cases, vfio};
+use vfio_irq_conformance::{Error, answers, atomicity, bench, cases, compare, vfio};
 
 /// What a VFIO device's interrupts must do, tried on a running kernel.
 #[derive(Debug, Parser)]
@@ -34,6 +35,19 @@ enum Command {
         /// A line of JSON for each case.
         #[arg(long)]
         json: bool,
+    },
+    /// What the driver answers to a long table of requests, good and bad.
+    Answers {
+        /// Address of a device bound to a VFIO driver.
+        #[arg(long)]
+        bdf: String,
+    },
+    /// Compares two such tables; fails where they differ and may not.
+    Compare {
+        /// The table of Linux's driver.
+        linux: PathBuf,
+        /// The table of this project's.
+        ours: PathBuf,
     },
     /// A request over six active vectors that fails in the middle: which still work?
     Atomicity {
@@ -66,6 +80,15 @@ fn run(command: Command) -> Result<bool, Error> {
             let mut target = Kernel::new(&bdf, device, driver)?;
             Ok(try_cases(&mut target, &only, json))
         }
+        Command::Answers { bdf } => {
+            // Nothing is raised here, so any kind of device will do.
+            let mut target = Kernel::new(&bdf, Kind::Xhci, driver_of(&bdf)?)?;
+            for row in answers::table(&mut target)? {
+                println!("{row}");
+            }
+            Ok(true)
+        }
+        Command::Compare { linux, ours } => print_comparison(&linux, &ours),
         Command::Atomicity { bdf } => {
             let driver = driver_of(&bdf)?;
             let report = atomicity::run(&mut Kernel::new(&bdf, Kind::Nvme, driver)?)?;
@@ -102,6 +125,20 @@ fn try_cases(target: &mut Kernel, only: &str, json: bool) -> bool {
     }
     println!("{passed} passed, {failed} failed");
     failed == 0
+}
+
+fn print_comparison(linux: &Path, ours: &Path) -> Result<bool, Error> {
+    let read = |path: &Path| {
+        let text = std::fs::read_to_string(path);
+        compare::read(&text.map_err(|source| Error::File { path: path.into(), source })?)
+    };
+    let comparison = compare::compare(&read(linux)?, &read(ours)?);
+    for wrong in &comparison.wrong {
+        println!("{wrong}");
+    }
+    let (rows, allowed, wrong) = (comparison.rows, comparison.allowed, comparison.wrong.len());
+    println!("{rows} rows, {allowed} differ as they may, {wrong} differences");
+    Ok(wrong == 0)
 }
 
 fn print_bench(bdf: &str, edu: Option<&str>) -> Result<bool, Error> {
