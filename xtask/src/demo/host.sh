@@ -36,6 +36,7 @@ while kill -0 $qemu 2>/dev/null && [ $gone -lt 60 ]; do
 done
 kill $qemu 2>/dev/null
 wait $qemu
+ended=$?
 echo "@@ trace"
 cat /tmp/trace
 echo "@@ second"
@@ -43,4 +44,4 @@ cat /tmp/output
 echo "@@ second console"
 cat /tmp/console
 echo "@@ second report"
-tail -n 1 /tmp/report | sed "s/^@@ //"
+echo "QEMU: status $ended after $gone s; $(tail -n 1 /tmp/report | sed "s/^@@ //")"

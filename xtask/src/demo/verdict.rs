@@ -32,19 +32,7 @@ pub fn sections(outcome: &Outcome, driver: Driver) -> Vec<Section> {
             verdict: host(&part("host"), driver),
             shown: part("host"),
         },
-        Section {
-            title: "the guest's disk (written, caches dropped, read back)",
-            verdict: guest(&part("second"), &part("second report")),
-            shown: format!(
-                "{}{}",
-                part("second"),
-                if part("second").contains("ready") {
-                    String::new()
-                } else {
-                    part("second console")
-                }
-            ),
-        },
+        disk(&part),
         Section {
             title: "QEMU's trace of MSI-X",
             verdict: qemu(&trace, &used),
@@ -70,6 +58,20 @@ pub fn sections(outcome: &Outcome, driver: Driver) -> Vec<Section> {
             shown: log_shown,
         },
     ]
+}
+
+/// The guest's own words; where it failed, its console's too.
+fn disk(part: &dyn Fn(&str) -> String) -> Section {
+    let verdict = guest(&part("second"), &part("second report"));
+    let mut shown = part("second");
+    if verdict.is_err() {
+        shown.push_str(&part("second console"));
+    }
+    Section {
+        title: "the guest's disk (written, caches dropped, read back)",
+        shown,
+        verdict,
+    }
 }
 
 /// The text between `@@ name` and the next such line.
