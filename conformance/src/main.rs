@@ -81,8 +81,10 @@ fn run(command: Command) -> Result<bool, Error> {
             Ok(try_cases(&mut target, &only, json))
         }
         Command::Answers { bdf } => {
+            let driver = vfio::bound_driver(&bdf)?;
             // Nothing is raised here, so any kind of device will do.
             let mut target = Kernel::new(&bdf, Kind::Xhci, driver_of(&bdf)?)?;
+            println!("answers of {driver} for {bdf}");
             for row in answers::table(&mut target)? {
                 println!("{row}");
             }
