@@ -20,10 +20,19 @@ pub(crate) struct Shape {
     pub(crate) msix_growing: bool,
 }
 
+/// What the module's parameters and the machine decide for every device.
+#[derive(Clone, Copy)]
+pub(crate) struct Policy {
+    pub(crate) retention: Retention,
+    /// Whether interrupts are offered to consumers in the kernel (irq bypass).
+    pub(crate) bypass: bool,
+}
+
 pub(crate) struct Linux {
     core: Core,
     shape: Shape,
     retention: Retention,
+    bypass: bool,
     power: Power,
     retired: Retired,
     /// Signals of vectors that were detached since.
@@ -31,11 +40,12 @@ pub(crate) struct Linux {
 }
 
 impl Linux {
-    pub(crate) fn new(core: Core, retention: Retention) -> Self {
+    pub(crate) fn new(core: Core, policy: Policy) -> Self {
         Self {
             core,
             shape: Shape::default(),
-            retention,
+            retention: policy.retention,
+            bypass: policy.bypass,
             power: Power::Untouched,
             retired: Retired::default(),
             gone_signals: 0,
@@ -59,8 +69,9 @@ impl Linux {
     }
 
     /// The device was opened.
-    pub(crate) fn opened(&mut self) {
+    pub(crate) fn opened(&mut self) -> Shape {
         self.shape = self.core.shape();
+        self.shape
     }
 
     /// The request is over: the device's power and decoding are as user space left them, and what
@@ -75,6 +86,16 @@ impl Linux {
     fn touch(&mut self) {
         if let Power::Untouched = self.power {
             self.power = self.core.ready();
+        }
+    }
+}
+
+impl Linux {
+    /// Offers the interrupt to consumers of the eventfd in the kernel, on machines that have any
+    /// use for that.
+    fn tie(&self, vector: &mut Vector) {
+        if self.bypass {
+            vector.interrupt.tie(&self.core);
         }
     }
 }
@@ -169,7 +190,7 @@ impl Host for Linux {
             self.touch();
             vector.interrupt.open();
         }
-        vector.interrupt.tie(&self.core);
+        self.tie(vector);
     }
 
     fn targets(&self, vector: &Vector, trigger: &Trigger) -> bool {
@@ -182,7 +203,7 @@ impl Host for Linux {
 
     fn retarget(&mut self, _number: u32, vector: &mut Vector, trigger: Trigger) {
         vector.interrupt.retarget(trigger);
-        vector.interrupt.tie(&self.core);
+        self.tie(vector);
     }
 
     fn stop(&mut self, _kind: Kind, number: u32, vector: Vector, retention: Retention) {
@@ -196,7 +217,9 @@ impl Host for Linux {
     }
 
     fn set_gate(&mut self, _kind: Kind, vector: &mut Vector, gate: Gate) {
-        self.touch();
+        if !self.core.is_reachable() {
+            self.touch();
+        }
         match gate {
             Gate::Open => vector.interrupt.open(),
             Gate::Masked => vector.interrupt.close(),

@@ -30,6 +30,10 @@ module! {
             default: false,
             description: "Give the interrupt of a detached MSI-X vector back at once (default: keep it until the index is disabled, as vfio-pci does)",
         },
+        always_offer_bypass: bool {
+            default: false,
+            description: "Offer interrupts to KVM (irq bypass) even where the machine cannot post interrupts to a guest (default: only where it can)",
+        },
         enable_sriov: bool {
             default: false,
             description: "Allow virtual functions of devices that are bound here (default: no)",

@@ -7,13 +7,13 @@
 //! while interrupts are being allocated. It comes before the core's `igate` and `memory_lock`, and
 //! allocators are called with neither of those held.
 
-use crate::host::Linux;
+use crate::host::{Linux, Policy};
 use crate::slots::Tree;
 use crate::sys::{Core, Retired, Watch};
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, Mutex};
 use vfio_irq_engine::abi::{Index, Info, Request};
-use vfio_irq_engine::{Errno, Event, Gate, Kind, Refusal, Retention, Vectors};
+use vfio_irq_engine::{Errno, Event, Gate, Kind, Refusal, Vectors};
 
 pub(crate) struct State {
     pub(crate) vectors: Vectors<Linux>,
@@ -29,22 +29,11 @@ pub(crate) enum Turn {
 }
 
 impl State {
-    pub(crate) fn new(core: Core, retention: Retention) -> impl PinInit<Mutex<Self>> {
+    pub(crate) fn new(core: Core, policy: Policy) -> impl PinInit<Mutex<Self>> {
         new_mutex!(
-            Self { vectors: Vectors::new(Tree::new()), host: Linux::new(core, retention) },
+            Self { vectors: Vectors::new(Tree::new()), host: Linux::new(core, policy) },
             "vfio-pci-rs"
         )
-    }
-
-    /// Number of vectors of an index.
-    pub(crate) fn count(&self, index: Index) -> u32 {
-        let shape = self.host.shape();
-        match index {
-            Index::Intx => u32::from(self.host.core().has_pin()),
-            Index::Msi => shape.msi,
-            Index::Msix => shape.msix,
-            Index::Err | Index::Req => 1,
-        }
     }
 
     /// The answer to GET_IRQ_INFO, where it is not the core's.

@@ -72,6 +72,7 @@ impl Index {
     pub const ALL: [Self; 5] = [Self::Intx, Self::Msi, Self::Msix, Self::Err, Self::Req];
 
     /// The index with this number; `None` from 5 on.
+    #[inline]
     pub const fn from_raw(raw: u32) -> Option<Self> {
         match raw {
             0 => Some(Self::Intx),
@@ -122,6 +123,7 @@ impl InfoHeader {
     pub const LEN: usize = 16;
 
     /// Reads the structure, in the machine's byte order.
+    #[inline]
     pub fn from_bytes(bytes: &[u8; Self::LEN]) -> Self {
         let [argsz, flags, index, count] = words(bytes);
         Self { argsz, flags, index, count }
@@ -169,8 +171,14 @@ impl Header {
     pub const LEN: usize = 20;
 
     /// Reads the structure, in the machine's byte order.
+    #[inline]
     pub fn from_bytes(bytes: &[u8; Self::LEN]) -> Self {
-        let [argsz, flags, index, start, count] = words(bytes);
+        Self::from_words(words(bytes))
+    }
+
+    /// The structure from its five fields in order.
+    #[inline]
+    pub const fn from_words([argsz, flags, index, start, count]: [u32; 5]) -> Self {
         Self { argsz, flags, index, start, count }
     }
 
@@ -183,6 +191,7 @@ impl Header {
 
     /// Which index is meant, before all else is checked: a host needs it to know `vectors`.
     /// `EINVAL` when there is no such index (`CONTRACT.md`, C-02).
+    #[inline]
     pub fn index(&self) -> Result<Index, Errno> {
         Index::from_raw(self.index).ok_or(Errno::EINVAL)
     }
@@ -190,6 +199,7 @@ impl Header {
     /// Checks all that can be said without the data. `vectors` is the count of the index.
     ///
     /// Everything wrong here is `EINVAL` (`CONTRACT.md`, C-01 to C-08).
+    #[inline]
     pub fn check(self, vectors: u32) -> Result<Checked, Errno> {
         let index = self.index()?;
         let room = (self.argsz as usize).checked_sub(Self::LEN).ok_or(Errno::EINVAL)?;
@@ -232,6 +242,7 @@ pub enum Action {
 }
 
 impl Action {
+    #[inline]
     const fn from_flags(bits: u32) -> Option<Self> {
         match bits & flags::ACTION {
             flags::ACTION_MASK => Some(Self::Mask),
@@ -299,6 +310,7 @@ impl Checked {
     /// `ENOTTY` when the flags name no action or several (`CONTRACT.md`, C-10): Linux says so only
     /// after it has read the data, so an unreadable address wins. `EINVAL` when `data` is not
     /// [`Checked::data_len`] long.
+    #[inline]
     pub fn request(self, data: &[u8]) -> Result<Request<'_>, Errno> {
         if data.len() != self.data_len {
             return Err(Errno::EINVAL);
@@ -362,6 +374,7 @@ pub struct Bools<'d>(&'d [u8]);
 
 impl Bools<'_> {
     /// Whether the `i`-th vector of the range is meant. Any byte but zero is a yes.
+    #[inline]
     pub fn get(&self, i: usize) -> bool {
         self.0.get(i).is_some_and(|byte| *byte != 0)
     }
@@ -373,6 +386,7 @@ pub struct Fds<'d>(&'d [u8]);
 
 impl Fds<'_> {
     /// The `i`-th descriptor; `None` past the last.
+    #[inline]
     pub fn get(&self, i: usize) -> Option<i32> {
         let at = i.checked_mul(4)?;
         let bytes = self.0.get(at..at.checked_add(4)?)?;
@@ -380,6 +394,7 @@ impl Fds<'_> {
     }
 }
 
+#[inline]
 fn words<const B: usize, const W: usize>(bytes: &[u8; B]) -> [u32; W] {
     let mut words = [0; W];
     for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(4)) {

@@ -12,6 +12,9 @@
 #include <linux/pm_runtime.h>
 #include <linux/vfio.h>
 #include <linux/vfio_pci_core.h>
+#ifdef CONFIG_X86_64
+#include <asm/irq_remapping.h>
+#endif
 
 static const unsigned int vfio_irq_get_irq_info = VFIO_DEVICE_GET_IRQ_INFO;
 static const unsigned int vfio_irq_set_irqs = VFIO_DEVICE_SET_IRQS;

@@ -204,6 +204,15 @@ impl Core {
         }
     }
 
+    /// Whether the device's registers can be reached, as far as user space and the core know. A
+    /// reset behind the kernel's back may have changed that; it has cleared the table then, and
+    /// vectors must be attached again, which looks at the device itself.
+    pub(crate) fn is_reachable(&self) -> bool {
+        // SAFETY: By the invariant; the device is open and its configuration does not change under
+        // the lock that the caller holds.
+        unsafe { bindings::__vfio_pci_memory_enabled(self.as_ptr()) }
+    }
+
     /// Makes the device's registers reachable.
     pub(crate) fn ready(&self) -> Power {
         self.locked(|| {

@@ -11,13 +11,14 @@ use core::cell::UnsafeCell;
 
 use core::mem::MaybeUninit;
 use core::ptr::{addr_of_mut, NonNull};
+use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::debugfs::{Dir, File};
 use kernel::ffi::{c_char, c_int, c_long, c_uint, c_ulong};
 use kernel::prelude::*;
 use kernel::sync::{new_mutex, Mutex};
 use kernel::sync::lock::{mutex::MutexBackend, Guard};
 use vfio_irq_engine::abi::Index;
-use vfio_irq_engine::{Gate, Retention};
+use vfio_irq_engine::Gate;
 
 /// C allocates it, as large as it is, and knows its beginning.
 #[repr(C)]
@@ -31,6 +32,10 @@ pub(crate) struct Device {
 struct Ours {
     #[pin]
     state: Mutex<State>,
+    /// Vectors of MSI and of MSI-X, set when the device is opened: a request is checked without the
+    /// lock.
+    msi: AtomicU32,
+    msix: AtomicU32,
     /// The file in debugfs, while a driver is bound.
     #[pin]
     table: Mutex<Option<Pin<KBox<File<Table>>>>>,
@@ -70,13 +75,28 @@ impl Device {
 
     /// Number of vectors of an index.
     pub(super) fn count(&self, index: Index) -> u32 {
-        self.lock().count(index)
+        match index {
+            Index::Intx => u32::from(self.core().has_pin()),
+            Index::Msi => self.ours().msi.load(Ordering::Relaxed),
+            Index::Msix => self.ours().msix.load(Ordering::Relaxed),
+            Index::Err | Index::Req => 1,
+        }
+    }
+
+    fn core(&self) -> Core {
+        // SAFETY: The core is live as long as `self`, longer than whoever asks.
+        unsafe { Core::new(NonNull::from(&self.core).cast()) }
+    }
+
+    fn opened(&self) {
+        let shape = self.lock().host.opened();
+        self.ours().msi.store(shape.msi, Ordering::Relaxed);
+        self.ours().msix.store(shape.msix, Ordering::Relaxed);
     }
 
     /// The work behind a watch.
     pub(super) fn watch_fired(&self, number: u32, gate: Gate, is: impl FnOnce(&Watch) -> bool) {
-        // SAFETY: The core is live as long as `self`.
-        let core = unsafe { Core::new(NonNull::from(&self.core).cast()) };
+        let core = self.core();
         // Resuming calls back into the core, so it comes before the lock.
         let Some(_awake) = core.awake() else { return };
         let mut state = self.lock();
@@ -116,8 +136,7 @@ impl Device {
     }
 
     fn show_in(&self, dir: &Dir) {
-        // SAFETY: The core is live as long as `self`.
-        let core = unsafe { Core::new(NonNull::from(&self.core).cast()) };
+        let core = self.core();
         let file = dir.read_callback_file(core.name(), Table(NonNull::from(self)), &|table: &Table, f: &mut kernel::fmt::Formatter<'_>| {
             // SAFETY: By the invariant of `Table`.
             unsafe { table.0.as_ref() }.lock().show(f)
@@ -178,12 +197,13 @@ static PCI_OPS: PciOps = PciOps(bindings::vfio_pci_device_ops {
 
 unsafe extern "C" fn init(vdev: *mut vfio_device) -> c_int {
     let device = vdev.cast::<Device>();
-    let retention = if driver::free_on_detach() { Retention::Free } else { Retention::Keep };
     // SAFETY: The core is the first field of the device that holds `Ours`. Nothing is asked of it
     // before it is initialised below.
     let core = unsafe { Core::new(NonNull::new_unchecked(device.cast())) };
     let ours = pin_init!(Ours {
-        state <- State::new(core, retention),
+        state <- State::new(core, driver::policy()),
+        msi: AtomicU32::new(0),
+        msix: AtomicU32::new(0),
         table <- new_mutex!(None, "vfio-pci-rs debugfs"),
     });
     let Ok(ours) = KBox::pin_init(ours, GFP_KERNEL) else { return ENOMEM.to_errno() };
@@ -211,7 +231,7 @@ unsafe extern "C" fn open_device(vdev: *mut vfio_device) -> c_int {
     let ret = unsafe { bindings::vfio_pci_core_enable(core) };
     if ret == 0 {
         // SAFETY: Between `init` and `release`.
-        unsafe { Device::from_vdev(vdev) }.lock().host.opened();
+        unsafe { Device::from_vdev(vdev) }.opened();
         // SAFETY: Enabled just now.
         unsafe { bindings::vfio_pci_core_finish_enable(core) };
     }
@@ -222,8 +242,7 @@ unsafe extern "C" fn close_device(vdev: *mut vfio_device) {
     // SAFETY: Between `init` and `release`.
     let device = unsafe { Device::from_vdev(vdev) };
     {
-        // SAFETY: The core is live as long as `device`.
-        let core = unsafe { Core::new(NonNull::from(&device.core).cast()) };
+        let core = device.core();
         // User space may have left it suspended. Should it not wake, its vectors still must go.
         let _awake = core.awake();
         let retired = device.lock().close();

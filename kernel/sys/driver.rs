@@ -10,12 +10,29 @@ use kernel::ffi::c_int;
 use core::mem::MaybeUninit;
 use core::ptr::addr_of;
 use kernel::debugfs::Dir;
+use crate::host::Policy;
 use crate::module_parameters;
 use kernel::prelude::*;
+use vfio_irq_engine::Retention;
 
-/// What detaching a vector does, for devices bound from now on.
-pub(super) fn free_on_detach() -> bool {
-    module_parameters::free_on_detach.value()
+/// What the parameters say of devices that are bound from now on.
+pub(super) fn policy() -> Policy {
+    let free = module_parameters::free_on_detach.value();
+    Policy {
+        retention: if free { Retention::Free } else { Retention::Keep },
+        bypass: module_parameters::always_offer_bypass.value() || can_post(),
+    }
+}
+
+/// Whether the machine can deliver an interrupt to a guest without the host. Where it cannot, KVM
+/// does not look for interrupts to take over, and offering one on every change of its trigger costs
+/// more than the change.
+fn can_post() -> bool {
+    #[cfg(CONFIG_X86_64)]
+    // SAFETY: Any capability may be asked for.
+    return unsafe { bindings::irq_remapping_cap(bindings::irq_remap_cap_IRQ_POSTING_CAP) };
+    #[cfg(not(CONFIG_X86_64))]
+    return true;
 }
 
 /// What vfio-pci lets its parameters say of a device, when it is made.

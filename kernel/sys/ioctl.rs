@@ -5,8 +5,9 @@
 use super::device::Device;
 use kernel::alloc::flags::GFP_KERNEL_ACCOUNT;
 use kernel::prelude::*;
+use kernel::transmute::FromBytes;
 use kernel::uaccess::{UserPtr, UserSlice};
-use vfio_irq_engine::abi::{Header, InfoHeader};
+use vfio_irq_engine::abi::{Header, InfoHeader, Request};
 use vfio_irq_engine::{Errno, Refusal};
 
 use crate::state::Turn;
@@ -63,25 +64,34 @@ pub(super) fn set_irqs(device: &Device, arg: usize, core: impl FnOnce() -> i32) 
 }
 
 fn try_set_irqs(device: &Device, arg: usize, core: impl FnOnce() -> i32) -> Result<i32, Refusal> {
-    let mut bytes = [0; Header::LEN];
-    read(arg, 0, &mut bytes)?;
-    let header = Header::from_bytes(&bytes);
-    let vectors = device.count(header.index()?);
-    let checked = header.check(vectors)?;
+    let header = Header::from_words(read_value(arg, 0)?);
+    let checked = header.check(device.count(header.index()?))?;
+    let len = checked.data_len();
+    // One vector is what is asked for most; its descriptor is read as a value.
+    if len == 0 {
+        carry_out(device, &checked.request(&[])?, core)
+    } else if len == size_of::<i32>() {
+        let word: u32 = read_value(arg, Header::LEN)?;
+        carry_out(device, &checked.request(&word.to_ne_bytes())?, core)
+    } else if len <= SMALL {
+        let mut small = [0; SMALL];
+        let data = small.get_mut(..len).unwrap_or_default();
+        read(arg, Header::LEN, data)?;
+        carry_out(device, &checked.request(data)?, core)
+    } else {
+        let mut data = KVec::from_elem(0, len, GFP_KERNEL_ACCOUNT).map_err(|_| Errno::ENOMEM)?;
+        read(arg, Header::LEN, &mut data)?;
+        carry_out(device, &checked.request(&data)?, core)
+    }
+}
 
-    let (mut small, mut large) = ([0; SMALL], KVec::new());
-    let data = match small.get_mut(..checked.data_len()) {
-        Some(small) => small,
-        None => {
-            large.resize(checked.data_len(), 0, GFP_KERNEL_ACCOUNT).map_err(|_| Errno::ENOMEM)?;
-            large.as_mut_slice()
-        }
-    };
-    read(arg, Header::LEN, data)?;
-    let request = checked.request(data)?;
-
+fn carry_out(
+    device: &Device,
+    request: &Request<'_>,
+    core: impl FnOnce() -> i32,
+) -> Result<i32, Refusal> {
     let mut state = device.lock();
-    let turn = state.set_irqs(&request);
+    let turn = state.set_irqs(request);
     let retired = state.host.settle();
     let ret = match turn {
         Turn::Done(outcome) => outcome.map(|()| 0),
@@ -93,9 +103,11 @@ fn try_set_irqs(device: &Device, arg: usize, core: impl FnOnce() -> i32) -> Resu
 }
 
 fn read(arg: usize, at: usize, out: &mut [u8]) -> Result<(), Errno> {
-    if out.is_empty() {
-        return Ok(());
-    }
     let from = UserPtr::from_addr(arg).wrapping_byte_add(at);
     UserSlice::new(from, out.len()).reader().read_slice(out).map_err(|_| Errno::EFAULT)
+}
+
+fn read_value<T: FromBytes>(arg: usize, at: usize) -> Result<T, Errno> {
+    let from = UserPtr::from_addr(arg).wrapping_byte_add(at);
+    UserSlice::new(from, size_of::<T>()).reader().read().map_err(|_| Errno::EFAULT)
 }

@@ -41,12 +41,23 @@ impl<H: Host> Vectors<H> {
     ) -> Result<(), Errno> {
         // Descriptors are as many as the range has vectors; a missing one would be a detach.
         let wanted = || range.numbers().enumerate().map(|(i, n)| (n, fds.get(i).unwrap_or(-1)));
-        for (number, fd) in wanted().filter(|(_, fd)| *fd >= 0) {
-            if let Err(errno) = self.stage(host, kind, size, number, fd) {
-                self.blame(number);
-                self.unstage(host, kind, range.start(), number);
-                return Err(errno);
+        let mut changes = false;
+        for (number, fd) in wanted() {
+            if fd < 0 {
+                changes = true;
+                continue;
             }
+            match self.stage(host, kind, size, number, fd) {
+                Ok(staged) => changes |= staged,
+                Err(errno) => {
+                    self.blame(number);
+                    self.unstage(host, kind, range.start(), number);
+                    return Err(errno);
+                }
+            }
+        }
+        if !changes {
+            return Ok(());
         }
         // Old ties are cut before new ones are made: two vectors may swap their eventfds.
         for (number, fd) in wanted() {
@@ -62,7 +73,8 @@ impl<H: Host> Vectors<H> {
         Ok(())
     }
 
-    /// Everything about one vector that can fail.
+    /// Everything about one vector that can fail; whether there is something to commit.
+    #[inline]
     fn stage(
         &mut self,
         host: &mut H,
@@ -70,32 +82,50 @@ impl<H: Host> Vectors<H> {
         size: Size,
         number: u32,
         fd: i32,
-    ) -> Result<(), Errno> {
+    ) -> Result<bool, Errno> {
         if matches!(size, Size::Fixed(vectors) if number >= vectors) {
             return Err(Errno::EINVAL);
         }
         let trigger = host.resolve(fd)?;
-        self.ensure_slot(number)?;
-        let slot = self.slots.get_mut(number).ok_or(Errno::ENOMEM)?;
-        slot.attachment = match slot.attachment.take() {
-            Attachment::Attached(vector) if host.targets(&vector, &trigger) => {
-                Attachment::Attached(vector)
-            }
-            Attachment::Attached(vector) => Attachment::Replacing(vector, trigger),
-            Attachment::Nothing => match host.prepare(kind, number, trigger) {
-                Ok(vector) => Attachment::Staged(vector),
-                Err(errno) => {
-                    self.prune(number);
-                    return Err(errno);
-                }
-            },
-            // A range names each vector once, and no request leaves one of these behind.
-            staged @ (Attachment::Staged(_) | Attachment::Replacing(..)) => {
-                slot.attachment = staged;
-                return Err(Errno::EBUSY);
-            }
+        let Some(slot) = self.slots.get_mut(number) else {
+            self.slots.reserve(number)?;
+            return self.stage_new(host, kind, number, trigger);
         };
-        Ok(())
+        slot.attachment = match &slot.attachment {
+            Attachment::Attached(vector) if host.targets(vector, &trigger) => return Ok(false),
+            Attachment::Nothing => return self.stage_new(host, kind, number, trigger),
+            // A range names each vector once, and no request leaves one of these behind.
+            Attachment::Staged(_) | Attachment::Replacing(..) => return Err(Errno::EBUSY),
+            Attachment::Attached(_) => match slot.attachment.take() {
+                Attachment::Attached(vector) => Attachment::Replacing(vector, trigger),
+                other => other,
+            },
+        };
+        Ok(true)
+    }
+
+    /// A vector that has a slot and nothing attached.
+    fn stage_new(
+        &mut self,
+        host: &mut H,
+        kind: Kind,
+        number: u32,
+        trigger: H::Trigger,
+    ) -> Result<bool, Errno> {
+        match (host.prepare(kind, number, trigger), self.slots.get_mut(number)) {
+            (Ok(vector), Some(slot)) => {
+                slot.attachment = Attachment::Staged(vector);
+                Ok(true)
+            }
+            (Ok(vector), None) => {
+                host.abandon(kind, number, vector);
+                Err(Errno::ENOMEM)
+            }
+            (Err(errno), _) => {
+                self.prune(number);
+                Err(errno)
+            }
+        }
     }
 
     /// Undoes [`Self::stage`] for the vectors before `end`, the last one first.
