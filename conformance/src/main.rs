@@ -3,10 +3,11 @@
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 use vfio_irq_conformance::cases::Outcome;
 use vfio_irq_conformance::devices::Kind;
 use vfio_irq_conformance::target::{Driver, Kernel};
-use vfio_irq_conformance::{Error, answers, atomicity, bench, cases, compare, vfio};
+use vfio_irq_conformance::{Error, answers, atomicity, bench, cases, compare, stress, vfio};
 
 /// What a VFIO device's interrupts must do, tried on a running kernel.
 #[derive(Debug, Parser)]
@@ -55,6 +56,28 @@ enum Command {
         #[arg(long)]
         bdf: String,
     },
+    /// Random requests while the device interrupts: nothing lost, nothing leaked.
+    Stress {
+        /// Address of an NVMe controller bound to a VFIO driver.
+        #[arg(long)]
+        bdf: String,
+        /// Whose abilities to use; the driver that the device is bound to when not given.
+        #[arg(long)]
+        driver: Option<Driver>,
+        /// How many requests.
+        #[arg(long, default_value_t = 10_000)]
+        requests: u64,
+        /// Which requests.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        /// Kill a process that does this after so many milliseconds, see that everything is back
+        /// and the device works, and again.
+        #[arg(long, value_name = "MS")]
+        kill_after: Option<u64>,
+        /// How often, with --kill-after.
+        #[arg(long, default_value_t = 10)]
+        rounds: u32,
+    },
     /// What each operation costs, as JSON lines and as a table.
     Bench {
         /// Address of a device with 65 vectors of MSI-X.
@@ -96,6 +119,18 @@ fn run(command: Command) -> Result<bool, Error> {
             let report = atomicity::run(&mut Kernel::new(&bdf, Kind::Nvme, driver)?)?;
             println!("{report}");
             Ok(driver == Driver::VfioPci || report.is_atomic())
+        }
+        Command::Stress { bdf, driver, requests, seed, kill_after, rounds } => {
+            let driver = driver.map_or_else(|| driver_of(&bdf), Ok)?;
+            let plan = stress::Plan { bdf, driver, requests, seed };
+            if let Some(after) = kill_after {
+                let killed = stress::kill(&plan, Duration::from_millis(after), rounds)?;
+                println!("{killed}");
+                return Ok(killed.is_clean());
+            }
+            let report = stress::run(&plan)?;
+            println!("{report}");
+            Ok(report.is_clean())
         }
         Command::Bench { bdf, edu } => print_bench(&bdf, edu.as_deref()),
     }

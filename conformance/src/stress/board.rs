@@ -1,0 +1,117 @@
+//! What the side that makes requests tells the side that drives the device: which vectors are
+//! attached and open, and since when.
+
+use crate::Error;
+use crate::eventfd::Eventfd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+/// One vector: its two eventfds, between which it is re-targeted, and its state.
+struct Place {
+    eventfds: [Eventfd; 2],
+    /// Counts the times that it was detached, alone or with the index.
+    generation: AtomicU64,
+    attached: AtomicBool,
+    /// Microseconds from the board's beginning, plus one; 0 while masked or not attached.
+    open_since: AtomicU64,
+}
+
+/// All vectors.
+pub struct Board {
+    places: Vec<Place>,
+    beginning: Instant,
+    stopping: AtomicBool,
+}
+
+impl Board {
+    /// So many vectors, none attached.
+    pub fn new(vectors: u32) -> Result<Self, Error> {
+        let place = |_| {
+            Ok(Place {
+                eventfds: [Eventfd::new()?, Eventfd::new()?],
+                generation: AtomicU64::new(0),
+                attached: AtomicBool::new(false),
+                open_since: AtomicU64::new(0),
+            })
+        };
+        let places = (0..vectors).map(place).collect::<Result<_, Error>>()?;
+        Ok(Self { places, beginning: Instant::now(), stopping: AtomicBool::new(false) })
+    }
+
+    /// The numbers of all vectors.
+    pub fn vectors(&self) -> std::ops::Range<u32> {
+        0..u32::try_from(self.places.len()).unwrap_or(0)
+    }
+
+    fn place(&self, vector: u32) -> Option<&Place> {
+        self.places.get(usize::try_from(vector).ok()?)
+    }
+
+    /// The descriptor of one of a vector's two eventfds.
+    pub fn fd(&self, vector: u32, which: bool) -> i32 {
+        self.place(vector).map_or(-1, |place| {
+            let [first, second] = &place.eventfds;
+            if which { second.number() } else { first.number() }
+        })
+    }
+
+    /// Signals on both eventfds of a vector since this was asked last.
+    pub fn take(&self, vector: u32) -> u64 {
+        self.place(vector).map_or(0, |place| place.eventfds.iter().map(Eventfd::take).sum())
+    }
+
+    /// How often a vector was let go.
+    pub fn generation(&self, vector: u32) -> u64 {
+        self.place(vector).map_or(0, |place| place.generation.load(SeqCst))
+    }
+
+    /// Whether a vector is attached.
+    pub fn attached(&self, vector: u32) -> bool {
+        self.place(vector).is_some_and(|place| place.attached.load(SeqCst))
+    }
+
+    /// Since when a vector is attached and open; `None` while it is not.
+    pub fn open_since(&self, vector: u32) -> Option<Instant> {
+        let since = self.place(vector)?.open_since.load(SeqCst).checked_sub(1)?;
+        Some(self.beginning + Duration::from_micros(since))
+    }
+
+    /// A vector is about to be detached.
+    pub fn release(&self, vector: u32) {
+        if let Some(place) = self.place(vector) {
+            place.open_since.store(0, SeqCst);
+            place.attached.store(false, SeqCst);
+            place.generation.fetch_add(1, SeqCst);
+        }
+    }
+
+    /// A vector is about to be masked.
+    pub fn close(&self, vector: u32) {
+        if let Some(place) = self.place(vector) {
+            place.open_since.store(0, SeqCst);
+        }
+    }
+
+    /// A vector has been attached, or unmasked: this is how it is now.
+    pub fn settle(&self, vector: u32, attached: bool, masked: bool) {
+        let Some(place) = self.place(vector) else { return };
+        let open = attached && !masked;
+        let now = u64::try_from(self.beginning.elapsed().as_micros()).unwrap_or(u64::MAX - 1) + 1;
+        if !open {
+            place.open_since.store(0, SeqCst);
+        } else if place.open_since.load(SeqCst) == 0 {
+            place.open_since.store(now, SeqCst);
+        }
+        place.attached.store(attached, SeqCst);
+    }
+
+    /// Has the other side come to an end.
+    pub fn stop(&self) {
+        self.stopping.store(true, SeqCst);
+    }
+
+    /// Whether the other side is to come to an end.
+    pub fn stopping(&self) -> bool {
+        self.stopping.load(SeqCst)
+    }
+}

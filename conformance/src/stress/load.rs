@@ -1,0 +1,84 @@
+//! The device interrupting all the while. Each queue works as a driver would: send a command, wait
+//! for its interrupt, send the next.
+
+use super::board::Board;
+use crate::Error;
+use crate::devices::nvme::Controller;
+use crate::eventfd::STALL;
+use std::time::Instant;
+
+/// What the device and its interrupts did.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Tally {
+    /// Completions, each of which raised an interrupt.
+    pub raised: u64,
+    /// Completions whose interrupt was signalled.
+    pub signalled: u64,
+    /// Completions whose vector was detached or disabled meanwhile: nobody is owed a signal.
+    pub excused: u64,
+    /// Completions on an attached and open vector without a signal for a second: lost interrupts.
+    pub stalls: Vec<String>,
+}
+
+/// A command that was sent to a queue.
+struct Ticket {
+    /// How often the vector had been let go when it was sent.
+    generation: u64,
+    completed: Option<Instant>,
+}
+
+/// Works on every queue of the board until it is told to stop, and then until nothing is owed.
+pub fn run(controller: &mut Controller, board: &Board) -> Result<Tally, Error> {
+    let mut tally = Tally::default();
+    let mut tickets: Vec<Option<Ticket>> = board.vectors().map(|_| None).collect();
+    loop {
+        let stopping = board.stopping();
+        for (vector, ticket) in board.vectors().zip(&mut tickets) {
+            step(controller, board, vector, ticket, stopping, &mut tally)?;
+        }
+        if stopping && tickets.iter().all(Option::is_none) {
+            return Ok(tally);
+        }
+        std::thread::yield_now();
+    }
+}
+
+fn step(
+    controller: &mut Controller,
+    board: &Board,
+    vector: u32,
+    slot: &mut Option<Ticket>,
+    stopping: bool,
+    tally: &mut Tally,
+) -> Result<(), Error> {
+    let Some(ticket) = slot else {
+        if !stopping {
+            let generation = board.generation(vector);
+            // What is there now belongs to no command.
+            board.take(vector);
+            controller.submit(vector)?;
+            *slot = Some(Ticket { generation, completed: None });
+        }
+        return Ok(());
+    };
+    if !controller.reap(vector)? && ticket.completed.is_none() {
+        return Ok(());
+    }
+    let completed = *ticket.completed.get_or_insert_with(|| {
+        tally.raised += 1;
+        Instant::now()
+    });
+    if board.take(vector) > 0 {
+        tally.signalled += 1;
+        *slot = None;
+    } else if board.generation(vector) != ticket.generation || !board.attached(vector) {
+        tally.excused += 1;
+        *slot = None;
+    } else if let Some(open) = board.open_since(vector) {
+        if completed.max(open).elapsed() > STALL && board.take(vector) == 0 {
+            tally.stalls.push(format!("vector {vector} after {} completions", tally.raised));
+            *slot = None;
+        }
+    }
+    Ok(())
+}

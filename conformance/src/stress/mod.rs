@@ -1,0 +1,196 @@
+//! Thousands of random requests while the device interrupts all the while: nothing is lost, and
+//! nothing is leaked, not even when the process is killed in the middle.
+//!
+//! **Lost** is: a completion of the device on a vector that is attached and not masked, and has
+//! been attached ever since the command was sent, with no signal on either of the vector's two
+//! eventfds for a second, counted from the completion or from the unmask, whichever came later. An
+//! interrupt that is masked is owed after the unmask. An interrupt of a vector that was detached or
+//! disabled meanwhile is owed to nobody.
+
+mod board;
+mod load;
+mod requests;
+mod resources;
+
+pub use load::Tally;
+pub use requests::Sent;
+pub use resources::{Resources, SLAB_TOLERANCE};
+
+use crate::devices::Stimulus;
+use crate::devices::nvme::Controller;
+use crate::target::Driver;
+use crate::vfio::Opener;
+use crate::{Error, Index};
+use board::Board;
+use requests::{Dice, Player};
+use std::fmt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// Vectors that are played with, each with a queue that interrupts.
+const VECTORS: u32 = 12;
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Address of an NVMe controller.
+    pub bdf: String,
+    /// Its driver: Linux's is spared masks and failing requests.
+    pub driver: Driver,
+    /// How many requests.
+    pub requests: u64,
+    /// Which requests.
+    pub seed: u64,
+}
+
+/// What came of it.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What was sent.
+    pub sent: Sent,
+    /// What the device did.
+    pub tally: Tally,
+    /// What was in use before, with everything closed.
+    pub before: Resources,
+    /// What is in use now.
+    pub after: Resources,
+}
+
+impl Report {
+    /// No interrupt lost, nothing leaked.
+    pub fn is_clean(&self) -> bool {
+        self.tally.stalls.is_empty() && self.after.back_to(&self.before)
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (sent, tally) = (&self.sent, &self.tally);
+        writeln!(
+            f,
+            "sent: {} enables, {} disables, {} attaches, {} re-targets, {} detaches, {} masks, \
+             {} unmasks, {} that had to fail",
+            sent.enables,
+            sent.disables,
+            sent.attaches,
+            sent.retargets,
+            sent.detaches,
+            sent.masks,
+            sent.unmasks,
+            sent.refusals,
+        )?;
+        tally.stalls.iter().try_for_each(|stall| writeln!(f, "lost: {stall}"))?;
+        writeln!(f, "before: {}", self.before)?;
+        writeln!(f, "after:  {}", self.after)?;
+        let Tally { raised, signalled, excused, stalls } = tally;
+        let leaked = !self.after.back_to(&self.before);
+        let lost = stalls.len();
+        write!(
+            f,
+            "stress raised={raised} signalled={signalled} excused={excused} lost={lost} leaked={leaked}"
+        )
+    }
+}
+
+/// Runs the plan, twice: a short round first, so that what the system keeps for good is there.
+pub fn run(plan: &Plan) -> Result<Report, Error> {
+    round(&Plan { requests: 200, ..plan.clone() })?;
+    let before = Resources::settled(&Resources::count()?)?;
+    let (sent, tally) = round(plan)?;
+    let after = Resources::settled(&before)?;
+    Ok(Report { sent, tally, before, after })
+}
+
+/// Opens the device, plays, and closes it.
+fn round(plan: &Plan) -> Result<(Sent, Tally), Error> {
+    let opener = Opener::new(&plan.bdf)?;
+    let device = opener.open()?;
+    let board = Board::new(VECTORS)?;
+    requests::attach_all(&device, &board)?;
+    let mut controller = Controller::new(device.bar(), opener.dma());
+    controller.ready(Index::Msix, VECTORS)?;
+    let beyond = plan.driver == Driver::VfioPciRs;
+    let mut player = Player::new(&device, &board, plan.seed, beyond)?;
+    let tally = std::thread::scope(|scope| {
+        let load = scope.spawn(|| load::run(&mut controller, &board));
+        let played = (0..plan.requests)
+            .try_for_each(|_| player.play())
+            .and_then(|()| player.finish());
+        board.stop();
+        let tally = load.join().unwrap_or_else(|_| {
+            Err(Error::Silent { device: "NVMe controller", why: "its thread ended".into() })
+        });
+        played.and(tally)
+    })?;
+    Ok((player.sent, tally))
+}
+
+/// What came of processes that were killed in the middle.
+#[derive(Clone, Debug)]
+pub struct Killed {
+    /// How many were.
+    pub rounds: u32,
+    /// What was in use before the first.
+    pub before: Resources,
+    /// What is in use now.
+    pub after: Resources,
+    /// What the device did when it was used again after the last.
+    pub again: Tally,
+}
+
+impl Killed {
+    /// Everything is back, and the device works.
+    pub fn is_clean(&self) -> bool {
+        self.after.back_to(&self.before) && self.again.stalls.is_empty() && self.again.raised > 0
+    }
+}
+
+impl fmt::Display for Killed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "before: {}", self.before)?;
+        writeln!(f, "after:  {}", self.after)?;
+        let leaked = !self.after.back_to(&self.before);
+        let (rounds, lost) = (self.rounds, self.again.stalls.len());
+        write!(f, "killed rounds={rounds} lost={lost} leaked={leaked}")
+    }
+}
+
+/// Starts processes that run the plan without end, and kills each in the middle; after each the
+/// device is used again.
+pub fn kill(plan: &Plan, after: Duration, rounds: u32) -> Result<Killed, Error> {
+    let short = Plan { requests: 100, ..plan.clone() };
+    round(&short)?;
+    let before = Resources::settled(&Resources::count()?)?;
+    let mut dice = Dice::new(plan.seed);
+    let mut again = Tally::default();
+    for n in 0..rounds {
+        kill_one(plan, n, after + Duration::from_millis(u64::from(dice.below(200))))?;
+        let (_, tally) = round(&short)?;
+        again.raised += tally.raised;
+        again.signalled += tally.signalled;
+        again.excused += tally.excused;
+        again.stalls.extend(tally.stalls);
+    }
+    let after = Resources::settled(&before)?;
+    Ok(Killed { rounds, before, after, again })
+}
+
+fn kill_one(plan: &Plan, n: u32, after: Duration) -> Result<(), Error> {
+    let this = std::path::Path::new("/proc/self/exe");
+    let failed = |source| Error::File { path: this.into(), source };
+    let seed = plan.seed.wrapping_add(u64::from(n));
+    let endless = u64::MAX.to_string();
+    let mut child = Command::new(this)
+        .args(["stress", "--bdf", &plan.bdf, "--seed", &seed.to_string(), "--requests", &endless])
+        .stdout(Stdio::null())
+        .spawn()
+        .map_err(failed)?;
+    std::thread::sleep(after);
+    let ended = child.try_wait().map_err(failed)?;
+    child.kill().map_err(failed)?;
+    child.wait().map_err(failed)?;
+    match ended {
+        None => Ok(()),
+        Some(status) => Err(Error::Table(format!("a process ended by itself, with {status}"))),
+    }
+}

@@ -1,0 +1,76 @@
+//! What the system has lent out: equal before and after, nothing leaked.
+
+use crate::Error;
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+/// A count of everything that interrupts are made of.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Resources {
+    /// Handlers of VFIO in /proc/interrupts.
+    pub handlers: usize,
+    /// Interrupt descriptors of the whole machine.
+    pub descriptors: usize,
+    /// Open files of the whole machine, eventfds among them.
+    pub files: u64,
+    /// The kernel's own memory that cannot be reclaimed, KiB.
+    pub slab: u64,
+}
+
+/// How much more of the kernel's memory, in KiB, may be in use afterwards: its caches keep pages.
+pub const SLAB_TOLERANCE: u64 = 1024;
+
+fn read(path: &str) -> Result<String, Error> {
+    let path = Path::new(path);
+    std::fs::read_to_string(path).map_err(|source| Error::File { path: path.into(), source })
+}
+
+fn first_number(text: &str) -> u64 {
+    text.split_whitespace().find_map(|word| word.parse().ok()).unwrap_or(0)
+}
+
+impl Resources {
+    /// Counts.
+    pub fn count() -> Result<Self, Error> {
+        let descriptors = Path::new("/sys/kernel/irq");
+        let listed = std::fs::read_dir(descriptors)
+            .map_err(|source| Error::File { path: descriptors.into(), source })?;
+        let memory = read("/proc/meminfo")?;
+        let slab = memory.lines().find_map(|line| line.strip_prefix("SUnreclaim:"));
+        Ok(Self {
+            handlers: read("/proc/interrupts")?.matches("vfio-").count(),
+            descriptors: listed.count(),
+            files: first_number(&read("/proc/sys/fs/file-nr")?),
+            slab: slab.map_or(0, first_number),
+        })
+    }
+
+    /// Counts until it equals `before`, for as long as what was given back may take to arrive.
+    pub fn settled(before: &Self) -> Result<Self, Error> {
+        let mut now = Self::count()?;
+        for _ in 0..50 {
+            if now.back_to(before) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+            now = Self::count()?;
+        }
+        Ok(now)
+    }
+
+    /// Whether everything is back.
+    pub fn back_to(&self, before: &Self) -> bool {
+        self.handlers == before.handlers
+            && self.descriptors == before.descriptors
+            && self.files == before.files
+            && self.slab <= before.slab + SLAB_TOLERANCE
+    }
+}
+
+impl fmt::Display for Resources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { handlers, descriptors, files, slab } = self;
+        write!(f, "handlers={handlers} irqs={descriptors} files={files} slab={slab}KiB")
+    }
+}
