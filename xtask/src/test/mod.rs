@@ -158,15 +158,21 @@ fn lab_tests(options: &Options) -> Result<Count> {
     let cases = cases(options);
     let program = conformance::build()?;
     // Everything slow once and first, so that guests started side by side only read.
-    let mut modules: HashMap<Series, PathBuf> = HashMap::new();
+    let mut ready: HashMap<(Series, Driver), std::result::Result<Option<PathBuf>, String>> =
+        HashMap::new();
     for case in &cases {
-        Kernel::obtain(&cache, case.series)?;
-        if case.driver == Driver::VfioPciRs && !modules.contains_key(&case.series) {
-            modules.insert(case.series, module::build(&cache, case.series)?);
-        }
+        let key = (case.series, case.driver);
+        // A kernel that is gone, or a module that does not build, fails its own cases alone.
+        ready.entry(key).or_insert_with(|| {
+            prepare(&cache, case.series, case.driver).map_err(|e| e.to_string())
+        });
     }
     let mut count = side_by_side(&cases, |case| {
-        run_case(&cache, case, &program, modules.get(&case.series))
+        let module = ready
+            .get(&(case.series, case.driver))
+            .cloned()
+            .unwrap_or(Ok(None))?;
+        run_case(&cache, case, &program, module)
     });
     let demo = "lab 7.3 vfio-pci-rs demo";
     if options
@@ -182,6 +188,15 @@ fn lab_tests(options: &Options) -> Result<Count> {
         add(&mut count, tell(demo, verdict));
     }
     Ok(count)
+}
+
+/// Gets the kernel, and the module where the driver is ours.
+fn prepare(cache: &Cache, series: Series, driver: Driver) -> Result<Option<PathBuf>> {
+    Kernel::obtain(cache, series)?;
+    if driver == Driver::VfioPci {
+        return Ok(None);
+    }
+    module::build(cache, series).map(Some)
 }
 
 /// Runs the cases, as many at once as the machine has processors (a guest keeps one busy).
@@ -236,11 +251,11 @@ fn run_case(
     cache: &Cache,
     case: &Case,
     program: &Path,
-    module: Option<&PathBuf>,
+    module: Option<PathBuf>,
 ) -> std::result::Result<(), String> {
     let mut builder = Builder::new(case.series, case.driver);
     builder.devices = case.row.devices.to_vec();
-    builder.module = module.cloned();
+    builder.module = module;
     builder.timeout = Duration::from_secs(180);
     builder.image.put = vec![program.to_owned()];
     builder.image.command = format!("exec 2>&1\n{}\n", case.row.command);
