@@ -7,12 +7,7 @@ use crate::{Answer, Index, Request};
 
 /// Sends a request over all vectors whose `bad`-th descriptor is not open. Afterwards, here every
 /// vector is as it was; in Linux those up to the bad one are dead.
-fn refused_in_the_middle(
-    stage: &mut Stage<'_>,
-    index: Index,
-    fds: &[i32],
-    bad: usize,
-) -> Verdict {
+fn refused_in_the_middle(stage: &mut Stage<'_>, index: Index, fds: &[i32], bad: usize) -> Verdict {
     let replacements: Vec<_> = fds.iter().map(|_| stage.fd()).collect::<Result<_, _>>()?;
     let mut sent = replacements.clone();
     if let Some(fd) = sent.get_mut(bad) {

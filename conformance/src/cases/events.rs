@@ -4,8 +4,13 @@ use super::stage::CLOSED;
 use super::{Stage, Verdict, cases};
 use crate::{Answer, Index, Request, flags};
 
-fn on_both(stage: &mut Stage<'_>, mut play: impl FnMut(&mut Stage<'_>, Index) -> Verdict) -> Verdict {
-    [Index::Err, Index::Req].into_iter().try_for_each(|index| play(stage, index))
+fn on_both(
+    stage: &mut Stage<'_>,
+    mut play: impl FnMut(&mut Stage<'_>, Index) -> Verdict,
+) -> Verdict {
+    [Index::Err, Index::Req]
+        .into_iter()
+        .try_for_each(|index| play(stage, index))
 }
 
 cases! {

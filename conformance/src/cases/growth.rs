@@ -1,7 +1,7 @@
 //! How many vectors there are, and whether there can be more: rules V-06 and V-08.
 
-use super::stage::{check, need};
 use super::cases;
+use super::stage::{check, need};
 use crate::{Answer, Index, Request};
 
 cases! {

@@ -50,7 +50,9 @@ impl Case {
             .and_then(|()| Ok(target.close()?));
         match (tried, target.leaks()) {
             (Ok(()), None) => Outcome::Held,
-            (Ok(()), Some(leak)) => Outcome::Broken(format!("the closed device still holds: {leak}")),
+            (Ok(()), Some(leak)) => {
+                Outcome::Broken(format!("the closed device still holds: {leak}"))
+            }
             (Err(Stop::Broken(why)), _) => Outcome::Broken(why),
             (Err(Stop::NotApplicable(why)), _) => Outcome::NotApplicable(why),
         }

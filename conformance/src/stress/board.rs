@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 /// One vector: its two eventfds, between which it is re-targeted, and its state.
 struct Place {
     eventfds: [Eventfd; 2],
-    /// Counts the times that it was detached, alone or with the index.
+    /// Counts the times that it was detached, alone or with the index, and attached again.
     generation: AtomicU64,
     attached: AtomicBool,
     /// Microseconds from the board's beginning, plus one; 0 while masked or not attached.
@@ -35,7 +35,11 @@ impl Board {
             })
         };
         let places = (0..vectors).map(place).collect::<Result<_, Error>>()?;
-        Ok(Self { places, beginning: Instant::now(), stopping: AtomicBool::new(false) })
+        Ok(Self {
+            places,
+            beginning: Instant::now(),
+            stopping: AtomicBool::new(false),
+        })
     }
 
     /// The numbers of all vectors.
@@ -51,23 +55,30 @@ impl Board {
     pub fn fd(&self, vector: u32, which: bool) -> i32 {
         self.place(vector).map_or(-1, |place| {
             let [first, second] = &place.eventfds;
-            if which { second.number() } else { first.number() }
+            if which {
+                second.number()
+            } else {
+                first.number()
+            }
         })
     }
 
     /// Signals on both eventfds of a vector since this was asked last.
     pub fn take(&self, vector: u32) -> u64 {
-        self.place(vector).map_or(0, |place| place.eventfds.iter().map(Eventfd::take).sum())
+        self.place(vector)
+            .map_or(0, |place| place.eventfds.iter().map(Eventfd::take).sum())
     }
 
-    /// How often a vector was let go.
+    /// Changes whenever a vector is detached, and when it is attached again.
     pub fn generation(&self, vector: u32) -> u64 {
-        self.place(vector).map_or(0, |place| place.generation.load(SeqCst))
+        self.place(vector)
+            .map_or(0, |place| place.generation.load(SeqCst))
     }
 
     /// Whether a vector is attached.
     pub fn attached(&self, vector: u32) -> bool {
-        self.place(vector).is_some_and(|place| place.attached.load(SeqCst))
+        self.place(vector)
+            .is_some_and(|place| place.attached.load(SeqCst))
     }
 
     /// Since when a vector is attached and open; `None` while it is not.
@@ -94,7 +105,9 @@ impl Board {
 
     /// A vector has been attached, or unmasked: this is how it is now.
     pub fn settle(&self, vector: u32, attached: bool, masked: bool) {
-        let Some(place) = self.place(vector) else { return };
+        let Some(place) = self.place(vector) else {
+            return;
+        };
         let open = attached && !masked;
         let now = u64::try_from(self.beginning.elapsed().as_micros()).unwrap_or(u64::MAX - 1) + 1;
         if !open {
@@ -102,7 +115,10 @@ impl Board {
         } else if place.open_since.load(SeqCst) == 0 {
             place.open_since.store(now, SeqCst);
         }
-        place.attached.store(attached, SeqCst);
+        // What was sent while it was not attached is owed to nobody.
+        if !place.attached.swap(attached, SeqCst) && attached {
+            place.generation.fetch_add(1, SeqCst);
+        }
     }
 
     /// Has the other side come to an end.

@@ -57,7 +57,10 @@ fn step(
             // What is there now belongs to no command.
             board.take(vector);
             controller.submit(vector)?;
-            *slot = Some(Ticket { generation, completed: None });
+            *slot = Some(Ticket {
+                generation,
+                completed: None,
+            });
         }
         return Ok(());
     };
@@ -74,11 +77,15 @@ fn step(
     } else if board.generation(vector) != ticket.generation || !board.attached(vector) {
         tally.excused += 1;
         *slot = None;
-    } else if let Some(open) = board.open_since(vector) {
-        if completed.max(open).elapsed() > STALL && board.take(vector) == 0 {
-            tally.stalls.push(format!("vector {vector} after {} completions", tally.raised));
-            *slot = None;
-        }
+    } else if let Some(open) = board.open_since(vector)
+        && completed.max(open).elapsed() > STALL
+        && board.take(vector) == 0
+    {
+        let after = tally.raised;
+        tally
+            .stalls
+            .push(format!("vector {vector}, after {after} completions"));
+        *slot = None;
     }
     Ok(())
 }

@@ -6,6 +6,10 @@
 //! eventfds for a second, counted from the completion or from the unmask, whichever came later. An
 //! interrupt that is masked is owed after the unmask. An interrupt of a vector that was detached or
 //! disabled meanwhile is owed to nobody.
+//!
+//! Linux's driver shuts a vector while its trigger is replaced, and on a machine with several
+//! processors an interrupt that is under way at that moment is lost. There it is counted and is no
+//! failure; here it is (`CONTRACT.md`, B-02).
 
 mod board;
 mod load;
@@ -46,6 +50,8 @@ pub struct Plan {
 /// What came of it.
 #[derive(Clone, Debug)]
 pub struct Report {
+    /// Whose answers these are.
+    pub driver: Driver,
     /// What was sent.
     pub sent: Sent,
     /// What the device did.
@@ -57,10 +63,15 @@ pub struct Report {
 }
 
 impl Report {
-    /// No interrupt lost, nothing leaked.
+    /// Nothing leaked, and no interrupt lost that was owed.
     pub fn is_clean(&self) -> bool {
-        self.tally.stalls.is_empty() && self.after.back_to(&self.before)
+        owed(self.driver, &self.tally) && self.after.back_to(&self.before)
     }
+}
+
+/// Whether no interrupt was lost, as far as the driver promises that.
+fn owed(driver: Driver, tally: &Tally) -> bool {
+    driver == Driver::VfioPci || tally.stalls.is_empty()
 }
 
 impl fmt::Display for Report {
@@ -79,10 +90,18 @@ impl fmt::Display for Report {
             sent.unmasks,
             sent.refusals,
         )?;
-        tally.stalls.iter().try_for_each(|stall| writeln!(f, "lost: {stall}"))?;
+        tally
+            .stalls
+            .iter()
+            .try_for_each(|stall| writeln!(f, "lost: {stall}"))?;
         writeln!(f, "before: {}", self.before)?;
         writeln!(f, "after:  {}", self.after)?;
-        let Tally { raised, signalled, excused, stalls } = tally;
+        let Tally {
+            raised,
+            signalled,
+            excused,
+            stalls,
+        } = tally;
         let leaked = !self.after.back_to(&self.before);
         let lost = stalls.len();
         write!(
@@ -94,11 +113,20 @@ impl fmt::Display for Report {
 
 /// Runs the plan, twice: a short round first, so that what the system keeps for good is there.
 pub fn run(plan: &Plan) -> Result<Report, Error> {
-    round(&Plan { requests: 200, ..plan.clone() })?;
+    round(&Plan {
+        requests: 200,
+        ..plan.clone()
+    })?;
     let before = Resources::settled(&Resources::count()?)?;
     let (sent, tally) = round(plan)?;
     let after = Resources::settled(&before)?;
-    Ok(Report { sent, tally, before, after })
+    Ok(Report {
+        driver: plan.driver,
+        sent,
+        tally,
+        before,
+        after,
+    })
 }
 
 /// Opens the device, plays, and closes it.
@@ -118,7 +146,10 @@ fn round(plan: &Plan) -> Result<(Sent, Tally), Error> {
             .and_then(|()| player.finish());
         board.stop();
         let tally = load.join().unwrap_or_else(|_| {
-            Err(Error::Silent { device: "NVMe controller", why: "its thread ended".into() })
+            Err(Error::Silent {
+                device: "NVMe controller",
+                why: "its thread ended".into(),
+            })
         });
         played.and(tally)
     })?;
@@ -128,6 +159,8 @@ fn round(plan: &Plan) -> Result<(Sent, Tally), Error> {
 /// What came of processes that were killed in the middle.
 #[derive(Clone, Debug)]
 pub struct Killed {
+    /// Whose answers these are.
+    pub driver: Driver,
     /// How many were.
     pub rounds: u32,
     /// What was in use before the first.
@@ -141,12 +174,14 @@ pub struct Killed {
 impl Killed {
     /// Everything is back, and the device works.
     pub fn is_clean(&self) -> bool {
-        self.after.back_to(&self.before) && self.again.stalls.is_empty() && self.again.raised > 0
+        self.after.back_to(&self.before) && owed(self.driver, &self.again) && self.again.raised > 0
     }
 }
 
 impl fmt::Display for Killed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut stalls = self.again.stalls.iter();
+        stalls.try_for_each(|stall| writeln!(f, "lost: {stall}"))?;
         writeln!(f, "before: {}", self.before)?;
         writeln!(f, "after:  {}", self.after)?;
         let leaked = !self.after.back_to(&self.before);
@@ -158,13 +193,20 @@ impl fmt::Display for Killed {
 /// Starts processes that run the plan without end, and kills each in the middle; after each the
 /// device is used again.
 pub fn kill(plan: &Plan, after: Duration, rounds: u32) -> Result<Killed, Error> {
-    let short = Plan { requests: 100, ..plan.clone() };
+    let short = Plan {
+        requests: 100,
+        ..plan.clone()
+    };
     round(&short)?;
     let before = Resources::settled(&Resources::count()?)?;
     let mut dice = Dice::new(plan.seed);
     let mut again = Tally::default();
     for n in 0..rounds {
-        kill_one(plan, n, after + Duration::from_millis(u64::from(dice.below(200))))?;
+        kill_one(
+            plan,
+            n,
+            after + Duration::from_millis(u64::from(dice.below(200))),
+        )?;
         let (_, tally) = round(&short)?;
         again.raised += tally.raised;
         again.signalled += tally.signalled;
@@ -172,16 +214,33 @@ pub fn kill(plan: &Plan, after: Duration, rounds: u32) -> Result<Killed, Error> 
         again.stalls.extend(tally.stalls);
     }
     let after = Resources::settled(&before)?;
-    Ok(Killed { rounds, before, after, again })
+    Ok(Killed {
+        driver: plan.driver,
+        rounds,
+        before,
+        after,
+        again,
+    })
 }
 
 fn kill_one(plan: &Plan, n: u32, after: Duration) -> Result<(), Error> {
     let this = std::path::Path::new("/proc/self/exe");
-    let failed = |source| Error::File { path: this.into(), source };
+    let failed = |source| Error::File {
+        path: this.into(),
+        source,
+    };
     let seed = plan.seed.wrapping_add(u64::from(n));
     let endless = u64::MAX.to_string();
     let mut child = Command::new(this)
-        .args(["stress", "--bdf", &plan.bdf, "--seed", &seed.to_string(), "--requests", &endless])
+        .args([
+            "stress",
+            "--bdf",
+            &plan.bdf,
+            "--seed",
+            &seed.to_string(),
+            "--requests",
+            &endless,
+        ])
         .stdout(Stdio::null())
         .spawn()
         .map_err(failed)?;
@@ -191,6 +250,8 @@ fn kill_one(plan: &Plan, n: u32, after: Duration) -> Result<(), Error> {
     child.wait().map_err(failed)?;
     match ended {
         None => Ok(()),
-        Some(status) => Err(Error::Table(format!("a process ended by itself, with {status}"))),
+        Some(status) => Err(Error::Table(format!(
+            "a process ended by itself, with {status}"
+        ))),
     }
 }
