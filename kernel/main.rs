@@ -26,29 +26,29 @@ module! {
     description: "VFIO PCI driver with MSI and MSI-X vectors allocated at run time",
     license: "Dual MIT/GPL",
     params: {
-        free_on_detach: bool {
-            default: false,
-            description: "Give the interrupt of a detached MSI-X vector back at once (default: keep it until the index is disabled, as vfio-pci does)",
+        free_on_detach: u8 {
+            default: 0,
+            description: "1: give the interrupt of a detached MSI-X vector back at once (default 0: keep it until the index is disabled, as vfio-pci does)",
         },
-        always_offer_bypass: bool {
-            default: false,
-            description: "Offer interrupts to KVM (irq bypass) even where the machine cannot post interrupts to a guest (default: only where it can)",
+        always_offer_bypass: u8 {
+            default: 0,
+            description: "1: offer interrupts to KVM (irq bypass) even where the machine cannot post interrupts to a guest (default 0: only where it can)",
         },
-        enable_sriov: bool {
-            default: false,
-            description: "Allow virtual functions of devices that are bound here (default: no)",
+        enable_sriov: u8 {
+            default: 0,
+            description: "1: allow virtual functions of devices that are bound here (default 0)",
         },
-        disable_idle_d3: bool {
-            default: false,
-            description: "Leave devices that nobody uses in D0 (default: they sleep in D3)",
+        disable_idle_d3: u8 {
+            default: 0,
+            description: "1: leave devices that nobody uses in D0 (default 0: they sleep in D3)",
         },
-        nointxmask: bool {
-            default: false,
-            description: "Do not use the PCI 2.3 way of masking INTx (default: use it where the device can)",
+        nointxmask: u8 {
+            default: 0,
+            description: "1: do not use the PCI 2.3 way of masking INTx (default 0: use it where the device can)",
         },
-        disable_denylist: bool {
-            default: false,
-            description: "Allow devices that are known to endanger the host (default: no)",
+        disable_denylist: u8 {
+            default: 0,
+            description: "1: allow devices that are known to endanger the host (default 0)",
         },
     },
 }

@@ -12,16 +12,26 @@ use core::ptr::addr_of;
 use kernel::debugfs::Dir;
 use crate::host::Policy;
 use crate::module_parameters;
+use kernel::module_param::ModuleParamAccess;
 use kernel::prelude::*;
 use vfio_irq_engine::Retention;
 
 /// What the parameters say of devices that are bound from now on.
 pub(super) fn policy() -> Policy {
-    let free = module_parameters::free_on_detach.value();
+    let free = is_set(&module_parameters::free_on_detach);
     Policy {
         retention: if free { Retention::Free } else { Retention::Keep },
-        bypass: module_parameters::always_offer_bypass.value() || can_post(),
+        bypass: is_set(&module_parameters::always_offer_bypass) || can_post(),
     }
+}
+
+/// Parameters are numbers: not every kernel that this builds for knows switches.
+fn is_set(parameter: &ModuleParamAccess<u8>) -> bool {
+    // A number, or a reference to one, as kernels have it.
+    fn number(value: impl core::borrow::Borrow<u8>) -> u8 {
+        *value.borrow()
+    }
+    number(parameter.value()) != 0
 }
 
 /// Whether the machine can deliver an interrupt to a guest without the host. Where it cannot, KVM
@@ -39,8 +49,8 @@ fn can_post() -> bool {
 pub(super) fn apply_parameters(core: *mut bindings::vfio_pci_core_device) {
     // SAFETY: Called from `init`: nobody else knows the device yet.
     unsafe {
-        (*core).set_nointxmask(module_parameters::nointxmask.value());
-        (*core).set_disable_idle_d3(module_parameters::disable_idle_d3.value());
+        (*core).set_nointxmask(is_set(&module_parameters::nointxmask));
+        (*core).set_disable_idle_d3(is_set(&module_parameters::disable_idle_d3));
     }
 }
 
@@ -115,7 +125,8 @@ impl Drop for Module {
         // SAFETY: Registered in `init`. When this returns, no device is bound.
         unsafe { bindings::pci_unregister_driver(self.registration.driver.get()) };
         // Triggers of ERR and REQ may still wait for `events::release`, which is code of this module.
-        kernel::sync::rcu::rcu_barrier();
+        // SAFETY: May be called from any context that sleeps.
+        unsafe { bindings::rcu_barrier() };
     }
 }
 
@@ -123,7 +134,7 @@ unsafe extern "C" fn probe(pdev: *mut bindings::pci_dev, _: *const bindings::pci
     // SAFETY: In `probe`, the device's driver is this one, which is a `Registration`'s first field.
     let dir = unsafe { &(*(*pdev).driver.cast::<Registration>()).dir };
     // SAFETY: In `probe`.
-    if unsafe { is_denied(pdev) } && !module_parameters::disable_denylist.value() {
+    if unsafe { is_denied(pdev) } && !is_set(&module_parameters::disable_denylist) {
         // SAFETY: In `probe`.
         let name = unsafe { name_of(pdev) };
         pr_warn!("{}: this device is known to endanger the host; see the parameter disable_denylist\n", name);
@@ -142,7 +153,7 @@ unsafe extern "C" fn remove(pdev: *mut bindings::pci_dev) {
 }
 
 unsafe extern "C" fn sriov_configure(pdev: *mut bindings::pci_dev, functions: c_int) -> c_int {
-    if !module_parameters::enable_sriov.value() {
+    if !is_set(&module_parameters::enable_sriov) {
         return ENOENT.to_errno();
     }
     // SAFETY: The device is bound, so that this is what `bind` stored.
