@@ -14,6 +14,7 @@ pub struct Kernel {
     opener: Opener,
     driver: Driver,
     kind: Kind,
+    detach_frees: bool,
     open: Option<Opened>,
     facts: Facts,
     eventfds: BTreeMap<i32, Eventfd>,
@@ -42,6 +43,7 @@ impl Kernel {
             opener: Opener::new(bdf)?,
             driver,
             kind,
+            detach_frees: false,
             open: None,
             facts: Facts::default(),
             eventfds: BTreeMap::new(),
@@ -50,6 +52,11 @@ impl Kernel {
         kernel.open()?;
         kernel.facts = kernel.opened()?.device.facts()?;
         Ok(kernel)
+    }
+
+    /// The driver was loaded with the policy that a detach frees.
+    pub fn set_detach_frees(&mut self, frees: bool) {
+        self.detach_frees = frees;
     }
 
     fn opened(&mut self) -> Result<&mut Opened, Error> {
@@ -174,8 +181,7 @@ impl Target for Kernel {
     }
 
     fn detach_frees(&self) -> bool {
-        let policy = std::fs::read_to_string("/sys/module/vfio_pci_rs/parameters/detach");
-        self.driver == Driver::VfioPciRs && policy.is_ok_and(|policy| policy.trim() == "free")
+        self.detach_frees
     }
 
     fn counted(&self, _: u32) -> Option<Counted> {
