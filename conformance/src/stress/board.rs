@@ -21,6 +21,7 @@ pub struct Board {
     places: Vec<Place>,
     beginning: Instant,
     stopping: AtomicBool,
+    passes: AtomicU64,
 }
 
 impl Board {
@@ -39,6 +40,7 @@ impl Board {
             places,
             beginning: Instant::now(),
             stopping: AtomicBool::new(false),
+            passes: AtomicU64::new(0),
         })
     }
 
@@ -119,6 +121,16 @@ impl Board {
         if !place.attached.swap(attached, SeqCst) && attached {
             place.generation.fetch_add(1, SeqCst);
         }
+    }
+
+    /// How often the other side has looked after every queue.
+    pub fn passes(&self) -> u64 {
+        self.passes.load(SeqCst)
+    }
+
+    /// Every queue has been looked after once more.
+    pub fn pass(&self) {
+        self.passes.fetch_add(1, SeqCst);
     }
 
     /// Has the other side come to an end.

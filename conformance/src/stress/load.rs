@@ -39,6 +39,7 @@ pub fn run(controller: &mut Controller, board: &Board) -> Result<Tally, Error> {
         if stopping && tickets.iter().all(Option::is_none) {
             return Ok(tally);
         }
+        board.pass();
         std::thread::yield_now();
     }
 }

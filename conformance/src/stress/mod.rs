@@ -142,7 +142,15 @@ fn round(plan: &Plan) -> Result<(Sent, Tally), Error> {
     let tally = std::thread::scope(|scope| {
         let load = scope.spawn(|| load::run(&mut controller, &board));
         let played = (0..plan.requests)
-            .try_for_each(|_| player.play())
+            .try_for_each(|_| {
+                player.play()?;
+                // Between two requests every queue gets its turn.
+                let seen = board.passes();
+                while board.passes() < seen + 2 && !load.is_finished() {
+                    std::thread::yield_now();
+                }
+                Ok(())
+            })
             .and_then(|()| player.finish());
         board.stop();
         let tally = load.join().unwrap_or_else(|_| {
