@@ -30,9 +30,6 @@ enum Command {
         /// Whose answers to expect; the driver that the device is bound to when not given.
         #[arg(long)]
         driver: Option<Driver>,
-        /// The driver was loaded so that detaching a vector frees its interrupt.
-        #[arg(long)]
-        detach_frees: bool,
         /// Only cases whose name contains this.
         #[arg(long, default_value = "")]
         only: String,
@@ -109,12 +106,10 @@ fn run(command: Command) -> Result<bool, Error> {
             device,
             driver,
             only,
-            detach_frees,
             json,
         } => {
             let driver = driver.map_or_else(|| driver_of(&bdf), Ok)?;
             let mut target = Kernel::new(&bdf, device, driver)?;
-            target.set_detach_frees(detach_frees);
             Ok(try_cases(&mut target, &only, json))
         }
         Command::Answers { bdf } => {

@@ -152,6 +152,7 @@ cases! {
         stage.expect(&Request::attach(index, 1, &[CLOSED]), Answer::EBADF)?;
         let counted = stage.target.counted(1).unwrap_or_default();
         let expected = crate::target::Counted {
+            signals: counted.signals,
             masks: 1,
             unmasks: 1,
             retargets: 1,
@@ -159,5 +160,26 @@ cases! {
             failures: 1,
         };
         check(counted == expected, || format!("{counted:?}, not {expected:?}"))
+    }
+
+    /// Interrupts of the device are counted, each vector's its own.
+    fn b05_interrupts_are_counted(stage) {
+        stage.each(2, |stage, index, _| {
+            need(stage.target.reach(index) >= 2, "nothing raises that many vectors here")?;
+            let fds = stage.fds(2)?;
+            stage.attach(index, 0, &fds)?;
+            stage.ready(index, 2, &fds)?;
+            let signals = |stage: &Stage<'_>, vector| {
+                stage.target.counted(vector).and_then(|counted| counted.signals)
+            };
+            let before = [signals(stage, 0), signals(stage, 1)];
+            need(before[1].is_some(), "no counters can be read here")?;
+            for _ in 0..5 {
+                stage.delivers(index, 1, fds.last().copied().unwrap_or(-1))?;
+            }
+            let after = [signals(stage, 0), signals(stage, 1)];
+            let right = after == [before[0], before[1].map(|before| before + 5)];
+            check(right, || format!("counted {before:?}, and after five {after:?}"))
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! A real device behind a driver of the running kernel.
 
-use super::{Counted, Driver, Target};
+use super::{Counted, Driver, Target, counters};
 use crate::devices::{Kind, Stimulus};
 use crate::eventfd::Eventfd;
 use crate::sys::Guarded;
@@ -14,7 +14,6 @@ pub struct Kernel {
     opener: Opener,
     driver: Driver,
     kind: Kind,
-    detach_frees: bool,
     open: Option<Opened>,
     facts: Facts,
     eventfds: BTreeMap<i32, Eventfd>,
@@ -43,7 +42,6 @@ impl Kernel {
             opener: Opener::new(bdf)?,
             driver,
             kind,
-            detach_frees: false,
             open: None,
             facts: Facts::default(),
             eventfds: BTreeMap::new(),
@@ -52,11 +50,6 @@ impl Kernel {
         kernel.open()?;
         kernel.facts = kernel.opened()?.device.facts()?;
         Ok(kernel)
-    }
-
-    /// The driver was loaded with the policy that a detach frees.
-    pub fn set_detach_frees(&mut self, frees: bool) {
-        self.detach_frees = frees;
     }
 
     fn opened(&mut self) -> Result<&mut Opened, Error> {
@@ -181,11 +174,11 @@ impl Target for Kernel {
     }
 
     fn detach_frees(&self) -> bool {
-        self.detach_frees
+        counters::read(self.opener.bdf()).is_some_and(|table| counters::detach_frees(&table))
     }
 
-    fn counted(&self, _: u32) -> Option<Counted> {
-        None
+    fn counted(&self, vector: u32) -> Option<Counted> {
+        counters::of_vector(&counters::read(self.opener.bdf())?, vector)
     }
 
     fn handlers(&self) -> Option<Vec<String>> {

@@ -1,5 +1,6 @@
 //! What the cases run against: two ioctls as bytes, eventfds, and a device to be provoked.
 
+mod counters;
 mod kernel;
 mod sim;
 
@@ -34,6 +35,9 @@ impl Driver {
 /// What was counted of one vector (`CONTRACT.md`, B-05).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counted {
+    /// Interrupts that were signalled; `None` where they are not counted, or the vector is not
+    /// attached.
+    pub signals: Option<u64>,
     /// Times it was masked.
     pub masks: u64,
     /// Times it was unmasked.

@@ -155,6 +155,7 @@ impl Target for Simulator {
     fn counted(&self, vector: u32) -> Option<Counted> {
         let counts = self.device.vectors().slot(vector)?.counts();
         Some(Counted {
+            signals: None,
             masks: counts.masks,
             unmasks: counts.unmasks,
             retargets: counts.retargets,
