@@ -256,7 +256,8 @@ fn run_case(
     let mut builder = Builder::new(case.series, case.driver);
     builder.devices = case.row.devices.to_vec();
     builder.module = module;
-    builder.timeout = Duration::from_secs(180);
+    builder.image.parameters = case.row.parameters.iter().map(|text| (*text).to_owned()).collect();
+    builder.timeout = Duration::from_secs(400);
     builder.image.put = vec![program.to_owned()];
     builder.image.command = format!("exec 2>&1\n{}\n", case.row.command);
     let outcome = builder.run(cache).map_err(|error| error.to_string())?;
