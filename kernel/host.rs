@@ -7,9 +7,7 @@
 
 use crate::slots::Tree;
 use crate::sys::{Core, Interrupt, Power, Retired, Trigger, Watch};
-use vfio_irq_engine::{
-    Errno, Event, EventHost, Gate, Host, Kind, Refusal, Retention, Size, Slot,
-};
+use vfio_irq_engine::{Errno, Event, EventHost, Gate, Host, Kind, Refusal, Retention, Size, Slot};
 
 /// What the device can do: read once when it is opened, since configuration space is slow.
 #[derive(Clone, Copy, Default)]

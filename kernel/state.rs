@@ -52,7 +52,9 @@ impl State {
     pub(crate) fn set_irqs(&mut self, request: &Request<'_>) -> Turn {
         let idle = self.vectors.active().is_none();
         match (request.index(), Event::from_index(request.index())) {
-            (_, Some(event)) => Turn::Done(event.set_irqs(&mut self.host, request).map_err(Refusal::from)),
+            (_, Some(event)) => {
+                Turn::Done(event.set_irqs(&mut self.host, request).map_err(Refusal::from))
+            }
             (Index::Intx, _) if idle => Turn::Core,
             // INTx is not active, and cannot be.
             (Index::Intx, _) => Turn::Done(Err(Errno::EINVAL.into())),

@@ -50,7 +50,11 @@ impl State {
     }
 }
 
-fn show_slot(f: &mut kernel::fmt::Formatter<'_>, number: u32, slot: &Slot<crate::host::Linux>) -> kernel::fmt::Result {
+fn show_slot(
+    f: &mut kernel::fmt::Formatter<'_>,
+    number: u32,
+    slot: &Slot<crate::host::Linux>,
+) -> kernel::fmt::Result {
     let gate = match slot.gate() {
         Gate::Open => "open",
         Gate::Masked => "masked",

@@ -100,9 +100,7 @@ impl<H: LineHost + EventHost> Device<H> {
                 let elsewhere = self.vectors.active().is_some();
                 Ok(self.line.set_irqs(host, request, elsewhere)?)
             }
-            Index::Msi | Index::Msix => {
-                self.vectors.set_irqs(host, request, self.line.is_active())
-            }
+            Index::Msi | Index::Msix => self.vectors.set_irqs(host, request, self.line.is_active()),
             Index::Err => Ok(Event::Err.set_irqs(host, request)?),
             Index::Req => Ok(Event::Req.set_irqs(host, request)?),
         }

@@ -23,6 +23,14 @@
 //! and REQ and [`LineHost`] for those that bring INTx. With the feature `sim` there is a platform that exists only in memory, [`sim::Sim`].
 #![cfg_attr(not(MODULE), no_std)]
 #![forbid(unsafe_code)]
+// No panic is reachable from a request.
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects
+)]
 
 #[cfg(feature = "sim")]
 extern crate std;

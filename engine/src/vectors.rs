@@ -108,7 +108,8 @@ impl<H: Host> Vectors<H> {
             Index::Msix => self.dispatch(host, Kind::Msix, request, elsewhere),
             _ => Err(Errno::ENOTTY.into()),
         };
-        let count = if outcome.is_ok() { &mut self.totals.requests } else { &mut self.totals.refused };
+        let count =
+            if outcome.is_ok() { &mut self.totals.requests } else { &mut self.totals.refused };
         *count = count.wrapping_add(1);
         outcome
     }

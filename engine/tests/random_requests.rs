@@ -17,12 +17,29 @@ const VECTORS: u32 = 12;
 #[derive(Clone, Debug)]
 enum Step {
     /// Descriptors by their place in the rig; -1 detaches, 99 is bad.
-    Attach { kind: u32, start: u32, fds: Vec<i32> },
-    Disable { kind: u32 },
-    Mask { start: u32, chosen: Vec<bool> },
-    Unmask { start: u32, chosen: Vec<bool> },
-    Raise { number: u32 },
-    Loopback { start: u32, count: u32 },
+    Attach {
+        kind: u32,
+        start: u32,
+        fds: Vec<i32>,
+    },
+    Disable {
+        kind: u32,
+    },
+    Mask {
+        start: u32,
+        chosen: Vec<bool>,
+    },
+    Unmask {
+        start: u32,
+        chosen: Vec<bool>,
+    },
+    Raise {
+        number: u32,
+    },
+    Loopback {
+        start: u32,
+        count: u32,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -74,7 +91,8 @@ fn play(rig: &mut Rig, model: &mut Model, growing: bool, step: &Step) {
             let active = model.active.is_some_and(|(active, _)| active == *kind);
             assert_eq!(outcome.is_ok(), active);
             if active {
-                *model = Model { expected: std::mem::take(&mut model.expected), ..Model::default() };
+                *model =
+                    Model { expected: std::mem::take(&mut model.expected), ..Model::default() };
             }
         }
         Step::Mask { start, chosen } => {
@@ -115,8 +133,10 @@ fn play(rig: &mut Rig, model: &mut Model, growing: bool, step: &Step) {
 }
 
 fn attach(rig: &mut Rig, model: &mut Model, growing: bool, kind: u32, start: u32, fds: &[i32]) {
-    let real: Vec<i32> =
-        fds.iter().map(|fd| if (0..16).contains(fd) { rig.fds[*fd as usize] } else { *fd }).collect();
+    let real: Vec<i32> = fds
+        .iter()
+        .map(|fd| if (0..16).contains(fd) { rig.fds[*fd as usize] } else { *fd })
+        .collect();
     let end = start + fds.len() as u32;
     let table = if kind == 1 { 8 } else { 64 };
     let fixed = match model.active {

@@ -4,8 +4,8 @@
 
 use super::bindings::{self, vfio_pci_core_device};
 use crate::host::Shape;
-use kernel::ffi::c_int;
 use core::ptr::{addr_of, addr_of_mut, NonNull};
+use kernel::ffi::c_int;
 use kernel::str::CStr;
 use vfio_irq_engine::{Errno, Kind, Refusal};
 
@@ -84,7 +84,11 @@ impl Core {
         let core = self.as_ptr();
         // SAFETY: By the invariant; these are set when the device is opened, before any request.
         let (msi_cap, msix_cap, msix_growing) = unsafe {
-            ((*self.pdev()).msi_cap, (*self.pdev()).msix_cap, vfio_pci_core_device::has_dyn_msix_raw(core))
+            (
+                (*self.pdev()).msi_cap,
+                (*self.pdev()).msix_cap,
+                vfio_pci_core_device::has_dyn_msix_raw(core),
+            )
         };
         let mut shape = Shape::default();
         if msi_cap != 0 {
@@ -179,7 +183,8 @@ impl Core {
     /// Gets an interrupt for one vector of MSI-X while the others go on.
     pub(crate) fn alloc_vector(&self, number: u32) -> Result<u32, Errno> {
         // SAFETY: The PCI device is live and MSI-X is on; no affinity is asked for.
-        let map = unsafe { bindings::pci_msix_alloc_irq_at(self.pdev(), number, core::ptr::null()) };
+        let map =
+            unsafe { bindings::pci_msix_alloc_irq_at(self.pdev(), number, core::ptr::null()) };
         match u32::try_from(map.virq) {
             Ok(irq) if map.index >= 0 => Ok(irq),
             _ => Err(Errno::from_raw(map.index)),
@@ -220,7 +225,10 @@ impl Core {
             let command = self.config(bindings::PCI_COMMAND);
             let decodes = u32::from(command) & bindings::PCI_COMMAND_MEMORY != 0;
             if !decodes {
-                self.set_config(bindings::PCI_COMMAND, command | bindings::PCI_COMMAND_MEMORY as u16);
+                self.set_config(
+                    bindings::PCI_COMMAND,
+                    command | bindings::PCI_COMMAND_MEMORY as u16,
+                );
             }
             match (slept, decodes) {
                 (None, true) => Power::Ready,

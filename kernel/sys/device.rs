@@ -15,8 +15,8 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use kernel::debugfs::{Dir, File};
 use kernel::ffi::{c_char, c_int, c_long, c_uint, c_ulong};
 use kernel::prelude::*;
-use kernel::sync::{new_mutex, Mutex};
 use kernel::sync::lock::{mutex::MutexBackend, Guard};
+use kernel::sync::{new_mutex, Mutex};
 use vfio_irq_engine::abi::Index;
 use vfio_irq_engine::Gate;
 
@@ -137,10 +137,14 @@ impl Device {
 
     fn show_in(&self, dir: &Dir) {
         let core = self.core();
-        let file = dir.read_callback_file(core.name(), Table(NonNull::from(self)), &|table: &Table, f: &mut kernel::fmt::Formatter<'_>| {
-            // SAFETY: By the invariant of `Table`.
-            unsafe { table.0.as_ref() }.lock().show(f)
-        });
+        let file = dir.read_callback_file(
+            core.name(),
+            Table(NonNull::from(self)),
+            &|table: &Table, f: &mut kernel::fmt::Formatter<'_>| {
+                // SAFETY: By the invariant of `Table`.
+                unsafe { table.0.as_ref() }.lock().show(f)
+            },
+        );
         // Without memory for it there is no file; the device works all the same.
         *self.ours().table.lock() = KBox::pin_init(file, GFP_KERNEL).ok();
     }
@@ -258,9 +262,7 @@ unsafe extern "C" fn ioctl(vdev: *mut vfio_device, cmd: c_uint, arg: c_ulong) ->
     // SAFETY: VFIO passes on what user space asked of an open device.
     let core = || unsafe { bindings::vfio_pci_core_ioctl(vdev, cmd, arg) };
     match cmd {
-        bindings::vfio_irq_set_irqs => {
-            ioctl::set_irqs(device, arg, || core() as i32) as c_long
-        }
+        bindings::vfio_irq_set_irqs => ioctl::set_irqs(device, arg, || core() as i32) as c_long,
         bindings::vfio_irq_get_irq_info => match ioctl::get_irq_info(device, arg) {
             Answer::Own(ret) => ret as c_long,
             Answer::Core => core(),

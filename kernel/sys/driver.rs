@@ -5,13 +5,13 @@
 use super::bindings;
 use super::core_device::name_of;
 use super::device::Device;
+use crate::host::Policy;
+use crate::module_parameters;
 use core::cell::UnsafeCell;
-use kernel::ffi::c_int;
 use core::mem::MaybeUninit;
 use core::ptr::addr_of;
 use kernel::debugfs::Dir;
-use crate::host::Policy;
-use crate::module_parameters;
+use kernel::ffi::c_int;
 use kernel::module_param::ModuleParamAccess;
 use kernel::prelude::*;
 use vfio_irq_engine::Retention;
@@ -102,7 +102,8 @@ impl kernel::Module for Module {
         driver.sriov_configure = Some(sriov_configure);
         driver.err_handler = addr_of!(bindings::vfio_pci_core_err_handlers);
         driver.driver_managed_dma = true;
-        let registration = Registration { driver: UnsafeCell::new(driver), dir: Dir::new(c"vfio-pci-rs") };
+        let registration =
+            Registration { driver: UnsafeCell::new(driver), dir: Dir::new(c"vfio-pci-rs") };
         let registration = KBox::new(registration, GFP_KERNEL)?;
         // SAFETY: The driver stays where it is until it is unregistered in `drop`; `probe` finds
         // the registration around it.
@@ -130,14 +131,20 @@ impl Drop for Module {
     }
 }
 
-unsafe extern "C" fn probe(pdev: *mut bindings::pci_dev, _: *const bindings::pci_device_id) -> c_int {
+unsafe extern "C" fn probe(
+    pdev: *mut bindings::pci_dev,
+    _: *const bindings::pci_device_id,
+) -> c_int {
     // SAFETY: In `probe`, the device's driver is this one, which is a `Registration`'s first field.
     let dir = unsafe { &(*(*pdev).driver.cast::<Registration>()).dir };
     // SAFETY: In `probe`.
     if unsafe { is_denied(pdev) } && !is_set(&module_parameters::disable_denylist) {
         // SAFETY: In `probe`.
         let name = unsafe { name_of(pdev) };
-        pr_warn!("{}: this device is known to endanger the host; see the parameter disable_denylist\n", name);
+        pr_warn!(
+            "{}: this device is known to endanger the host; see the parameter disable_denylist\n",
+            name
+        );
         return EINVAL.to_errno();
     }
     // SAFETY: In `probe`.

@@ -6,10 +6,10 @@ use super::bindings;
 use super::{Core, Trigger};
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
-use kernel::ffi::c_int;
 use core::fmt::Write;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use kernel::alloc::flags::GFP_KERNEL_ACCOUNT;
+use kernel::ffi::c_int;
 use kernel::prelude::*;
 use kernel::str::Formatter;
 use vfio_irq_engine::{Errno, Kind};
@@ -116,9 +116,7 @@ impl Interrupt {
     pub(crate) fn close(&mut self) {
         if !self.prompt {
             // SAFETY: The interrupt is requested; the flag goes away with its handler.
-            unsafe {
-                bindings::irq_modify_status(self.irq, 0, bindings::IRQ_DISABLE_UNLAZY as _)
-            };
+            unsafe { bindings::irq_modify_status(self.irq, 0, bindings::IRQ_DISABLE_UNLAZY as _) };
             self.prompt = true;
         }
         // SAFETY: The interrupt is requested, and may be waited for: no lock that its handler

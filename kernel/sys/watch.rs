@@ -10,9 +10,9 @@ use super::bindings;
 use super::device::Device;
 use super::Core;
 use core::cell::UnsafeCell;
-use kernel::ffi::{c_int, c_void};
 use core::ptr::addr_of;
 use kernel::alloc::flags::GFP_KERNEL_ACCOUNT;
+use kernel::ffi::{c_int, c_void};
 use kernel::prelude::*;
 use vfio_irq_engine::{Errno, Gate};
 
@@ -38,12 +38,8 @@ unsafe impl Sync for Watch {}
 impl Watch {
     /// Arms the eventfd behind a descriptor: `EBADF`, `EINVAL` for a file that is no eventfd.
     pub(crate) fn arm(core: &Core, number: u32, gate: Gate, fd: i32) -> Result<Self, Errno> {
-        let armed = Armed {
-            virqfd: UnsafeCell::new(core::ptr::null_mut()),
-            number,
-            gate,
-            next: None,
-        };
+        let armed =
+            Armed { virqfd: UnsafeCell::new(core::ptr::null_mut()), number, gate, next: None };
         let armed = KBox::new(armed, GFP_KERNEL_ACCOUNT).map_err(|_| Errno::ENOMEM)?;
         let data: *const Armed = &*armed;
         // SAFETY: The core's device is the first field of a `Device`, as `fire` expects; `data`
@@ -109,6 +105,7 @@ unsafe extern "C" fn fire(device: *mut c_void, armed: *mut c_void) {
     // SAFETY: Armed with these two; both are valid until the virqfd is disabled, which waits.
     let (device, armed) = unsafe { (&*device.cast::<Device>(), armed.cast::<Armed>()) };
     // SAFETY: As above; the two fields never change.
-    let (number, gate) = unsafe { (addr_of!((*armed).number).read(), addr_of!((*armed).gate).read()) };
+    let (number, gate) =
+        unsafe { (addr_of!((*armed).number).read(), addr_of!((*armed).gate).read()) };
     device.watch_fired(number, gate, |watch| core::ptr::eq(&*watch.0, armed));
 }

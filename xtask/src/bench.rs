@@ -42,27 +42,18 @@ pub fn run(cache: &Cache, series: Series) -> Result<ExitCode> {
     builder.timeout = Duration::from_secs(900);
     builder.image.put = vec![conformance::build()?];
     builder.image.command = COMMAND.to_owned();
-    let step = Step::start(
-        "Counting instructions, both drivers in one boot (half a minute)",
-        None,
-    );
+    let step = Step::start("Counting instructions, both drivers in one boot (half a minute)", None);
     let outcome = builder.run(cache)?;
     drop(step);
     let (alarms, _) = log::judge(&outcome.log);
     if outcome.status != 0 || !alarms.is_empty() {
         let said = alarms.join("\n");
-        return Err(Error::other(format!(
-            "the measurements failed:\n{}\n{said}",
-            outcome.output
-        )));
+        return Err(Error::other(format!("the measurements failed:\n{}\n{said}", outcome.output)));
     }
     let both =
         [Driver::VfioPci, Driver::VfioPciRs].map(|driver| figures(&outcome.output, driver.name()));
     println!("Guest instructions, least (median), on Linux {series}\n");
-    println!(
-        "{:<20}{:>24}{:>24}{:>9}",
-        "operation", "vfio-pci", "vfio-pci-rs", "C : Rust"
-    );
+    println!("{:<20}{:>24}{:>24}{:>9}", "operation", "vfio-pci", "vfio-pci-rs", "C : Rust");
     for line in table(&both[0], &both[1]) {
         println!("{line}");
     }
@@ -71,32 +62,21 @@ pub fn run(cache: &Cache, series: Series) -> Result<ExitCode> {
 
 /// The JSON lines that follow `@@ driver`.
 fn figures(output: &str, driver: &str) -> Vec<Figure> {
-    let mine = output
-        .lines()
-        .skip_while(|line| line.strip_prefix("@@ ") != Some(driver))
-        .skip(1);
+    let mine = output.lines().skip_while(|line| line.strip_prefix("@@ ") != Some(driver)).skip(1);
     let figure = |line: &str| {
         let value: serde_json::Value = serde_json::from_str(line).ok()?;
         let number = |name: &str| value.get(name).and_then(serde_json::Value::as_u64);
         let operation = value.get("op")?.as_str()?.to_owned();
-        Some(Figure {
-            operation,
-            least: number("min"),
-            median: number("median"),
-        })
+        Some(Figure { operation, least: number("min"), median: number("median") })
     };
-    mine.take_while(|line| !line.starts_with("@@ "))
-        .filter_map(figure)
-        .collect()
+    mine.take_while(|line| !line.starts_with("@@ ")).filter_map(figure).collect()
 }
 
 fn table(c: &[Figure], rust: &[Figure]) -> Vec<String> {
     let shown = |figure: Option<&Figure>| match figure {
-        Some(Figure {
-            least: Some(least),
-            median: Some(median),
-            ..
-        }) => format!("{least} ({median})"),
+        Some(Figure { least: Some(least), median: Some(median), .. }) => {
+            format!("{least} ({median})")
+        }
         _ => "refused".to_owned(),
     };
     let line = |mine: &Figure| {
@@ -108,12 +88,7 @@ fn table(c: &[Figure], rust: &[Figure]) -> Vec<String> {
             }
             _ => String::new(),
         };
-        format!(
-            "{:<20}{:>24}{:>24}{ratio:>9}",
-            mine.operation,
-            shown(theirs),
-            shown(Some(mine))
-        )
+        format!("{:<20}{:>24}{:>24}{ratio:>9}", mine.operation, shown(theirs), shown(Some(mine)))
     };
     rust.iter().map(line).collect()
 }

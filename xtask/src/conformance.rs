@@ -23,27 +23,14 @@ pub fn build() -> Result<PathBuf> {
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
     command
-        .args([
-            "build",
-            "--release",
-            "--target",
-            TARGET,
-            "-p",
-            PROGRAM,
-            "--target-dir",
-        ])
+        .args(["build", "--release", "--target", TARGET, "-p", PROGRAM, "--target-dir"])
         .arg(&dir);
     let step = Step::start("Building the test program for guests", None);
-    follow(command, "building the test program with cargo", |line| {
-        step.note(line)
-    })?;
+    follow(command, "building the test program with cargo", |line| step.note(line))?;
     let program = dir.join(TARGET).join("release").join(PROGRAM);
     if program.is_file() {
         Ok(program)
     } else {
-        Err(Error::other(format!(
-            "cargo built no {}",
-            program.display()
-        )))
+        Err(Error::other(format!("cargo built no {}", program.display())))
     }
 }

@@ -95,11 +95,7 @@ impl Error {
     /// An [`Error::Io`] for use with `map_err`.
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::Io {
-            action,
-            path,
-            source,
-        }
+        move |source| Self::Io { action, path, source }
     }
 
     /// An [`Error::Other`].
@@ -110,11 +106,7 @@ impl Error {
 
 fn tail_note(output: &str) -> String {
     let output = output.trim_end();
-    if output.is_empty() {
-        String::new()
-    } else {
-        format!(":\n{output}")
-    }
+    if output.is_empty() { String::new() } else { format!(":\n{output}") }
 }
 
 /// The last `count` lines of `text`.

@@ -102,9 +102,7 @@ pub fn run(options: Options) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if options.command.is_empty() && !options.shell {
-        return Err(Error::other(
-            "give a command for the guest after `--`, or --shell",
-        ));
+        return Err(Error::other("give a command for the guest after `--`, or --shell"));
     }
     let builder = builder(options);
     let outcome = builder.run(&cache)?;
@@ -121,9 +119,7 @@ fn builder(options: Options) -> Builder {
     builder.devices = options.devices;
     builder.icount = options.icount;
     builder.cpus = options.cpus;
-    builder.memory = options
-        .memory
-        .unwrap_or(if options.root { 3072 } else { 1024 });
+    builder.memory = options.memory.unwrap_or(if options.root { 3072 } else { 1024 });
     builder.root = options.root;
     builder.nested = options.nested;
     builder.disk = options.disk;
@@ -131,11 +127,7 @@ fn builder(options: Options) -> Builder {
     builder.echo = true;
     builder.shell = options.shell;
     // A person may take all day.
-    let seconds = if options.shell {
-        86_400
-    } else {
-        options.timeout
-    };
+    let seconds = if options.shell { 86_400 } else { options.timeout };
     builder.timeout = Duration::from_secs(seconds);
     builder.image.put = options.put;
     builder.image.modules_after = options.modules;
@@ -145,11 +137,8 @@ fn builder(options: Options) -> Builder {
     } else {
         let words: Vec<String> = options.command.iter().map(|word| quote(word)).collect();
         // A single word with spaces is a line for the shell, as with ssh.
-        let line = if options.command.len() == 1 {
-            options.command[0].clone()
-        } else {
-            words.join(" ")
-        };
+        let line =
+            if options.command.len() == 1 { options.command[0].clone() } else { words.join(" ") };
         format!("{line}\n")
     };
     builder

@@ -24,18 +24,14 @@ const ALARMS: &[&str] = &[
 ];
 
 /// What a kernel says of every module that is not its own.
-const EXPECTED: &[&str] = &[
-    "loading out-of-tree module taints kernel",
-    "module verification failed",
-];
+const EXPECTED: &[&str] =
+    &["loading out-of-tree module taints kernel", "module verification failed"];
 
 /// The lines that must not be there, and the taints that may.
 pub fn judge(log: &str) -> (Vec<String>, Vec<String>) {
     let lines_with = |words: &[&str]| -> Vec<String> {
         let has = |line: &&str| {
-            words
-                .iter()
-                .any(|word| line.to_lowercase().contains(&word.to_lowercase()))
+            words.iter().any(|word| line.to_lowercase().contains(&word.to_lowercase()))
         };
         log.lines().filter(has).map(str::to_owned).collect()
     };

@@ -20,11 +20,7 @@ mod module;
 mod test;
 
 #[derive(Parser)]
-#[command(
-    name = "cargo xtask",
-    about = "Builds, boots, tests and shows vfio-irq",
-    version
-)]
+#[command(name = "cargo xtask", about = "Builds, boots, tests and shows vfio-irq", version)]
 struct Arguments {
     #[command(subcommand)]
     command: Task,

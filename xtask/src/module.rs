@@ -14,9 +14,7 @@ pub const MODULE: &str = "vfio_pci_rs.ko";
 
 /// The checkout this program was built from.
 pub fn checkout() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap_or(Path::new("."))
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
 /// Builds the module for `series` and returns where it is.
@@ -28,33 +26,21 @@ pub fn build(cache: &Cache, series: Series) -> Result<PathBuf> {
 pub fn build_from(cache: &Cache, series: Series, source: &Path) -> Result<PathBuf> {
     let tree = Tree::obtain(cache, series)?;
     // Each checkout has a stage of its own: two that share the cache do not undo each other's builds.
-    let name = format!(
-        "build-{}-{}",
-        tree.kernel().release,
-        hash(&source.display().to_string())
-    );
+    let name = format!("build-{}-{}", tree.kernel().release, hash(&source.display().to_string()));
     let stage = cache.scratch(&name)?;
     let lock = cache.lock_file(&name)?;
     lock.lock().map_err(Error::io("lock", &stage))?;
     copy_sources(source, &stage)?;
     let release = tree.kernel().release.clone();
-    follow(
-        tree.make(&stage)?,
-        &format!("building {MODULE} for {release}"),
-        |line| {
-            // The lines of every build say nothing; the compiler's own words do.
-            if !is_routine(line) {
-                eprintln!("{line}");
-            }
-        },
-    )
+    follow(tree.make(&stage)?, &format!("building {MODULE} for {release}"), |line| {
+        // The lines of every build say nothing; the compiler's own words do.
+        if !is_routine(line) {
+            eprintln!("{line}");
+        }
+    })
     .map_err(|error| match error {
         // What the compiler said has been shown as it came.
-        Error::Failed { what, status, .. } => Error::Failed {
-            what,
-            status,
-            output: String::new(),
-        },
+        Error::Failed { what, status, .. } => Error::Failed { what, status, output: String::new() },
         other => other,
     })?;
     let module = stage.join(MODULE);
@@ -70,11 +56,7 @@ fn is_routine(line: &str) -> bool {
     let line = line.trim_start();
     line.starts_with("make")
         || line.starts_with("Skipping BTF")
-        || [
-            "CC ", "LD ", "RUSTC ", "MODPOST ", "BTF ", "EXPORTS ", "BINDGEN ",
-        ]
-        .iter()
-        .any(|word| {
+        || ["CC ", "LD ", "RUSTC ", "MODPOST ", "BTF ", "EXPORTS ", "BINDGEN "].iter().any(|word| {
             line.strip_prefix(word.trim_end())
                 .is_some_and(|rest| rest.starts_with(' ') || rest.starts_with(" [M]"))
         })
@@ -98,9 +80,7 @@ fn copy_sources(source: &Path, stage: &Path) -> Result<()> {
 
 /// What the build itself writes beside the sources in the stage.
 fn is_made_by_build(name: &str) -> bool {
-    let ends = [
-        ".o", ".ko", ".cmd", ".mod", ".mod.c", ".rmeta", ".d", ".symvers", ".order", ".a",
-    ];
+    let ends = [".o", ".ko", ".cmd", ".mod", ".mod.c", ".rmeta", ".d", ".symvers", ".order", ".a"];
     name.starts_with('.')
         || name.contains("generated")
         || ends.iter().any(|end| name.ends_with(end))
@@ -109,10 +89,7 @@ fn is_made_by_build(name: &str) -> bool {
 fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to).map_err(Error::io("create", to))?;
     let mut wanted = BTreeSet::new();
-    for entry in fs::read_dir(from)
-        .map_err(Error::io("read", from))?
-        .flatten()
-    {
+    for entry in fs::read_dir(from).map_err(Error::io("read", from))?.flatten() {
         let (path, name) = (entry.path(), entry.file_name());
         if is_made_by_build(&name.to_string_lossy()) {
             continue;

@@ -120,13 +120,7 @@ impl<H: Host> Vectors<H> {
 
     /// Arms or disarms an eventfd for each vector of the range. One that is armed already stays,
     /// and the request is refused with `EBUSY`, as Linux does for the line.
-    fn watch(
-        &mut self,
-        host: &mut H,
-        gate: Gate,
-        range: Range,
-        fds: Fds<'_>,
-    ) -> Result<(), Errno> {
+    fn watch(&mut self, host: &mut H, gate: Gate, range: Range, fds: Fds<'_>) -> Result<(), Errno> {
         let wanted = || range.numbers().enumerate().map(|(i, n)| (n, fds.get(i).unwrap_or(-1)));
         for (number, fd) in wanted().filter(|(_, fd)| *fd >= 0) {
             if let Err(errno) = self.arm(host, gate, number, fd) {

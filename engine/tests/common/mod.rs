@@ -3,14 +3,14 @@
 //! A device on the simulated platform, driven through bytes as user space drives a real one.
 #![allow(dead_code)] // Each test file uses some of it.
 
-use vfio_irq_engine::abi::{Header, flags};
+use vfio_irq_engine::abi::{flags, Header};
 use vfio_irq_engine::sim::{Shape, Sim};
 use vfio_irq_engine::{Device, Refusal};
 
 pub struct Rig {
     pub sim: Sim,
     pub device: Device<Sim>,
-    pub fds: Vec<i32>,
+    pub fds: [i32; 16],
 }
 
 /// What follows the header.
@@ -24,12 +24,19 @@ pub enum With {
 impl Rig {
     pub fn new(shape: Shape) -> Self {
         let mut sim = Sim::with(shape);
-        let fds = (0..16).map(|_| sim.eventfd()).collect();
+        let fds = std::array::from_fn(|_| sim.eventfd());
         let device = Device::new(sim.slots());
         Self { sim, device, fds }
     }
 
-    pub fn ask(&mut self, index: u32, action: u32, start: u32, count: u32, with: &With) -> Result<(), Refusal> {
+    pub fn ask(
+        &mut self,
+        index: u32,
+        action: u32,
+        start: u32,
+        count: u32,
+        with: &With,
+    ) -> Result<(), Refusal> {
         let (form, data) = match with {
             With::Nothing => (flags::DATA_NONE, Vec::new()),
             With::Bools(bools) => (flags::DATA_BOOL, bools.clone()),

@@ -42,43 +42,26 @@ pub fn run(series: Series, driver: Driver) -> Result<ExitCode> {
     let seconds = outcome.took.as_secs();
     println!(
         "{} in {seconds} s; the host's console: {}",
-        if passed {
-            "All as it should be"
-        } else {
-            "FAILED"
-        },
+        if passed { "All as it should be" } else { "FAILED" },
         outcome.console.display()
     );
-    Ok(if passed {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Runs the demo for its verdicts alone: what failed, in words.
 pub fn check(cache: &Cache, series: Series, driver: Driver) -> Result<Vec<String>> {
     let outcome = boot(cache, series, driver)?;
     let failure = |section: verdict::Section| {
-        section
-            .verdict
-            .err()
-            .map(|words| format!("{}: {words}", section.title))
+        section.verdict.err().map(|words| format!("{}: {words}", section.title))
     };
-    Ok(verdict::sections(&outcome, driver)
-        .into_iter()
-        .filter_map(failure)
-        .collect())
+    Ok(verdict::sections(&outcome, driver).into_iter().filter_map(failure).collect())
 }
 
 fn boot(cache: &Cache, series: Series, driver: Driver) -> Result<Outcome> {
     let tools = root::Kind::Trixie.obtain(cache)?;
     let kernel = Kernel::obtain(cache, series)?;
-    let second = Image {
-        modules: vec!["nvme".to_owned()],
-        command: GUEST.to_owned(),
-        ..Image::default()
-    };
+    let second =
+        Image { modules: vec!["nvme".to_owned()], command: GUEST.to_owned(), ..Image::default() };
     let mut builder = Builder::new(series, driver);
     if driver == Driver::VfioPciRs {
         builder.module = Some(module::build(cache, series)?);
@@ -91,10 +74,8 @@ fn boot(cache: &Cache, series: Series, driver: Driver) -> Result<Outcome> {
     builder.memory = 3072;
     builder.timeout = Duration::from_secs(420);
     builder.image.command = HOST.to_owned();
-    builder.image.files = vec![(
-        "lab/second/initrd".to_owned(),
-        second.build(tools.path(), &kernel)?,
-    )];
+    builder.image.files =
+        vec![("lab/second/initrd".to_owned(), second.build(tools.path(), &kernel)?)];
     let title = format!(
         "Linux {} under emulation hands its NVMe disk to a guest of QEMU (about a minute)",
         kernel.release

@@ -21,23 +21,11 @@ pub fn sections(outcome: &Outcome, driver: Driver) -> Vec<Section> {
     let (trace, interrupts, counters) = (part("trace"), part("interrupts"), part("counters"));
     let used = vectors_used(&trace);
     let (suspicious, expected) = log::judge(&outcome.log);
-    let log_shown = if suspicious.is_empty() {
-        expected.join("\n")
-    } else {
-        suspicious.join("\n")
-    };
+    let log_shown = if suspicious.is_empty() { expected.join("\n") } else { suspicious.join("\n") };
     vec![
-        Section {
-            title: "the host",
-            verdict: host(&part("host"), driver),
-            shown: part("host"),
-        },
+        Section { title: "the host", verdict: host(&part("host"), driver), shown: part("host") },
         disk(&part),
-        Section {
-            title: "QEMU's trace of MSI-X",
-            verdict: qemu(&trace, &used),
-            shown: trace,
-        },
+        Section { title: "QEMU's trace of MSI-X", verdict: qemu(&trace, &used), shown: trace },
         Section {
             title: "the host's /proc/interrupts while the guest ran",
             verdict: host_interrupts(&interrupts, &used),
@@ -67,11 +55,7 @@ fn disk(part: &dyn Fn(&str) -> String) -> Section {
     if verdict.is_err() {
         shown.push_str(&part("second console"));
     }
-    Section {
-        title: "the guest's disk (written, caches dropped, read back)",
-        shown,
-        verdict,
-    }
+    Section { title: "the guest's disk (written, caches dropped, read back)", shown, verdict }
 }
 
 /// The text between `@@ name` and the next such line.
@@ -102,20 +86,14 @@ fn host(text: &str, driver: Driver) -> Result<String, String> {
 
 fn guest(text: &str, report: &str) -> Result<String, String> {
     let sums = |word: &str| {
-        text.lines()
-            .filter_map(|l| l.strip_prefix(word))
-            .map(str::trim)
-            .collect::<Vec<_>>()
+        text.lines().filter_map(|l| l.strip_prefix(word)).map(str::trim).collect::<Vec<_>>()
     };
     let (written, read) = (sums("wrote "), sums("read "));
     if written.is_empty() || written != read || !text.lines().any(|line| line == "ready") {
         return Err("the guest did not read back what it wrote".to_owned());
     }
     if !report.trim_end().ends_with("exit 0") {
-        return Err(format!(
-            "the guest did not end as it should: {}",
-            report.trim()
-        ));
+        return Err(format!("the guest did not end as it should: {}", report.trim()));
     }
     Ok("what the guest read is what it wrote, on both of its queues".to_owned())
 }
@@ -123,10 +101,7 @@ fn guest(text: &str, report: &str) -> Result<String, String> {
 /// Vectors in the order in which the guest began to use them.
 fn vectors_used(trace: &str) -> Vec<u32> {
     let mut used = Vec::new();
-    for line in trace
-        .lines()
-        .filter(|line| line.contains("vfio_msix_vector_do_use"))
-    {
+    for line in trace.lines().filter(|line| line.contains("vfio_msix_vector_do_use")) {
         let number = line
             .rsplit("vector ")
             .next()
@@ -139,7 +114,7 @@ fn vectors_used(trace: &str) -> Vec<u32> {
 fn qemu(trace: &str, used: &[u32]) -> Result<String, String> {
     if !trace.contains("noresize 0") {
         return Err(
-            "QEMU was told that the number of vectors cannot change (no \"noresize 0\")".to_owned(),
+            "QEMU was told that the number of vectors cannot change (no \"noresize 0\")".to_owned()
         );
     }
     if used.len() < 2 {
@@ -155,24 +130,13 @@ fn qemu(trace: &str, used: &[u32]) -> Result<String, String> {
 
 fn host_interrupts(text: &str, used: &[u32]) -> Result<String, String> {
     let number = |line: &str| -> Option<u32> {
-        line.split_once("vfio-msix[")?
-            .1
-            .split_once(']')?
-            .0
-            .parse()
-            .ok()
+        line.split_once("vfio-msix[")?.1.split_once(']')?.0.parse().ok()
     };
     let there: BTreeSet<u32> = text.lines().filter_map(number).collect();
-    let fired = text
-        .lines()
-        .filter(|line| number(line).is_some())
-        .all(|line| {
-            let mut counts = line
-                .split_whitespace()
-                .skip(1)
-                .map_while(|word| word.parse::<u64>().ok());
-            counts.any(|count| count > 0)
-        });
+    let fired = text.lines().filter(|line| number(line).is_some()).all(|line| {
+        let mut counts = line.split_whitespace().skip(1).map_while(|word| word.parse::<u64>().ok());
+        counts.any(|count| count > 0)
+    });
     let wanted: BTreeSet<u32> = used.iter().copied().collect();
     if there != wanted {
         return Err(format!(

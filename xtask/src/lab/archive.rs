@@ -35,10 +35,7 @@ impl Archive {
         let sources: String = suites
             .iter()
             .map(|suite| {
-                format!(
-                    "deb [arch=amd64 signed-by={}] {mirror} {suite} main\n",
-                    keyring.display()
-                )
+                format!("deb [arch=amd64 signed-by={}] {mirror} {suite} main\n", keyring.display())
             })
             .collect();
         let preferences: String = pins
@@ -58,29 +55,19 @@ impl Archive {
             let path = dir.join(name);
             fs::write(&path, text).map_err(Error::io("write", &path))?;
         }
-        let archive = Self {
-            dir: dir.to_owned(),
-            suites: suites.join(", "),
-        };
-        let step = Step::start(
-            &format!("Reading Debian's index ({})", archive.suites),
-            None,
-        );
+        let archive = Self { dir: dir.to_owned(), suites: suites.join(", ") };
+        let step = Step::start(&format!("Reading Debian's index ({})", archive.suites), None);
         let mut update = archive.apt("apt-get");
         update.args(["-q", "update"]);
-        follow(
-            update,
-            "reading the index of Debian's archive with apt-get",
-            |line| step.note(line),
-        )?;
+        follow(update, "reading the index of Debian's archive with apt-get", |line| {
+            step.note(line)
+        })?;
         Ok(archive)
     }
 
     fn apt(&self, program: &str) -> Command {
         let mut command = Command::new(program);
-        command
-            .env("LC_ALL", "C.UTF-8")
-            .env("DEBIAN_FRONTEND", "noninteractive");
+        command.env("LC_ALL", "C.UTF-8").env("DEBIAN_FRONTEND", "noninteractive");
         let places = [
             ("Dir::State", "state"),
             ("Dir::Cache", "cache"),
@@ -91,9 +78,7 @@ impl Archive {
             ("Dir::State::status", "status"),
         ];
         for (option, place) in places {
-            command
-                .arg("-o")
-                .arg(format!("{option}={}", self.dir.join(place).display()));
+            command.arg("-o").arg(format!("{option}={}", self.dir.join(place).display()));
         }
         command.args([
             "-o",
@@ -127,13 +112,7 @@ impl Archive {
     pub fn download_with_dependencies(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
         let mut command = self.apt("apt-get");
         command
-            .args([
-                "-q",
-                "-y",
-                "--no-install-recommends",
-                "--download-only",
-                "install",
-            ])
+            .args(["-q", "-y", "--no-install-recommends", "--download-only", "install"])
             .args(packages);
         self.download(command)
     }
@@ -195,20 +174,13 @@ pub fn unpack(debs: &[PathBuf], root: &Path) -> Result<Vec<String>> {
 }
 
 fn package_file(deb: &Path) -> String {
-    deb.file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
+    deb.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// The mirror of Debian that this machine's apt uses.
 fn mirror() -> Result<String> {
     let mut command = Command::new("apt-get");
-    command.args([
-        "indextargets",
-        "--format",
-        "$(SITE) $(RELEASE) $(COMPONENT) $(CREATED_BY)",
-    ]);
+    command.args(["indextargets", "--format", "$(SITE) $(RELEASE) $(COMPONENT) $(CREATED_BY)"]);
     let targets = capture(command, "asking apt-get for this machine's mirrors")?;
     let is_debian = |line: &&str| {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -221,11 +193,7 @@ fn mirror() -> Result<String> {
              Add one (for example the file /etc/apt/sources.list.d/debian.sources with any Debian suite)",
         )
     })?;
-    Ok(line
-        .split_whitespace()
-        .next()
-        .unwrap_or_default()
-        .to_owned())
+    Ok(line.split_whitespace().next().unwrap_or_default().to_owned())
 }
 
 /// Debian's keys, as the package debian-archive-keyring puts them.

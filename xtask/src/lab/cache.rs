@@ -40,11 +40,7 @@ impl Made {
 impl Cache {
     /// The cache of this user: `$VFIO_IRQ_LAB`, else `vfio-irq` in the user's cache directory.
     pub fn open() -> Result<Self> {
-        let from = |name: &str| {
-            std::env::var_os(name)
-                .filter(|v| !v.is_empty())
-                .map(PathBuf::from)
-        };
+        let from = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
         let dir = from("VFIO_IRQ_LAB")
             .or_else(|| from("XDG_CACHE_HOME").map(|d| d.join("vfio-irq")))
             .or_else(|| from("HOME").map(|d| d.join(".cache/vfio-irq")))
@@ -87,11 +83,7 @@ impl Cache {
         let lock_path = self.dir.join(format!("{name}.lock"));
         lock.lock_shared().map_err(Error::io("lock", &lock_path))?;
         if let Some((path, made_from)) = self.find(name, &recipe) {
-            return Ok(Made {
-                path,
-                made_from,
-                _lock: lock,
-            });
+            return Ok(Made { path, made_from, _lock: lock });
         }
         lock.unlock().map_err(Error::io("unlock", &lock_path))?;
         if lock.try_lock().is_err() {
@@ -108,11 +100,7 @@ impl Cache {
                 "{name} was removed from the cache while it was being used; try again"
             ))
         })?;
-        Ok(Made {
-            path,
-            made_from,
-            _lock: lock,
-        })
+        Ok(Made { path, made_from, _lock: lock })
     }
 
     fn make(
@@ -149,19 +137,12 @@ impl Cache {
             return Vec::new();
         };
         let is_made = |path: &PathBuf| {
-            let file = path
-                .file_name()
-                .and_then(|n| n.to_str())
-                .unwrap_or_default();
+            let file = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
             // The rest must be a hash alone: `kernel-6.1` is not a prefix of `kernel-6.12-…`.
             file.strip_prefix(&prefix)
                 .is_some_and(|rest| rest.len() == 16 && rest.bytes().all(|b| b.is_ascii_hexdigit()))
         };
-        entries
-            .flatten()
-            .map(|entry| entry.path())
-            .filter(is_made)
-            .collect()
+        entries.flatten().map(|entry| entry.path()).filter(is_made).collect()
     }
 
     /// Removes all that was made and is not in use; names what had to stay.
@@ -170,25 +151,15 @@ impl Cache {
         let entries = fs::read_dir(&self.dir).map_err(Error::io("read", &self.dir))?;
         let paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
         let mut locks = Vec::new();
-        for path in paths
-            .iter()
-            .filter(|path| path.extension().is_some_and(|e| e == "lock"))
-        {
-            let name = path
-                .file_stem()
-                .unwrap_or_default()
-                .to_string_lossy()
-                .into_owned();
+        for path in paths.iter().filter(|path| path.extension().is_some_and(|e| e == "lock")) {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             let lock = self.lock_file(&name)?;
             if lock.try_lock().is_err() {
                 kept.push(name);
             }
             locks.push(lock);
         }
-        for path in paths
-            .iter()
-            .filter(|path| path.extension().is_none_or(|e| e != "lock"))
-        {
+        for path in paths.iter().filter(|path| path.extension().is_none_or(|e| e != "lock")) {
             let file = path.file_name().unwrap_or_default().to_string_lossy();
             // While anything is in use there may be guests that write their logs.
             if file == "runs" && !kept.is_empty() {
@@ -205,11 +176,7 @@ impl Cache {
 /// Sixteen hexadecimal digits that stand for `text`.
 pub fn hash(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());
-    digest
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Removes a file or a tree that may be absent.

@@ -46,20 +46,12 @@ pub struct Device {
 impl Device {
     /// Gives each of `kinds` its slot, each directly on the root complex and so in a group of its own.
     pub fn place(kinds: &[Kind]) -> Vec<Self> {
-        let nth = |index: usize| {
-            kinds[..index]
-                .iter()
-                .filter(|kind| **kind == kinds[index])
-                .count()
-        };
+        let nth =
+            |index: usize| kinds[..index].iter().filter(|kind| **kind == kinds[index]).count();
         kinds
             .iter()
             .enumerate()
-            .map(|(index, &kind)| Self {
-                kind,
-                index,
-                nth: nth(index),
-            })
+            .map(|(index, &kind)| Self { kind, index, nth: nth(index) })
             .collect()
     }
 
@@ -97,21 +89,13 @@ impl Device {
                 [drive, option("device", device)].concat()
             }
             Kind::Edu => option("device", format!("edu,id={id},{slot}")).to_vec(),
-            Kind::Xhci => option(
-                "device",
-                format!("nec-usb-xhci,id={id},intrs=16,msi=on,msix=off,{slot}"),
-            )
-            .to_vec(),
+            Kind::Xhci => {
+                option("device", format!("nec-usb-xhci,id={id},intrs=16,msi=on,msix=off,{slot}"))
+                    .to_vec()
+            }
             Kind::Igb => {
-                let hub = option(
-                    "netdev",
-                    format!("hubport,id={id}-net,hubid={}", self.index),
-                );
-                [
-                    hub,
-                    option("device", format!("igb,id={id},netdev={id}-net,{slot}")),
-                ]
-                .concat()
+                let hub = option("netdev", format!("hubport,id={id}-net,hubid={}", self.index));
+                [hub, option("device", format!("igb,id={id},netdev={id}-net,{slot}"))].concat()
             }
         }
     }

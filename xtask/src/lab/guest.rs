@@ -131,10 +131,8 @@ impl Builder {
         }
         first.extend(["vfio_iommu_type1", "vfio-pci"].map(str::to_owned));
         if self.driver == Driver::VfioPciRs {
-            let built = self
-                .module
-                .clone()
-                .map_or_else(|| module::build(cache, self.series), Ok)?;
+            let built =
+                self.module.clone().map_or_else(|| module::build(cache, self.series), Ok)?;
             first.push(built.display().to_string());
         }
         image.modules.splice(0..0, first);
@@ -162,27 +160,9 @@ impl Builder {
         let mut add = |words: &[&str]| list.extend(words.iter().map(|&word| word.to_owned()));
         let (memory, cpus) = (format!("{}M", self.memory), self.cpus.to_string());
         add(&["-M", "q35,kernel-irqchip=off", "-accel", "tcg"]);
-        add(&[
-            "-cpu",
-            if self.nested { "max,+svm" } else { "max" },
-            "-m",
-            &memory,
-            "-smp",
-            &cpus,
-        ]);
-        add(&[
-            "-nodefaults",
-            "-no-user-config",
-            "-display",
-            "none",
-            "-no-reboot",
-        ]);
-        add(&[
-            "-kernel",
-            "/lab/kernel/vmlinuz",
-            "-initrd",
-            "/lab/run/initrd",
-        ]);
+        add(&["-cpu", if self.nested { "max,+svm" } else { "max" }, "-m", &memory, "-smp", &cpus]);
+        add(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+        add(&["-kernel", "/lab/kernel/vmlinuz", "-initrd", "/lab/run/initrd"]);
         add(&["-chardev", "stdio,id=command,signal=off"]);
         add(&[
             "-serial",
@@ -202,19 +182,11 @@ impl Builder {
                 "-fsdev",
                 "local,id=root,path=/lab/root,security_model=none,readonly=on,multidevs=remap",
             ]);
-            add(&[
-                "-device",
-                "virtio-9p-pci,fsdev=root,mount_tag=root,bus=pcie.0,addr=0x1d",
-            ]);
+            add(&["-device", "virtio-9p-pci,fsdev=root,mount_tag=root,bus=pcie.0,addr=0x1d"]);
         }
         // Warnings must show on the console: they are what a person looks for when a guest dies.
         let append = "console=ttyS0 loglevel=5 intel_iommu=on iommu=pt panic=-1 oops=panic";
-        add(&[
-            "-append",
-            &[&[append.to_owned()], self.append.as_slice()]
-                .concat()
-                .join(" "),
-        ]);
+        add(&["-append", &[&[append.to_owned()], self.append.as_slice()].concat().join(" ")]);
         for device in devices {
             list.extend(device.options(disks.get(&device.address()).map(String::as_str)));
         }
@@ -251,22 +223,13 @@ impl Ready {
             .map_err(Error::io("write", &initrd))?;
         let disks = make_disks(builder, &devices, &dir)?;
         let arguments = builder.arguments(&devices, &disks);
-        Ok(Self {
-            root,
-            kernel,
-            arguments,
-            dir,
-            _lock: lock,
-        })
+        Ok(Self { root, kernel, arguments, dir, _lock: lock })
     }
 
     fn command(&self) -> Command {
         let sandbox = Sandbox::new(self.root.path())
             .bind_alone(self.root.path(), "lab/root")
-            .bind(
-                &self.kernel.dir().join("modules"),
-                "lab/root/usr/lib/modules",
-            )
+            .bind(&self.kernel.dir().join("modules"), "lab/root/usr/lib/modules")
             .bind(self.kernel.dir(), "lab/root/lab/kernel")
             .bind(self.kernel.dir(), "lab/kernel")
             .bind(&self.dir, "lab/run");
@@ -291,9 +254,8 @@ impl Ready {
             .spawn()
             .map_err(|e| Error::other(format!("cannot start unshare (package util-linux): {e}")))?;
         let (output, in_time) = attend(&mut child, builder.echo, builder.timeout);
-        let status = child
-            .wait()
-            .map_err(|e| Error::other(format!("cannot wait for QEMU: {e}")))?;
+        let status =
+            child.wait().map_err(|e| Error::other(format!("cannot wait for QEMU: {e}")))?;
         let took = start.elapsed();
         // The disks and the image are of no use once the guest is gone, and they are most of the space.
         for file in ["initrd", "disk0", "disk1", "disk2"] {
@@ -304,13 +266,7 @@ impl Ready {
             let text = format!("{}{}", read_text(&console), read_text(&errors));
             last_lines(text.trim_end(), 40)
         };
-        let died = |how: String| {
-            Err(Error::Guest {
-                how,
-                console: console.clone(),
-                tail: tail(),
-            })
-        };
+        let died = |how: String| Err(Error::Guest { how, console: console.clone(), tail: tail() });
         if !in_time {
             return died(format!(
                 "was not done after {} seconds and was stopped",
@@ -326,10 +282,9 @@ impl Ready {
                 console,
                 took,
             }),
-            Some(("failure", reason)) => Err(Error::Setup {
-                reason: reason.trim().to_owned(),
-                console,
-            }),
+            Some(("failure", reason)) => {
+                Err(Error::Setup { reason: reason.trim().to_owned(), console })
+            }
             _ if read_text(&console).contains("Kernel panic") => died("panicked".to_owned()),
             _ => died(format!("ended without a word (QEMU: {status})")),
         }
@@ -360,10 +315,7 @@ fn attend(child: &mut Child, echo: bool, timeout: Duration) -> (String, bool) {
 
 /// Rows and columns of the terminal this program talks to; empty without one.
 fn terminal_size() -> (String, String) {
-    let said = Command::new("stty")
-        .arg("size")
-        .stdin(Stdio::inherit())
-        .output();
+    let said = Command::new("stty").arg("size").stdin(Stdio::inherit()).output();
     let said = said.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
     let said = said.unwrap_or_default();
     let (rows, columns) = said.trim().split_once(' ').unwrap_or_default();
@@ -400,17 +352,12 @@ fn run_dir(cache: &Cache) -> Result<(PathBuf, File)> {
             remove_tree(path)?;
         }
     }
-    let now = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     // Guests of one process may start within one millisecond.
     static STARTED: AtomicU32 = AtomicU32::new(0);
     let nth = STARTED.fetch_add(1, Ordering::Relaxed);
-    let dir = runs.join(format!(
-        "{:013}-{}-{nth}",
-        now.as_millis(),
-        std::process::id()
-    ));
+    let dir = runs.join(format!("{:013}-{}-{nth}", now.as_millis(), std::process::id()));
     fs::create_dir(&dir).map_err(Error::io("create", &dir))?;
     let path = dir.join("lock");
     let lock = File::create(&path).map_err(Error::io("create", &path))?;
@@ -428,15 +375,12 @@ fn make_disks(
     let Some(size) = builder.disk else {
         return Ok(disks);
     };
-    for (index, device) in devices
-        .iter()
-        .filter(|device| device.kind == device::Kind::Nvme)
-        .enumerate()
+    for (index, device) in
+        devices.iter().filter(|device| device.kind == device::Kind::Nvme).enumerate()
     {
         let path = dir.join(format!("disk{index}"));
         let file = File::create(&path).map_err(Error::io("create", &path))?;
-        file.set_len(size << 20)
-            .map_err(Error::io("extend", &path))?;
+        file.set_len(size << 20).map_err(Error::io("extend", &path))?;
         disks.insert(device.address(), format!("/lab/run/disk{index}"));
     }
     Ok(disks)

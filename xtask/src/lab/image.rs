@@ -47,24 +47,11 @@ impl Image {
     /// Makes the archive for `kernel`, with programs of the root `tools`.
     pub fn build(&self, tools: &Path, kernel: &Kernel) -> Result<Vec<u8>> {
         let mut cpio = Cpio::default();
-        for dir in [
-            "proc",
-            "sys",
-            "dev",
-            "tmp",
-            "root",
-            "bin",
-            "lab/bin",
-            "lab/modules",
-        ] {
+        for dir in ["proc", "sys", "dev", "tmp", "root", "bin", "lab/bin", "lab/modules"] {
             cpio.dir(dir);
         }
         let busybox = tools.join("usr/bin/busybox");
-        cpio.file(
-            "bin/busybox",
-            0o755,
-            &fs::read(&busybox).map_err(Error::io("read", &busybox))?,
-        );
+        cpio.file("bin/busybox", 0o755, &fs::read(&busybox).map_err(Error::io("read", &busybox))?);
         cpio.symlink("bin/sh", "busybox");
         cpio.file("init", 0o755, INIT.as_bytes());
         cpio.file("lab/bin/vfio-bind", 0o755, BIND.as_bytes());
@@ -90,10 +77,8 @@ impl Image {
     fn add_modules(&self, cpio: &mut Cpio, tools: &Path, kernel: &Kernel) -> Result<()> {
         let index = Modules::of(kernel)?;
         let mut there = Vec::new();
-        for (list, wanted) in [
-            ("lab/load", &self.modules),
-            ("lab/load-after", &self.modules_after),
-        ] {
+        for (list, wanted) in [("lab/load", &self.modules), ("lab/load-after", &self.modules_after)]
+        {
             let mut lines = String::new();
             for path in self.files_of(&index, wanted)? {
                 let name = file_name(&path);
@@ -137,11 +122,7 @@ impl Image {
             let (module, parameter) = text.split_once('.')?;
             (module.replace('-', "_") == name).then(|| parameter.to_owned())
         };
-        self.parameters
-            .iter()
-            .filter_map(own)
-            .collect::<Vec<_>>()
-            .join(" ")
+        self.parameters.iter().filter_map(own).collect::<Vec<_>>().join(" ")
     }
 }
 

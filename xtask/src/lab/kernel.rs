@@ -92,18 +92,12 @@ impl Series {
             .max();
         if let Some((_, name)) = newest {
             let start = "linux-image-".len().min(name.len());
-            let start = if name.starts_with("linux-binary-") {
-                "linux-binary-".len()
-            } else {
-                start
-            };
+            let start =
+                if name.starts_with("linux-binary-") { "linux-binary-".len() } else { start };
             return Ok(name[start..].to_owned());
         }
-        let mut found: Vec<String> = [
-            archive.names("linux-binary-")?,
-            archive.names("linux-image-")?,
-        ]
-        .concat();
+        let mut found: Vec<String> =
+            [archive.names("linux-binary-")?, archive.names("linux-image-")?].concat();
         let unwanted = ["unsigned", "cloud", "rt-", "dbg", "template"];
         found.retain(|name| {
             name.ends_with("-amd64") && !unwanted.iter().any(|part| name.contains(part))
@@ -133,10 +127,8 @@ impl Kernel {
             unpack_kernel(cache, series, dir)
         })?;
         let path = made.path().join("release");
-        let release = fs::read_to_string(&path)
-            .map_err(Error::io("read", &path))?
-            .trim()
-            .to_owned();
+        let release =
+            fs::read_to_string(&path).map_err(Error::io("read", &path))?.trim().to_owned();
         Ok(Self { release, made })
     }
 
@@ -146,12 +138,7 @@ impl Kernel {
             let path = self.dir().join("headers").join(file);
             fs::read_to_string(&path).map_err(Error::io("read", &path))
         };
-        Ok(hash(&format!(
-            "{} {} {}",
-            self.release,
-            read(".config")?,
-            read("Module.symvers")?
-        )))
+        Ok(hash(&format!("{} {} {}", self.release, read(".config")?, read("Module.symvers")?)))
     }
 
     /// The directory with `vmlinuz`, `modules/` and, for kernels with Rust, `headers/`.
@@ -178,11 +165,7 @@ fn unpack_kernel(cache: &Cache, series: Series, dir: &Path) -> Result<Vec<String
     let move_to =
         |from: &Path, to: &str| fs::rename(from, dir.join(to)).map_err(Error::io("move", from));
     let first_of = |places: [PathBuf; 2]| {
-        places
-            .iter()
-            .find(|p| p.exists())
-            .cloned()
-            .unwrap_or_else(|| places[0].clone())
+        places.iter().find(|p| p.exists()).cloned().unwrap_or_else(|| places[0].clone())
     };
     let modules = first_of([work.join("usr/lib/modules"), work.join("lib/modules")]);
     let image = first_of([
@@ -192,12 +175,7 @@ fn unpack_kernel(cache: &Cache, series: Series, dir: &Path) -> Result<Vec<String
     move_to(&image, "vmlinuz")?;
     move_to(&modules, "modules")?;
     if series.has_rust() {
-        move_to(
-            &work
-                .join("usr/src")
-                .join(format!("linux-headers-{release}")),
-            "headers",
-        )?;
+        move_to(&work.join("usr/src").join(format!("linux-headers-{release}")), "headers")?;
     }
     remove_tree(&work)?;
     let sandbox = Sandbox::new(tools.path()).bind(&dir.join("modules"), "usr/lib/modules");
@@ -227,11 +205,8 @@ impl Tree {
         }
         let root = series.toolchain().obtain(cache)?;
         let kernel = Kernel::obtain(cache, series)?;
-        let recipe = format!(
-            "tree {TREE_RECIPE} {} {}",
-            hash(root.made_from()),
-            kernel.interface()?
-        );
+        let recipe =
+            format!("tree {TREE_RECIPE} {} {}", hash(root.made_from()), kernel.interface()?);
         let made = cache.obtain(&format!("tree-{series}"), &recipe, |dir| {
             prepare(series, &root, &kernel, dir)
         })?;
@@ -258,16 +233,11 @@ impl Tree {
 fn config_string(kernel: &Kernel, option: &str) -> Result<String> {
     let path = kernel.dir().join("headers/.config");
     let config = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-    let value = config.lines().find_map(|line| {
-        line.strip_prefix(option)?
-            .strip_prefix("=\"")?
-            .strip_suffix('"')
-    });
+    let value = config
+        .lines()
+        .find_map(|line| line.strip_prefix(option)?.strip_prefix("=\"")?.strip_suffix('"'));
     value.map(str::to_owned).ok_or_else(|| {
-        Error::other(format!(
-            "kernel {} has no {option} in its configuration",
-            kernel.release
-        ))
+        Error::other(format!("kernel {} has no {option} in its configuration", kernel.release))
     })
 }
 
@@ -275,10 +245,7 @@ fn config_string(kernel: &Kernel, option: &str) -> Result<String> {
 fn make(sandbox: &Sandbox, kernel: &Kernel) -> Result<Command> {
     let compiler = config_string(kernel, "CONFIG_CC_VERSION_TEXT")?;
     let compiler = compiler.split_whitespace().next().unwrap_or("gcc");
-    let version_end = kernel
-        .release
-        .find(['+', '-'])
-        .unwrap_or(kernel.release.len());
+    let version_end = kernel.release.find(['+', '-']).unwrap_or(kernel.release.len());
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
     let mut command = sandbox.command("make");
     command.args(["-C", "/build/linux", "ARCH=x86"]);
@@ -316,15 +283,9 @@ fn prepare(series: Series, root: &Made, kernel: &Kernel, dir: &Path) -> Result<V
     check_compiler(&sandbox, kernel)?;
     let work = dir.join("work");
     let archive = Archive::open(&work.join("apt"), &[series.suite()], &[])?;
-    let names = unpack(
-        &archive.download_alone(&[&format!("linux-source-{series}")])?,
-        &work,
-    )?;
+    let names = unpack(&archive.download_alone(&[&format!("linux-source-{series}")])?, &work)?;
     let version = kernel.release.split(['+', '-']).next().unwrap_or_default();
-    if !names
-        .iter()
-        .any(|name| name.contains(&format!("_{version}-")))
-    {
+    if !names.iter().any(|name| name.contains(&format!("_{version}-"))) {
         return Err(Error::other(format!(
             "the archive's sources ({}) are not those of kernel {}; run `cargo xtask lab --clean` and try again",
             names.join(", "),
@@ -333,20 +294,9 @@ fn prepare(series: Series, root: &Made, kernel: &Kernel, dir: &Path) -> Result<V
     }
     let step = Step::start("Unpacking the kernel's sources", None);
     let mut tar = sandbox.command("tar");
-    tar.args([
-        "--extract",
-        "--directory=/build/linux",
-        "--strip-components=1",
-        "--no-same-owner",
-    ]);
-    tar.args(
-        UNUSED
-            .iter()
-            .map(|pattern| format!("--exclude=linux-source-{series}/{pattern}")),
-    );
-    tar.arg(format!(
-        "--file=/build/linux/work/usr/src/linux-source-{series}.tar.xz"
-    ));
+    tar.args(["--extract", "--directory=/build/linux", "--strip-components=1", "--no-same-owner"]);
+    tar.args(UNUSED.iter().map(|pattern| format!("--exclude=linux-source-{series}/{pattern}")));
+    tar.arg(format!("--file=/build/linux/work/usr/src/linux-source-{series}.tar.xz"));
     capture(tar, "unpacking the kernel's sources with tar")?;
     drop(step);
     remove_tree(&work)?;
@@ -354,17 +304,10 @@ fn prepare(series: Series, root: &Made, kernel: &Kernel, dir: &Path) -> Result<V
         let from = kernel.dir().join("headers").join(file);
         fs::copy(&from, dir.join(file)).map_err(Error::io("copy", &from))?;
     }
-    let step = Step::start(
-        "Building the metadata of the kernel's Rust crates (two minutes)",
-        None,
-    );
+    let step = Step::start("Building the metadata of the kernel's Rust crates (two minutes)", None);
     let mut command = make(&sandbox, kernel)?;
     command.args(["olddefconfig", "modules_prepare"]);
-    follow(
-        command,
-        "preparing the kernel's sources with make",
-        |line| step.note(line),
-    )?;
+    follow(command, "preparing the kernel's sources with make", |line| step.note(line))?;
     drop(step);
     check_release(kernel, dir)?;
     Ok(names)
@@ -375,17 +318,11 @@ fn check_compiler(sandbox: &Sandbox, kernel: &Kernel) -> Result<()> {
     let wanted = config_string(kernel, "CONFIG_RUSTC_VERSION_TEXT")?;
     let mut rustc = sandbox.command("rustc");
     rustc.arg("--version");
-    let found = capture(rustc, "asking rustc for its version")?
-        .trim()
-        .to_owned();
+    let found = capture(rustc, "asking rustc for its version")?.trim().to_owned();
     if found == wanted {
         return Ok(());
     }
-    Err(Error::CompilerMismatch {
-        release: kernel.release.clone(),
-        wanted,
-        found,
-    })
+    Err(Error::CompilerMismatch { release: kernel.release.clone(), wanted, found })
 }
 
 /// The kernel refuses modules whose release differs from its own.

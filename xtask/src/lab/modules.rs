@@ -49,11 +49,7 @@ impl Modules {
                     .collect()
             }
         };
-        Ok(Self {
-            dir,
-            needs,
-            builtin,
-        })
+        Ok(Self { dir, needs, builtin })
     }
 
     /// The files to load for `wanted`, what each needs before it. Built-in ones need none.
@@ -64,10 +60,7 @@ impl Modules {
                 continue;
             }
             let (file, needs) = self.needs.get(&name).ok_or_else(|| {
-                Error::other(format!(
-                    "this kernel has no module {name} ({})",
-                    self.dir.display()
-                ))
+                Error::other(format!("this kernel has no module {name} ({})", self.dir.display()))
             })?;
             // modules.dep lists the nearest first; what it lists last must be loaded first.
             for file in needs.iter().rev().chain([file]) {
@@ -83,26 +76,16 @@ impl Modules {
 /// The name to load a module's file under, uncompressed: `vfio-pci.ko`.
 pub fn file_name(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    name.trim_end_matches(".xz")
-        .trim_end_matches(".zst")
-        .to_owned()
+    name.trim_end_matches(".xz").trim_end_matches(".zst").to_owned()
 }
 
 /// A module's content, uncompressed by the root's tools; kept in the kernel's directory.
 pub fn content(tools: &Path, kernel: &Kernel, path: &Path) -> Result<Vec<u8>> {
-    let compressed = path
-        .extension()
-        .is_some_and(|end| end == "xz" || end == "zst");
+    let compressed = path.extension().is_some_and(|end| end == "xz" || end == "zst");
     let plain = kernel.dir().join("plain").join(file_name(path));
     if compressed && !plain.is_file() {
-        let program = if path.extension().is_some_and(|end| end == "xz") {
-            "xz"
-        } else {
-            "zstd"
-        };
-        let inside = path
-            .strip_prefix(kernel.dir().join("modules"))
-            .unwrap_or(path);
+        let program = if path.extension().is_some_and(|end| end == "xz") { "xz" } else { "zstd" };
+        let inside = path.strip_prefix(kernel.dir().join("modules")).unwrap_or(path);
         let sandbox = Sandbox::new(tools).bind(kernel.dir(), "lab/kernel");
         let mut command = sandbox.command("sh");
         // Written under a name of its own and renamed: another guest may be starting.

@@ -79,23 +79,12 @@ fn package_of(tool: &str) -> &'static str {
 
 /// Fails early, in words, where the machine lacks what provisioning needs.
 pub fn require_tools() -> Result<()> {
-    for tool in [
-        "apt-get",
-        "apt-cache",
-        "dpkg-deb",
-        "unshare",
-        "setpriv",
-        "mount",
-        "chroot",
-    ] {
+    for tool in ["apt-get", "apt-cache", "dpkg-deb", "unshare", "setpriv", "mount", "chroot"] {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let mut places: Vec<_> = std::env::split_paths(&path).collect();
         places.extend(["/usr/sbin".into(), "/sbin".into()]);
         if !places.iter().any(|place| place.join(tool).is_file()) {
-            return Err(Error::MissingTool {
-                tool: tool.to_owned(),
-                package: package_of(tool),
-            });
+            return Err(Error::MissingTool { tool: tool.to_owned(), package: package_of(tool) });
         }
     }
     Ok(())
@@ -103,10 +92,7 @@ pub fn require_tools() -> Result<()> {
 
 /// Runs a program and returns what it printed on its standard output.
 pub fn capture(mut command: Command, what: &str) -> Result<String> {
-    let output = command
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| spawn_error(&command, &e))?;
+    let output = command.stdin(Stdio::null()).output().map_err(|e| spawn_error(&command, &e))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     if output.status.success() {
         return Ok(text);
@@ -124,9 +110,8 @@ pub fn capture(mut command: Command, what: &str) -> Result<String> {
 pub fn follow(mut command: Command, what: &str, mut line: impl FnMut(&str)) -> Result<()> {
     let (reader, writer) =
         std::io::pipe().map_err(|e| Error::other(format!("cannot make a pipe: {e}")))?;
-    let stderr = writer
-        .try_clone()
-        .map_err(|e| Error::other(format!("cannot copy a pipe: {e}")))?;
+    let stderr =
+        writer.try_clone().map_err(|e| Error::other(format!("cannot copy a pipe: {e}")))?;
     command.stdin(Stdio::null()).stdout(writer).stderr(stderr);
     let mut child = command.spawn().map_err(|e| spawn_error(&command, &e))?;
     drop(command); // it holds the pipe's writing ends, and the reader waits for all of them
@@ -138,17 +123,11 @@ pub fn follow(mut command: Command, what: &str, mut line: impl FnMut(&str)) -> R
         seen.push_str(&text);
         seen.push('\n');
     }
-    let status = child
-        .wait()
-        .map_err(|e| Error::other(format!("cannot wait for a child: {e}")))?;
+    let status = child.wait().map_err(|e| Error::other(format!("cannot wait for a child: {e}")))?;
     if status.success() {
         return Ok(());
     }
-    Err(Error::Failed {
-        what: what.to_owned(),
-        status,
-        output: last_lines(&seen, TAIL),
-    })
+    Err(Error::Failed { what: what.to_owned(), status, output: last_lines(&seen, TAIL) })
 }
 
 /// Copies `from` into memory and, when asked, to this program's standard output as it comes.

@@ -66,14 +66,8 @@ const BUILD: &[&str] = &[
 ];
 
 /// What boots guests, and what is handy inside them.
-const BOOT: &[&str] = &[
-    "busybox-static",
-    "iproute2",
-    "pciutils",
-    "procps",
-    "qemu-system-x86",
-    "qemu-utils",
-];
+const BOOT: &[&str] =
+    &["busybox-static", "iproute2", "pciutils", "procps", "qemu-system-x86", "qemu-utils"];
 
 impl Kind {
     fn name(self) -> &'static str {
@@ -126,11 +120,7 @@ impl Kind {
 
 /// Does what the packages' own scripts would have done, as far as the lab needs it.
 fn finish(root: &Path) -> Result<()> {
-    for dir in MOUNT_POINTS
-        .iter()
-        .copied()
-        .chain(["dev", "proc", "sys", "tmp", "run", "etc"])
-    {
+    for dir in MOUNT_POINTS.iter().copied().chain(["dev", "proc", "sys", "tmp", "run", "etc"]) {
         let path = root.join(dir);
         fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
     }
@@ -146,18 +136,11 @@ fn finish(root: &Path) -> Result<()> {
         fs::copy(&from, &to).map_err(Error::io("copy", &from))?;
     }
     // Nobody reads these here, and they are a fifth of the root.
-    for unused in [
-        "usr/share/doc",
-        "usr/share/man",
-        "usr/share/locale",
-        "usr/share/info",
-        "var/cache/apt",
-    ] {
+    for unused in
+        ["usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "var/cache/apt"]
+    {
         remove_tree(&root.join(unused))?;
     }
-    capture(
-        Sandbox::new(root).command("ldconfig"),
-        "indexing the root's libraries with ldconfig",
-    )
-    .map(drop)
+    capture(Sandbox::new(root).command("ldconfig"), "indexing the root's libraries with ldconfig")
+        .map(drop)
 }

@@ -8,14 +8,8 @@ use super::process::capture;
 use crate::error::{Error, Result};
 
 /// Directories the lab mounts into a root; they exist in each root.
-pub const MOUNT_POINTS: [&str; 6] = [
-    "build/linux",
-    "build/stage",
-    "lab/run",
-    "lab/kernel",
-    "lab/root",
-    "usr/lib/modules",
-];
+pub const MOUNT_POINTS: [&str; 6] =
+    ["build/linux", "build/stage", "lab/run", "lab/kernel", "lab/root", "usr/lib/modules"];
 
 /// Mounts and then becomes the program. `$1` is the root, then pairs of
 /// directories up to `--`, then the program. A pair whose first half starts with `=` is mounted
@@ -46,27 +40,18 @@ pub struct Sandbox {
 impl Sandbox {
     /// Programs of `root`.
     pub fn new(root: &Path) -> Self {
-        Self {
-            root: root.to_owned(),
-            binds: Vec::new(),
-        }
+        Self { root: root.to_owned(), binds: Vec::new() }
     }
 
     /// Shows `from` at `to` inside, one of [`MOUNT_POINTS`] or a directory the root has.
     pub fn bind(mut self, from: &Path, to: &str) -> Self {
-        self.binds.extend([
-            from.display().to_string(),
-            to.trim_start_matches('/').to_owned(),
-        ]);
+        self.binds.extend([from.display().to_string(), to.trim_start_matches('/').to_owned()]);
         self
     }
 
     /// As [`Sandbox::bind`], without what is mounted below `from`.
     pub fn bind_alone(mut self, from: &Path, to: &str) -> Self {
-        self.binds.extend([
-            format!("={}", from.display()),
-            to.trim_start_matches('/').to_owned(),
-        ]);
+        self.binds.extend([format!("={}", from.display()), to.trim_start_matches('/').to_owned()]);
         self
     }
 
@@ -87,11 +72,7 @@ impl Sandbox {
             ENTER,
             "enter",
         ]);
-        command
-            .arg(&self.root)
-            .args(&self.binds)
-            .arg("--")
-            .arg(program);
+        command.arg(&self.root).args(&self.binds).arg("--").arg(program);
         let path = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("{path}:/usr/sbin:/usr/bin:/sbin:/bin"));
         command

@@ -56,12 +56,7 @@ struct Case {
 
 impl Case {
     fn title(&self) -> String {
-        format!(
-            "lab {} {:<11} {}",
-            self.series,
-            self.driver.name(),
-            self.row.name
-        )
+        format!("lab {} {:<11} {}", self.series, self.driver.name(), self.row.name)
     }
 }
 
@@ -75,11 +70,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         add(&mut count, lab_tests(options)?);
     }
     println!("{} passed, {} failed", count.passed, count.failed);
-    Ok(if count.failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if count.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn add(count: &mut Count, more: Count) {
@@ -91,9 +82,7 @@ fn add(count: &mut Count, more: Count) {
 fn cargo_tests() -> Result<Count> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command
-        .current_dir(checkout())
-        .args(["test", "--workspace", "--no-fail-fast"]);
+    command.current_dir(checkout()).args(["test", "--workspace", "--no-fail-fast"]);
     let mut count = Count::default();
     let result = follow(command, "cargo test --workspace", |line| {
         println!("{line}");
@@ -102,10 +91,7 @@ fn cargo_tests() -> Result<Count> {
     match result {
         Ok(()) => Ok(count),
         // What did not compile has not been counted.
-        Err(Error::Failed { .. }) => Ok(Count {
-            failed: count.failed.max(1),
-            ..count
-        }),
+        Err(Error::Failed { .. }) => Ok(Count { failed: count.failed.max(1), ..count }),
         Err(error) => Err(error),
     }
 }
@@ -116,39 +102,22 @@ fn counted(line: &str) -> Count {
         return Count::default();
     };
     let number = |what: &str| {
-        let part = result
-            .split([';', '.'])
-            .find_map(|part| part.trim().strip_suffix(what));
-        part.and_then(|number| number.trim().parse().ok())
-            .unwrap_or(0)
+        let part = result.split([';', '.']).find_map(|part| part.trim().strip_suffix(what));
+        part.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
     };
-    Count {
-        passed: number(" passed"),
-        failed: number(" failed"),
-    }
+    Count { passed: number(" passed"), failed: number(" failed") }
 }
 
 /// The cases that `options` asks for.
 fn cases(options: &Options) -> Vec<Case> {
     let mut cases = Vec::new();
-    for row in ROWS
-        .iter()
-        .filter(|row| options.long || row.when == When::Always)
-    {
+    for row in ROWS.iter().filter(|row| options.long || row.when == When::Always) {
         for &series in row.kernels {
-            cases.extend(row.drivers.iter().map(|&driver| Case {
-                row,
-                series,
-                driver,
-            }));
+            cases.extend(row.drivers.iter().map(|&driver| Case { row, series, driver }));
         }
     }
-    let wanted = |case: &Case| {
-        options
-            .only
-            .as_ref()
-            .is_none_or(|text| case.title().contains(text.as_str()))
-    };
+    let wanted =
+        |case: &Case| options.only.as_ref().is_none_or(|text| case.title().contains(text.as_str()));
     cases.retain(wanted);
     cases
 }
@@ -168,18 +137,11 @@ fn lab_tests(options: &Options) -> Result<Count> {
         });
     }
     let mut count = side_by_side(&cases, |case| {
-        let module = ready
-            .get(&(case.series, case.driver))
-            .cloned()
-            .unwrap_or(Ok(None))?;
+        let module = ready.get(&(case.series, case.driver)).cloned().unwrap_or(Ok(None))?;
         run_case(&cache, case, &program, module)
     });
     let demo = "lab 7.3 vfio-pci-rs demo";
-    if options
-        .only
-        .as_ref()
-        .is_none_or(|text| demo.contains(text.as_str()))
-    {
+    if options.only.as_ref().is_none_or(|text| demo.contains(text.as_str())) {
         let verdict = match demo::check(&cache, Series::V7_3, Driver::VfioPciRs) {
             Ok(failures) if failures.is_empty() => Ok(()),
             Ok(failures) => Err(failures.join("\n")),
@@ -204,9 +166,7 @@ fn side_by_side(
     cases: &[Case],
     run: impl Fn(&Case) -> std::result::Result<(), String> + Sync,
 ) -> Count {
-    let workers = thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(8);
+    let workers = thread::available_parallelism().map_or(1, usize::from).min(8);
     let next = AtomicUsize::new(0);
     let total = Mutex::new(Count::default());
     thread::scope(|scope| {
@@ -214,35 +174,25 @@ fn side_by_side(
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let verdict = run(case);
-                    let mut total = total
-                        .lock()
-                        .unwrap_or_else(std::sync::PoisonError::into_inner);
+                    let mut total = total.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                     // Told under the lock, so that lines of two cases do not mix.
                     add(&mut total, tell(&case.title(), verdict));
                 }
             });
         }
     });
-    total
-        .into_inner()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 fn tell(title: &str, verdict: std::result::Result<(), String>) -> Count {
     match verdict {
         Ok(()) => {
             println!("{title} … ok");
-            Count {
-                passed: 1,
-                failed: 0,
-            }
+            Count { passed: 1, failed: 0 }
         }
         Err(why) => {
             println!("{title} … FAILED\n{why}");
-            Count {
-                passed: 0,
-                failed: 1,
-            }
+            Count { passed: 0, failed: 1 }
         }
     }
 }
@@ -268,11 +218,7 @@ fn run_case(
     if outcome.status == 0 {
         return Ok(());
     }
-    Err(format!(
-        "exit status {}:\n{}",
-        outcome.status,
-        last_lines(&outcome.output, 40)
-    ))
+    Err(format!("exit status {}:\n{}", outcome.status, last_lines(&outcome.output, 40)))
 }
 
 #[cfg(test)]

@@ -92,29 +92,10 @@ const UNLOAD: &str = "for device in $BIND; do echo $device >/sys/bus/pci/drivers
 
 /// Every row. The longest come first: they run side by side.
 pub const ROWS: &[Row] = &[
-    Row {
-        name: "the contract's rules, NVMe",
-        command: CASES_NVME,
-        ..ROW
-    },
-    Row {
-        name: "the contract's rules, igb",
-        devices: &[Igb],
-        command: CASES_IGB,
-        ..ROW
-    },
-    Row {
-        name: "the contract's rules, xhci",
-        devices: &[Xhci],
-        command: CASES_XHCI,
-        ..ROW
-    },
-    Row {
-        name: "the contract's rules, edu",
-        devices: &[Edu],
-        command: CASES_EDU,
-        ..ROW
-    },
+    Row { name: "the contract's rules, NVMe", command: CASES_NVME, ..ROW },
+    Row { name: "the contract's rules, igb", devices: &[Igb], command: CASES_IGB, ..ROW },
+    Row { name: "the contract's rules, xhci", devices: &[Xhci], command: CASES_XHCI, ..ROW },
+    Row { name: "the contract's rules, edu", devices: &[Edu], command: CASES_EDU, ..ROW },
     Row {
         name: "the contract's rules where a detach frees",
         drivers: &[VfioPciRs],
@@ -134,11 +115,7 @@ pub const ROWS: &[Row] = &[
         command: STRESS,
         ..ROW
     },
-    Row {
-        name: "processes killed under interrupts: nothing leaked",
-        command: KILLED,
-        ..ROW
-    },
+    Row { name: "processes killed under interrupts: nothing leaked", command: KILLED, ..ROW },
     Row {
         name: "bad input is answered as Linux answers it",
         drivers: &[VfioPciRs],
@@ -146,11 +123,7 @@ pub const ROWS: &[Row] = &[
         command: ANSWERS,
         ..ROW
     },
-    Row {
-        name: "a request that fails in the middle",
-        command: ATOMICITY,
-        ..ROW
-    },
+    Row { name: "a request that fails in the middle", command: ATOMICITY, ..ROW },
     Row {
         name: "every device binds, in a group of its own",
         devices: &[Nvme, Edu, Xhci, Igb],
