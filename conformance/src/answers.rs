@@ -35,9 +35,7 @@ pub struct Row {
 
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let letter = Latitude::ALL
-            .iter()
-            .find(|(latitude, _)| *latitude == self.latitude);
+        let letter = Latitude::ALL.iter().find(|(latitude, _)| *latitude == self.latitude);
         let letter = letter.map_or('=', |(_, letter)| *letter);
         write!(f, "{letter} {} -> {}", self.request, self.answer)
     }
@@ -60,13 +58,7 @@ enum Fd {
 }
 
 impl Fd {
-    const ALL: [Self; 5] = [
-        Self::Eventfd,
-        Self::Detach,
-        Self::Below,
-        Self::Closed,
-        Self::Other,
-    ];
+    const ALL: [Self; 5] = [Self::Eventfd, Self::Detach, Self::Below, Self::Closed, Self::Other];
 }
 
 /// The table under way.
@@ -80,17 +72,9 @@ struct Table<'t> {
 
 /// Asks a freshly opened device.
 pub fn table(target: &mut dyn Target) -> Result<Vec<Row>, Error> {
-    let mine = (0..ATTACHED)
-        .map(|_| target.eventfd())
-        .collect::<Result<_, _>>()?;
+    let mine = (0..ATTACHED).map(|_| target.eventfd()).collect::<Result<_, _>>()?;
     let (eventfd, other) = (target.eventfd()?, target.other_file()?);
-    let mut table = Table {
-        target,
-        mine,
-        eventfd,
-        other,
-        rows: Vec::new(),
-    };
+    let mut table = Table { target, mine, eventfd, other, rows: Vec::new() };
     table.infos()?;
     for state in [None, Some(Index::Intx), Some(Index::Msi), Some(Index::Msix)] {
         if table.enter(state)? {
@@ -108,16 +92,9 @@ fn name(index: u32) -> String {
 impl Table<'_> {
     fn infos(&mut self) -> Result<(), Error> {
         for index in [0, 1, 2, 3, 4, 5, 6, u32::MAX] {
-            for (argsz, len) in [
-                (16, 16),
-                (0, 16),
-                (15, 16),
-                (17, 16),
-                (u32::MAX, 16),
-                (16, 15),
-                (16, 0),
-                (0, 0),
-            ] {
+            for (argsz, len) in
+                [(16, 16), (0, 16), (15, 16), (17, 16), (u32::MAX, 16), (16, 15), (16, 0), (0, 0)]
+            {
                 self.info(index, argsz, len)?;
             }
         }
@@ -125,42 +102,24 @@ impl Table<'_> {
     }
 
     fn info(&mut self, index: u32, argsz: u32, len: usize) -> Result<(), Error> {
-        let mut bytes = Info {
-            argsz,
-            ..Info::ask(index)
-        }
-        .bytes();
-        let answer = self
-            .target
-            .get_irq_info(bytes.get_mut(..len).unwrap_or_default())?;
+        let mut bytes = Info { argsz, ..Info::ask(index) }.bytes();
+        let answer = self.target.get_irq_info(bytes.get_mut(..len).unwrap_or_default())?;
         let info = Info::from_bytes(&bytes);
         let said = if answer == Answer::OK {
             format!("{answer} flags {:#x} count {}", info.flags, info.count)
         } else {
             answer.to_string()
         };
-        let latitude = if matches!(index, 1 | 2) {
-            Latitude::Maskable
-        } else {
-            Latitude::Same
-        };
+        let latitude = if matches!(index, 1 | 2) { Latitude::Maskable } else { Latitude::Same };
         let request = format!("info {} argsz {argsz} readable {len}", name(index));
-        self.rows.push(Row {
-            latitude,
-            request,
-            answer: said,
-        });
+        self.rows.push(Row { latitude, request, answer: said });
         Ok(())
     }
 
     fn count(&mut self, index: u32) -> Result<u32, Error> {
         let mut bytes = Info::ask(index).bytes();
         let answer = self.target.get_irq_info(&mut bytes)?;
-        Ok(if answer == Answer::OK {
-            Info::from_bytes(&bytes).count
-        } else {
-            0
-        })
+        Ok(if answer == Answer::OK { Info::from_bytes(&bytes).count } else { 0 })
     }
 
     /// Disables whatever is in use.
@@ -178,9 +137,7 @@ impl Table<'_> {
         let vectors = self.count(index.raw())?.min(ATTACHED);
         let vectors = usize::try_from(vectors).unwrap_or(0);
         let fds = self.mine.get(..vectors).unwrap_or_default();
-        let attached = self
-            .target
-            .set_irqs(&Request::attach(index, 0, fds).bytes())?;
+        let attached = self.target.set_irqs(&Request::attach(index, 0, fds).bytes())?;
         Ok(vectors > 0 && attached == Answer::OK)
     }
 
@@ -226,25 +183,10 @@ impl Table<'_> {
                     flags::FDS => self.eventfd.to_ne_bytes().repeat(elements),
                     _ => Vec::new(),
                 };
-                let size = if form == flags::FDS {
-                    4
-                } else {
-                    u32::from(form == flags::BOOL)
-                };
+                let size = if form == flags::FDS { 4 } else { u32::from(form == flags::BOOL) };
                 let argsz = count.saturating_mul(size).saturating_add(Request::HEADER);
                 let flags = action | form;
-                self.ask(
-                    state,
-                    &Request {
-                        argsz,
-                        flags,
-                        index,
-                        start,
-                        count,
-                        data,
-                    },
-                    "",
-                )?;
+                self.ask(state, &Request { argsz, flags, index, start, count, data }, "")?;
             }
         }
         Ok(())
@@ -273,19 +215,13 @@ impl Table<'_> {
             Fd::Other => self.other,
         };
         let fds: Vec<_> = kinds.iter().map(number).collect();
-        let request = Request {
-            index,
-            ..Request::fds(action, Index::Intx, start, &fds)
-        };
+        let request = Request { index, ..Request::fds(action, Index::Intx, start, &fds) };
         self.ask(state, &request, &format!(" {kinds:?}"))
     }
 
     /// Flags that make no sense, sizes that lie, data that is not there.
     fn oddities(&mut self, state: State, index: u32) -> Result<(), Error> {
-        let good = Request {
-            index,
-            ..Request::attach(Index::Intx, 0, &[self.eventfd])
-        };
+        let good = Request { index, ..Request::attach(Index::Intx, 0, &[self.eventfd]) };
         let (none, bool, fds) = (flags::NONE, flags::BOOL, flags::FDS);
         let (mask, unmask, trigger) = (flags::MASK, flags::UNMASK, flags::TRIGGER);
         for odd in [
@@ -302,38 +238,15 @@ impl Table<'_> {
             trigger | fds | 0x40,
             trigger | none | 0x8000_0000,
         ] {
-            self.ask(
-                state,
-                &Request {
-                    flags: odd,
-                    ..good.clone()
-                },
-                "",
-            )?;
+            self.ask(state, &Request { flags: odd, ..good.clone() }, "")?;
         }
         for argsz in [0, 19, 20, 23, 25, u32::MAX] {
-            self.ask(
-                state,
-                &Request {
-                    argsz,
-                    ..good.clone()
-                },
-                "",
-            )?;
+            self.ask(state, &Request { argsz, ..good.clone() }, "")?;
         }
-        for flags in [
-            trigger | fds,
-            trigger | bool,
-            mask | fds,
-            unmask | bool,
-            fds,
-            fds | mask | trigger,
-        ] {
-            let absent = Request {
-                flags,
-                data: Vec::new(),
-                ..good.clone()
-            };
+        for flags in
+            [trigger | fds, trigger | bool, mask | fds, unmask | bool, fds, fds | mask | trigger]
+        {
+            let absent = Request { flags, data: Vec::new(), ..good.clone() };
             self.ask(state, &absent, " unreadable data")?;
         }
         for len in [0, 4, 19] {
@@ -357,18 +270,10 @@ impl Table<'_> {
     fn push(&mut self, state: State, request: &Request, note: &str, answer: Answer) {
         let action = request.flags & (flags::MASK | flags::UNMASK | flags::TRIGGER);
         let masks = matches!(request.index, 1 | 2) && matches!(action, flags::MASK | flags::UNMASK);
-        let latitude = if masks {
-            Latitude::Mask
-        } else {
-            Latitude::Same
-        };
+        let latitude = if masks { Latitude::Mask } else { Latitude::Same };
         let state = state.map_or_else(|| "idle".into(), |index| format!("{index:?}"));
         let request = format!("{state}: {request}{note}");
-        self.rows.push(Row {
-            latitude,
-            request,
-            answer: answer.to_string(),
-        });
+        self.rows.push(Row { latitude, request, answer: answer.to_string() });
     }
 }
 

@@ -27,27 +27,11 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "before: device interrupts arrive on vectors {:?}",
-            self.before
-        )?;
-        writeln!(
-            f,
-            "SET_IRQS over 0..{VECTORS} with a bad fifth descriptor: {}",
-            self.answer
-        )?;
-        writeln!(
-            f,
-            "after: device interrupts arrive on vectors {:?}",
-            self.after
-        )?;
+        writeln!(f, "before: device interrupts arrive on vectors {:?}", self.before)?;
+        writeln!(f, "SET_IRQS over 0..{VECTORS} with a bad fifth descriptor: {}", self.answer)?;
+        writeln!(f, "after: device interrupts arrive on vectors {:?}", self.after)?;
         let (answer, alive) = (self.answer, self.after.len());
-        write!(
-            f,
-            "atomicity errno={answer} alive={alive} of={VECTORS} atomic={}",
-            self.is_atomic()
-        )
+        write!(f, "atomicity errno={answer} alive={alive} of={VECTORS} atomic={}", self.is_atomic())
     }
 }
 
@@ -67,15 +51,10 @@ fn alive(target: &mut dyn Target, fds: &[i32]) -> Result<Vec<u32>, Error> {
 
 /// Runs it on a freshly opened device with MSI-X.
 pub fn run(target: &mut dyn Target) -> Result<Report, Error> {
-    let fds = (0..VECTORS)
-        .map(|_| target.eventfd())
-        .collect::<Result<Vec<_>, _>>()?;
+    let fds = (0..VECTORS).map(|_| target.eventfd()).collect::<Result<Vec<_>, _>>()?;
     let attached = target.set_irqs(&Request::attach(Index::Msix, 0, &fds).bytes())?;
     if attached != Answer::OK {
-        return Err(Error::Refused {
-            step: "attaching six vectors of MSI-X",
-            answer: attached,
-        });
+        return Err(Error::Refused { step: "attaching six vectors of MSI-X", answer: attached });
     }
     target.ready(Index::Msix, VECTORS)?;
     let before = alive(target, &fds)?;
@@ -86,9 +65,5 @@ pub fn run(target: &mut dyn Target) -> Result<Report, Error> {
     }
     let answer = target.set_irqs(&Request::attach(Index::Msix, 0, &bad).bytes())?;
     let after = alive(target, &fds)?;
-    Ok(Report {
-        answer,
-        before,
-        after,
-    })
+    Ok(Report { answer, before, after })
 }

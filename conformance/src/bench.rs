@@ -22,10 +22,7 @@ pub struct Repetitions {
 
 impl Default for Repetitions {
     fn default() -> Self {
-        Self {
-            short: 300,
-            long: 40,
-        }
+        Self { short: 300, long: 40 }
     }
 }
 
@@ -67,12 +64,7 @@ impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [min, median] = [self.min(), self.median()]
             .map(|ticks| ticks.map_or_else(|| String::from("-"), |ticks| ticks.to_string()));
-        write!(
-            f,
-            "{:<22}{min:>12}{median:>12}{:>6}",
-            self.op,
-            self.ticks.len()
-        )
+        write!(f, "{:<22}{min:>12}{median:>12}{:>6}", self.op, self.ticks.len())
     }
 }
 
@@ -90,19 +82,11 @@ fn time(device: &Device, request: &Guarded, op: &'static str) -> Result<u64, Err
     if answer == Answer::OK {
         return Ok(ticks);
     }
-    Err(Error::Measure {
-        what: op.into(),
-        why: format!("the request was refused with {answer}"),
-    })
+    Err(Error::Measure { what: op.into(), why: format!("the request was refused with {answer}") })
 }
 
 fn put(device: &Device, request: &Request) -> Result<(), Error> {
-    time(
-        device,
-        &Guarded::with(&request.bytes())?,
-        "a step before the measurement",
-    )
-    .map(|_| ())
+    time(device, &Guarded::with(&request.bytes())?, "a step before the measurement").map(|_| ())
 }
 
 /// An NVMe controller (or another device with MSI-X of 65 vectors) under measurement.
@@ -117,24 +101,13 @@ const WHOLE: usize = 64;
 
 impl Bench {
     fn new(device: Device, times: Repetitions) -> Result<Self, Error> {
-        let eventfds = (0..=WHOLE)
-            .map(|_| Eventfd::new())
-            .collect::<Result<_, _>>()?;
-        Ok(Self {
-            device,
-            eventfds,
-            times,
-        })
+        let eventfds = (0..=WHOLE).map(|_| Eventfd::new()).collect::<Result<_, _>>()?;
+        Ok(Self { device, eventfds, times })
     }
 
     fn attach(&self, start: usize, count: usize) -> Request {
-        let fds: Vec<_> = self
-            .eventfds
-            .iter()
-            .skip(start)
-            .take(count)
-            .map(Eventfd::number)
-            .collect();
+        let fds: Vec<_> =
+            self.eventfds.iter().skip(start).take(count).map(Eventfd::number).collect();
         Request::attach(INDEX, u32::try_from(start).unwrap_or(u32::MAX), &fds)
     }
 
@@ -162,20 +135,14 @@ impl Bench {
 
     /// Times the two halves of a pair of requests, each of which undoes the other.
     fn pair(&self, ops: [&'static str; 2], there: &Request, back: &Request) -> Figures {
-        let (there, back) = (
-            Guarded::with(&there.bytes())?,
-            Guarded::with(&back.bytes())?,
-        );
+        let (there, back) = (Guarded::with(&there.bytes())?, Guarded::with(&back.bytes())?);
         let (mut first, mut second) = (Vec::new(), Vec::new());
         for _ in 0..self.times.short + WARM_UP {
             first.push(time(&self.device, &there, ops[0])?);
             second.push(time(&self.device, &back, ops[1])?);
         }
         let (first, second) = (first.split_off(WARM_UP), second.split_off(WARM_UP));
-        Ok(vec![
-            Figure::new(ops[0], first),
-            Figure::new(ops[1], second),
-        ])
+        Ok(vec![Figure::new(ops[0], first), Figure::new(ops[1], second)])
     }
 
     /// Times enabling and disabling with so many vectors in one request.
@@ -202,18 +169,9 @@ impl Bench {
     }
 
     fn retarget(&self, ops: [&'static str; 2], active: usize) -> Figures {
-        let (this, other) = (
-            self.attach(0, 1),
-            Request {
-                start: 0,
-                ..self.attach(WHOLE, 1)
-            },
-        );
+        let (this, other) = (self.attach(0, 1), Request { start: 0, ..self.attach(WHOLE, 1) });
         self.with_active(active, || {
-            Ok(vec![
-                self.in_turn(ops[0], &[other, this.clone()])?,
-                self.in_turn(ops[1], &[this])?,
-            ])
+            Ok(vec![self.in_turn(ops[0], &[other, this.clone()])?, self.in_turn(ops[1], &[this])?])
         })
     }
 
@@ -234,10 +192,7 @@ impl Bench {
 type Figures = Result<Vec<Figure>, Error>;
 
 fn laid_out(requests: &[Request]) -> Result<Vec<Guarded>, Error> {
-    requests
-        .iter()
-        .map(|request| Guarded::with(&request.bytes()))
-        .collect()
+    requests.iter().map(|request| Guarded::with(&request.bytes())).collect()
 }
 
 /// What the requests for MSI-X of a device cost. It must have 65 vectors.
@@ -274,10 +229,7 @@ pub fn interrupt(edu: &Opener, times: Repetitions) -> Figures {
     let device = edu.open()?;
     let bar = device.bar();
     let eventfd = Eventfd::new()?;
-    put(
-        &device,
-        &Request::attach(Index::Msi, 0, &[eventfd.number()]),
-    )?;
+    put(&device, &Request::attach(Index::Msi, 0, &[eventfd.number()]))?;
     let mut ticks = Vec::new();
     for _ in 0..times.short + WARM_UP {
         let since = sys::now();
@@ -287,10 +239,7 @@ pub fn interrupt(edu: &Opener, times: Repetitions) -> Figures {
         let signals = eventfd.take();
         if signals != 1 {
             let why = format!("one interrupt signalled the eventfd {signals} times");
-            return Err(Error::Measure {
-                what: "interrupt".into(),
-                why,
-            });
+            return Err(Error::Measure { what: "interrupt".into(), why });
         }
         ticks.push(took);
     }

@@ -25,16 +25,10 @@ pub fn read(text: &str) -> Result<Vec<Row>, Error> {
 
 fn row(line: &str) -> Option<Row> {
     let (letter, rest) = line.trim_end().split_once(' ')?;
-    let latitude = Latitude::ALL
-        .iter()
-        .find(|(_, known)| letter.len() == 1 && letter.starts_with(*known))?
-        .0;
+    let latitude =
+        Latitude::ALL.iter().find(|(_, known)| letter.len() == 1 && letter.starts_with(*known))?.0;
     let (request, answer) = rest.rsplit_once(" -> ")?;
-    Some(Row {
-        latitude,
-        request: request.into(),
-        answer: answer.into(),
-    })
+    Some(Row { latitude, request: request.into(), answer: answer.into() })
 }
 
 /// Compares the table of Linux's driver with that of ours.
@@ -42,16 +36,12 @@ pub fn compare(linux: &[Row], ours: &[Row]) -> Comparison {
     let mut comparison = Comparison::default();
     if linux.len() != ours.len() {
         let (linux, ours) = (linux.len(), ours.len());
-        comparison
-            .wrong
-            .push(format!("Linux has {linux} rows, ours {ours}"));
+        comparison.wrong.push(format!("Linux has {linux} rows, ours {ours}"));
     }
     for (linux, ours) in linux.iter().zip(ours) {
         if linux.request != ours.request {
             let (linux, ours) = (&linux.request, &ours.request);
-            comparison
-                .wrong
-                .push(format!("Linux was asked \"{linux}\", ours \"{ours}\""));
+            comparison.wrong.push(format!("Linux was asked \"{linux}\", ours \"{ours}\""));
             break;
         }
         comparison.rows += 1;
@@ -62,9 +52,7 @@ pub fn compare(linux: &[Row], ours: &[Row]) -> Comparison {
             comparison.allowed += 1;
         } else {
             let (request, linux, ours) = (&linux.request, &linux.answer, &ours.answer);
-            comparison
-                .wrong
-                .push(format!("{request}: Linux answers {linux}, ours {ours}"));
+            comparison.wrong.push(format!("{request}: Linux answers {linux}, ours {ours}"));
         }
     }
     comparison
@@ -107,30 +95,14 @@ mod tests {
             ("m idle: a -> ENOTTY", "m idle: a -> EINVAL", true),
             ("m idle: a -> EINVAL", "m idle: a -> ENOTTY", false),
             ("m idle: a -> ENOTTY", "m idle: a -> EFAULT", false),
-            (
-                "i x -> 0 flags 0x1 count 65",
-                "i x -> 0 flags 0x3 count 65",
-                true,
-            ),
-            (
-                "i x -> 0 flags 0x1 count 65",
-                "i x -> 0 flags 0x3 count 64",
-                false,
-            ),
-            (
-                "i x -> 0 flags 0x1 count 65",
-                "i x -> 0 flags 0x9 count 65",
-                false,
-            ),
+            ("i x -> 0 flags 0x1 count 65", "i x -> 0 flags 0x3 count 65", true),
+            ("i x -> 0 flags 0x1 count 65", "i x -> 0 flags 0x3 count 64", false),
+            ("i x -> 0 flags 0x1 count 65", "i x -> 0 flags 0x9 count 65", false),
             ("i x -> EINVAL", "i x -> 0 flags 0x3 count 65", false),
             ("noise\n= a -> 0\n= b -> 0", "= a -> 0", false),
         ] {
             let comparison = compared(linux, ours);
-            assert_eq!(
-                comparison.wrong.is_empty(),
-                right,
-                "{linux} | {ours}: {comparison:?}"
-            );
+            assert_eq!(comparison.wrong.is_empty(), right, "{linux} | {ours}: {comparison:?}");
         }
     }
 

@@ -18,10 +18,7 @@ impl Eventfd {
     pub fn new() -> Result<Self, Error> {
         let flags = EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC;
         let fd = rustix::event::eventfd(0, flags);
-        Ok(Self(fd.map_err(|source| Error::Descriptor {
-            what: "opened",
-            source,
-        })?))
+        Ok(Self(fd.map_err(|source| Error::Descriptor { what: "opened", source })?))
     }
 
     /// Its number, as SET_IRQS takes it.
@@ -42,10 +39,7 @@ impl Eventfd {
     /// Signals it.
     pub fn signal(&self) -> Result<(), Error> {
         let written = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
-        written.map_err(|source| Error::Descriptor {
-            what: "signalled",
-            source,
-        })?;
+        written.map_err(|source| Error::Descriptor { what: "signalled", source })?;
         Ok(())
     }
 
@@ -53,10 +47,7 @@ impl Eventfd {
     pub fn wait(&self) -> bool {
         let mut polled = [PollFd::new(&self.0, PollFlags::IN)];
         let seconds = i64::try_from(STALL.as_secs()).unwrap_or(1);
-        let timeout = Timespec {
-            tv_sec: seconds,
-            tv_nsec: 0,
-        };
+        let timeout = Timespec { tv_sec: seconds, tv_nsec: 0 };
         matches!(rustix::event::poll(&mut polled, Some(&timeout)), Ok(1..))
     }
 }

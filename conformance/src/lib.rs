@@ -10,6 +10,7 @@ pub mod compare;
 pub mod devices;
 mod error;
 pub mod eventfd;
+pub mod pin;
 pub mod stress;
 pub mod sys;
 pub mod target;

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use vfio_irq_conformance::cases::Outcome;
 use vfio_irq_conformance::devices::Kind;
+use vfio_irq_conformance::pin::Pinned;
 use vfio_irq_conformance::target::{Driver, Kernel};
 use vfio_irq_conformance::{Error, answers, atomicity, bench, cases, compare, stress, vfio};
 
@@ -93,22 +94,14 @@ enum Command {
 fn driver_of(bdf: &str) -> Result<Driver, Error> {
     let name = vfio::bound_driver(bdf)?;
     let why = || format!("it is bound to {name}, of which nothing is known here");
-    Driver::named(&name).ok_or_else(|| Error::Device {
-        bdf: bdf.into(),
-        why: why(),
-    })
+    Driver::named(&name).ok_or_else(|| Error::Device { bdf: bdf.into(), why: why() })
 }
 
 fn run(command: Command) -> Result<bool, Error> {
     match command {
-        Command::Cases {
-            bdf,
-            device,
-            driver,
-            only,
-            json,
-        } => {
+        Command::Cases { bdf, device, driver, only, json } => {
             let driver = driver.map_or_else(|| driver_of(&bdf), Ok)?;
+            let _pinned = Pinned::new()?;
             let mut target = Kernel::new(&bdf, device, driver)?;
             Ok(try_cases(&mut target, &only, json))
         }
@@ -129,21 +122,9 @@ fn run(command: Command) -> Result<bool, Error> {
             println!("{report}");
             Ok(driver == Driver::VfioPci || report.is_atomic())
         }
-        Command::Stress {
-            bdf,
-            driver,
-            requests,
-            seed,
-            kill_after,
-            rounds,
-        } => {
+        Command::Stress { bdf, driver, requests, seed, kill_after, rounds } => {
             let driver = driver.map_or_else(|| driver_of(&bdf), Ok)?;
-            let plan = stress::Plan {
-                bdf,
-                driver,
-                requests,
-                seed,
-            };
+            let plan = stress::Plan { bdf, driver, requests, seed };
             if let Some(after) = kill_after {
                 let killed = stress::kill(&plan, Duration::from_millis(after), rounds)?;
                 println!("{killed}");
@@ -188,10 +169,7 @@ fn try_cases(target: &mut Kernel, only: &str, json: bool) -> bool {
 fn print_comparison(linux: &Path, ours: &Path) -> Result<bool, Error> {
     let read = |path: &Path| {
         let text = std::fs::read_to_string(path);
-        compare::read(&text.map_err(|source| Error::File {
-            path: path.into(),
-            source,
-        })?)
+        compare::read(&text.map_err(|source| Error::File { path: path.into(), source })?)
     };
     let comparison = compare::compare(&read(linux)?, &read(ours)?);
     for wrong in &comparison.wrong {
@@ -203,6 +181,7 @@ fn print_comparison(linux: &Path, ours: &Path) -> Result<bool, Error> {
 }
 
 fn print_bench(bdf: &str, edu: Option<&str>) -> Result<bool, Error> {
+    let _pinned = Pinned::new()?;
     let times = bench::Repetitions::default();
     let mut figures = bench::requests(&vfio::Opener::new(bdf)?, times)?;
     if let Some(edu) = edu {

@@ -38,11 +38,7 @@ unsafe fn ioctl(fd: BorrowedFd<'_>, number: u32, argument: *mut c_void) -> Answe
     if value >= 0 {
         return Answer(value);
     }
-    Answer(
-        -std::io::Error::last_os_error()
-            .raw_os_error()
-            .unwrap_or(libc::EIO),
-    )
+    Answer(-std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
 }
 
 /// Gives a container its IOMMU model: type 1, second version.
@@ -74,11 +70,7 @@ pub fn group_device(group: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Answe
 /// Where a region of a device is, and how large.
 pub fn region_info(device: BorrowedFd<'_>, index: u32) -> Result<vfio_region_info, Answer> {
     let argsz = u32::try_from(size_of::<vfio_region_info>()).unwrap_or(0);
-    let mut info = vfio_region_info {
-        argsz,
-        index,
-        ..Default::default()
-    };
+    let mut info = vfio_region_info { argsz, index, ..Default::default() };
     // SAFETY: the argument is the ioctl's own structure, of the size that it says.
     let answer = unsafe { ioctl(device, DEVICE_GET_REGION_INFO, (&raw mut info).cast()) };
     if answer.0 < 0 { Err(answer) } else { Ok(info) }
@@ -144,14 +136,9 @@ impl Mapping {
     }
 
     fn at<T>(&self, offset: usize) -> Result<*mut T, Error> {
-        let fits = offset
-            .checked_add(size_of::<T>())
-            .is_some_and(|end| end <= self.len);
+        let fits = offset.checked_add(size_of::<T>()).is_some_and(|end| end <= self.len);
         if !fits || !offset.is_multiple_of(align_of::<T>()) {
-            return Err(Error::Outside {
-                offset,
-                len: self.len,
-            });
+            return Err(Error::Outside { offset, len: self.len });
         }
         Ok(self.start.as_ptr().wrapping_add(offset).cast())
     }
@@ -175,9 +162,7 @@ impl Mapping {
 
     /// Writes zeros.
     pub fn clear(&self, offset: usize, len: usize) -> Result<(), Error> {
-        (offset..offset.saturating_add(len))
-            .step_by(4)
-            .try_for_each(|at| self.write32(at, 0))
+        (offset..offset.saturating_add(len)).step_by(4).try_for_each(|at| self.write32(at, 0))
     }
 }
 
@@ -220,10 +205,7 @@ impl Guarded {
     /// Replaces the bytes.
     pub fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
         if bytes.len() > Self::ROOM {
-            return Err(Error::Outside {
-                offset: bytes.len(),
-                len: Self::ROOM,
-            });
+            return Err(Error::Outside { offset: bytes.len(), len: Self::ROOM });
         }
         self.len = bytes.len();
         // SAFETY: `len` bytes before the guard are inside the mapping, and ours alone.
@@ -239,10 +221,7 @@ impl Guarded {
     }
 
     fn start(&self) -> *mut u8 {
-        self.pages
-            .start
-            .as_ptr()
-            .wrapping_add(Self::ROOM - self.len)
+        self.pages.start.as_ptr().wrapping_add(Self::ROOM - self.len)
     }
 
     /// `VFIO_DEVICE_SET_IRQS` with these bytes.
@@ -270,10 +249,8 @@ impl Guarded {
     fn protect(&mut self, flags: MprotectFlags) -> Result<(), Error> {
         let start = self.pages.start.as_ptr().cast();
         // SAFETY: our own pages, to which `&mut self` says that nobody else writes now.
-        unsafe { rustix::mm::mprotect(start, Self::ROOM, flags) }.map_err(|source| Error::Map {
-            len: Self::ROOM,
-            source,
-        })
+        unsafe { rustix::mm::mprotect(start, Self::ROOM, flags) }
+            .map_err(|source| Error::Map { len: Self::ROOM, source })
     }
 }
 

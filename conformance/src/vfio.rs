@@ -22,20 +22,11 @@ const DMA_IOVA: u64 = 0x1000_0000;
 
 fn open(path: &Path) -> Result<OwnedFd, Error> {
     let file = std::fs::File::options().read(true).write(true).open(path);
-    Ok(file
-        .map_err(|source| Error::File {
-            path: path.into(),
-            source,
-        })?
-        .into())
+    Ok(file.map_err(|source| Error::File { path: path.into(), source })?.into())
 }
 
 fn accept(step: &'static str, answer: Answer) -> Result<(), Error> {
-    if answer.0 < 0 {
-        Err(Error::Refused { step, answer })
-    } else {
-        Ok(())
-    }
+    if answer.0 < 0 { Err(Error::Refused { step, answer }) } else { Ok(()) }
 }
 
 /// A group with its container: what a device is opened from, again and again.
@@ -51,9 +42,7 @@ impl Opener {
     /// Opens the group of a device that is bound to a VFIO driver.
     pub fn new(bdf: &str) -> Result<Self, Error> {
         let link = sysfs(bdf).join("iommu_group");
-        let group = std::fs::read_link(link)
-            .ok()
-            .and_then(|to| to.file_name().map(PathBuf::from));
+        let group = std::fs::read_link(link).ok().and_then(|to| to.file_name().map(PathBuf::from));
         let group = group.ok_or_else(|| Error::Device {
             bdf: bdf.into(),
             why: "it is not there, or the machine has no IOMMU".into(),
@@ -63,20 +52,9 @@ impl Opener {
         let put = sys::group_set_container(group.as_fd(), container.as_fd());
         accept("putting the group into a container", put)?;
         accept("choosing the IOMMU", sys::set_iommu(container.as_fd()))?;
-        let dma = Dma {
-            memory: Mapping::anonymous(DMA_LEN)?,
-            iova: DMA_IOVA,
-        };
-        accept(
-            "mapping memory",
-            sys::map_dma(container.as_fd(), &dma.memory, dma.iova),
-        )?;
-        Ok(Self {
-            bdf: bdf.into(),
-            group,
-            _container: container,
-            dma: Arc::new(dma),
-        })
+        let dma = Dma { memory: Mapping::anonymous(DMA_LEN)?, iova: DMA_IOVA };
+        accept("mapping memory", sys::map_dma(container.as_fd(), &dma.memory, dma.iova))?;
+        Ok(Self { bdf: bdf.into(), group, _container: container, dma: Arc::new(dma) })
     }
 
     /// The device's address.
@@ -102,16 +80,10 @@ impl Opener {
             bdf: self.bdf.clone(),
             why: "there is a zero byte in its address".into(),
         })?;
-        let refused = |answer| Error::Refused {
-            step: "opening the device",
-            answer,
-        };
+        let refused = |answer| Error::Refused { step: "opening the device", answer };
         let fd = sys::group_device(self.group.as_fd(), &name).map_err(refused)?;
         let region = |index| {
-            let refused = |answer| Error::Refused {
-                step: "asking for a region",
-                answer,
-            };
+            let refused = |answer| Error::Refused { step: "asking for a region", answer };
             sys::region_info(fd.as_fd(), index).map_err(refused)
         };
         let config = region(VFIO_PCI_CONFIG_REGION_INDEX)?.offset;
@@ -130,14 +102,8 @@ pub fn sysfs(bdf: &str) -> PathBuf {
 /// The name of the driver that a device is bound to.
 pub fn bound_driver(bdf: &str) -> Result<String, Error> {
     let link = std::fs::read_link(sysfs(bdf).join("driver")).ok();
-    let name = link.and_then(|to| {
-        to.file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-    });
-    name.ok_or_else(|| Error::Device {
-        bdf: bdf.into(),
-        why: "no driver is bound to it".into(),
-    })
+    let name = link.and_then(|to| to.file_name().map(|name| name.to_string_lossy().into_owned()));
+    name.ok_or_else(|| Error::Device { bdf: bdf.into(), why: "no driver is bound to it".into() })
 }
 
 const COMMAND: u64 = 0x04;
@@ -198,10 +164,7 @@ impl Device {
 
     /// Reads what the configuration space says of interrupts.
     pub fn facts(&self) -> Result<Facts, Error> {
-        let mut facts = Facts {
-            pin: self.config8(INTERRUPT_PIN)? != 0,
-            ..Facts::default()
-        };
+        let mut facts = Facts { pin: self.config8(INTERRUPT_PIN)? != 0, ..Facts::default() };
         if self.config16(STATUS)? & STATUS_CAPABILITIES == 0 {
             return Ok(facts);
         }

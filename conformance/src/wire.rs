@@ -110,17 +110,8 @@ impl Request {
     pub const HEADER: u32 = 20;
 
     fn new(flags: u32, index: Index, start: u32, count: u32, data: Vec<u8>) -> Self {
-        let argsz = u32::try_from(data.len())
-            .unwrap_or(u32::MAX)
-            .saturating_add(Self::HEADER);
-        Self {
-            argsz,
-            flags,
-            index: index.raw(),
-            start,
-            count,
-            data,
-        }
+        let argsz = u32::try_from(data.len()).unwrap_or(u32::MAX).saturating_add(Self::HEADER);
+        Self { argsz, flags, index: index.raw(), start, count, data }
     }
 
     /// An action on a range, all vectors alike.
@@ -195,12 +186,7 @@ impl Info {
 
     /// A question about an index.
     pub fn ask(index: u32) -> Self {
-        Self {
-            argsz: 16,
-            flags: 0,
-            index,
-            count: 0,
-        }
+        Self { argsz: 16, flags: 0, index, count: 0 }
     }
 
     /// What is handed to the ioctl.
@@ -216,18 +202,10 @@ impl Info {
     /// What the ioctl left.
     pub fn from_bytes(bytes: &[u8; Self::LEN]) -> Self {
         let word = |i: usize| {
-            let chunk = bytes
-                .chunks_exact(4)
-                .nth(i)
-                .and_then(|chunk| chunk.try_into().ok());
+            let chunk = bytes.chunks_exact(4).nth(i).and_then(|chunk| chunk.try_into().ok());
             u32::from_ne_bytes(chunk.unwrap_or_default())
         };
-        Self {
-            argsz: word(0),
-            flags: word(1),
-            index: word(2),
-            count: word(3),
-        }
+        Self { argsz: word(0), flags: word(1), index: word(2), count: word(3) }
     }
 }
 
@@ -248,16 +226,10 @@ impl fmt::Display for Request {
         for (_, name) in names.into_iter().filter(|(flag, _)| self.flags & flag != 0) {
             write!(f, " {name}")?;
         }
-        let unknown = names
-            .into_iter()
-            .fold(self.flags, |rest, (flag, _)| rest & !flag);
+        let unknown = names.into_iter().fold(self.flags, |rest, (flag, _)| rest & !flag);
         if unknown != 0 {
             write!(f, " flags {unknown:#x}")?;
         }
-        write!(
-            f,
-            " start {} count {} argsz {}",
-            self.start, self.count, self.argsz
-        )
+        write!(f, " start {} count {} argsz {}", self.start, self.count, self.argsz)
     }
 }

@@ -61,13 +61,7 @@ fn variations<const N: usize>(change: [&dyn Fn(&mut Request); N], request: &Requ
 }
 
 fn of_flags(request: &Request, all: &[u32]) -> Spoilt {
-    let with = |flags: &u32| {
-        Request {
-            flags: *flags,
-            ..request.clone()
-        }
-        .bytes()
-    };
+    let with = |flags: &u32| Request { flags: *flags, ..request.clone() }.bytes();
     all.iter().map(with).collect()
 }
 

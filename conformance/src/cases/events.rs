@@ -8,9 +8,7 @@ fn on_both(
     stage: &mut Stage<'_>,
     mut play: impl FnMut(&mut Stage<'_>, Index) -> Verdict,
 ) -> Verdict {
-    [Index::Err, Index::Req]
-        .into_iter()
-        .try_for_each(|index| play(stage, index))
+    [Index::Err, Index::Req].into_iter().try_for_each(|index| play(stage, index))
 }
 
 cases! {

@@ -8,22 +8,13 @@ use crate::{Answer, Index, Info, Request, flags};
 fn refused(stage: &mut Stage<'_>, bytes: &[u8], expected: Answer) -> Verdict {
     let mut asked = bytes.to_vec();
     let answer = stage.target.get_irq_info(&mut asked)?;
-    check(answer == expected, || {
-        format!("{bytes:?} answered {answer}, not {expected}")
-    })?;
-    check(asked == bytes, || {
-        format!("{bytes:?} was refused and overwritten")
-    })
+    check(answer == expected, || format!("{bytes:?} answered {answer}, not {expected}"))?;
+    check(asked == bytes, || format!("{bytes:?} was refused and overwritten"))
 }
 
 fn says(stage: &mut Stage<'_>, index: Index, bits: u32, count: u32) -> Verdict {
     let info = stage.info(index)?;
-    let expected = Info {
-        argsz: 16,
-        flags: bits,
-        index: index.raw(),
-        count,
-    };
+    let expected = Info { argsz: 16, flags: bits, index: index.raw(), count };
     check(info == expected, || format!("{info:?}, not {expected:?}"))
 }
 

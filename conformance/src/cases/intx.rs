@@ -8,10 +8,7 @@ const LINE: Index = Index::Intx;
 
 /// Enables the line with an eventfd; not applicable where there is none.
 fn enabled(stage: &mut Stage<'_>) -> Result<i32, Stop> {
-    need(
-        stage.info(LINE)?.count == 1,
-        "the device has no interrupt pin",
-    )?;
+    need(stage.info(LINE)?.count == 1, "the device has no interrupt pin")?;
     let fd = stage.fd()?;
     stage.attach(LINE, 0, &[fd])?;
     Ok(fd)

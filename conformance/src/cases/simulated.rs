@@ -21,39 +21,17 @@ fn shapes() -> [Shape; 6] {
     let whole = Shape::default();
     [
         whole,
-        Shape {
-            growing: false,
-            msi_maskable: false,
-            ..whole
-        },
-        Shape {
-            retention: Retention::Free,
-            ..whole
-        },
-        Shape {
-            interrupts: 3,
-            ..whole
-        },
-        Shape {
-            interrupts: 0,
-            pin: false,
-            ..whole
-        },
-        Shape {
-            msi: 0,
-            connected: false,
-            msix: 7,
-            ..whole
-        },
+        Shape { growing: false, msi_maskable: false, ..whole },
+        Shape { retention: Retention::Free, ..whole },
+        Shape { interrupts: 3, ..whole },
+        Shape { interrupts: 0, pin: false, ..whole },
+        Shape { msi: 0, connected: false, msix: 7, ..whole },
     ]
 }
 
 /// Tries the case of this name; panics when it is broken somewhere or applies nowhere.
 pub(super) fn prove(name: &str, cases: &[Case]) {
-    let case = cases
-        .iter()
-        .find(|case| case.name == name)
-        .expect("a case is listed by its name");
+    let case = cases.iter().find(|case| case.name == name).expect("a case is listed by its name");
     let mut held = 0;
     let mut why_not = Vec::new();
     for shape in shapes() {
@@ -64,11 +42,7 @@ pub(super) fn prove(name: &str, cases: &[Case]) {
         }
     }
     let expected = !KERNEL_ONLY.contains(&name);
-    assert_eq!(
-        held > 0,
-        expected,
-        "{name} applies {held} times; elsewhere: {why_not:?}"
-    );
+    assert_eq!(held > 0, expected, "{name} applies {held} times; elsewhere: {why_not:?}");
 }
 
 #[test]
@@ -76,13 +50,8 @@ fn names_are_unique_and_start_with_their_rule() {
     let mut names: Vec<_> = super::all().map(|case| case.name).collect();
     for name in &names {
         let (rule, rest) = name.split_at(3);
-        let numbered = rule
-            .get(1..)
-            .is_some_and(|digits| digits.parse::<u8>().is_ok());
-        assert!(
-            "icxveb".contains(&rule[..1]) && numbered && rest.starts_with('_'),
-            "{name}"
-        );
+        let numbered = rule.get(1..).is_some_and(|digits| digits.parse::<u8>().is_ok());
+        assert!("icxveb".contains(&rule[..1]) && numbered && rest.starts_with('_'), "{name}");
     }
     names.sort_unstable();
     let all = names.len();

@@ -24,20 +24,12 @@ pub type Verdict = Result<(), Stop>;
 
 /// Fails with a sentence unless it holds.
 pub fn check(holds: bool, otherwise: impl FnOnce() -> String) -> Verdict {
-    if holds {
-        Ok(())
-    } else {
-        Err(Stop::Broken(otherwise()))
-    }
+    if holds { Ok(()) } else { Err(Stop::Broken(otherwise())) }
 }
 
 /// Ends the case without a verdict unless it can be tried here.
 pub fn need(there: bool, otherwise: &str) -> Verdict {
-    if there {
-        Ok(())
-    } else {
-        Err(Stop::NotApplicable(otherwise.into()))
-    }
+    if there { Ok(()) } else { Err(Stop::NotApplicable(otherwise.into())) }
 }
 
 /// A descriptor that is never open: beyond any limit.
@@ -68,9 +60,7 @@ impl<'t> Stage<'t> {
     pub fn info(&mut self, index: Index) -> Result<Info, Stop> {
         let mut bytes = Info::ask(index.raw()).bytes();
         let answer = self.target.get_irq_info(&mut bytes)?;
-        check(answer == Answer::OK, || {
-            format!("GET_IRQ_INFO of {index:?} answered {answer}")
-        })?;
+        check(answer == Answer::OK, || format!("GET_IRQ_INFO of {index:?} answered {answer}"))?;
         Ok(Info::from_bytes(&bytes))
     }
 
@@ -92,9 +82,7 @@ impl<'t> Stage<'t> {
     /// Sends a request that must be answered so.
     pub fn expect(&mut self, request: &Request, expected: Answer) -> Verdict {
         let answer = self.send(request)?;
-        check(answer == expected, || {
-            format!("{request} answered {answer}, not {expected}")
-        })
+        check(answer == expected, || format!("{request} answered {answer}, not {expected}"))
     }
 
     /// Sends a request that must succeed.
@@ -107,10 +95,9 @@ impl<'t> Stage<'t> {
         let request = Request::attach(index, start, fds);
         match self.send(&request)? {
             Answer::OK => Ok(()),
-            answer if answer.0 > 0 || answer == Answer::ENOSPC => need(
-                false,
-                &format!("the machine is short of vectors for {index:?}: {answer}"),
-            ),
+            answer if answer.0 > 0 || answer == Answer::ENOSPC => {
+                need(false, &format!("the machine is short of vectors for {index:?}: {answer}"))
+            }
             Answer::ENODEV if index == Index::Intx => need(false, "the pin leads nowhere"),
             answer => Err(Stop::Broken(format!("{request} answered {answer}"))),
         }
@@ -129,20 +116,15 @@ impl<'t> Stage<'t> {
     /// An eventfd must have been signalled so often since the last look.
     pub fn signalled(&mut self, fd: i32, times: u64, when: &str) -> Verdict {
         let signals = self.target.signals(fd)?;
-        check(signals == times, || {
-            format!("{when}: {signals} signals and not {times}")
-        })
+        check(signals == times, || format!("{when}: {signals} signals and not {times}"))
     }
 
     /// The loopback of a vector must reach these eventfds, once each, and of the others none.
     pub fn loops_to(&mut self, index: Index, vector: u32, reached: &[i32], not: &[i32]) -> Verdict {
         self.ok(&Request::loopback(index, vector, 1))?;
         let when = format!("loopback of vector {vector} of {index:?}");
-        reached
-            .iter()
-            .try_for_each(|fd| self.signalled(*fd, 1, &when))?;
-        not.iter()
-            .try_for_each(|fd| self.signalled(*fd, 0, &format!("{when}, another eventfd")))
+        reached.iter().try_for_each(|fd| self.signalled(*fd, 1, &when))?;
+        not.iter().try_for_each(|fd| self.signalled(*fd, 0, &format!("{when}, another eventfd")))
     }
 
     /// Each vector from 0 on must have its own eventfd of these attached.
@@ -162,9 +144,7 @@ impl<'t> Stage<'t> {
 
     /// The index must be idle.
     pub fn idle(&mut self, index: Index, when: &str) -> Verdict {
-        check(!self.active(index)?, || {
-            format!("{when}: {index:?} is still active")
-        })
+        check(!self.active(index)?, || format!("{when}: {index:?} is still active"))
     }
 
     /// Readies the device to raise vectors, and forgets what that signalled.
@@ -172,17 +152,13 @@ impl<'t> Stage<'t> {
         let reach = self.target.reach(index);
         need(reach >= vectors, "nothing raises that many vectors here")?;
         self.target.ready(index, vectors)?;
-        fds.iter()
-            .try_for_each(|fd| Ok(self.target.signals(*fd).map(|_| ())?))
+        fds.iter().try_for_each(|fd| Ok(self.target.signals(*fd).map(|_| ())?))
     }
 
     /// The device raises a vector, which must be signalled once and on this eventfd.
     pub fn delivers(&mut self, index: Index, vector: u32, fd: i32) -> Verdict {
         self.target.raise(index, vector)?;
-        self.arrives(
-            fd,
-            &format!("the device raised vector {vector} of {index:?}"),
-        )
+        self.arrives(fd, &format!("the device raised vector {vector} of {index:?}"))
     }
 
     /// An eventfd must be signalled, once.
@@ -230,9 +206,7 @@ impl<'t> Stage<'t> {
     pub fn reopen(&mut self) -> Verdict {
         self.target.close()?;
         if let Some(leak) = self.target.leaks() {
-            return Err(Stop::Broken(format!(
-                "the closed device still holds: {leak}"
-            )));
+            return Err(Stop::Broken(format!("the closed device still holds: {leak}")));
         }
         Ok(self.target.open()?)
     }

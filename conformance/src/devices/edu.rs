@@ -34,11 +34,7 @@ impl Stimulus for Edu {
         }
         self.bar.write32(RAISE, 1)?;
         // A message is sent at once; the line stays asserted until acknowledged.
-        if index == Index::Msi {
-            self.acknowledge()
-        } else {
-            Ok(())
-        }
+        if index == Index::Msi { self.acknowledge() } else { Ok(()) }
     }
 
     fn acknowledge(&mut self) -> Result<(), Error> {

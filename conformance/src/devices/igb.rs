@@ -59,11 +59,7 @@ impl Stimulus for Igb {
             return self.bar.write32(EICS, 1 << vector);
         }
         self.bar.write32(ICS, LINK_STATUS_CHANGE)?;
-        if index == Index::Msi {
-            self.acknowledge()
-        } else {
-            Ok(())
-        }
+        if index == Index::Msi { self.acknowledge() } else { Ok(()) }
     }
 
     fn acknowledge(&mut self) -> Result<(), Error> {

@@ -36,10 +36,7 @@ pub const MOST_VECTORS: u32 = 65;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn silent(why: impl Into<String>) -> Error {
-    Error::Silent {
-        device: "NVMe controller",
-        why: why.into(),
-    }
+    Error::Silent { device: "NVMe controller", why: why.into() }
 }
 
 /// A submission queue and its completion queue, of the same number.
@@ -55,13 +52,7 @@ struct Queue {
 
 impl Queue {
     fn new(number: u16) -> Self {
-        Self {
-            number,
-            tail: 0,
-            head: 0,
-            phase: true,
-            open: 0,
-        }
+        Self { number, tail: 0, head: 0, phase: true, open: 0 }
     }
 
     fn submissions(&self) -> usize {
@@ -85,13 +76,7 @@ pub struct Controller {
 impl Controller {
     /// A controller about which nothing is known; it is reset at the first use.
     pub fn new(bar: Arc<Mapping>, dma: Arc<Dma>) -> Self {
-        Self {
-            bar,
-            dma,
-            stride: 4,
-            started_for: None,
-            queues: BTreeMap::new(),
-        }
+        Self { bar, dma, stride: 4, started_for: None, queues: BTreeMap::new() }
     }
 
     fn is_ready(&self) -> Result<bool, Error> {
@@ -164,17 +149,13 @@ impl Controller {
         self.wait_completion(0)?;
         let status = self.consume(0)?;
         if status != 0 {
-            return Err(silent(format!(
-                "admin command {opcode:#x} ended with status {status:#x}"
-            )));
+            return Err(silent(format!("admin command {opcode:#x} ended with status {status:#x}")));
         }
         Ok(())
     }
 
     fn queue(&self, number: u16) -> Result<&Queue, Error> {
-        self.queues
-            .get(&number)
-            .ok_or_else(|| silent(format!("there is no queue {number}")))
+        self.queues.get(&number).ok_or_else(|| silent(format!("there is no queue {number}")))
     }
 
     fn queue_mut(&mut self, number: u16) -> Result<&mut Queue, Error> {
@@ -184,8 +165,7 @@ impl Controller {
 
     fn ring(&self, number: u16, completion: bool, value: u16) -> Result<(), Error> {
         let slot = 2 * usize::from(number) + usize::from(completion);
-        self.bar
-            .write32(DOORBELLS + slot * self.stride, u32::from(value))
+        self.bar.write32(DOORBELLS + slot * self.stride, u32::from(value))
     }
 
     fn send(
@@ -217,10 +197,8 @@ impl Controller {
     }
 
     fn completed(&self, queue: &Queue) -> Result<Option<u32>, Error> {
-        let word = self
-            .dma
-            .memory
-            .read32(queue.completions() + usize::from(queue.head) * 16 + 12)?;
+        let word =
+            self.dma.memory.read32(queue.completions() + usize::from(queue.head) * 16 + 12)?;
         let fresh = (word >> 16 & 1 == 1) == queue.phase;
         Ok(fresh.then_some(word >> 17))
     }
@@ -230,9 +208,7 @@ impl Controller {
         let since = Instant::now();
         while self.completed(queue)?.is_none() {
             if since.elapsed() > PATIENCE {
-                return Err(silent(format!(
-                    "a command on queue {number} does not complete"
-                )));
+                return Err(silent(format!("a command on queue {number} does not complete")));
             }
             std::thread::yield_now();
         }
@@ -316,11 +292,7 @@ impl Stimulus for Controller {
         let number = u16::try_from(vector).unwrap_or(u16::MAX);
         self.wait_completion(number)?;
         // The line stays asserted until its completion is taken.
-        if index == Index::Intx {
-            Ok(())
-        } else {
-            self.consume(number).map(|_| ())
-        }
+        if index == Index::Intx { Ok(()) } else { self.consume(number).map(|_| ()) }
     }
 
     fn acknowledge(&mut self) -> Result<(), Error> {

@@ -57,30 +57,23 @@ impl Board {
     pub fn fd(&self, vector: u32, which: bool) -> i32 {
         self.place(vector).map_or(-1, |place| {
             let [first, second] = &place.eventfds;
-            if which {
-                second.number()
-            } else {
-                first.number()
-            }
+            if which { second.number() } else { first.number() }
         })
     }
 
     /// Signals on both eventfds of a vector since this was asked last.
     pub fn take(&self, vector: u32) -> u64 {
-        self.place(vector)
-            .map_or(0, |place| place.eventfds.iter().map(Eventfd::take).sum())
+        self.place(vector).map_or(0, |place| place.eventfds.iter().map(Eventfd::take).sum())
     }
 
     /// Changes whenever a vector is detached, and when it is attached again.
     pub fn generation(&self, vector: u32) -> u64 {
-        self.place(vector)
-            .map_or(0, |place| place.generation.load(SeqCst))
+        self.place(vector).map_or(0, |place| place.generation.load(SeqCst))
     }
 
     /// Whether a vector is attached.
     pub fn attached(&self, vector: u32) -> bool {
-        self.place(vector)
-            .is_some_and(|place| place.attached.load(SeqCst))
+        self.place(vector).is_some_and(|place| place.attached.load(SeqCst))
     }
 
     /// Since when a vector is attached and open; `None` while it is not.

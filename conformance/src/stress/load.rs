@@ -58,10 +58,7 @@ fn step(
             // What is there now belongs to no command.
             board.take(vector);
             controller.submit(vector)?;
-            *slot = Some(Ticket {
-                generation,
-                completed: None,
-            });
+            *slot = Some(Ticket { generation, completed: None });
         }
         return Ok(());
     };
@@ -83,9 +80,7 @@ fn step(
         && board.take(vector) == 0
     {
         let after = tally.raised;
-        tally
-            .stalls
-            .push(format!("vector {vector}, after {after} completions"));
+        tally.stalls.push(format!("vector {vector}, after {after} completions"));
         *slot = None;
     }
     Ok(())

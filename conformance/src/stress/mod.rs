@@ -90,18 +90,10 @@ impl fmt::Display for Report {
             sent.unmasks,
             sent.refusals,
         )?;
-        tally
-            .stalls
-            .iter()
-            .try_for_each(|stall| writeln!(f, "lost: {stall}"))?;
+        tally.stalls.iter().try_for_each(|stall| writeln!(f, "lost: {stall}"))?;
         writeln!(f, "before: {}", self.before)?;
         writeln!(f, "after:  {}", self.after)?;
-        let Tally {
-            raised,
-            signalled,
-            excused,
-            stalls,
-        } = tally;
+        let Tally { raised, signalled, excused, stalls } = tally;
         let leaked = !self.after.back_to(&self.before);
         let lost = stalls.len();
         write!(
@@ -113,20 +105,11 @@ impl fmt::Display for Report {
 
 /// Runs the plan, twice: a short round first, so that what the system keeps for good is there.
 pub fn run(plan: &Plan) -> Result<Report, Error> {
-    round(&Plan {
-        requests: 200,
-        ..plan.clone()
-    })?;
+    round(&Plan { requests: 200, ..plan.clone() })?;
     let before = Resources::settled(&Resources::count()?)?;
     let (sent, tally) = round(plan)?;
     let after = Resources::settled(&before)?;
-    Ok(Report {
-        driver: plan.driver,
-        sent,
-        tally,
-        before,
-        after,
-    })
+    Ok(Report { driver: plan.driver, sent, tally, before, after })
 }
 
 /// Opens the device, plays, and closes it.
@@ -154,10 +137,7 @@ fn round(plan: &Plan) -> Result<(Sent, Tally), Error> {
             .and_then(|()| player.finish());
         board.stop();
         let tally = load.join().unwrap_or_else(|_| {
-            Err(Error::Silent {
-                device: "NVMe controller",
-                why: "its thread ended".into(),
-            })
+            Err(Error::Silent { device: "NVMe controller", why: "its thread ended".into() })
         });
         played.and(tally)
     })?;
@@ -201,20 +181,13 @@ impl fmt::Display for Killed {
 /// Starts processes that run the plan without end, and kills each in the middle; after each the
 /// device is used again.
 pub fn kill(plan: &Plan, after: Duration, rounds: u32) -> Result<Killed, Error> {
-    let short = Plan {
-        requests: 100,
-        ..plan.clone()
-    };
+    let short = Plan { requests: 100, ..plan.clone() };
     round(&short)?;
     let before = Resources::settled(&Resources::count()?)?;
     let mut dice = Dice::new(plan.seed);
     let mut again = Tally::default();
     for n in 0..rounds {
-        kill_one(
-            plan,
-            n,
-            after + Duration::from_millis(u64::from(dice.below(200))),
-        )?;
+        kill_one(plan, n, after + Duration::from_millis(u64::from(dice.below(200))))?;
         let (_, tally) = round(&short)?;
         again.raised += tally.raised;
         again.signalled += tally.signalled;
@@ -222,33 +195,16 @@ pub fn kill(plan: &Plan, after: Duration, rounds: u32) -> Result<Killed, Error> 
         again.stalls.extend(tally.stalls);
     }
     let after = Resources::settled(&before)?;
-    Ok(Killed {
-        driver: plan.driver,
-        rounds,
-        before,
-        after,
-        again,
-    })
+    Ok(Killed { driver: plan.driver, rounds, before, after, again })
 }
 
 fn kill_one(plan: &Plan, n: u32, after: Duration) -> Result<(), Error> {
     let this = std::path::Path::new("/proc/self/exe");
-    let failed = |source| Error::File {
-        path: this.into(),
-        source,
-    };
+    let failed = |source| Error::File { path: this.into(), source };
     let seed = plan.seed.wrapping_add(u64::from(n));
     let endless = u64::MAX.to_string();
     let mut child = Command::new(this)
-        .args([
-            "stress",
-            "--bdf",
-            &plan.bdf,
-            "--seed",
-            &seed.to_string(),
-            "--requests",
-            &endless,
-        ])
+        .args(["stress", "--bdf", &plan.bdf, "--seed", &seed.to_string(), "--requests", &endless])
         .stdout(Stdio::null())
         .spawn()
         .map_err(failed)?;
@@ -258,8 +214,6 @@ fn kill_one(plan: &Plan, n: u32, after: Duration) -> Result<(), Error> {
     child.wait().map_err(failed)?;
     match ended {
         None => Ok(()),
-        Some(status) => Err(Error::Table(format!(
-            "a process ended by itself, with {status}"
-        ))),
+        Some(status) => Err(Error::Table(format!("a process ended by itself, with {status}"))),
     }
 }

@@ -97,9 +97,7 @@ impl<'a> Player<'a> {
         if answer == expected {
             return Ok(());
         }
-        Err(Error::Table(format!(
-            "{request} answered {answer}, not {expected}"
-        )))
+        Err(Error::Table(format!("{request} answered {answer}, not {expected}")))
     }
 
     /// One random request.
@@ -120,11 +118,7 @@ impl<'a> Player<'a> {
     fn range(&mut self) -> (u32, u32) {
         let all = self.board.vectors().end;
         let start = self.dice.below(all);
-        let most = if self.dice.below(4) == 0 {
-            all - start
-        } else {
-            1
-        };
+        let most = if self.dice.below(4) == 0 { all - start } else { 1 };
         (start, 1 + self.dice.below(most))
     }
 
@@ -139,9 +133,7 @@ impl<'a> Player<'a> {
     }
 
     fn fds(&mut self, start: u32, count: u32) -> Vec<i32> {
-        (start..start + count)
-            .map(|vector| self.board.fd(vector, self.dice.coin()))
-            .collect()
+        (start..start + count).map(|vector| self.board.fd(vector, self.dice.coin())).collect()
     }
 
     fn attach_range(&mut self, start: u32, count: u32) -> Result<(), Error> {
@@ -149,11 +141,8 @@ impl<'a> Player<'a> {
         self.send(&Request::attach(INDEX, start, &fds), Answer::OK)?;
         for vector in start..start + count {
             let was = Self::flag(&mut self.attached, vector).map(|a| std::mem::replace(a, true));
-            let kind = if was == Some(true) {
-                &mut self.sent.retargets
-            } else {
-                &mut self.sent.attaches
-            };
+            let kind =
+                if was == Some(true) { &mut self.sent.retargets } else { &mut self.sent.attaches };
             *kind += 1;
             self.settle(vector);
         }
@@ -174,9 +163,7 @@ impl<'a> Player<'a> {
     }
 
     fn disable(&mut self) -> Result<(), Error> {
-        self.board
-            .vectors()
-            .for_each(|vector| self.board.release(vector));
+        self.board.vectors().for_each(|vector| self.board.release(vector));
         self.send(&Request::disable(INDEX), Answer::OK)?;
         self.active = false;
         self.attached.fill(false);
@@ -211,11 +198,7 @@ impl<'a> Player<'a> {
             if let Some(masked) = Self::flag(&mut self.masked, vector) {
                 *masked = mask;
             }
-            let kind = if mask {
-                &mut self.sent.masks
-            } else {
-                &mut self.sent.unmasks
-            };
+            let kind = if mask { &mut self.sent.masks } else { &mut self.sent.unmasks };
             *kind += 1;
             self.settle(vector);
         }
@@ -249,19 +232,11 @@ impl<'a> Player<'a> {
 
 /// Attaches every vector of a board to its first eventfd.
 pub fn attach_all(device: &Device, board: &Board) -> Result<(), Error> {
-    let fds: Vec<_> = board
-        .vectors()
-        .map(|vector| board.fd(vector, false))
-        .collect();
+    let fds: Vec<_> = board.vectors().map(|vector| board.fd(vector, false)).collect();
     let answer = device.set_irqs(&Guarded::with(&Request::attach(INDEX, 0, &fds).bytes())?);
     if answer != Answer::OK {
-        return Err(Error::Refused {
-            step: "attaching vectors of MSI-X",
-            answer,
-        });
+        return Err(Error::Refused { step: "attaching vectors of MSI-X", answer });
     }
-    board
-        .vectors()
-        .for_each(|vector| board.settle(vector, true, false));
+    board.vectors().for_each(|vector| board.settle(vector, true, false));
     Ok(())
 }

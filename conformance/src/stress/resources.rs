@@ -23,30 +23,21 @@ pub const SLAB_TOLERANCE: u64 = 1024;
 
 fn read(path: &str) -> Result<String, Error> {
     let path = Path::new(path);
-    std::fs::read_to_string(path).map_err(|source| Error::File {
-        path: path.into(),
-        source,
-    })
+    std::fs::read_to_string(path).map_err(|source| Error::File { path: path.into(), source })
 }
 
 fn first_number(text: &str) -> u64 {
-    text.split_whitespace()
-        .find_map(|word| word.parse().ok())
-        .unwrap_or(0)
+    text.split_whitespace().find_map(|word| word.parse().ok()).unwrap_or(0)
 }
 
 impl Resources {
     /// Counts.
     pub fn count() -> Result<Self, Error> {
         let descriptors = Path::new("/sys/kernel/irq");
-        let listed = std::fs::read_dir(descriptors).map_err(|source| Error::File {
-            path: descriptors.into(),
-            source,
-        })?;
+        let listed = std::fs::read_dir(descriptors)
+            .map_err(|source| Error::File { path: descriptors.into(), source })?;
         let memory = read("/proc/meminfo")?;
-        let slab = memory
-            .lines()
-            .find_map(|line| line.strip_prefix("SUnreclaim:"));
+        let slab = memory.lines().find_map(|line| line.strip_prefix("SUnreclaim:"));
         Ok(Self {
             handlers: read("/proc/interrupts")?.matches("vfio-").count(),
             descriptors: listed.count(),
@@ -79,15 +70,7 @@ impl Resources {
 
 impl fmt::Display for Resources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            handlers,
-            descriptors,
-            files,
-            slab,
-        } = self;
-        write!(
-            f,
-            "handlers={handlers} irqs={descriptors} files={files} slab={slab}KiB"
-        )
+        let Self { handlers, descriptors, files, slab } = self;
+        write!(f, "handlers={handlers} irqs={descriptors} files={files} slab={slab}KiB")
     }
 }

@@ -49,19 +49,9 @@ vector   irq state    signals      masks    unmasks  retargets  loopbacks   fail
     fn vectors_are_found_by_their_number() {
         let (masks, unmasks, retargets) = (1, 2, 3);
         let (signals, loopbacks, failures) = (Some(7), 4, 5);
-        let one = Counted {
-            signals,
-            masks,
-            unmasks,
-            retargets,
-            loopbacks,
-            failures,
-        };
+        let one = Counted { signals, masks, unmasks, retargets, loopbacks, failures };
         assert_eq!(of_vector(TABLE, 1), Some(one));
-        let twelve = Counted {
-            masks: 1,
-            ..Counted::default()
-        };
+        let twelve = Counted { masks: 1, ..Counted::default() };
         assert_eq!(of_vector(TABLE, 12), Some(twelve));
         assert_eq!(of_vector(TABLE, 2), None);
         assert!(!detach_frees(TABLE));

@@ -33,10 +33,7 @@ impl Kernel {
         let bound = vfio::bound_driver(bdf)?;
         if Driver::named(&bound) != Some(driver) {
             let why = format!("it is bound to {bound}, not to {driver:?}");
-            return Err(Error::Device {
-                bdf: bdf.into(),
-                why,
-            });
+            return Err(Error::Device { bdf: bdf.into(), why });
         }
         let mut kernel = Self {
             opener: Opener::new(bdf)?,
@@ -61,10 +58,7 @@ impl Kernel {
 
     fn eventfd_of(&self, fd: i32) -> Result<&Eventfd, Error> {
         let source = rustix::io::Errno::BADF;
-        self.eventfds.get(&fd).ok_or(Error::Descriptor {
-            what: "found",
-            source,
-        })
+        self.eventfds.get(&fd).ok_or(Error::Descriptor { what: "found", source })
     }
 
     fn stimulus(&mut self, index: Index, vector: u32) -> Result<&mut dyn Stimulus, Error> {
@@ -95,10 +89,7 @@ impl Target for Kernel {
     fn get_irq_info_unwritable(&mut self, bytes: &[u8]) -> Result<Option<Answer>, Error> {
         let opened = self.opened()?;
         opened.request.put(bytes)?;
-        opened
-            .request
-            .get_irq_info_unwritable(opened.device.fd())
-            .map(Some)
+        opened.request.get_irq_info_unwritable(opened.device.fd()).map(Some)
     }
 
     fn set_irqs(&mut self, bytes: &[u8]) -> Result<Answer, Error> {
@@ -115,10 +106,7 @@ impl Target for Kernel {
     }
 
     fn other_file(&mut self) -> Result<i32, Error> {
-        let opened = |source| Error::Descriptor {
-            what: "opened",
-            source,
-        };
+        let opened = |source| Error::Descriptor { what: "opened", source };
         let (reader, writer) = rustix::pipe::pipe().map_err(opened)?;
         drop(writer);
         let number = reader.as_raw_fd();
@@ -139,24 +127,18 @@ impl Target for Kernel {
     }
 
     fn reach(&self, index: Index) -> u32 {
-        let stimulus = self
-            .open
-            .as_ref()
-            .and_then(|opened| opened.stimulus.as_ref());
+        let stimulus = self.open.as_ref().and_then(|opened| opened.stimulus.as_ref());
         let there = match index {
             Index::Intx => u32::from(self.facts.pin),
             Index::Msi => self.facts.msi,
             Index::Msix => self.facts.msix,
             Index::Err | Index::Req => 0,
         };
-        stimulus
-            .map_or(0, |stimulus| stimulus.reach(index))
-            .min(there)
+        stimulus.map_or(0, |stimulus| stimulus.reach(index)).min(there)
     }
 
     fn ready(&mut self, index: Index, vectors: u32) -> Result<(), Error> {
-        self.stimulus(index, vectors.saturating_sub(1))?
-            .ready(index, vectors)
+        self.stimulus(index, vectors.saturating_sub(1))?.ready(index, vectors)
     }
 
     fn raise(&mut self, index: Index, vector: u32) -> Result<(), Error> {
@@ -184,9 +166,7 @@ impl Target for Kernel {
     fn handlers(&self) -> Option<Vec<String>> {
         let table = std::fs::read_to_string("/proc/interrupts").ok()?;
         let ours = format!("({})", self.opener.bdf());
-        let names = table
-            .split_whitespace()
-            .filter(|word| word.ends_with(&ours));
+        let names = table.split_whitespace().filter(|word| word.ends_with(&ours));
         Some(names.map(String::from).collect())
     }
 
@@ -212,11 +192,7 @@ impl Target for Kernel {
         self.close()?;
         let device = self.opener.open()?;
         let stimulus = self.kind.stimulus(device.bar(), self.opener.dma());
-        self.open = Some(Opened {
-            stimulus,
-            device,
-            request: Guarded::new()?,
-        });
+        self.open = Some(Opened { stimulus, device, request: Guarded::new()? });
         Ok(())
     }
 }

@@ -22,12 +22,7 @@ impl Simulator {
     pub fn new(shape: Shape) -> Self {
         let sim = Sim::with(shape);
         let device = Device::new(sim.slots());
-        Self {
-            shape,
-            sim,
-            device,
-            seen: BTreeMap::new(),
-        }
+        Self { shape, sim, device, seen: BTreeMap::new() }
     }
 
     fn info(&self, bytes: &mut [u8]) -> Result<(), Errno> {
@@ -43,14 +38,9 @@ impl Simulator {
 
     fn set(&mut self, bytes: &[u8]) -> Result<(), i32> {
         let refused = |errno: Errno| -errno.raw();
-        let (header, data) = bytes
-            .split_at_checked(Header::LEN)
-            .ok_or(-Errno::EFAULT.raw())?;
+        let (header, data) = bytes.split_at_checked(Header::LEN).ok_or(-Errno::EFAULT.raw())?;
         let header = header.try_into().map_err(|_| -Errno::EFAULT.raw())?;
-        let checked = self
-            .device
-            .check(&self.sim, Header::from_bytes(header))
-            .map_err(refused)?;
+        let checked = self.device.check(&self.sim, Header::from_bytes(header)).map_err(refused)?;
         let data = data.get(..checked.data_len()).ok_or(-Errno::EFAULT.raw())?;
         let request = checked.request(data).map_err(refused)?;
         let outcome = self.device.set_irqs(&mut self.sim, &request);
@@ -78,9 +68,7 @@ impl Target for Simulator {
     }
 
     fn get_irq_info(&mut self, bytes: &mut [u8]) -> Result<Answer, Error> {
-        Ok(self
-            .info(bytes)
-            .map_or_else(|errno| Answer(-errno.raw()), |()| Answer::OK))
+        Ok(self.info(bytes).map_or_else(|errno| Answer(-errno.raw()), |()| Answer::OK))
     }
 
     fn get_irq_info_unwritable(&mut self, _: &[u8]) -> Result<Option<Answer>, Error> {
@@ -187,9 +175,7 @@ impl Target for Simulator {
 
     fn leaks(&self) -> Option<String> {
         let broken = self.sim.broken_promises();
-        self.sim
-            .leaks()
-            .or_else(|| (!broken.is_empty()).then(|| format!("{broken:?}")))
+        self.sim.leaks().or_else(|| (!broken.is_empty()).then(|| format!("{broken:?}")))
     }
 
     fn open(&mut self) -> Result<(), Error> {
