@@ -129,7 +129,10 @@ impl Host for Linux {
     }
 
     fn maskable(&self, kind: Kind) -> bool {
-        kind == Kind::Msix || self.shape.msi_maskable
+        match kind {
+            Kind::Msi => self.shape.msi_maskable,
+            Kind::Msix => self.shape.msix > 0,
+        }
     }
 
     fn retention(&self) -> Retention {

@@ -284,11 +284,14 @@ impl Host for Sim {
     }
 
     fn growing(&self, kind: Kind) -> bool {
-        kind == Kind::Msix && self.shape.growing
+        kind == Kind::Msix && self.shape.growing && self.shape.msix > 0
     }
 
     fn maskable(&self, kind: Kind) -> bool {
-        kind == Kind::Msix || self.shape.msi_maskable
+        match kind {
+            Kind::Msi => self.shape.msi > 0 && self.shape.msi_maskable,
+            Kind::Msix => self.shape.msix > 0,
+        }
     }
 
     fn retention(&self) -> Retention {

@@ -77,6 +77,20 @@ exit $status"#;
 const KILLED: &str =
     "vfio-irq-conformance stress --bdf $VFIO_IRQ_NVME --kill-after 300 --rounds 10";
 
+/// An unbind waits until user space lets go; the device then serves the next user.
+const UNBIND: &str = r#"driver=/sys/bus/pci/drivers/$VFIO_IRQ_DRIVER
+vfio-irq-conformance stress --bdf $VFIO_IRQ_NVME --requests 1000000 &
+user=$!
+sleep 2
+echo $VFIO_IRQ_NVME >$driver/unbind &
+unbind=$!
+sleep 1
+[ -e $driver/$VFIO_IRQ_NVME ] || { echo "the unbind did not wait"; exit 1; }
+kill -9 $user
+wait $unbind || exit 1
+[ ! -e $driver/$VFIO_IRQ_NVME ] || { echo "the device is still bound"; exit 1; }
+vfio-bind $VFIO_IRQ_NVME $VFIO_IRQ_DRIVER && vfio-irq-conformance atomicity --bdf $VFIO_IRQ_NVME"#;
+
 /// Virtual functions of a bound device are kept for user space: bound to the same driver.
 const SRIOV: &str = r#"device=/sys/bus/pci/devices/$VFIO_IRQ_IGB
 echo 2 >$device/sriov_numvfs || exit 1
@@ -100,7 +114,7 @@ pub const ROWS: &[Row] = &[
         name: "the contract's rules where a detach frees",
         drivers: &[VfioPciRs],
         parameters: &["vfio_pci_rs.free_on_detach=1"],
-        command: "vfio-irq-conformance cases --bdf $VFIO_IRQ_NVME --device nvme --detach-frees",
+        command: CASES_NVME,
         ..ROW
     },
     Row {
@@ -116,6 +130,12 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row { name: "processes killed under interrupts: nothing leaked", command: KILLED, ..ROW },
+    Row {
+        name: "an unbind waits for a user under load",
+        drivers: &[VfioPciRs],
+        command: UNBIND,
+        ..ROW
+    },
     Row {
         name: "bad input is answered as Linux answers it",
         drivers: &[VfioPciRs],
