@@ -72,15 +72,18 @@ impl Linux {
         self.shape
     }
 
-    /// The request is over: the device's power and decoding are as user space left them, and what
-    /// must be given up without a lock held is returned for that.
-    pub(crate) fn settle(&mut self) -> Retired {
+    /// The request is over: the device's power and decoding are as user space left them.
+    pub(crate) fn settle(&mut self) {
         self.core.restore(core::mem::replace(&mut self.power, Power::Untouched));
+    }
+
+    /// Watches that were taken down, to be dropped without the device's lock.
+    pub(crate) fn retired(&mut self) -> Retired {
         core::mem::take(&mut self.retired)
     }
 
-    /// The device's registers are about to be touched: it must decode memory, and be in D0. Nobody
-    /// changes that before [`Linux::settle`]: whoever could holds the device's lock first.
+    /// The device's registers are about to be touched: it must decode memory, and be in D0, until
+    /// [`Linux::settle`].
     fn touch(&mut self) {
         if let Power::Untouched = self.power {
             self.power = self.core.ready();
@@ -89,6 +92,24 @@ impl Linux {
 }
 
 impl Linux {
+    /// Touches registers of the device for a moment. Where they are reachable, as they mostly are,
+    /// that costs less than [`Linux::touch`].
+    fn reach<R>(&mut self, run: impl FnOnce(&Core) -> R) -> R {
+        if let Power::Untouched = self.power {
+            if let Some(_reachable) = self.core.reachable() {
+                return run(&self.core);
+            }
+            self.touch();
+        }
+        run(&self.core)
+    }
+
+    /// Whether the device has lost a vector's entry of the table to a reset that the kernel did not
+    /// see (`CONTRACT.md`, V-12).
+    fn forgot(&mut self, kind: Kind, number: u32, gate: Gate) -> bool {
+        kind == Kind::Msix && self.reach(|core| core.table_forgot(number, gate))
+    }
+
     /// Offers the interrupt to consumers of the eventfd in the kernel, on machines that have any
     /// use for that.
     fn tie(&self, vector: &mut Vector) {
@@ -194,16 +215,33 @@ impl Host for Linux {
         self.tie(vector);
     }
 
-    fn targets(&self, vector: &Vector, trigger: &Trigger) -> bool {
-        vector.interrupt.targets(trigger)
+    fn is_settled(
+        &mut self,
+        kind: Kind,
+        number: u32,
+        vector: &Vector,
+        trigger: &Trigger,
+        gate: Gate,
+    ) -> bool {
+        vector.interrupt.targets(trigger) && !self.forgot(kind, number, gate)
     }
 
     fn untie(&mut self, vector: &mut Vector) {
         vector.interrupt.untie();
     }
 
-    fn retarget(&mut self, _number: u32, vector: &mut Vector, trigger: Trigger) {
+    fn retarget(
+        &mut self,
+        kind: Kind,
+        number: u32,
+        vector: &mut Vector,
+        trigger: Trigger,
+        gate: Gate,
+    ) {
         vector.interrupt.retarget(trigger);
+        if self.forgot(kind, number, gate) {
+            self.reach(|core| vector.interrupt.repair(core, gate));
+        }
         self.tie(vector);
     }
 
@@ -218,13 +256,10 @@ impl Host for Linux {
     }
 
     fn set_gate(&mut self, _kind: Kind, vector: &mut Vector, gate: Gate) {
-        if !self.core.is_reachable() {
-            self.touch();
-        }
-        match gate {
+        self.reach(|_| match gate {
             Gate::Open => vector.interrupt.open(),
             Gate::Masked => vector.interrupt.close(),
-        }
+        });
     }
 
     fn signal(&mut self, vector: &Vector) {
@@ -232,7 +267,7 @@ impl Host for Linux {
     }
 
     fn watch(&mut self, number: u32, gate: Gate, fd: i32) -> Result<Watch, Errno> {
-        Watch::arm(&self.core, number, gate, fd)
+        self.core.watch(number, gate, fd)
     }
 
     fn watching(&self, watch: &Watch) -> bool {

@@ -2,10 +2,10 @@
 
 //! The interrupts of one device, behind one lock.
 //!
-//! The lock is taken by every request, by watches that fire, by writes to configuration space and by
-//! resets that come through this driver: whatever could change the device's mode, power or decoding
-//! while interrupts are being allocated. It comes before the core's `igate` and `memory_lock`, and
-//! allocators are called with neither of those held.
+//! The lock is taken by every SET_IRQS and by the work behind watches that fire. It comes before the
+//! core's `memory_lock`, which is held for reading while interrupts are allocated and the device's
+//! registers are touched: resets, sleep and changes of decoding, through this device or another of
+//! its set, wait or are refused. Page faults go on meanwhile.
 
 use crate::host::{Linux, Policy};
 use crate::slots::Tree;
@@ -68,12 +68,14 @@ impl State {
     /// An eventfd was signalled that masks or unmasks a vector.
     pub(crate) fn watch_fired(&mut self, number: u32, gate: Gate, is: impl FnOnce(&Watch) -> bool) {
         self.vectors.watch_fired(&mut self.host, number, gate, is);
+        self.host.settle();
     }
 
     /// The device is closed: everything goes back.
     #[must_use = "what is returned is dropped without the lock"]
     pub(crate) fn close(&mut self) -> Retired {
         self.vectors.disable(&mut self.host);
-        self.host.settle()
+        self.host.settle();
+        self.host.retired()
     }
 }

@@ -7,8 +7,8 @@ use crate::state::State;
 use kernel::prelude::fmt;
 use vfio_irq_engine::{Counts, Gate, Kind, Retention, Slot};
 
-impl State {
-    pub(crate) fn show(&self, f: &mut kernel::fmt::Formatter<'_>) -> kernel::fmt::Result {
+impl kernel::fmt::Display for State {
+    fn fmt(&self, f: &mut kernel::fmt::Formatter<'_>) -> kernel::fmt::Result {
         let mode = match self.vectors.active() {
             Some(Kind::Msi) => "msi",
             Some(Kind::Msix) => "msix",
@@ -35,7 +35,9 @@ impl State {
         f.write_fmt(fmt!("{:>6} {:>5} {:<6} {:>9}", "gone", "-", "-", self.host.gone_signals()))?;
         show_counts(f, &self.vectors.totals().gone)
     }
+}
 
+impl State {
     fn show_totals(&self, f: &mut kernel::fmt::Formatter<'_>) -> kernel::fmt::Result {
         let totals = self.vectors.totals();
         f.write_fmt(fmt!(

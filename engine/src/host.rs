@@ -105,8 +105,16 @@ pub trait Host: Sized {
     /// Lets interrupts of a prepared vector through, unless its gate is masked.
     fn start(&mut self, kind: Kind, number: u32, vector: &mut Self::Vector, gate: Gate);
 
-    /// Whether the vector signals this very eventfd.
-    fn targets(&self, vector: &Self::Vector, trigger: &Self::Trigger) -> bool;
+    /// Whether attaching this trigger would change nothing: the vector signals this very eventfd,
+    /// and the platform sees no reason to write anew what makes it work.
+    fn is_settled(
+        &mut self,
+        kind: Kind,
+        number: u32,
+        vector: &Self::Vector,
+        trigger: &Self::Trigger,
+        gate: Gate,
+    ) -> bool;
 
     /// First half of [`Host::retarget`], called for every vector of a request before any of them is
     /// given its new trigger: undo what ties the old trigger to the interrupt *beside* the handler
@@ -117,7 +125,14 @@ pub trait Host: Sized {
 
     /// Replaces the trigger. An interrupt that arrives meanwhile is signalled on the old one or on
     /// the new one, never on none (`CONTRACT.md`, B-02).
-    fn retarget(&mut self, number: u32, vector: &mut Self::Vector, trigger: Self::Trigger);
+    fn retarget(
+        &mut self,
+        kind: Kind,
+        number: u32,
+        vector: &mut Self::Vector,
+        trigger: Self::Trigger,
+        gate: Gate,
+    );
 
     /// Takes the trigger off the vector. With [`Retention::Free`] its interrupt goes back.
     fn stop(&mut self, kind: Kind, number: u32, vector: Self::Vector, retention: Retention);

@@ -356,11 +356,18 @@ impl Host for Sim {
         self.settle(n);
     }
 
-    fn targets(&self, vector: &SimVector, trigger: &SimTrigger) -> bool {
+    fn is_settled(
+        &mut self,
+        _: Kind,
+        _: u32,
+        vector: &SimVector,
+        trigger: &SimTrigger,
+        _: Gate,
+    ) -> bool {
         vector.trigger.fd() == trigger.fd()
     }
 
-    fn retarget(&mut self, n: u32, vector: &mut SimVector, trigger: SimTrigger) {
+    fn retarget(&mut self, _: Kind, n: u32, vector: &mut SimVector, trigger: SimTrigger, _: Gate) {
         self.promise(vector.running, "retarget of a vector that was not started");
         if let Some(handler) = self.handlers.get_mut(&n) {
             handler.0 = trigger.again();

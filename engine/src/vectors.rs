@@ -9,7 +9,7 @@ use crate::abi::{flags, Action, Data, Index, Info, Range, Request};
 use crate::slot::Attachment;
 use crate::{Counts, Errno, Host, Kind, Refusal, Retention, Size, Slot, Slots};
 
-/// What the device as a whole went through since it was opened.
+/// What the device as a whole went through.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Totals {
     /// Requests that were carried out.

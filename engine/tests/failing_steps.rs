@@ -44,7 +44,7 @@ const SETUPS: &[Setup] = &[
     ("msi-x active with gaps and masks", |rig| {
         fine(rig.attach(MSIX, 0, &[rig.fds[0], -1, rig.fds[2], -1, rig.fds[4], -1]));
         fine(rig.ask(MSIX, ACTION_MASK, 1, 2, &With::Nothing));
-        fine(rig.ask(MSIX, ACTION_MASK, 5, 2, &With::Fds(vec![rig.fds[8], rig.fds[9]])));
+        fine(rig.ask(MSIX, ACTION_MASK, 4, 2, &With::Fds(vec![rig.fds[8], rig.fds[9]])));
         fine(rig.ask(MSIX, ACTION_UNMASK, 0, 1, &With::Fds(vec![rig.fds[10]])));
     }),
     ("events set", |rig| {

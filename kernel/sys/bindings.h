@@ -12,7 +12,7 @@
 #include <linux/pm_runtime.h>
 #include <linux/vfio.h>
 #include <linux/vfio_pci_core.h>
-#ifdef CONFIG_X86_64
+#ifdef CONFIG_IRQ_REMAP
 #include <asm/irq_remapping.h>
 #endif
 

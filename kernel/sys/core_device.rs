@@ -3,11 +3,13 @@
 //! The core's device: its interrupts as the PCI layer gives them, its power and its decoding.
 
 use super::bindings::{self, vfio_pci_core_device};
+use super::device::Device;
+use super::Watch;
 use crate::host::Shape;
 use core::ptr::{addr_of, addr_of_mut, NonNull};
 use kernel::ffi::c_int;
 use kernel::str::CStr;
-use vfio_irq_engine::{Errno, Kind, Refusal};
+use vfio_irq_engine::{Errno, Gate, Kind, Refusal};
 
 /// A device of vfio-pci-core.
 ///
@@ -27,12 +29,10 @@ unsafe impl Sync for Core {}
 pub(crate) enum Power {
     /// Nothing was looked at yet.
     Untouched,
-    /// The device was ready as it was.
-    Ready,
-    /// It was made ready.
-    Raised {
-        /// The command register before memory decoding was turned on.
-        command: Option<u16>,
+    /// The device is ready, and `memory_lock` is held for reading.
+    Ready {
+        /// Memory decoding was turned on.
+        decoded: bool,
         /// It slept, and is to sleep again.
         slept: Option<c_int>,
     },
@@ -40,6 +40,12 @@ pub(crate) enum Power {
 
 const D0: c_int = 0;
 const D3HOT: c_int = 3;
+
+/// Regions of a VFIO device lie this many bits apart in its file.
+const REGION_SHIFT: u32 = 40;
+
+/// Where in an entry of the MSI-X table its mask bit is.
+const VECTOR_CONTROL: usize = 12;
 
 impl Core {
     /// # Safety
@@ -158,18 +164,16 @@ impl Core {
     }
 
     /// Tells the core which index is in use: it emulates the MSI capability by that, and refuses
-    /// the others.
+    /// the others. The core changes both fields in SET_IRQS only, which asks it for nothing but
+    /// under the lock around `State`.
     fn set_mode(&self, index: u32, msi_queue: Option<u8>) {
         let core = self.as_ptr();
-        // SAFETY: By the invariant; the core changes both fields under `igate` and reads them as
-        // they are.
+        // SAFETY: By the invariant; the core reads both fields as they are.
         unsafe {
-            bindings::mutex_lock(addr_of_mut!((*core).igate));
             addr_of_mut!((*core).irq_type).write_volatile(index as c_int);
             if let Some(queue) = msi_queue {
-                addr_of_mut!((*core).msi_qmax).write(queue);
+                addr_of_mut!((*core).msi_qmax).write_volatile(queue);
             }
-            bindings::mutex_unlock(addr_of_mut!((*core).igate));
         }
     }
 
@@ -200,55 +204,71 @@ impl Core {
 
     /// Writes the vector's message into the table again.
     pub(crate) fn rewrite_message(&self, irq: u32) {
-        let mut message = core::mem::MaybeUninit::<bindings::msi_msg>::zeroed();
-        // SAFETY: The interrupt is one of MSI-X, so that it has a message to be copied; it has no
-        // handler, so that nobody else writes it; all zeroes are a message.
+        // SAFETY: All zeroes are a message.
+        let mut message: bindings::msi_msg = unsafe { core::mem::zeroed() };
+        // SAFETY: The interrupt is one of MSI-X, so that it has a message to be copied. It is
+        // disabled, so that nobody but a change of affinity writes it.
         unsafe {
-            bindings::get_cached_msi_msg(irq, message.as_mut_ptr());
-            bindings::pci_write_msi_msg(irq, message.as_mut_ptr());
+            bindings::get_cached_msi_msg(irq, &mut message);
+            bindings::pci_write_msi_msg(irq, &mut message);
         }
     }
 
-    /// Whether the device's registers can be reached, as far as user space and the core know. A
-    /// reset behind the kernel's back may have changed that; it has cleared the table then, and
-    /// vectors must be attached again, which looks at the device itself.
-    pub(crate) fn is_reachable(&self) -> bool {
-        // SAFETY: By the invariant; the device is open and its configuration does not change under
-        // the lock that the caller holds.
-        unsafe { bindings::__vfio_pci_memory_enabled(self.as_ptr()) }
+    /// Keeps the device's registers reachable while the guard lives; `None` when they are not, as
+    /// far as user space and the core know. A reset behind the kernel's back may have changed that;
+    /// then vectors must be attached again, which looks at the device itself.
+    pub(crate) fn reachable(&self) -> Option<Reachable<'_>> {
+        // SAFETY: By the invariant the lock is initialised; the guard releases it.
+        unsafe { bindings::down_read(memory_lock(self)) };
+        let guard = Reachable(self);
+        // SAFETY: By the invariant; the device is open, and the lock is held.
+        unsafe { bindings::__vfio_pci_memory_enabled(self.as_ptr()) }.then_some(guard)
     }
 
-    /// Makes the device's registers reachable.
+    /// Makes the device's registers reachable, until [`Core::restore`]. Meanwhile `memory_lock` is
+    /// held for reading: nobody resets the device, puts it to sleep or changes its decoding, be it
+    /// through this device or through another of its set.
     pub(crate) fn ready(&self) -> Power {
-        self.locked(|| {
-            let slept = self.wake();
-            let command = self.config(bindings::PCI_COMMAND);
-            let decodes = u32::from(command) & bindings::PCI_COMMAND_MEMORY != 0;
-            if !decodes {
-                self.set_config(
-                    bindings::PCI_COMMAND,
-                    command | bindings::PCI_COMMAND_MEMORY as u16,
-                );
-            }
-            match (slept, decodes) {
-                (None, true) => Power::Ready,
-                _ => Power::Raised { command: (!decodes).then_some(command), slept },
-            }
-        })
+        let lock = memory_lock(self);
+        // SAFETY: By the invariant the lock is initialised.
+        unsafe { bindings::down_write(lock) };
+        let slept = self.wake();
+        let command = self.config(bindings::PCI_COMMAND);
+        // SAFETY: By the invariant; a flag that is set when the device is found.
+        let always = unsafe { bindings::pci_dev::no_command_memory_raw(self.pdev()) } != 0;
+        let decodes = always || u32::from(command) & bindings::PCI_COMMAND_MEMORY != 0;
+        if !decodes {
+            self.set_config(bindings::PCI_COMMAND, command | bindings::PCI_COMMAND_MEMORY as u16);
+        }
+        // SAFETY: Taken above.
+        unsafe { bindings::downgrade_write(lock) };
+        Power::Ready { decoded: !decodes, slept }
     }
 
     /// Puts the device back as it was.
     pub(crate) fn restore(&self, power: Power) {
-        let Power::Raised { command, slept } = power else { return };
-        self.locked(|| {
-            if let Some(command) = command {
-                self.set_config(bindings::PCI_COMMAND, command);
-            }
-            if let Some(state) = slept {
-                // SAFETY: The PCI device is live.
-                unsafe { bindings::pci_set_power_state(self.pdev(), state) };
-            }
-        });
+        let Power::Ready { decoded, slept } = power else { return };
+        let lock = memory_lock(self);
+        // SAFETY: Held for reading since `ready`.
+        unsafe { bindings::up_read(lock) };
+        if !decoded && slept.is_none() {
+            return;
+        }
+        // SAFETY: By the invariant the lock is initialised.
+        unsafe { bindings::down_write(lock) };
+        if decoded {
+            // Only the bit that was set: turning MSI on and off changes another.
+            let command = self.config(bindings::PCI_COMMAND);
+            self.set_config(
+                bindings::PCI_COMMAND,
+                command & !(bindings::PCI_COMMAND_MEMORY as u16),
+            );
+        }
+        if let Some(state) = slept {
+            self.sleep(state);
+        }
+        // SAFETY: Taken above.
+        unsafe { bindings::up_write(lock) };
     }
 
     /// Wakes a device that user space has put to sleep; the state it slept in. One that forgets its
@@ -269,15 +289,54 @@ impl Core {
         Some(state)
     }
 
-    /// Runs with `memory_lock` held: nobody maps the device's memory or changes its decoding. Not
-    /// for allocators: page faults take this lock.
-    fn locked<R>(&self, run: impl FnOnce() -> R) -> R {
-        // SAFETY: By the invariant the lock is initialised, and it is released below.
-        unsafe { bindings::down_write(addr_of_mut!((*self.as_ptr()).memory_lock)) };
-        let result = run();
-        // SAFETY: Taken above.
-        unsafe { bindings::up_write(addr_of_mut!((*self.as_ptr()).memory_lock)) };
-        result
+    /// Puts a device that [`Core::wake`] woke to sleep again, unless it has virtual functions that
+    /// need it now. What user space mapped of it meanwhile is unmapped: the next access finds it
+    /// asleep, as it would have all along.
+    fn sleep(&self, state: c_int) {
+        let core = self.as_ptr();
+        // SAFETY: By the invariant; `memory_lock` is held. The inode is there while the device is
+        // open, and its first six regions are the device's memory and ROM.
+        unsafe {
+            if (*core).sriov_active {
+                return;
+            }
+            if let Some(inode) = NonNull::new((*core).vdev.inode) {
+                let regions = i64::from(bindings::VFIO_PCI_ROM_REGION_INDEX) << REGION_SHIFT;
+                bindings::unmap_mapping_range((*inode.as_ptr()).i_mapping, 0, regions, 1);
+            }
+            bindings::pci_set_power_state(self.pdev(), state);
+        }
+    }
+
+    /// Whether the table's entry of a vector is not what the kernel wrote: a reset behind the
+    /// kernel's back clears it. The device's registers are reachable.
+    pub(crate) fn table_forgot(&self, number: u32, gate: Gate) -> bool {
+        let core = self.as_ptr();
+        // SAFETY: By the invariant; these are set when the device is opened.
+        let (bar, offset) = unsafe { ((*core).msix_bar, (*core).msix_offset) };
+        // SAFETY: As above; there are six.
+        let Some(base) = (unsafe { (*addr_of!((*core).barmap)).get(usize::from(bar)) }) else {
+            return false;
+        };
+        // Null or an error: the core could not map it, so nothing can be said.
+        if base.is_null() || (*base as isize) < 0 && (*base as isize) >= -4095 {
+            return false;
+        }
+        let entry = base.wrapping_byte_add(offset as usize).wrapping_byte_add(number as usize * 16);
+        // SAFETY: The core mapped the whole region; the table and this entry of it lie in there.
+        let read = |at: usize| unsafe { kernel::bindings::readl(entry.wrapping_byte_add(at)) };
+        match gate {
+            // A reset masks every entry, and no message has address zero.
+            Gate::Open => read(VECTOR_CONTROL) & 1 != 0,
+            Gate::Masked => read(0) == 0,
+        }
+    }
+
+    /// Arms an eventfd that opens or closes the gate of a vector.
+    pub(crate) fn watch(&self, number: u32, gate: Gate, fd: i32) -> Result<Watch, Errno> {
+        // SAFETY: By the invariant the core is the first field of a `Device`, which lives as long.
+        let device = unsafe { self.0.cast::<Device>().as_ref() };
+        Watch::arm(device.firing(), number, gate, fd)
     }
 
     /// Keeps the device out of runtime suspend until the guard is dropped; `None` when it cannot be
@@ -290,6 +349,21 @@ impl Core {
         let guard = Awake { dev, _core: self };
         // Dropping the guard gives the count back, which a failed resume takes as well.
         (woken >= 0).then_some(guard)
+    }
+}
+
+fn memory_lock(core: &Core) -> *mut bindings::rw_semaphore {
+    // SAFETY: By the invariant of `Core`; only the address is taken.
+    unsafe { addr_of_mut!((*core.as_ptr()).memory_lock) }
+}
+
+/// The device's registers are reachable while this lives.
+pub(crate) struct Reachable<'c>(&'c Core);
+
+impl Drop for Reachable<'_> {
+    fn drop(&mut self) {
+        // SAFETY: Taken in `Core::reachable`.
+        unsafe { bindings::up_read(memory_lock(self.0)) };
     }
 }
 

@@ -3,8 +3,10 @@
 //! A bound device: the core's structure with ours behind it, and the operations that VFIO calls.
 
 use super::bindings::{self, vfio_device, vfio_pci_core_device};
+use super::debugfs::{Directory, File};
 use super::driver;
 use super::ioctl::{self, Answer};
+use super::watch::Firing;
 use super::{Core, Watch};
 use crate::state::State;
 use core::cell::UnsafeCell;
@@ -12,7 +14,6 @@ use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::ptr::{addr_of_mut, NonNull};
 use core::sync::atomic::{AtomicU32, Ordering};
-use kernel::debugfs::{Dir, File};
 use kernel::ffi::{c_char, c_int, c_long, c_uint, c_ulong};
 use kernel::prelude::*;
 use kernel::sync::lock::{mutex::MutexBackend, Guard};
@@ -38,20 +39,10 @@ struct Ours {
     msix: AtomicU32,
     /// The file in debugfs, while a driver is bound.
     #[pin]
-    table: Mutex<Option<Pin<KBox<File<Table>>>>>,
+    table: Mutex<Option<File>>,
+    #[pin]
+    firing: Firing,
 }
-
-/// What the file in debugfs shows.
-///
-/// # Invariants
-///
-/// The device lives as long as the file: `remove` takes the file away before it gives the device up.
-struct Table(NonNull<Device>);
-
-// SAFETY: A `Device` may be reached from any thread: its state is behind a lock.
-unsafe impl Send for Table {}
-// SAFETY: As above.
-unsafe impl Sync for Table {}
 
 impl Device {
     /// The device around the core's.
@@ -71,6 +62,11 @@ impl Device {
 
     pub(super) fn lock(&self) -> Guard<'_, State, MutexBackend> {
         self.ours().state.lock()
+    }
+
+    /// The lock, unless somebody has it.
+    pub(super) fn try_lock(&self) -> Option<Guard<'_, State, MutexBackend>> {
+        self.ours().state.try_lock()
     }
 
     /// Number of vectors of an index.
@@ -101,9 +97,10 @@ impl Device {
         let Some(_awake) = core.awake() else { return };
         let mut state = self.lock();
         state.watch_fired(number, gate, is);
-        let retired = state.host.settle();
-        drop(state);
-        drop(retired);
+    }
+
+    pub(super) fn firing(&self) -> &Firing {
+        &self.ours().firing
     }
 
     /// Makes a device for a PCI function that is being bound, with its file in debugfs.
@@ -111,7 +108,7 @@ impl Device {
     /// # Safety
     ///
     /// `pdev` is in `probe`.
-    pub(super) unsafe fn bind(pdev: *mut bindings::pci_dev, dir: &Dir) -> Result {
+    pub(super) unsafe fn bind(pdev: *mut bindings::pci_dev, dir: &Directory) -> Result {
         // SAFETY: By the function's requirement; the size is that of the structure which the
         // operations expect.
         let vdev = unsafe {
@@ -135,18 +132,11 @@ impl Device {
         Ok(())
     }
 
-    fn show_in(&self, dir: &Dir) {
-        let core = self.core();
-        let file = dir.read_callback_file(
-            core.name(),
-            Table(NonNull::from(self)),
-            &|table: &Table, f: &mut kernel::fmt::Formatter<'_>| {
-                // SAFETY: By the invariant of `Table`.
-                unsafe { table.0.as_ref() }.lock().show(f)
-            },
-        );
-        // Without memory for it there is no file; the device works all the same.
-        *self.ours().table.lock() = KBox::pin_init(file, GFP_KERNEL).ok();
+    fn show_in(&self, dir: &Directory) {
+        // SAFETY: The directory is the driver's, at rest until no device is bound; `unbind` drops
+        // the file before it gives the device up.
+        let file = unsafe { dir.file(self.core().name(), self) };
+        *self.ours().table.lock() = Some(file);
     }
 
     /// Gives up a device whose PCI function is being unbound. Waits until user space has closed it.
@@ -183,7 +173,7 @@ static OPS: Ops = Ops(bindings::vfio_device_ops {
     open_device: Some(open_device),
     close_device: Some(close_device),
     ioctl: Some(ioctl),
-    write: Some(write),
+    write: Some(bindings::vfio_pci_core_write),
     get_region_info_caps: Some(bindings::vfio_pci_ioctl_get_region_info),
     device_feature: Some(bindings::vfio_pci_core_ioctl_feature),
     read: Some(bindings::vfio_pci_core_read),
@@ -191,12 +181,27 @@ static OPS: Ops = Ops(bindings::vfio_device_ops {
     request: Some(bindings::vfio_pci_core_request),
     match_: Some(bindings::vfio_pci_core_match),
     match_token_uuid: Some(bindings::vfio_pci_core_match_token_uuid),
+    #[cfg(CONFIG_IOMMUFD)]
+    bind_iommufd: Some(bindings::vfio_iommufd_physical_bind),
+    #[cfg(CONFIG_IOMMUFD)]
+    unbind_iommufd: Some(bindings::vfio_iommufd_physical_unbind),
+    #[cfg(CONFIG_IOMMUFD)]
+    attach_ioas: Some(bindings::vfio_iommufd_physical_attach_ioas),
+    #[cfg(CONFIG_IOMMUFD)]
+    detach_ioas: Some(bindings::vfio_iommufd_physical_detach_ioas),
+    #[cfg(CONFIG_IOMMUFD)]
+    pasid_attach_ioas: Some(bindings::vfio_iommufd_physical_pasid_attach_ioas),
+    #[cfg(CONFIG_IOMMUFD)]
+    pasid_detach_ioas: Some(bindings::vfio_iommufd_physical_pasid_detach_ioas),
     // SAFETY: All zeroes are operations that are not there.
     ..unsafe { MaybeUninit::zeroed().assume_init() }
 });
 
 static PCI_OPS: PciOps = PciOps(bindings::vfio_pci_device_ops {
+    #[cfg(CONFIG_VFIO_PCI_DMABUF)]
     get_dmabuf_phys: Some(bindings::vfio_pci_core_get_dmabuf_phys),
+    #[cfg(not(CONFIG_VFIO_PCI_DMABUF))]
+    get_dmabuf_phys: None,
 });
 
 unsafe extern "C" fn init(vdev: *mut vfio_device) -> c_int {
@@ -206,6 +211,7 @@ unsafe extern "C" fn init(vdev: *mut vfio_device) -> c_int {
     let core = unsafe { Core::new(NonNull::new_unchecked(device.cast())) };
     let ours = pin_init!(Ours {
         state <- State::new(core, driver::policy()),
+        firing <- Firing::new(device),
         msi: AtomicU32::new(0),
         msix: AtomicU32::new(0),
         table <- new_mutex!(None, "vfio-pci-rs debugfs"),
@@ -250,6 +256,7 @@ unsafe extern "C" fn close_device(vdev: *mut vfio_device) {
         // User space may have left it suspended. Should it not wake, its vectors still must go.
         let _awake = core.awake();
         let retired = device.lock().close();
+        // Without the lock, which the work behind them takes.
         drop(retired);
     }
     // SAFETY: Open until now. No vector is left that it would free under its handler.
@@ -267,32 +274,7 @@ unsafe extern "C" fn ioctl(vdev: *mut vfio_device, cmd: c_uint, arg: c_ulong) ->
             Answer::Own(ret) => ret as c_long,
             Answer::Core => core(),
         },
-        // A reset waits while vectors are being allocated.
-        bindings::vfio_irq_reset | bindings::vfio_irq_hot_reset => {
-            let _state = device.lock();
-            core()
-        }
         _ => core(),
-    }
-}
-
-unsafe extern "C" fn write(
-    vdev: *mut vfio_device,
-    buf: *const c_char,
-    count: usize,
-    pos: *mut bindings::loff_t,
-) -> isize {
-    // SAFETY: Between `init` and `release`; `pos` is VFIO's own.
-    let (device, at) = unsafe { (Device::from_vdev(vdev), *pos) };
-    // SAFETY: VFIO passes on what user space asked of an open device.
-    let core = || unsafe { bindings::vfio_pci_core_write(vdev, buf, count, pos) };
-    // Power, decoding and resets are reached through configuration space: not while vectors are
-    // being allocated.
-    if (at as u64) >> 40 == u64::from(bindings::VFIO_PCI_CONFIG_REGION_INDEX) {
-        let _state = device.lock();
-        core()
-    } else {
-        core()
     }
 }
 

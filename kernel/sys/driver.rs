@@ -4,13 +4,13 @@
 
 use super::bindings;
 use super::core_device::name_of;
+use super::debugfs::Directory;
 use super::device::Device;
 use crate::host::Policy;
 use crate::module_parameters;
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::ptr::addr_of;
-use kernel::debugfs::Dir;
 use kernel::ffi::c_int;
 use kernel::module_param::ModuleParamAccess;
 use kernel::prelude::*;
@@ -38,9 +38,11 @@ fn is_set(parameter: &ModuleParamAccess<u8>) -> bool {
 /// does not look for interrupts to take over, and offering one on every change of its trigger costs
 /// more than the change.
 fn can_post() -> bool {
-    #[cfg(CONFIG_X86_64)]
+    #[cfg(CONFIG_IRQ_REMAP)]
     // SAFETY: Any capability may be asked for.
     return unsafe { bindings::irq_remapping_cap(bindings::irq_remap_cap_IRQ_POSTING_CAP) };
+    #[cfg(all(CONFIG_X86_64, not(CONFIG_IRQ_REMAP)))]
+    return false;
     #[cfg(not(CONFIG_X86_64))]
     return true;
 }
@@ -58,7 +60,7 @@ pub(super) fn apply_parameters(core: *mut bindings::vfio_pci_core_device) {
 #[repr(C)]
 struct Registration {
     driver: UnsafeCell<bindings::pci_driver>,
-    dir: Dir,
+    dir: Directory,
 }
 
 pub(crate) struct Module {
@@ -103,7 +105,7 @@ impl kernel::Module for Module {
         driver.err_handler = addr_of!(bindings::vfio_pci_core_err_handlers);
         driver.driver_managed_dma = true;
         let registration =
-            Registration { driver: UnsafeCell::new(driver), dir: Dir::new(c"vfio-pci-rs") };
+            Registration { driver: UnsafeCell::new(driver), dir: Directory::new(module) };
         let registration = KBox::new(registration, GFP_KERNEL)?;
         // SAFETY: The driver stays where it is until it is unregistered in `drop`; `probe` finds
         // the registration around it.

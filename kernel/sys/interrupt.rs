@@ -12,7 +12,7 @@ use kernel::alloc::flags::GFP_KERNEL_ACCOUNT;
 use kernel::ffi::c_int;
 use kernel::prelude::*;
 use kernel::str::Formatter;
-use vfio_irq_engine::{Errno, Kind};
+use vfio_irq_engine::{Errno, Gate, Kind};
 
 /// Room for `vfio-msix[2047](0000:00:00.0)` and for domains of eight digits.
 const NAME: usize = 48;
@@ -122,6 +122,18 @@ impl Interrupt {
         // SAFETY: The interrupt is requested, and may be waited for: no lock that its handler
         // takes is held.
         unsafe { bindings::disable_irq(self.irq) };
+    }
+
+    /// Writes what a reset behind the kernel's back has cleared. The vector is dead until then, so
+    /// shutting it for a moment loses nothing.
+    pub(crate) fn repair(&mut self, core: &Core, gate: Gate) {
+        if gate == Gate::Open {
+            self.close();
+        }
+        core.rewrite_message(self.irq);
+        if gate == Gate::Open {
+            self.open();
+        }
     }
 
     /// Signals another eventfd from now on. The vector is open all the while: an interrupt is

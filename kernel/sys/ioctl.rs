@@ -92,7 +92,8 @@ fn carry_out(
 ) -> Result<i32, Refusal> {
     let mut state = device.lock();
     let turn = state.set_irqs(request);
-    let retired = state.host.settle();
+    state.host.settle();
+    let retired = state.host.retired();
     let ret = match turn {
         Turn::Done(outcome) => outcome.map(|()| 0),
         Turn::Core => Ok(core()),

@@ -29,6 +29,7 @@ mod bindings {
 }
 
 mod core_device;
+mod debugfs;
 mod device;
 mod driver;
 mod eventfd;

@@ -3,86 +3,198 @@
 //! An eventfd of user space that masks or unmasks a vector whenever it is signalled.
 //!
 //! The signal arrives with the eventfd's own lock held and interrupts off, where a device cannot be
-//! touched; the work behind it takes the device's lock like any request. Taking a watch down waits
-//! for that work and must therefore happen without the lock: watches are retired first.
+//! touched. It puts the watch on a list of its device, and work of the *device's own* goes through
+//! the list under the device's lock, like any request. VFIO has work of its own to offer for this
+//! and must not be used: it waits for that work on one thread for all devices of the host, which
+//! would then wait for this device's lock.
+//!
+//! Taking a watch down waits for the device's work, and must therefore happen without the lock:
+//! watches are retired first.
 
 use super::bindings;
 use super::device::Device;
-use super::Core;
 use core::cell::UnsafeCell;
-use core::ptr::addr_of;
+use core::mem::offset_of;
+use core::ptr::{addr_of_mut, null_mut, NonNull};
+use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use kernel::alloc::flags::GFP_KERNEL_ACCOUNT;
+use kernel::bindings as linux;
 use kernel::ffi::{c_int, c_void};
 use kernel::prelude::*;
+use kernel::types::Opaque;
 use vfio_irq_engine::{Errno, Gate};
 
-struct Armed {
+/// The watches of one device that have fired, and the work that sees to them.
+#[pin_data]
+pub(super) struct Firing {
+    first: AtomicPtr<Armed>,
+    #[pin]
+    work: Opaque<linux::work_struct>,
+    device: *const Device,
+}
+
+// SAFETY: The list is atomic, the work is C's to synchronise, and a `Device` is reached from any
+// thread.
+unsafe impl Send for Firing {}
+// SAFETY: As above.
+unsafe impl Sync for Firing {}
+
+impl Firing {
+    /// For a part of `device`: it is there whenever this is used.
+    pub(super) fn new(device: *const Device) -> impl PinInit<Self> {
+        pin_init!(Self {
+            first: AtomicPtr::new(null_mut()),
+            work <- Opaque::ffi_init(|work| {
+                // SAFETY: The place is valid and stays; what is to run takes the work of a `Firing`.
+                unsafe {
+                    linux::init_work_with_key(
+                        work,
+                        Some(run),
+                        false,
+                        c"vfio-pci-rs watches".as_ptr().cast(),
+                        kernel::static_lock_class!().as_ptr(),
+                    )
+                }
+            }),
+            device,
+        })
+    }
+
+    /// From any context.
+    fn fire(&self, armed: &Armed) {
+        // On the list already: the work has it before it.
+        if !armed.queued.swap(true, Ordering::AcqRel) {
+            let node = core::ptr::from_ref(armed).cast_mut();
+            let mut first = self.first.load(Ordering::Relaxed);
+            loop {
+                armed.next.store(first, Ordering::Relaxed);
+                match self.first.compare_exchange_weak(
+                    first,
+                    node,
+                    Ordering::AcqRel,
+                    Ordering::Relaxed,
+                ) {
+                    Ok(_) => break,
+                    Err(now) => first = now,
+                }
+            }
+        }
+        // SAFETY: The work was initialised in place, and lives as long as the device.
+        unsafe {
+            linux::queue_work_on(
+                linux::wq_misc_consts_WORK_CPU_UNBOUND as c_int,
+                linux::system_dfl_wq,
+                self.work.get(),
+            )
+        };
+    }
+
+    /// Waits until no work runs or is queued.
+    fn flush(&self) {
+        // SAFETY: As in `fire`.
+        unsafe { linux::flush_work(self.work.get()) };
+    }
+}
+
+/// What the virqfd knows the address of. Everybody has it shared.
+pub(super) struct Armed {
     /// Null once the eventfd was closed for good.
     virqfd: UnsafeCell<*mut bindings::virqfd>,
+    firing: *const Firing,
     number: u32,
     gate: Gate,
-    /// In a list of retired watches: the one retired before.
-    next: Option<Watch>,
+    queued: AtomicBool,
+    /// In the list of fired watches.
+    next: AtomicPtr<Armed>,
+    /// In a list of retired watches.
+    retired: AtomicPtr<Armed>,
 }
 
 /// # Invariants
 ///
-/// The address of what is in the box is known to the virqfd until it is disabled in `drop`.
-pub(crate) struct Watch(KBox<Armed>);
+/// Points to an allocation of its own, whose address the virqfd knows until it is disabled, and the
+/// device's work until it is flushed, both in `drop`.
+pub(crate) struct Watch(NonNull<Armed>);
 
-// SAFETY: `virqfd` is reached by C under a lock of its own, and by the owner in `drop`.
+// SAFETY: What is behind the pointer is shared, atomic, or C's under a lock of its own.
 unsafe impl Send for Watch {}
-// SAFETY: As above; shared access reads a pointer for being null.
+// SAFETY: As above.
 unsafe impl Sync for Watch {}
 
 impl Watch {
     /// Arms the eventfd behind a descriptor: `EBADF`, `EINVAL` for a file that is no eventfd.
-    pub(crate) fn arm(core: &Core, number: u32, gate: Gate, fd: i32) -> Result<Self, Errno> {
-        let armed =
-            Armed { virqfd: UnsafeCell::new(core::ptr::null_mut()), number, gate, next: None };
+    pub(super) fn arm(firing: &Firing, number: u32, gate: Gate, fd: i32) -> Result<Self, Errno> {
+        let armed = Armed {
+            virqfd: UnsafeCell::new(null_mut()),
+            firing,
+            number,
+            gate,
+            queued: AtomicBool::new(false),
+            next: AtomicPtr::new(null_mut()),
+            retired: AtomicPtr::new(null_mut()),
+        };
         let armed = KBox::new(armed, GFP_KERNEL_ACCOUNT).map_err(|_| Errno::ENOMEM)?;
-        let data: *const Armed = &*armed;
-        // SAFETY: The core's device is the first field of a `Device`, as `fire` expects; `data`
-        // and the pointer in it stay valid until the virqfd is disabled in `drop`.
+        let armed = KBox::into_raw(armed);
+        // SAFETY: `wake` expects these two; both stay valid until the virqfd is disabled in `drop`.
         let ret = unsafe {
             bindings::vfio_virqfd_enable(
-                core.as_ptr().cast(),
+                core::ptr::from_ref(firing).cast_mut().cast(),
                 Some(wake),
-                Some(fire),
-                data.cast_mut().cast(),
-                armed.virqfd.get(),
+                None,
+                armed.cast(),
+                UnsafeCell::raw_get(addr_of_mut!((*armed).virqfd)),
                 fd,
             )
         };
-        if ret != 0 {
-            return Err(Errno::from_raw(ret));
+        match NonNull::new(armed) {
+            // INVARIANT: Enabled just now.
+            Some(armed) if ret == 0 => Ok(Self(armed)),
+            _ => {
+                // SAFETY: From `into_raw`; the virqfd was not enabled and nobody else knows it.
+                drop(unsafe { KBox::from_raw(armed) });
+                Err(Errno::from_raw(ret))
+            }
         }
-        // INVARIANT: Enabled just now, with the address of a heap allocation.
-        Ok(Self(armed))
+    }
+
+    fn armed(&self) -> &Armed {
+        // SAFETY: By the invariant.
+        unsafe { self.0.as_ref() }
     }
 
     /// Whether the eventfd is still there.
     pub(crate) fn is_armed(&self) -> bool {
         // SAFETY: A pointer that C clears; only whether it is null matters.
-        unsafe { !self.0.virqfd.get().read_volatile().is_null() }
+        unsafe { !self.armed().virqfd.get().read_volatile().is_null() }
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        // SAFETY: By the invariant. When this returns neither `wake` nor `fire` runs any more.
-        unsafe { bindings::vfio_virqfd_disable(self.0.virqfd.get()) };
+        let armed = self.armed();
+        // SAFETY: By the invariant. When this returns, `wake` is not called any more.
+        unsafe { bindings::vfio_virqfd_disable(armed.virqfd.get()) };
+        // SAFETY: The device outlives its watches. No watch of it is in the list when this returns
+        // but such as may still be woken.
+        unsafe { &*armed.firing }.flush();
+        // SAFETY: From `into_raw`; neither C nor the work knows it any more.
+        drop(unsafe { KBox::from_raw(self.0.as_ptr()) });
     }
 }
 
-/// Watches that are out of use. To be dropped with no lock held that `fire` takes.
+/// Watches that are out of use. To be dropped with no lock held that the device's work takes.
 #[derive(Default)]
 #[must_use = "to be dropped without the device's lock"]
 pub(crate) struct Retired(Option<Watch>);
 
 impl Retired {
-    pub(crate) fn push(&mut self, mut watch: Watch) {
-        watch.0.next = self.0.take();
+    pub(crate) fn push(&mut self, watch: Watch) {
+        let before = self.0.take().map_or(null_mut(), |watch| {
+            let armed = watch.0.as_ptr();
+            core::mem::forget(watch);
+            armed
+        });
+        watch.armed().retired.store(before, Ordering::Relaxed);
         self.0 = Some(watch);
     }
 }
@@ -90,22 +202,35 @@ impl Retired {
 impl Drop for Retired {
     fn drop(&mut self) {
         // One after the other: a list that drops itself would go as deep as it is long.
-        while let Some(mut watch) = self.0.take() {
-            self.0 = watch.0.next.take();
+        while let Some(watch) = self.0.take() {
+            let before = watch.armed().retired.load(Ordering::Relaxed);
+            // INVARIANT: A watch that `push` took out of its place without dropping it.
+            self.0 = NonNull::new(before).map(Watch);
         }
     }
 }
 
-/// The eventfd was signalled: have `fire` run.
-unsafe extern "C" fn wake(_device: *mut c_void, _armed: *mut c_void) -> c_int {
-    1
+/// The eventfd was signalled. Its lock is held and interrupts are off.
+unsafe extern "C" fn wake(firing: *mut c_void, armed: *mut c_void) -> c_int {
+    // SAFETY: Armed with these two; both are valid until the virqfd is disabled, which waits.
+    let (firing, armed) = unsafe { (&*firing.cast::<Firing>(), &*armed.cast::<Armed>()) };
+    firing.fire(armed);
+    0
 }
 
-unsafe extern "C" fn fire(device: *mut c_void, armed: *mut c_void) {
-    // SAFETY: Armed with these two; both are valid until the virqfd is disabled, which waits.
-    let (device, armed) = unsafe { (&*device.cast::<Device>(), armed.cast::<Armed>()) };
-    // SAFETY: As above; the two fields never change.
-    let (number, gate) =
-        unsafe { (addr_of!((*armed).number).read(), addr_of!((*armed).gate).read()) };
-    device.watch_fired(number, gate, |watch| core::ptr::eq(&*watch.0, armed));
+/// The device's work: sees to every watch on the list.
+unsafe extern "C" fn run(work: *mut linux::work_struct) {
+    // SAFETY: The work of a `Firing`, which lives as long as the device.
+    let firing = unsafe { &*work.byte_sub(offset_of!(Firing, work)).cast::<Firing>() };
+    // SAFETY: As above; the device waits for this work before it goes.
+    let device = unsafe { &*firing.device };
+    let mut next = firing.first.swap(null_mut(), Ordering::AcqRel);
+    while let Some(node) = NonNull::new(next) {
+        // SAFETY: On the list, so that its watch is still there: it waits for this work.
+        let armed = unsafe { node.as_ref() };
+        next = armed.next.load(Ordering::Relaxed);
+        // From here on it may be put on the list again.
+        armed.queued.store(false, Ordering::Release);
+        device.watch_fired(armed.number, armed.gate, |watch| watch.0 == node);
+    }
 }

@@ -92,7 +92,11 @@ impl<H: Host> Vectors<H> {
             return self.stage_new(host, kind, number, trigger);
         };
         slot.attachment = match &slot.attachment {
-            Attachment::Attached(vector) if host.targets(vector, &trigger) => return Ok(false),
+            Attachment::Attached(vector)
+                if host.is_settled(kind, number, vector, &trigger, slot.gate) =>
+            {
+                return Ok(false)
+            }
             Attachment::Nothing => return self.stage_new(host, kind, number, trigger),
             // A range names each vector once, and no request leaves one of these behind.
             Attachment::Staged(_) | Attachment::Replacing(..) => return Err(Errno::EBUSY),
@@ -161,7 +165,7 @@ impl<H: Host> Vectors<H> {
                 Attachment::Attached(vector)
             }
             Attachment::Replacing(mut vector, trigger) => {
-                host.retarget(number, &mut vector, trigger);
+                host.retarget(kind, number, &mut vector, trigger, slot.gate);
                 slot.counts.retargets = slot.counts.retargets.wrapping_add(1);
                 Attachment::Attached(vector)
             }

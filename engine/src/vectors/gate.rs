@@ -59,8 +59,8 @@ impl<H: Host> Vectors<H> {
         if !host.maskable(kind) {
             return Err(Errno::ENOTTY);
         }
-        match self.active() {
-            Some(active) if active == kind => Ok(()),
+        match self.mode {
+            Mode::Active { kind: active, .. } if active == kind => Ok(()),
             _ => Err(Errno::EINVAL),
         }
     }
