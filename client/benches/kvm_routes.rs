@@ -1,0 +1,3 @@
+//! Routes in batches.
+
+fn main() {}

@@ -1,0 +1,129 @@
+//! A vfio-user socket as a device.
+
+use crate::{Data, Index, Info, SetIrqs, Transport};
+use std::io;
+use std::os::fd::BorrowedFd;
+
+/// One `VFIO_USER_DEVICE_SET_IRQS` message.
+#[derive(Clone, Copy, Debug)]
+pub struct Message<'a> {
+    /// `flags`, `index`, `start` and `count` of the message.
+    pub flags: u32,
+    /// Which index.
+    pub index: u32,
+    /// The first vector.
+    pub start: u32,
+    /// Number of vectors.
+    pub count: u32,
+    /// A byte for each vector, or nothing.
+    pub bools: &'a [u8],
+    /// A descriptor for each vector, or none: no descriptor detaches.
+    pub fds: &'a [BorrowedFd<'a>],
+}
+
+/// The client's side of a vfio-user connection, as far as interrupts go.
+pub trait IrqSocket {
+    /// How many descriptors a message takes (`max_msg_fds`).
+    fn max_fds(&self) -> usize;
+
+    /// Sends `VFIO_USER_DEVICE_GET_IRQ_INFO` and waits for the reply.
+    ///
+    /// # Errors
+    ///
+    /// The error of the connection, or the one that the server replied.
+    fn get_irq_info(&self, index: u32) -> io::Result<Info>;
+
+    /// Sends `VFIO_USER_DEVICE_SET_IRQS` and waits for the reply; positive where the server has
+    /// only so many vectors and did nothing.
+    ///
+    /// # Errors
+    ///
+    /// The error of the connection, or the one that the server replied.
+    fn set_irqs(&self, message: &Message<'_>) -> io::Result<u32>;
+}
+
+/// A device behind a vfio-user socket.
+///
+/// A message of vfio-user attaches all of its vectors or detaches all, and takes so many
+/// descriptors; a request that does both, or has more, becomes several. [`crate::Vectors`] makes the
+/// whole all or nothing.
+///
+/// ```
+/// use vfio_irq::{Index, Info, IrqSocket, Message, Remote, Trigger, Vectors};
+/// use std::io;
+///
+/// struct Socket;
+///
+/// impl IrqSocket for Socket {
+///     fn max_fds(&self) -> usize {
+///         8
+///     }
+///     fn get_irq_info(&self, _: u32) -> io::Result<Info> {
+///         Ok(Info { flags: 1, count: 64 }) // send, receive
+///     }
+///     fn set_irqs(&self, message: &Message<'_>) -> io::Result<u32> {
+///         assert!(message.fds.len() <= 8); // send, receive
+///         Ok(0)
+///     }
+/// }
+///
+/// let vectors = Vectors::open(Remote::new(Socket), Index::Msix)?;
+/// let many: Result<Vec<_>, _> = (0..20).map(|n| Ok((n, Trigger::new()?))).collect();
+/// let handles = vectors.enable_many(many?)?;
+/// # Ok::<(), vfio_irq::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Remote<S>(S);
+
+impl<S: IrqSocket> Remote<S> {
+    /// A device behind this socket.
+    pub fn new(socket: S) -> Self {
+        Self(socket)
+    }
+
+    fn attach(&self, request: &SetIrqs<'_>, fds: &[Option<BorrowedFd<'_>>]) -> io::Result<u32> {
+        let flags = request.flags();
+        let index = request.index.raw();
+        let mut start = request.start;
+        for alike in fds.chunk_by(|a, b| a.is_some() == b.is_some()) {
+            let most =
+                if alike.iter().any(Option::is_some) { self.0.max_fds() } else { usize::MAX };
+            for part in alike.chunks(most.max(1)) {
+                let there: Vec<_> = part.iter().copied().flatten().collect();
+                let count = u32::try_from(part.len()).unwrap_or(u32::MAX);
+                let message = Message { flags, index, start, count, bools: &[], fds: &there };
+                match self.0.set_irqs(&message)? {
+                    0 => start = start.saturating_add(count),
+                    // Nothing was done only as long as nothing was done before.
+                    few if start == request.start => return Ok(few),
+                    _ => return Err(io::Error::from_raw_os_error(ENOSPC)),
+                }
+            }
+        }
+        Ok(0)
+    }
+}
+
+const ENOSPC: i32 = rustix::io::Errno::NOSPC.raw_os_error();
+
+impl<S: IrqSocket> Transport for Remote<S> {
+    fn irq_info(&self, index: Index) -> io::Result<Info> {
+        self.0.get_irq_info(index.raw())
+    }
+
+    fn set_irqs(&self, request: &SetIrqs<'_>) -> io::Result<u32> {
+        let bools: Vec<u8> = match request.data {
+            Data::Eventfd(fds) if !fds.is_empty() => return self.attach(request, fds),
+            Data::Bool(bools) => bools.iter().map(|yes| u8::from(*yes)).collect(),
+            Data::None { .. } | Data::Eventfd(_) => Vec::new(),
+        };
+        self.0.set_irqs(&Message {
+            flags: request.flags(),
+            index: request.index.raw(),
+            start: request.start,
+            count: request.count(),
+            bools: &bools,
+            fds: &[],
+        })
+    }
+}

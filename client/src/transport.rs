@@ -1,0 +1,204 @@
+//! What this crate asks of a device: VFIO's two interrupt requests, however they get there.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::sync::Arc;
+use vfio_irq_engine::abi::{Header, flags};
+
+pub use vfio_irq_engine::abi::{Action, Index, Info};
+
+/// A device whose interrupts can be asked about and set: `VFIO_DEVICE_GET_IRQ_INFO` and
+/// `VFIO_DEVICE_SET_IRQS`.
+///
+/// It is implemented for a descriptor of the kernel ([`crate::KernelDevice`]), for rust-vmm's
+/// `VfioDevice` (feature `vfio-ioctls`), for a vfio-user socket ([`crate::Remote`], feature
+/// `vfio-user`), for the simulator ([`crate::sim::Simulated`], feature `sim`), and for references,
+/// boxes and [`Arc`]s of them.
+///
+/// ```
+/// use vfio_irq::{Index, Info, SetIrqs, Transport};
+/// use std::io;
+///
+/// /// A device without interrupts.
+/// struct Mute;
+///
+/// impl Transport for Mute {
+///     fn irq_info(&self, _: Index) -> io::Result<Info> {
+///         Ok(Info { flags: 0, count: 0 })
+///     }
+///
+///     fn set_irqs(&self, _: &SetIrqs<'_>) -> io::Result<u32> {
+///         Err(io::ErrorKind::Unsupported.into())
+///     }
+/// }
+/// assert_eq!(Mute.irq_info(Index::Msix)?.count, 0);
+/// # Ok::<(), io::Error>(())
+/// ```
+pub trait Transport {
+    /// Asks about an index.
+    ///
+    /// # Errors
+    ///
+    /// What the device answers, with its error number.
+    fn irq_info(&self, index: Index) -> io::Result<Info>;
+
+    /// Makes a request; 0 when it was carried out. A positive value means that **nothing** was done
+    /// because there are only so many vectors.
+    ///
+    /// # Errors
+    ///
+    /// What the device answers, with its error number.
+    fn set_irqs(&self, request: &SetIrqs<'_>) -> io::Result<u32>;
+}
+
+macro_rules! forward {
+    ($($holder:ty),*) => {$(
+        impl<T: Transport + ?Sized> Transport for $holder {
+            fn irq_info(&self, index: Index) -> io::Result<Info> {
+                (**self).irq_info(index)
+            }
+
+            fn set_irqs(&self, request: &SetIrqs<'_>) -> io::Result<u32> {
+                (**self).set_irqs(request)
+            }
+        }
+    )*};
+}
+forward!(&T, Box<T>, Arc<T>);
+
+/// A request: what to do with a range of vectors.
+///
+/// ```
+/// use vfio_irq::{Action, Data, Index, SetIrqs};
+///
+/// let mask = SetIrqs { index: Index::Msix, action: Action::Mask, start: 3, data: Data::None { count: 2 } };
+/// assert_eq!(mask.count(), 2);
+/// assert_eq!(mask.to_bytes().len(), 20);
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct SetIrqs<'a> {
+    /// Which index.
+    pub index: Index,
+    /// What to do.
+    pub action: Action,
+    /// The first vector.
+    pub start: u32,
+    /// With what, for each vector from `start` on.
+    pub data: Data<'a>,
+}
+
+/// What goes with a request, for each of its vectors.
+#[derive(Clone, Copy, Debug)]
+pub enum Data<'a> {
+    /// All alike.
+    None {
+        /// Number of vectors.
+        count: u32,
+    },
+    /// A yes or no for each.
+    Bool(&'a [bool]),
+    /// An eventfd for each, or none.
+    Eventfd(&'a [Option<BorrowedFd<'a>>]),
+}
+
+impl SetIrqs<'_> {
+    /// Number of vectors.
+    pub fn count(&self) -> u32 {
+        let len = match self.data {
+            Data::None { count } => return count,
+            Data::Bool(bools) => bools.len(),
+            Data::Eventfd(fds) => fds.len(),
+        };
+        // A range that long is refused by every device.
+        u32::try_from(len).unwrap_or(u32::MAX)
+    }
+
+    /// The `flags` of `struct vfio_irq_set`.
+    pub fn flags(&self) -> u32 {
+        let action = match self.action {
+            Action::Mask => flags::ACTION_MASK,
+            Action::Unmask => flags::ACTION_UNMASK,
+            Action::Trigger => flags::ACTION_TRIGGER,
+        };
+        let data = match self.data {
+            Data::None { .. } => flags::DATA_NONE,
+            Data::Bool(_) => flags::DATA_BOOL,
+            Data::Eventfd(_) => flags::DATA_EVENTFD,
+        };
+        action | data
+    }
+
+    /// `struct vfio_irq_set` and its data, as the kernel reads them.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let data: Vec<u8> = match self.data {
+            Data::None { .. } => Vec::new(),
+            Data::Bool(bools) => bools.iter().map(|yes| u8::from(*yes)).collect(),
+            Data::Eventfd(fds) => {
+                let number = |fd: &Option<BorrowedFd<'_>>| fd.map_or(-1, |fd| fd.as_raw_fd());
+                fds.iter().flat_map(|fd| number(fd).to_ne_bytes()).collect()
+            }
+        };
+        let argsz = u32::try_from(Header::LEN + data.len()).unwrap_or(u32::MAX);
+        let header = Header {
+            argsz,
+            flags: self.flags(),
+            index: self.index.raw(),
+            start: self.start,
+            count: self.count(),
+        };
+        let mut bytes = header.to_bytes().to_vec();
+        bytes.extend(data);
+        bytes
+    }
+}
+
+/// A device's descriptor from the kernel, opened through a group (`VFIO_GROUP_GET_DEVICE_FD`) or as
+/// a character device (`/dev/vfio/devices/vfioN`): the requests are the same.
+///
+/// ```no_run
+/// use vfio_irq::{Index, KernelDevice, Vectors};
+///
+/// // A character device must be bound to an iommufd before it answers.
+/// let fd = std::fs::File::options().read(true).write(true).open("/dev/vfio/devices/vfio0")?;
+/// let vectors = Vectors::open(KernelDevice::new(fd), Index::Msix)?;
+/// println!("{}", vectors.capabilities());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct KernelDevice<F>(F);
+
+impl<F: AsFd> KernelDevice<F> {
+    /// A descriptor that is owned, borrowed or shared.
+    pub fn new(fd: F) -> Self {
+        Self(fd)
+    }
+
+    /// The descriptor back.
+    pub fn into_inner(self) -> F {
+        self.0
+    }
+}
+
+impl<F: AsFd> Transport for KernelDevice<F> {
+    fn irq_info(&self, index: Index) -> io::Result<Info> {
+        Ok(crate::sys::get_irq_info(self.0.as_fd(), index.raw())?)
+    }
+
+    fn set_irqs(&self, request: &SetIrqs<'_>) -> io::Result<u32> {
+        let value = crate::sys::set_irqs(self.0.as_fd(), &request.to_bytes())?;
+        Ok(u32::try_from(value).unwrap_or(0))
+    }
+}
+
+/// rust-vmm's device, which also set up container or iommufd.
+#[cfg(feature = "vfio-ioctls")]
+impl Transport for vfio_ioctls::VfioDevice {
+    fn irq_info(&self, index: Index) -> io::Result<Info> {
+        Ok(crate::sys::get_irq_info(crate::sys::device_fd(self), index.raw())?)
+    }
+
+    fn set_irqs(&self, request: &SetIrqs<'_>) -> io::Result<u32> {
+        let value = crate::sys::set_irqs(crate::sys::device_fd(self), &request.to_bytes())?;
+        Ok(u32::try_from(value).unwrap_or(0))
+    }
+}

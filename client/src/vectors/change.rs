@@ -1,0 +1,166 @@
+//! Attaching, re-targeting and detaching: all or nothing, also where the host is not.
+
+use super::state::{Mode, State};
+use super::{NoResize, Shared};
+use crate::{Action, Data, Error, Transport, Trigger};
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::AsFd;
+
+/// What vectors are to signal; `None`: nothing.
+pub(super) type Changes = BTreeMap<u32, Option<Trigger>>;
+
+/// Neighbours, which go into one request.
+struct Run<'a> {
+    start: u32,
+    triggers: Vec<Option<&'a Trigger>>,
+}
+
+impl Run<'_> {
+    fn numbers(&self) -> impl Iterator<Item = u32> {
+        (self.start..).take(self.triggers.len())
+    }
+}
+
+fn runs<'a>(changes: impl Iterator<Item = (u32, Option<&'a Trigger>)>) -> Vec<Run<'a>> {
+    let mut runs: Vec<Run<'a>> = Vec::new();
+    let mut next = None;
+    for (number, trigger) in changes {
+        match runs.last_mut() {
+            Some(run) if next == Some(number) => run.triggers.push(trigger),
+            _ => runs.push(Run { start: number, triggers: vec![trigger] }),
+        }
+        next = number.checked_add(1);
+    }
+    runs
+}
+
+impl<T: Transport> Shared<T> {
+    /// Makes these changes, or none. The state is the caller's to change afterwards.
+    pub(super) fn change(&self, state: &mut State, changes: &Changes) -> Result<(), Error> {
+        let Some(end) = changes.keys().next_back().map(|last| last.saturating_add(1)) else {
+            return Ok(());
+        };
+        match state.mode {
+            Mode::Idle => self.first(state, changes, end),
+            Mode::Fixed(size) if end > size => match self.policy {
+                NoResize::ReserveAll { .. } => Err(Error::BeyondReserved {
+                    index: self.name(),
+                    number: end.saturating_sub(1),
+                    reserved: size,
+                }),
+                NoResize::Reenable { spare } => {
+                    self.enlarge(state, size, changes, end, end.saturating_add(spare))
+                }
+            },
+            Mode::Fixed(_) | Mode::Growing => self.apply(state, changes),
+        }
+    }
+
+    /// The first vectors: the index is enabled with them.
+    fn first(&self, state: &mut State, changes: &Changes, end: u32) -> Result<(), Error> {
+        let all = runs(changes.iter().map(|(number, trigger)| (*number, trigger.as_ref())));
+        let mut rest = all.as_slice();
+        let mode = if !self.capabilities.resizable() {
+            let size = match self.policy {
+                NoResize::ReserveAll { most } => most.max(end),
+                NoResize::Reenable { spare } => end.saturating_add(spare),
+            };
+            Mode::Fixed(self.allocate(size, end)?)
+        } else if let [run, more @ ..] = rest
+            && run.start == 0
+        {
+            // This request enables, and says how many vectors there are if too few.
+            self.send(run)?;
+            rest = more;
+            Mode::Growing
+        } else {
+            // A start above 0 would allocate all vectors before it, too.
+            self.allocate(1, 1)?;
+            Mode::Growing
+        };
+        if let Err(cause) = rest.iter().try_for_each(|run| self.send(run)) {
+            return Err(self.give_up(cause));
+        }
+        state.mode = mode;
+        Ok(())
+    }
+
+    /// Disables after a failed first enable.
+    fn give_up(&self, cause: Error) -> Error {
+        match self.disable_index() {
+            Ok(()) => cause,
+            Err(error) => {
+                tracing::warn!(%error, "an index that was to be idle stays enabled");
+                Error::Unrestored { cause: Box::new(cause), lost: Vec::new() }
+            }
+        }
+    }
+
+    /// Enables the index with nothing attached: `size` vectors, or as many as there are if that is
+    /// `least` or more.
+    pub(super) fn allocate(&self, size: u32, least: u32) -> Result<u32, Error> {
+        let mut size = size.min(self.capabilities.count());
+        loop {
+            let last = size.saturating_sub(1);
+            let nothing = Data::Eventfd(&[None]);
+            match self.request("to allocate", Action::Trigger, last, nothing) {
+                Ok(()) => return Ok(size),
+                Err(Error::TooFew { there, .. }) if (least..size).contains(&there) => size = there,
+                Err(Error::TooFew { index, there, .. }) => {
+                    return Err(Error::TooFew { index, asked: least, there });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Changes vectors of an enabled index. What was changed before a failure is changed back.
+    fn apply(&self, state: &mut State, changes: &Changes) -> Result<(), Error> {
+        let runs = runs(changes.iter().map(|(number, trigger)| (*number, trigger.as_ref())));
+        for (done, run) in runs.iter().enumerate() {
+            if let Err(cause) = self.send(run) {
+                let touched = runs.iter().take(done.saturating_add(1)).flat_map(Run::numbers);
+                return Err(self.restore(state, touched.collect(), cause));
+            }
+        }
+        Ok(())
+    }
+
+    /// Brings vectors back to what the state says, and signals them once.
+    fn restore(&self, state: &mut State, touched: BTreeSet<u32>, cause: Error) -> Error {
+        tracing::debug!(%cause, ?touched, "bringing vectors back");
+        let mut lost = Vec::new();
+        for run in runs(touched.iter().map(|number| (*number, state.trigger(*number)))) {
+            if self.send(&run).is_ok() {
+                continue;
+            }
+            // One that cannot be brought back must not keep the others from it.
+            for (number, trigger) in run.numbers().zip(&run.triggers) {
+                let alone = Run { start: number, triggers: vec![*trigger] };
+                if self.send(&alone).is_err() && trigger.is_some() {
+                    lost.push(number);
+                }
+            }
+        }
+        for number in &lost {
+            state.attach(*number, None);
+        }
+        self.signal_once(state, &touched);
+        if lost.is_empty() { cause } else { Error::Unrestored { cause: Box::new(cause), lost } }
+    }
+
+    /// Attaches vectors of an enabled index; nothing is brought back.
+    pub(super) fn attach_all<'a>(
+        &self,
+        wanted: impl Iterator<Item = (u32, Option<&'a Trigger>)>,
+    ) -> Result<(), Error> {
+        runs(wanted).iter().try_for_each(|run| self.send(run))
+    }
+
+    fn send(&self, run: &Run<'_>) -> Result<(), Error> {
+        let fds: Vec<_> =
+            run.triggers.iter().map(|trigger| trigger.map(|trigger| trigger.as_fd())).collect();
+        let verb = if fds.iter().all(Option::is_none) { "to detach" } else { "to attach" };
+        self.request(verb, Action::Trigger, run.start, Data::Eventfd(&fds))
+    }
+}

@@ -1,0 +1,195 @@
+//! One enabled vector.
+
+use super::state::State;
+use super::{Shared, change::Changes};
+use crate::{Action, Data, Error, Transport, Trigger};
+use std::fmt;
+use std::sync::{Arc, Weak};
+
+/// A vector that is enabled. Dropping it detaches it: its interrupt stays allocated for the next
+/// [`crate::Vectors::enable`], unless the host frees it by policy.
+///
+/// ```
+/// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
+/// # use std::sync::Arc;
+/// # let device = Arc::new(Simulated::new());
+/// # let vectors = Vectors::open(device.clone(), Index::Msix)?;
+/// let (old, new) = (Trigger::new()?, Trigger::new()?);
+/// let vector = vectors.enable(9, &old)?;
+/// vector.retarget(&new)?;
+/// device.raise(9);
+/// assert_eq!((old.take(), new.take()), (0, 1));
+/// vector.detach()?;
+/// # Ok::<(), vfio_irq::Error>(())
+/// ```
+pub struct Vector<T: Transport> {
+    shared: Weak<Shared<T>>,
+    number: u32,
+    /// `None` for a handle that was stale from the beginning, which does not happen.
+    id: Option<u64>,
+}
+
+impl<T: Transport> fmt::Debug for Vector<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Vector").field("number", &self.number).finish_non_exhaustive()
+    }
+}
+
+impl<T: Transport> Vector<T> {
+    pub(super) fn new(shared: &Arc<Shared<T>>, number: u32, id: Option<u64>) -> Self {
+        Self { shared: Arc::downgrade(shared), number, id }
+    }
+
+    pub(super) fn id(&self) -> Option<u64> {
+        self.id
+    }
+
+    pub(super) fn is_of(&self, shared: &Arc<Shared<T>>) -> bool {
+        self.shared.as_ptr() == Arc::as_ptr(shared)
+    }
+
+    /// Which vector of the index it is.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// The eventfd that it signals.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Disabled`] when the index was disabled meanwhile.
+    pub fn trigger(&self) -> Result<Trigger, Error> {
+        self.with(|_, state| {
+            state.trigger(self.number).cloned().ok_or(Error::Disabled { number: self.number })
+        })
+    }
+
+    /// Has it signal another eventfd. An interrupt meanwhile is signalled on the one or on the
+    /// other; Linux's own driver holds it back for that time.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Disabled`], [`Error::Refused`].
+    pub fn retarget(&self, trigger: impl Into<Trigger>) -> Result<(), Error> {
+        let trigger = trigger.into();
+        self.with(|shared, state| {
+            let changes = Changes::from([(self.number, Some(trigger.clone()))]);
+            shared.change(state, &changes)?;
+            state.retarget(self.number, Some(trigger));
+            Ok(())
+        })
+    }
+
+    /// Masks it: its interrupt is held by the device and signalled once when it is unmasked.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Disabled`], [`Error::NotMaskable`], [`Error::Refused`].
+    ///
+    /// ```
+    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
+    /// # let vectors = Vectors::open(Simulated::new(), Index::Msix)?;
+    /// # let vector = vectors.enable(0, Trigger::new()?)?;
+    /// if vectors.capabilities().maskable() {
+    ///     vector.mask()?;
+    ///     vector.unmask()?;
+    /// }
+    /// # Ok::<(), vfio_irq::Error>(())
+    /// ```
+    pub fn mask(&self) -> Result<(), Error> {
+        let one = Data::None { count: 1 };
+        self.with(|shared, state| shared.set_masks(state, Action::Mask, self.number, one))
+    }
+
+    /// Unmasks it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Vector::mask`].
+    pub fn unmask(&self) -> Result<(), Error> {
+        let one = Data::None { count: 1 };
+        self.with(|shared, state| shared.set_masks(state, Action::Unmask, self.number, one))
+    }
+
+    /// Arms an eventfd that masks it whenever it is signalled; `None` disarms. On a host that cannot
+    /// add vectors, a mask made so is forgotten when the index is enabled anew.
+    ///
+    /// # Errors
+    ///
+    /// As [`Vector::mask`].
+    ///
+    /// ```
+    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
+    /// # let vectors = Vectors::open(Simulated::new(), Index::Msix)?;
+    /// # let vector = vectors.enable(0, Trigger::new()?)?;
+    /// let (quiet, resume) = (Trigger::new()?, Trigger::new()?);
+    /// vector.mask_on(Some(quiet))?;
+    /// vector.unmask_on(Some(resume))?;
+    /// # Ok::<(), vfio_irq::Error>(())
+    /// ```
+    pub fn mask_on(&self, trigger: Option<Trigger>) -> Result<(), Error> {
+        self.with(|shared, state| shared.watch(state, Action::Mask, self.number, trigger))
+    }
+
+    /// Arms an eventfd that unmasks it whenever it is signalled; `None` disarms.
+    ///
+    /// # Errors
+    ///
+    /// As [`Vector::mask`].
+    pub fn unmask_on(&self, trigger: Option<Trigger>) -> Result<(), Error> {
+        self.with(|shared, state| shared.watch(state, Action::Unmask, self.number, trigger))
+    }
+
+    /// Has the host signal the eventfd as if the device had raised the vector, masked or not.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Disabled`], [`Error::Refused`].
+    pub fn loopback(&self) -> Result<(), Error> {
+        let one = Data::None { count: 1 };
+        self.with(|shared, _| shared.request("to signal", Action::Trigger, self.number, one))
+    }
+
+    /// Detaches it, and says if that fails; dropping only logs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Refused`]. A handle that is stale detaches nothing, which is no error.
+    pub fn detach(mut self) -> Result<(), Error> {
+        self.let_go()
+    }
+
+    fn let_go(&mut self) -> Result<(), Error> {
+        let outcome = self.with(|shared, state| {
+            shared.change(state, &Changes::from([(self.number, None)]))?;
+            state.attach(self.number, None);
+            Ok(())
+        });
+        self.shared = Weak::new();
+        match outcome {
+            Err(Error::Disabled { .. }) => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    fn with<R>(
+        &self,
+        act: impl FnOnce(&Shared<T>, &mut State) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        let stale = Error::Disabled { number: self.number };
+        let Some(shared) = self.shared.upgrade() else { return Err(stale) };
+        let mut state = shared.lock();
+        if self.id.is_none() || state.id(self.number) != self.id {
+            return Err(stale);
+        }
+        act(&shared, &mut state)
+    }
+}
+
+impl<T: Transport> Drop for Vector<T> {
+    fn drop(&mut self) {
+        if let Err(error) = self.let_go() {
+            tracing::warn!(%error, "a vector stays attached");
+        }
+    }
+}

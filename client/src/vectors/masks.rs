@@ -1,0 +1,158 @@
+//! Masking, where the host says MASKABLE.
+
+use super::state::{Mask, State};
+use super::{Shared, Vectors};
+use crate::{Action, Data, Error, Transport, Trigger};
+use std::os::fd::AsFd;
+
+impl<T: Transport> Vectors<T> {
+    /// Masks neighbours: their interrupts are held by the device, and each is signalled once when it
+    /// is unmasked. A vector can be masked before it is enabled, and stays masked when it is
+    /// detached or re-targeted; disabling the index clears masks.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotMaskable`], [`Error::NoSuchVector`]; [`Error::Refused`] with EINVAL while the
+    /// index is not active.
+    ///
+    /// ```
+    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
+    /// # use std::sync::Arc;
+    /// # let device = Arc::new(Simulated::new());
+    /// # let vectors = Vectors::open(device.clone(), Index::Msix)?;
+    /// # let vector = vectors.enable(2, Trigger::new()?)?;
+    /// vectors.mask(0, 4)?;
+    /// device.raise(2);
+    /// assert_eq!(vector.trigger()?.take(), 0);
+    /// vectors.unmask(0, 4)?;
+    /// assert_eq!(vector.trigger()?.take(), 1);
+    /// # Ok::<(), vfio_irq::Error>(())
+    /// ```
+    pub fn mask(&self, start: u32, count: u32) -> Result<(), Error> {
+        let mut state = self.0.lock();
+        self.0.set_masks(&mut state, Action::Mask, start, Data::None { count })
+    }
+
+    /// Unmasks neighbours. One whose interrupt was held is signalled.
+    ///
+    /// # Errors
+    ///
+    /// As [`Vectors::mask`].
+    pub fn unmask(&self, start: u32, count: u32) -> Result<(), Error> {
+        let mut state = self.0.lock();
+        self.0.set_masks(&mut state, Action::Unmask, start, Data::None { count })
+    }
+
+    /// Masks those of the vectors from `start` on whose `chosen` is true, in one request.
+    ///
+    /// # Errors
+    ///
+    /// As [`Vectors::mask`].
+    ///
+    /// ```
+    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
+    /// # let vectors = Vectors::open(Simulated::new(), Index::Msix)?;
+    /// # let vector = vectors.enable(2, Trigger::new()?)?;
+    /// vectors.mask_chosen(0, &[true, false, true])?;
+    /// vectors.unmask_chosen(0, &[true, false, true])?;
+    /// # Ok::<(), vfio_irq::Error>(())
+    /// ```
+    pub fn mask_chosen(&self, start: u32, chosen: &[bool]) -> Result<(), Error> {
+        let mut state = self.0.lock();
+        self.0.set_masks(&mut state, Action::Mask, start, Data::Bool(chosen))
+    }
+
+    /// Unmasks those of the vectors from `start` on whose `chosen` is true, in one request.
+    ///
+    /// # Errors
+    ///
+    /// As [`Vectors::mask`].
+    pub fn unmask_chosen(&self, start: u32, chosen: &[bool]) -> Result<(), Error> {
+        let mut state = self.0.lock();
+        self.0.set_masks(&mut state, Action::Unmask, start, Data::Bool(chosen))
+    }
+}
+
+/// The vectors that a request means.
+fn meant(start: u32, data: Data<'_>) -> Vec<u32> {
+    match data {
+        Data::None { count } => (start..start.saturating_add(count)).collect(),
+        Data::Bool(chosen) => {
+            (start..).zip(chosen).filter(|(_, yes)| **yes).map(|(number, _)| number).collect()
+        }
+        Data::Eventfd(_) => Vec::new(),
+    }
+}
+
+impl<T: Transport> Shared<T> {
+    fn maskable(&self) -> Result<(), Error> {
+        if self.capabilities.maskable() {
+            return Ok(());
+        }
+        Err(Error::NotMaskable { index: self.name() })
+    }
+
+    pub(super) fn set_masks(
+        &self,
+        state: &mut State,
+        action: Action,
+        start: u32,
+        data: Data<'_>,
+    ) -> Result<(), Error> {
+        self.maskable()?;
+        let count = match data {
+            Data::None { count } => count,
+            Data::Bool(chosen) => u32::try_from(chosen.len()).unwrap_or(u32::MAX),
+            Data::Eventfd(_) => 0,
+        };
+        let Some(last) = count.checked_sub(1) else { return Ok(()) };
+        self.check(start.saturating_add(last))?;
+        let verb = if action == Action::Mask { "to mask" } else { "to unmask" };
+        self.request(verb, action, start, data)?;
+        for number in meant(start, data) {
+            let slot = state.slots.entry(number).or_default();
+            let before = slot.mask;
+            slot.mask = match (action, before) {
+                (Action::Mask, Mask::Open) => Mask::Closed,
+                (Action::Mask, closed) => closed,
+                _ => Mask::Open,
+            };
+            let due = slot.mask == Mask::Open && before == Mask::Owed;
+            let told = slot.trigger().filter(|_| due).map_or(Ok(()), Trigger::signal);
+            if let Err(error) = told {
+                tracing::warn!(%error, number, "a vector that was attached again");
+            }
+            state.prune(number);
+        }
+        Ok(())
+    }
+
+    /// Arms an eventfd that masks or unmasks a vector, in place of the one before.
+    pub(super) fn watch(
+        &self,
+        state: &mut State,
+        action: Action,
+        number: u32,
+        trigger: Option<Trigger>,
+    ) -> Result<(), Error> {
+        self.maskable()?;
+        let slot = state.slots.entry(number).or_default();
+        let place = if action == Action::Mask { &mut slot.mask_on } else { &mut slot.unmask_on };
+        let arm = |trigger: Option<&Trigger>| {
+            let fds = [trigger.map(|trigger| trigger.as_fd())];
+            self.request("to mask by eventfd", action, number, Data::Eventfd(&fds))
+        };
+        // A second one would be EBUSY.
+        let old = if place.is_some() { arm(None).map(|()| place.take())? } else { None };
+        let mut outcome = Ok(());
+        if trigger.is_some() {
+            outcome = arm(trigger.as_ref());
+        }
+        *place = match &outcome {
+            Ok(()) => trigger,
+            Err(_) => old.filter(|old| arm(Some(old)).is_ok()),
+        };
+        state.prune(number);
+        outcome
+    }
+}

@@ -1,0 +1,3 @@
+//! A guest's MSI-X table on KVM.
+
+fn main() {}

@@ -1,0 +1,269 @@
+//! Each call by itself.
+
+use crate::hosts::{no_eventfd, old, triggers};
+use std::sync::Arc;
+use vfio_irq::sim::{Shape, Simulated};
+use vfio_irq::{Error, Event, Index, Line, NoResize, Trigger, Vectors};
+
+fn opened() -> (Arc<Simulated>, Vectors<Arc<Simulated>>) {
+    let device = Arc::new(Simulated::new());
+    let vectors = Vectors::open(Arc::clone(&device), Index::Msix).unwrap();
+    (device, vectors)
+}
+
+#[test]
+fn a_vector_signals_until_it_is_dropped() {
+    let (device, vectors) = opened();
+    let [trigger] = triggers();
+    let vector = vectors.enable(5, &trigger).unwrap();
+    device.raise(5);
+    assert_eq!(trigger.take(), 1);
+    drop(vector);
+    device.raise(5);
+    assert_eq!(trigger.take(), 0);
+    assert!(vectors.is_active(), "it stays allocated");
+    drop(vectors);
+    assert_eq!(device.leaks(), None);
+}
+
+#[test]
+fn only_what_is_used_is_allocated() {
+    let (device, vectors) = opened();
+    let handles = vectors.enable_many([(40, Trigger::new().unwrap())]).unwrap();
+    // Vector 0 turns the index on.
+    assert_eq!(device.allocated(), 2);
+    let more = vectors.enable(41, Trigger::new().unwrap()).unwrap();
+    assert_eq!(device.allocated(), 3);
+    drop((handles, more));
+}
+
+#[test]
+fn neighbours_go_into_one_request() {
+    let (device, vectors) = opened();
+    let before = device.requests();
+    let wanted = (0..64).map(|number| (number, Trigger::new().unwrap()));
+    let handles = vectors.enable_many(wanted).unwrap();
+    assert_eq!(device.requests() - before, 1);
+    assert_eq!(vectors.enabled(), (0..64).collect::<Vec<_>>());
+    drop(handles);
+}
+
+#[test]
+fn handles_come_in_the_order_they_were_asked_for() {
+    let (_, vectors) = opened();
+    let wanted = [9, 2, 30, 3].map(|number| (number, Trigger::new().unwrap()));
+    let handles = vectors.enable_many(wanted).unwrap();
+    let numbers: Vec<u32> = handles.iter().map(vfio_irq::Vector::number).collect();
+    assert_eq!(numbers, [9, 2, 30, 3]);
+    assert_eq!(vectors.enabled(), [2, 3, 9, 30]);
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_before_the_device_is_asked() {
+    let (device, vectors) = opened();
+    let held = vectors.enable(1, Trigger::new().unwrap()).unwrap();
+    let before = device.requests();
+    let [a, b] = triggers();
+    let twice = vectors.enable_many([(2, &a), (2, &b)]).unwrap_err();
+    assert_eq!(twice.to_string(), "vector 2 of MSI-X is named twice in one call");
+    assert!(matches!(vectors.enable(1, &a), Err(Error::Enabled { number: 1, .. })));
+    assert!(matches!(vectors.enable(64, &a), Err(Error::NoSuchVector { count: 64, .. })));
+    assert!(matches!(vectors.mask(60, 5), Err(Error::NoSuchVector { number: 64, .. })));
+    assert!(matches!(vectors.mask(u32::MAX, 2), Err(Error::NoSuchVector { .. })));
+    assert!(vectors.enable_many(Vec::<(u32, Trigger)>::new()).unwrap().is_empty());
+    assert_eq!(device.requests(), before);
+    drop(held);
+    let wrong = Vectors::open(Arc::clone(&device), Index::Intx).unwrap_err();
+    assert_eq!(wrong.to_string(), "INTx is not what this takes: MSI or MSI-X");
+    let bare = Simulated::with(Shape { msi: 0, ..Shape::default() });
+    let absent = Vectors::open(bare, Index::Msi).unwrap_err();
+    assert_eq!(absent.to_string(), "the device has no MSI");
+}
+
+#[test]
+fn too_few_vectors_is_an_error_that_says_how_many_there_are() {
+    let (device, vectors) = opened();
+    device.set_interrupts(3);
+    let wanted = (0..5).map(|number| (number, Trigger::new().unwrap()));
+    let error = vectors.enable_many(wanted).unwrap_err();
+    assert!(matches!(error, Error::TooFew { asked: 5, there: 3, .. }), "{error}");
+    assert!(!vectors.is_active());
+    assert_eq!(device.leaks(), None);
+    let wanted = (0..3).map(|number| (number, Trigger::new().unwrap()));
+    let handles = vectors.enable_many(wanted).unwrap();
+    let error = vectors.enable(3, Trigger::new().unwrap()).unwrap_err();
+    assert_eq!(error.errno(), Some(rustix::io::Errno::NOSPC.raw_os_error()));
+    assert!(error.to_string().starts_with("to attach vector 3 of MSI-X was refused: "), "{error}");
+    drop(handles);
+}
+
+#[test]
+fn an_errno_is_kept() {
+    let (_, vectors) = opened();
+    let error = vectors.enable(0, no_eventfd()).unwrap_err();
+    assert_eq!(error.errno(), Some(rustix::io::Errno::INVAL.raw_os_error()));
+    assert!(!vectors.is_active());
+}
+
+#[test]
+fn a_retarget_loses_nothing_and_keeps_the_handle() {
+    let (device, vectors) = opened();
+    let [a, b, c, d] = triggers();
+    let first = vectors.enable(0, &a).unwrap();
+    let second = vectors.enable(1, &b).unwrap();
+    vectors.retarget_many([(&first, &c), (&second, &d)]).unwrap();
+    device.raise(0);
+    device.raise(1);
+    assert_eq!([a.take(), b.take(), c.take(), d.take()], [0, 0, 1, 1]);
+    let other = Vectors::open(Simulated::new(), Index::Msix).unwrap();
+    let stranger = other.enable(0, &a).unwrap();
+    drop(other);
+    assert!(matches!(stranger.retarget(&b), Err(Error::Disabled { number: 0 })));
+}
+
+#[test]
+fn disabling_makes_handles_stale_and_they_harm_nobody() {
+    let (device, vectors) = opened();
+    let [a, b] = triggers();
+    let stale = vectors.enable(3, &a).unwrap();
+    vectors.disable().unwrap();
+    vectors.disable().unwrap();
+    assert_eq!(device.leaks(), None);
+    let fresh = vectors.enable(3, &b).unwrap();
+    assert!(matches!(stale.trigger(), Err(Error::Disabled { number: 3 })));
+    assert!(matches!(stale.mask(), Err(Error::Disabled { number: 3 })));
+    stale.detach().unwrap();
+    device.raise(3);
+    assert_eq!(b.take(), 1);
+    drop(vectors);
+    fresh.detach().unwrap();
+    assert_eq!(device.leaks(), None);
+}
+
+#[test]
+fn masks_hold_interrupts_and_outlive_a_handle() {
+    let (device, vectors) = opened();
+    let [trigger, mask, unmask] = triggers();
+    let vector = vectors.enable(4, &trigger).unwrap();
+    vector.mask().unwrap();
+    device.raise(4);
+    assert_eq!(trigger.take(), 0);
+    vector.unmask().unwrap();
+    assert_eq!(trigger.take(), 1);
+    vector.mask_on(Some(mask.clone())).unwrap();
+    vector.mask_on(Some(mask.clone())).unwrap();
+    vector.unmask_on(Some(unmask.clone())).unwrap();
+    device.watch_fired(&mask);
+    device.raise(4);
+    assert_eq!(trigger.take(), 0);
+    device.watch_fired(&unmask);
+    assert_eq!(trigger.take(), 1);
+    assert!(vector.mask_on(Some(no_eventfd())).is_err());
+    device.watch_fired(&mask);
+    device.raise(4);
+    assert_eq!(trigger.take(), 0, "the old one is armed still");
+    vector.mask_on(None).unwrap();
+    vector.mask().unwrap();
+    drop(vector);
+    let again = vectors.enable(4, &trigger).unwrap();
+    again.loopback().unwrap();
+    assert_eq!(trigger.take(), 1, "loopback signals a masked vector, too");
+}
+
+#[test]
+fn a_host_that_cannot_mask_says_so() {
+    let shape = Shape { msi_maskable: false, ..Shape::default() };
+    let vectors = Vectors::open(Simulated::with(shape), Index::Msi).unwrap();
+    let vector = vectors.enable(0, Trigger::new().unwrap()).unwrap();
+    let error = vector.mask().unwrap_err();
+    assert_eq!(error.to_string(), "MSI cannot be masked by this host: it does not say MASKABLE");
+}
+
+#[test]
+fn the_modes_exclude_each_other() {
+    let device = Arc::new(Simulated::new());
+    let msi = Vectors::open(Arc::clone(&device), Index::Msi).unwrap();
+    let msix = Vectors::open(Arc::clone(&device), Index::Msix).unwrap();
+    let [a, b] = triggers();
+    let held = msi.enable(0, &a).unwrap();
+    let invalid = Some(rustix::io::Errno::INVAL.raw_os_error());
+    assert_eq!(msix.enable(0, &b).unwrap_err().errno(), invalid);
+    assert_eq!(Line::enable(Arc::clone(&device), &b).unwrap_err().errno(), invalid);
+    drop((held, msi));
+    assert!(msix.enable(0, &b).is_ok());
+}
+
+#[test]
+fn the_line_masks_itself_and_resamples() {
+    let device = Arc::new(Simulated::new());
+    let [trigger, resample, other] = triggers();
+    let mut line = Line::enable_resampled(Arc::clone(&device), &trigger, &resample).unwrap();
+    device.pull();
+    device.pull();
+    assert_eq!(trigger.take(), 1);
+    line.unmask().unwrap();
+    line.retarget(&other).unwrap();
+    line.loopback().unwrap();
+    assert_eq!((trigger.take(), other.take()), (0, 1));
+    assert!(line.retarget(no_eventfd()).is_err());
+    other.take();
+    device.pull();
+    assert_eq!(other.take(), 1);
+    line.set_resample(None).unwrap();
+    line.mask().unwrap();
+    drop(line);
+    assert_eq!(device.leaks(), None);
+    let disconnected = Simulated::with(Shape { connected: false, ..Shape::default() });
+    let error = Line::enable(disconnected, &trigger).unwrap_err();
+    assert_eq!(error.errno(), Some(rustix::io::Errno::NODEV.raw_os_error()));
+    assert!(Line::enable_resampled(Arc::clone(&device), &trigger, no_eventfd()).is_err());
+    assert_eq!(device.leaks(), None);
+}
+
+#[test]
+fn err_and_req_signal_and_are_cleared() {
+    let device = Arc::new(Simulated::new());
+    for index in [Index::Err, Index::Req] {
+        let [trigger, other] = triggers();
+        let mut event = Event::open(Arc::clone(&device), index, &trigger).unwrap();
+        event.loopback().unwrap();
+        assert_eq!(trigger.take(), 1);
+        event.retarget(&other).unwrap();
+        event.loopback().unwrap();
+        assert_eq!((trigger.take(), other.take()), (0, 1));
+    }
+    assert_eq!(device.leaks(), None);
+    assert!(Event::open(device, Index::Msi, Trigger::new().unwrap()).is_err());
+}
+
+#[test]
+fn threads_share_vectors() {
+    let (device, vectors) = opened();
+    std::thread::scope(|scope| {
+        for thread in 0..8 {
+            let vectors = &vectors;
+            scope.spawn(move || {
+                for round in 0..20 {
+                    let number = thread * 8 + round % 8;
+                    let vector = vectors.enable(number, Trigger::new().unwrap()).unwrap();
+                    vector.retarget(Trigger::new().unwrap()).unwrap();
+                }
+            });
+        }
+    });
+    assert!(vectors.enabled().is_empty());
+    drop(vectors);
+    assert_eq!(device.leaks(), None);
+}
+
+#[test]
+fn a_policy_changes_nothing_where_vectors_can_be_added() {
+    for policy in [NoResize::default(), NoResize::Reenable { spare: 9 }] {
+        let device = Arc::new(Simulated::new());
+        let vectors = Vectors::with_policy(Arc::clone(&device), Index::Msix, policy).unwrap();
+        let _first = vectors.enable(0, Trigger::new().unwrap()).unwrap();
+        let _second = vectors.enable(1, Trigger::new().unwrap()).unwrap();
+        assert_eq!(device.allocated(), 2);
+    }
+    assert!(old().requests() == 0);
+}

@@ -1,0 +1,73 @@
+//! Hosts with manners of their own, around the simulated device.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use vfio_irq::sim::{Shape, Simulated};
+use vfio_irq::{Action, Data, Index, Info, SetIrqs, Transport, Trigger};
+
+/// So many eventfds.
+pub fn triggers<const N: usize>() -> [Trigger; N] {
+    std::array::from_fn(|_| Trigger::new().unwrap())
+}
+
+/// A descriptor that is no eventfd.
+pub fn no_eventfd() -> Trigger {
+    Trigger::from(OwnedFd::from(std::fs::File::open("/dev/null").unwrap()))
+}
+
+/// A host that cannot add vectors, as Linux before 6.5.
+pub fn old() -> Arc<Simulated> {
+    Arc::new(Simulated::with(Shape { growing: false, ..Shape::default() }))
+}
+
+/// Linux's driver in C: a request that fails has detached the vectors up to the failing one.
+pub struct LikeC(pub Arc<Simulated>);
+
+impl LikeC {
+    fn one(&self, request: &SetIrqs<'_>, at: usize, data: Data<'_>) -> io::Result<u32> {
+        let start = request.start + u32::try_from(at).unwrap();
+        self.0.set_irqs(&SetIrqs { start, data, ..*request })
+    }
+}
+
+impl Transport for LikeC {
+    fn irq_info(&self, index: Index) -> io::Result<Info> {
+        self.0.irq_info(index)
+    }
+
+    fn set_irqs(&self, request: &SetIrqs<'_>) -> io::Result<u32> {
+        let failed = match self.0.set_irqs(request) {
+            Err(error) => error,
+            done => return done,
+        };
+        if let (Data::Eventfd(fds), Action::Trigger) = (request.data, request.action) {
+            for (at, fd) in fds.iter().enumerate() {
+                let bad = self.one(request, at, Data::Eventfd(&[*fd])).is_err();
+                let _ = self.one(request, at, Data::Eventfd(&[None]));
+                if bad {
+                    break;
+                }
+            }
+        }
+        Err(failed)
+    }
+}
+
+/// The device raises these vectors whenever its interrupts have just been disabled.
+pub struct Storm(pub Arc<Simulated>, pub Vec<u32>);
+
+impl Transport for Storm {
+    fn irq_info(&self, index: Index) -> io::Result<Info> {
+        self.0.irq_info(index)
+    }
+
+    fn set_irqs(&self, request: &SetIrqs<'_>) -> io::Result<u32> {
+        let answer = self.0.set_irqs(request);
+        let disable = matches!(request.data, Data::None { count: 0 });
+        if disable && request.action == Action::Trigger {
+            self.1.iter().for_each(|vector| self.0.raise(*vector));
+        }
+        answer
+    }
+}

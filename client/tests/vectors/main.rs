@@ -1,0 +1,6 @@
+//! `Vectors`, `Line` and `Event` on the simulated device.
+
+mod all_or_nothing;
+mod basics;
+mod hosts;
+mod noresize;
