@@ -1,0 +1,185 @@
+//! Commands and their replies, one at a time, and what the server asks meanwhile.
+
+use super::{ClientError, ClientOptions, DmaHandler};
+use crate::errno;
+use crate::transport::{self, Broken, Received, Woken};
+use crate::wire::{Command, Decoder, Header, Packet, Reply, flags};
+use rustix::event::PollFlags;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+use vfio_irq_engine::Errno;
+
+pub(super) struct Channel {
+    socket: OwnedFd,
+    decoder: Decoder,
+    options: ClientOptions,
+    next_id: u16,
+    message: Reply,
+    fds: Vec<OwnedFd>,
+    handler: Option<Box<dyn DmaHandler>>,
+}
+
+/// The longest message that a server sends: its data, and some.
+const LONGEST: usize = (1 << 20) + (64 << 10);
+
+impl Channel {
+    pub(super) fn new(socket: OwnedFd, options: ClientOptions) -> Self {
+        Self {
+            socket,
+            decoder: Decoder::new(LONGEST),
+            options,
+            next_id: 0,
+            message: Reply::default(),
+            fds: Vec::new(),
+            handler: None,
+        }
+    }
+
+    pub(super) fn set_handler(&mut self, handler: Box<dyn DmaHandler>) {
+        self.handler = Some(handler);
+    }
+
+    fn send(&mut self, fds: &[BorrowedFd<'_>]) -> Result<(), Broken> {
+        let (socket, fds) = (self.socket.as_fd(), fds.iter().copied());
+        transport::send(socket, self.message.bytes(), fds, self.options.patience, None)
+    }
+
+    /// Sends a command that nobody replies to.
+    pub(super) fn post(
+        &mut self,
+        command: Command,
+        put: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), ClientError> {
+        self.next_id = self.next_id.wrapping_add(1);
+        put(self.message.begin());
+        self.message.ask_with(self.next_id, command, flags::NO_REPLY);
+        Ok(self.send(&[])?)
+    }
+
+    /// Sends a command and reads its reply.
+    pub(super) fn call<T>(
+        &mut self,
+        command: Command,
+        put: impl FnOnce(&mut Vec<u8>),
+        fds: &[BorrowedFd<'_>],
+        read: impl FnOnce(&[u8], &mut Vec<OwnedFd>) -> Result<T, Errno>,
+    ) -> Result<T, ClientError> {
+        self.next_id = self.next_id.wrapping_add(1);
+        let id = self.next_id;
+        put(self.message.begin());
+        self.message.ask(id, command);
+        self.send(fds)?;
+        let deadline = Instant::now() + self.options.patience;
+        let mut read = Some(read);
+        loop {
+            let served = self.take(|packet, fds| {
+                let header = packet.header();
+                if !header.is_reply() {
+                    return None;
+                }
+                if header.id != id || header.command != command.raw() {
+                    return Some(Err(ClientError::Senseless(command)));
+                }
+                if let Some(errno) = header.errno() {
+                    return Some(Err(ClientError::Refused { command, errno }));
+                }
+                let outcome = read.take().map(|read| read(packet.payload(), fds));
+                Some(outcome.and_then(Result::ok).ok_or(ClientError::Senseless(command)))
+            })?;
+            match served {
+                Taken::Done(outcome) => return outcome,
+                Taken::Served => {}
+                Taken::Nothing if !self.read(deadline)? => return Err(Broken::Silent.into()),
+                Taken::Nothing => {}
+            }
+        }
+    }
+
+    /// Serves commands of the server's.
+    pub(super) fn serve(&mut self, time: Duration) -> Result<bool, ClientError> {
+        let deadline = Instant::now() + time;
+        loop {
+            match self.take(|packet, _| packet.header().is_reply().then_some(()))? {
+                Taken::Done(()) => return Err(ClientError::Broken(Broken::Unruly)),
+                Taken::Served => return Ok(true),
+                Taken::Nothing if !self.read(deadline)? => return Ok(false),
+                Taken::Nothing => {}
+            }
+        }
+    }
+
+    /// Takes the next message: `done` may have it, else it is served.
+    fn take<T>(
+        &mut self,
+        done: impl FnOnce(Packet<'_>, &mut Vec<OwnedFd>) -> Option<T>,
+    ) -> Result<Taken<T>, Broken> {
+        let Some(frame) = self.decoder.next(&mut self.fds).map_err(Broken::Garbage)? else {
+            return Ok(Taken::Nothing);
+        };
+        if let Some(outcome) = done(frame.packet, &mut self.fds) {
+            self.fds.clear();
+            return Ok(Taken::Done(outcome));
+        }
+        let header = frame.packet.header();
+        let mut handler = self.handler.as_deref_mut();
+        match serve(frame.packet, &mut handler, self.message.begin()) {
+            Ok(()) => self.message.answer(&header),
+            Err(errno) => self.message.refuse(&header, errno),
+        }
+        if header.wants_reply() {
+            self.send(&[])?;
+        }
+        Ok(Taken::Served)
+    }
+
+    /// Waits for more bytes; `false` when the time is over.
+    fn read(&mut self, deadline: Instant) -> Result<bool, Broken> {
+        let socket = self.socket.as_fd();
+        let spin = Instant::now() + self.options.spin;
+        loop {
+            if transport::receive(socket, &mut self.decoder)? == Received::Bytes {
+                return Ok(true);
+            }
+            let now = Instant::now();
+            if now < spin {
+                std::hint::spin_loop();
+                continue;
+            }
+            let left = deadline.saturating_duration_since(now);
+            let others = std::iter::empty();
+            match transport::wait(socket, PollFlags::IN, others, Some(left))? {
+                Woken::Nobody => return Ok(false),
+                Woken::Socket | Woken::Other => {}
+            }
+        }
+    }
+}
+
+enum Taken<T> {
+    Done(T),
+    Served,
+    Nothing,
+}
+
+/// Serves an access of the device's to the client's memory.
+fn serve(
+    packet: Packet<'_>,
+    handler: &mut Option<&mut (dyn DmaHandler + 'static)>,
+    out: &mut Vec<u8>,
+) -> Result<(), Errno> {
+    let handler = handler.as_deref_mut().ok_or(errno::EOPNOTSUPP)?;
+    let (head, data) = packet.payload().split_first_chunk::<16>().ok_or(Errno::EINVAL)?;
+    let (address, count) = (super::info::long(head, 0), super::info::long(head, 8));
+    let count = usize::try_from(count).map_err(|_| Errno::EINVAL)?;
+    out.extend_from_slice(head);
+    match Command::from_raw(packet.header().command) {
+        Some(Command::DmaRead) if data.is_empty() && count <= LONGEST - Header::LEN - 16 => {
+            let from = out.len();
+            out.resize(from + count, 0);
+            handler.read(address, out.get_mut(from..).unwrap_or_default())
+        }
+        Some(Command::DmaWrite) if data.len() == count => handler.write(address, data),
+        Some(Command::DmaRead | Command::DmaWrite) => Err(Errno::EINVAL),
+        _ => Err(errno::EOPNOTSUPP),
+    }
+}

@@ -1,0 +1,237 @@
+//! What somebody writes who emulates a device.
+
+use crate::irq::{Interrupts, Table};
+use crate::memory::Memory;
+use crate::pci::{Config, Effects, Function, MsixTable, Part, region};
+use std::sync::Arc;
+use vfio_irq_engine::Errno;
+
+/// What a device has on its side of the bus. Both are handles that may be cloned, kept and used from
+/// any thread.
+#[derive(Clone, Debug)]
+pub struct Bus {
+    /// To raise interrupts with.
+    pub interrupts: Interrupts,
+    /// To reach the client's memory with.
+    pub memory: Memory,
+}
+
+/// A device that is emulated.
+///
+/// Its methods are called by the thread of the client's connection, one at a time. Offsets and lengths
+/// are within the BAR. Whatever else a device does, it does in threads of its own, with clones of its
+/// [`Bus`]; doorbells can be eventfds ([`crate::pci::Bar::io_eventfd`]) or shared memory that it polls
+/// ([`crate::pci::Bar::shared`]). Configuration space, the MSI-X table and the interrupts themselves
+/// are not its business.
+///
+/// A timer that fires a vector after as many milliseconds as are written to its register:
+///
+/// ```
+/// use std::{thread, time::Duration};
+/// use vfio_irq_user::pci::{Bar, Function};
+/// use vfio_irq_user::{Bus, Device, Errno, Options, Server};
+///
+/// struct Timer {
+///     bus: Bus,
+///     millis: u32,
+/// }
+///
+/// impl Device for Timer {
+///     fn read(&mut self, _bar: u32, offset: u64, data: &mut [u8]) -> Result<(), Errno> {
+///         let register = self.millis.to_le_bytes();
+///         for (at, byte) in (offset..).zip(data) {
+///             *byte = register.get(at as usize).copied().unwrap_or(0);
+///         }
+///         Ok(())
+///     }
+///
+///     fn write(&mut self, _bar: u32, offset: u64, data: &[u8]) -> Result<(), Errno> {
+///         let (0, Ok(value)) = (offset, data.try_into()) else { return Err(Errno::EINVAL) };
+///         self.millis = u32::from_le_bytes(value);
+///         let (interrupts, after) = (self.bus.interrupts.clone(), self.millis);
+///         thread::spawn(move || {
+///             thread::sleep(Duration::from_millis(after.into()));
+///             interrupts.raise(0);
+///         });
+///         Ok(())
+///     }
+///
+///     fn reset(&mut self) {
+///         self.millis = 0;
+///     }
+/// }
+///
+/// let function = Function::builder(0x1234, 0x0001)
+///     .class(0x08, 0x02, 0x00)
+///     .bar(0, Bar::memory32(0x2000))
+///     .msix(1, 0, 0x1000, 0x1800)
+///     .build()?;
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("timer.sock");
+/// let server = Server::start(Options::default())?;
+/// server.add(&path, function, |bus| Timer { bus, millis: 0 })?;
+/// // Clients come and go, until somebody calls `server.stopper().stop()`.
+/// # drop(server);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait Device: Send {
+    /// The client reads a BAR.
+    ///
+    /// # Errors
+    ///
+    /// Go to the client.
+    fn read(&mut self, bar: u32, offset: u64, data: &mut [u8]) -> Result<(), Errno>;
+
+    /// The client writes a BAR.
+    ///
+    /// # Errors
+    ///
+    /// Go to the client.
+    fn write(&mut self, bar: u32, offset: u64, data: &[u8]) -> Result<(), Errno>;
+
+    /// The client resets the device. What it attached to interrupts stays.
+    fn reset(&mut self);
+
+    /// A client has come, and agreed on a version.
+    fn connected(&mut self) {}
+
+    /// The client is gone. Its memory and its interrupts go next; the device keeps its state.
+    fn disconnected(&mut self) {}
+
+    /// The client has mapped memory.
+    fn mapped(&mut self, address: u64, size: u64) {
+        let _ = (address, size);
+    }
+
+    /// The client is about to take memory away. It waits for accesses that are under way by itself; a
+    /// device that has more in flight on it than single accesses ends that here.
+    fn unmapping(&mut self, address: u64, size: u64) {
+        let _ = (address, size);
+    }
+
+    /// The client allows or forbids the device to reach for memory (the bus master bit).
+    fn bus_master(&mut self, on: bool) {
+        let _ = on;
+    }
+}
+
+/// A device with all that is emulated around it. It outlives the clients that come and go.
+pub struct Endpoint {
+    pub(crate) device: Box<dyn Device>,
+    pub(crate) function: Function,
+    pub(crate) config: Config,
+    pub(crate) table: MsixTable,
+    pub(crate) irqs: Arc<Table>,
+    pub(crate) memory: Memory,
+}
+
+impl Endpoint {
+    /// Puts a device on its bus.
+    pub fn new<D: Device + 'static>(function: Function, make: impl FnOnce(Bus) -> D) -> Self {
+        let irqs = Arc::new(Table::new(function.vectors()));
+        let memory = Memory::default();
+        let bus = Bus { interrupts: Interrupts(Arc::clone(&irqs)), memory: memory.clone() };
+        Self {
+            device: Box::new(make(bus)),
+            config: function.config.clone(),
+            table: MsixTable::new(function.msix),
+            function,
+            irqs,
+            memory,
+        }
+    }
+
+    /// Bytes of a region; 0 where there is none, `None` beyond the last index.
+    pub(crate) fn region_size(&self, index: u32) -> Option<u64> {
+        match index {
+            region::CONFIG => Some(self.config.size()),
+            region::COUNT.. => None,
+            _ => {
+                let bar = self.function.bars.get(index as usize).and_then(Option::as_ref);
+                Some(bar.map_or(0, |bar| bar.size))
+            }
+        }
+    }
+
+    /// `EINVAL` unless the region is there and reaches that far.
+    pub(crate) fn check(&self, index: u32, end: u64) -> Result<(), Errno> {
+        let size = self.region_size(index).filter(|size| *size > 0 && end <= *size);
+        size.map(drop).ok_or(Errno::EINVAL)
+    }
+
+    pub(crate) fn read(&mut self, index: u32, offset: u64, data: &mut [u8]) -> Result<(), Errno> {
+        self.check(index, offset.saturating_add(data.len() as u64))?;
+        let irqs = Interrupts(Arc::clone(&self.irqs));
+        let pending = |vector| irqs.is_pending(vector);
+        if index == region::CONFIG {
+            self.config.read(offset, data, irqs.line_is_asserted(), pending);
+            return Ok(());
+        }
+        let (mut at, mut rest) = (offset, data);
+        while !rest.is_empty() {
+            let (part, len) = self.table.part(index, at);
+            let len = usize::try_from(len).unwrap_or(usize::MAX).min(rest.len());
+            let (now, later) = std::mem::take(&mut rest).split_at_mut(len);
+            match part {
+                Part::Device => self.device.read(index, at, now)?,
+                Part::Table(from) => self.table.read(from, now),
+                Part::Pending(from) => MsixTable::read_pending(from, now, pending),
+            }
+            at = at.saturating_add(len as u64);
+            rest = later;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn write(&mut self, index: u32, offset: u64, data: &[u8]) -> Result<(), Errno> {
+        self.check(index, offset.saturating_add(data.len() as u64))?;
+        if index == region::CONFIG {
+            let effects = self.config.write(offset, data);
+            self.take_effect(effects);
+            return Ok(());
+        }
+        let (mut at, mut rest) = (offset, data);
+        while !rest.is_empty() {
+            let (part, len) = self.table.part(index, at);
+            let len = usize::try_from(len).unwrap_or(usize::MAX).min(rest.len());
+            let (now, later) = rest.split_at(len);
+            match part {
+                Part::Device => self.device.write(index, at, now)?,
+                Part::Table(from) => self.table.write(from, now),
+                // Pending bits are read only.
+                Part::Pending(_) => {}
+            }
+            at = at.saturating_add(len as u64);
+            rest = later;
+        }
+        Ok(())
+    }
+
+    fn take_effect(&mut self, effects: Effects) {
+        if let Some(command) = effects.command {
+            self.irqs.switch_line(command & crate::pci::INTX_OFF != 0);
+            self.device.bus_master(command & crate::pci::BUS_MASTER != 0);
+        }
+        if let Some((before, now)) = effects.msi_mask {
+            self.irqs.mask_register(self.function.shape.msi, before, now);
+        }
+        if let Some(masked) = effects.function_mask {
+            self.irqs.mask_function(masked);
+        }
+        if effects.reset {
+            self.reset();
+        }
+    }
+
+    /// As the device comes up, but for what the client has attached to its interrupts.
+    pub(crate) fn reset(&mut self) {
+        let before = self.config.msi_mask();
+        self.config = self.function.config.clone();
+        self.table.reset();
+        self.irqs.forget();
+        self.irqs.mask_function(false);
+        self.irqs.mask_register(self.function.shape.msi, before, 0);
+        self.irqs.switch_line(false);
+        self.device.reset();
+    }
+}

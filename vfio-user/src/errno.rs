@@ -1,0 +1,22 @@
+//! Error numbers that the engine has no use for.
+
+use vfio_irq_engine::Errno;
+
+/// Nothing of that kind is there.
+pub const ENOENT: Errno = Errno::from_raw(2);
+/// Reading or writing failed.
+pub const EIO: Errno = Errno::from_raw(5);
+/// Not allowed.
+pub const EACCES: Errno = Errno::from_raw(13);
+/// Is there already.
+pub const EEXIST: Errno = Errno::from_raw(17);
+/// This process can have no more descriptors.
+pub const EMFILE: Errno = Errno::from_raw(24);
+/// The message is too long.
+pub const EMSGSIZE: Errno = Errno::from_raw(90);
+/// There is no such command, or not here.
+pub const EOPNOTSUPP: Errno = Errno::from_raw(95);
+/// The client took too long.
+pub const ETIMEDOUT: Errno = Errno::from_raw(110);
+/// There is no client.
+pub const ENOTCONN: Errno = Errno::from_raw(107);

@@ -1,0 +1,191 @@
+//! Every interleaving of raises with masks, unmasks and new eventfds.
+
+use super::{Cell, Mask, Raised, Signal, Target};
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use loom::thread;
+
+word!(AtomicU64);
+
+/// Two eventfds: what was signalled on each, and whether it is closed.
+struct Board {
+    cell: Cell<AtomicU64>,
+    eventfds: [AtomicUsize; 2],
+}
+
+const CLOSED: usize = 1 << 16;
+
+struct Signals<'b>(&'b [AtomicUsize; 2]);
+
+impl Signal for Signals<'_> {
+    fn signal(&self, target: Target) {
+        let before = self.0[target.fd as usize].fetch_add(1, Ordering::Relaxed);
+        assert!(before < CLOSED, "an eventfd was signalled after it was closed");
+    }
+}
+
+fn to(fd: u32) -> Target {
+    Target { fd, may_block: false }
+}
+
+fn pause(_: u32) {
+    thread::yield_now();
+}
+
+impl Board {
+    fn new() -> Self {
+        Self {
+            cell: Cell::new(AtomicU64::new(Cell::<AtomicU64>::IDLE)),
+            eventfds: [AtomicUsize::new(0), AtomicUsize::new(0)],
+        }
+    }
+
+    fn attached() -> Arc<Self> {
+        let board = Self::new();
+        board.cell.attach(to(0), Some(false), &board.signals(), pause);
+        Arc::new(board)
+    }
+
+    fn signals(&self) -> Signals<'_> {
+        Signals(&self.eventfds)
+    }
+
+    fn raise(&self) -> Raised {
+        self.cell.raise(&self.signals())
+    }
+
+    fn close(&self, fd: usize) -> usize {
+        self.eventfds[fd].fetch_add(CLOSED, Ordering::Relaxed)
+    }
+
+    fn signalled(&self, fd: usize) -> usize {
+        self.eventfds[fd].load(Ordering::Relaxed) % CLOSED
+    }
+}
+
+fn explore(play: impl Fn() + Send + Sync + 'static) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(play);
+}
+
+fn raiser(board: &Arc<Board>) -> thread::JoinHandle<Raised> {
+    let board = Arc::clone(board);
+    thread::spawn(move || board.raise())
+}
+
+#[test]
+fn b02_a_raise_meets_the_old_eventfd_or_the_new_one() {
+    explore(|| {
+        let board = Board::attached();
+        let raising = raiser(&board);
+        board.cell.attach(to(1), None, &board.signals(), pause);
+        let old = board.close(0);
+        assert_eq!(raising.join().unwrap(), Raised::Signalled);
+        assert_eq!(old + board.signalled(1), 1);
+    });
+}
+
+#[test]
+fn b02_two_raises_and_two_replacements() {
+    explore(|| {
+        let board = Board::attached();
+        let raising = [raiser(&board), raiser(&board)];
+        board.cell.attach(to(1), None, &board.signals(), pause);
+        board.close(0);
+        for raise in raising {
+            assert_eq!(raise.join().unwrap(), Raised::Signalled);
+        }
+        assert_eq!(board.signalled(0) + board.signalled(1), 2);
+    });
+}
+
+#[test]
+fn detach_ends_every_use_of_the_eventfd() {
+    explore(|| {
+        let board = Board::attached();
+        let raising = raiser(&board);
+        board.cell.detach(pause);
+        let signalled = board.close(0);
+        let raised = raising.join().unwrap();
+        assert_eq!(signalled, usize::from(raised == Raised::Signalled));
+        assert_ne!(raised, Raised::Held);
+    });
+}
+
+#[test]
+fn b03_what_arrives_while_masked_is_signalled_once_at_unmask() {
+    explore(|| {
+        let board = Board::attached();
+        board.cell.mask(Mask::Request, pause);
+        let raising = [raiser(&board), raiser(&board)];
+        board.cell.unmask(Mask::Request, &board.signals());
+        for raise in raising {
+            assert_ne!(raise.join().unwrap(), Raised::Dropped);
+        }
+        let signalled = board.signalled(0);
+        assert!(signalled == 1 || signalled == 2, "{signalled} signals of two interrupts");
+        assert!(!board.cell.is_held());
+    });
+}
+
+#[test]
+fn b03_after_mask_nothing_is_signalled() {
+    explore(|| {
+        let board = Board::attached();
+        let raising = raiser(&board);
+        board.cell.mask(Mask::Request, pause);
+        let before = board.signalled(0);
+        let raised = raising.join().unwrap();
+        assert_eq!(board.signalled(0), before);
+        assert_eq!(before, usize::from(raised == Raised::Signalled));
+        assert_eq!(board.cell.is_held(), raised == Raised::Held);
+        board.cell.unmask(Mask::Request, &board.signals());
+        assert_eq!(board.signalled(0), 1);
+    });
+}
+
+#[test]
+fn b03_masked_raised_and_retargeted_is_signalled_on_the_new_eventfd() {
+    explore(|| {
+        let board = Board::attached();
+        board.cell.mask(Mask::Request, pause);
+        let raising = raiser(&board);
+        board.cell.attach(to(1), None, &board.signals(), pause);
+        assert_eq!(board.close(0), 0);
+        board.cell.unmask(Mask::Request, &board.signals());
+        raising.join().unwrap();
+        assert_eq!(board.signalled(1), 1);
+    });
+}
+
+#[test]
+fn two_masks_hold_until_both_are_gone() {
+    explore(|| {
+        let board = Board::attached();
+        board.cell.mask(Mask::Request, pause);
+        board.cell.mask(Mask::Register, pause);
+        let raising = raiser(&board);
+        board.cell.unmask(Mask::Request, &board.signals());
+        assert_eq!(raising.join().unwrap(), Raised::Held);
+        assert_eq!(board.signalled(0), 0);
+        board.cell.unmask(Mask::Register, &board.signals());
+        assert_eq!(board.signalled(0), 1);
+    });
+}
+
+#[test]
+fn unmask_and_mask_again_loses_nothing() {
+    explore(|| {
+        let board = Board::attached();
+        board.cell.mask(Mask::Request, pause);
+        let raising = raiser(&board);
+        board.cell.unmask(Mask::Request, &board.signals());
+        board.cell.mask(Mask::Request, pause);
+        raising.join().unwrap();
+        let held = usize::from(board.cell.is_held());
+        assert_eq!(board.signalled(0) + held, 1, "signalled, or still held, and not both");
+        board.cell.unmask(Mask::Request, &board.signals());
+        assert_eq!(board.signalled(0), 1);
+    });
+}

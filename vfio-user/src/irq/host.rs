@@ -1,0 +1,279 @@
+//! What the engine asks of this process.
+
+use super::cell::Mask;
+use super::line::lock;
+use super::table::Table;
+use super::trigger::{Eventfds, Trigger, pause};
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex};
+use vfio_irq_engine::{
+    Errno, Event, EventHost, Gate, Host, Kind, LineHost, Refusal, Retention, Size, Slot, Slots,
+};
+
+/// How many interrupts of each kind a device has.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Shape {
+    pub(crate) msi: u32,
+    pub(crate) msi_maskable: bool,
+    pub(crate) msix: u32,
+    pub(crate) pin: bool,
+}
+
+/// An attached vector.
+pub(crate) struct Attached {
+    number: u32,
+    trigger: Trigger,
+}
+
+/// An armed eventfd of a client's, by a number that is used once.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Watch(u64);
+
+/// What an armed eventfd does when it is signalled.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Armed {
+    Vector(u32, Gate),
+    Line,
+}
+
+struct Watched {
+    id: Watch,
+    armed: Armed,
+    trigger: Trigger,
+}
+
+/// The engine's host for one connection.
+pub(crate) struct IrqHost {
+    table: Arc<Table>,
+    shape: Shape,
+    /// Descriptors of the message at hand, by their place in it.
+    fds: Vec<Option<OwnedFd>>,
+    watches: Vec<Watched>,
+    watch_count: u64,
+}
+
+impl IrqHost {
+    pub(crate) fn new(table: Arc<Table>, shape: Shape) -> Self {
+        Self { table, shape, fds: Vec::new(), watches: Vec::new(), watch_count: 0 }
+    }
+
+    /// Lends the descriptors of a message to the request that names them by their place.
+    pub(crate) fn lend(&mut self, fds: &mut Vec<OwnedFd>) {
+        self.fds.clear();
+        self.fds.extend(fds.drain(..).map(Some));
+    }
+
+    /// Closes what the request did not use.
+    pub(crate) fn take_back(&mut self) {
+        self.fds.clear();
+    }
+
+    /// The eventfds that are armed.
+    pub(crate) fn watched(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.watches.iter().map(|watch| watch.trigger.as_fd())
+    }
+
+    pub(crate) fn is_watching(&self) -> bool {
+        !self.watches.is_empty()
+    }
+
+    /// An armed eventfd that was signalled, which is taken note of.
+    pub(crate) fn fired(&self) -> Option<(Watch, Armed)> {
+        let fired = self.watches.iter().find(|watch| watch.trigger.drain())?;
+        Some((fired.id, fired.armed))
+    }
+
+    fn claim(&mut self, fd: i32) -> Result<Trigger, Errno> {
+        let place = usize::try_from(fd).ok().and_then(|i| self.fds.get_mut(i));
+        Trigger::new(place.and_then(Option::take).ok_or(Errno::EBADF)?)
+    }
+
+    fn arm(&mut self, armed: Armed, fd: i32) -> Result<Watch, Errno> {
+        let trigger = self.claim(fd)?;
+        self.watch_count = self.watch_count.wrapping_add(1);
+        let id = Watch(self.watch_count);
+        self.watches.push(Watched { id, armed, trigger });
+        Ok(id)
+    }
+
+    fn event(&self, event: Event) -> &Mutex<Option<Trigger>> {
+        match event {
+            Event::Err => &self.table.error,
+            Event::Req => &self.table.release,
+        }
+    }
+}
+
+/// What is known of vectors, in order.
+pub(crate) struct Known(BTreeMap<u32, Slot<IrqHost>>);
+
+impl Known {
+    pub(crate) fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+}
+
+impl Slots<Slot<IrqHost>> for Known {
+    fn reserve(&mut self, number: u32) -> Result<(), Errno> {
+        self.0.insert(number, Slot::default());
+        Ok(())
+    }
+
+    fn get(&self, number: u32) -> Option<&Slot<IrqHost>> {
+        self.0.get(&number)
+    }
+
+    fn get_mut(&mut self, number: u32) -> Option<&mut Slot<IrqHost>> {
+        self.0.get_mut(&number)
+    }
+
+    fn remove(&mut self, number: u32) -> Option<Slot<IrqHost>> {
+        self.0.remove(&number)
+    }
+
+    fn first_from(&self, number: u32) -> Option<u32> {
+        self.0.range(number..).next().map(|(number, _)| *number)
+    }
+}
+
+impl Host for IrqHost {
+    type Trigger = Trigger;
+    type Vector = Attached;
+    type Watch = Watch;
+    type Slots = Known;
+
+    fn count(&self, kind: Kind) -> u32 {
+        match kind {
+            Kind::Msi => self.shape.msi,
+            Kind::Msix => self.shape.msix,
+        }
+    }
+
+    fn growing(&self, kind: Kind) -> bool {
+        kind == Kind::Msix
+    }
+
+    fn maskable(&self, kind: Kind) -> bool {
+        kind == Kind::Msix || self.shape.msi_maskable
+    }
+
+    fn resolve(&mut self, fd: i32) -> Result<Trigger, Errno> {
+        self.claim(fd)
+    }
+
+    fn enable(&mut self, kind: Kind, vectors: u32) -> Result<Size, Refusal> {
+        Ok(if self.growing(kind) { Size::Growing } else { Size::Fixed(vectors) })
+    }
+
+    fn disable(&mut self, _: Kind) {
+        self.table.cells().for_each(super::cell::Cell::clear);
+    }
+
+    fn prepare(&mut self, _: Kind, number: u32, trigger: Trigger) -> Result<Attached, Errno> {
+        self.table.ensure(number).ok_or(Errno::ENOSPC)?;
+        Ok(Attached { number, trigger })
+    }
+
+    fn abandon(&mut self, _: Kind, _: u32, vector: Attached) {
+        drop(vector);
+    }
+
+    fn start(&mut self, _: Kind, number: u32, vector: &mut Attached, gate: Gate) {
+        if let Some(cell) = self.table.cell(number) {
+            let masked = Some(gate == Gate::Masked);
+            cell.attach(vector.trigger.target(), masked, &Eventfds, pause);
+        }
+    }
+
+    fn is_settled(
+        &mut self,
+        _: Kind,
+        _: u32,
+        vector: &Attached,
+        trigger: &Trigger,
+        _: Gate,
+    ) -> bool {
+        vector.trigger.is(trigger)
+    }
+
+    fn retarget(&mut self, _: Kind, number: u32, vector: &mut Attached, trigger: Trigger, _: Gate) {
+        if let Some(cell) = self.table.cell(number) {
+            let old = &vector.trigger;
+            cell.attach(trigger.target(), None, &Eventfds, |turn| old.pause(turn));
+        }
+        vector.trigger = trigger;
+    }
+
+    fn stop(&mut self, _: Kind, number: u32, vector: Attached, _: Retention) {
+        if let Some(cell) = self.table.cell(number) {
+            cell.detach(|turn| vector.trigger.pause(turn));
+        }
+    }
+
+    fn set_gate(&mut self, _: Kind, vector: &mut Attached, gate: Gate) {
+        let Some(cell) = self.table.cell(vector.number) else { return };
+        match gate {
+            Gate::Masked => cell.mask(Mask::Request, |turn| vector.trigger.pause(turn)),
+            Gate::Open => cell.unmask(Mask::Request, &Eventfds),
+        }
+    }
+
+    fn signal(&mut self, vector: &Attached) {
+        vector.trigger.signal();
+    }
+
+    fn watch(&mut self, number: u32, gate: Gate, fd: i32) -> Result<Watch, Errno> {
+        self.arm(Armed::Vector(number, gate), fd)
+    }
+
+    fn unwatch(&mut self, watch: Watch) {
+        self.watches.retain(|watched| watched.id != watch);
+    }
+}
+
+impl LineHost for IrqHost {
+    fn line_present(&self) -> bool {
+        self.shape.pin
+    }
+
+    fn line_enable(&mut self) -> Result<(), Errno> {
+        lock(&self.table.line).enable();
+        Ok(())
+    }
+
+    fn line_disable(&mut self) {
+        lock(&self.table.line).disable();
+    }
+
+    fn line_target(&mut self, trigger: Option<Trigger>) {
+        lock(&self.table.line).set_trigger(trigger);
+    }
+
+    fn line_set_gate(&mut self, gate: Gate) {
+        lock(&self.table.line).set_masked(gate == Gate::Masked);
+    }
+
+    fn line_signal(&mut self) {
+        lock(&self.table.line).signal();
+    }
+
+    fn line_watch(&mut self, fd: i32) -> Result<Watch, Errno> {
+        self.arm(Armed::Line, fd)
+    }
+}
+
+impl EventHost for IrqHost {
+    fn event_is_set(&self, event: Event) -> bool {
+        lock(self.event(event)).is_some()
+    }
+
+    fn event_set(&mut self, event: Event, trigger: Option<Trigger>) -> Result<(), Errno> {
+        *lock(self.event(event)) = trigger;
+        Ok(())
+    }
+
+    fn event_signal(&mut self, event: Event) {
+        lock(self.event(event)).iter().for_each(Trigger::signal);
+    }
+}

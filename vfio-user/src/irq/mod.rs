@@ -1,0 +1,17 @@
+//! The engine hosted by this process: what an emulated device raises interrupts with.
+//!
+//! Raising a vector never waits, whichever thread does it and whatever a client is doing to the
+//! vector meanwhile; see [`Interrupts`].
+
+mod cell;
+mod host;
+mod line;
+mod table;
+mod trigger;
+
+pub use cell::Raised;
+pub use table::{Interrupts, VectorCounts};
+
+pub(crate) use host::{Armed, IrqHost, Known, Shape};
+pub(crate) use line::lock;
+pub(crate) use table::Table;

@@ -1,0 +1,194 @@
+//! All interrupts of one device.
+
+use super::cell::{Cell, Mask, Raised};
+use super::line::{Line, lock};
+use super::trigger::{Eventfds, Trigger, pause};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+
+/// Vectors whose memory comes and goes together.
+const PAGE: usize = 64;
+
+struct Entry {
+    cell: Cell<AtomicU64>,
+    signals: AtomicU64,
+}
+
+struct Page([Entry; PAGE]);
+
+/// How often a vector was raised (`CONTRACT.md`, B-05).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct VectorCounts {
+    /// The client was told, or will be once it unmasks.
+    pub signals: u64,
+}
+
+/// The table that devices raise from and that requests change.
+pub(crate) struct Table {
+    pages: Box<[OnceLock<Box<Page>>]>,
+    vectors: u32,
+    function_masked: AtomicBool,
+    pub(crate) line: Mutex<Line>,
+    pub(crate) error: Mutex<Option<Trigger>>,
+    pub(crate) release: Mutex<Option<Trigger>>,
+}
+
+impl Table {
+    pub(crate) fn new(vectors: u32) -> Self {
+        let pages = (vectors as usize).div_ceil(PAGE);
+        Self {
+            pages: std::iter::repeat_with(OnceLock::new).take(pages).collect(),
+            vectors,
+            function_masked: AtomicBool::new(false),
+            line: Mutex::default(),
+            error: Mutex::default(),
+            release: Mutex::default(),
+        }
+    }
+
+    #[inline]
+    fn entry(&self, number: u32) -> Option<&Entry> {
+        let number = number as usize;
+        self.pages.get(number / PAGE)?.get()?.0.get(number % PAGE)
+    }
+
+    /// The cell of a vector that was ever used.
+    #[inline]
+    pub(crate) fn cell(&self, number: u32) -> Option<&Cell<AtomicU64>> {
+        self.entry(number).map(|entry| &entry.cell)
+    }
+
+    /// The cell of a vector, with memory for it. `None` beyond the last one.
+    pub(crate) fn ensure(&self, number: u32) -> Option<&Cell<AtomicU64>> {
+        if number >= self.vectors {
+            return None;
+        }
+        let page = self.pages.get(number as usize / PAGE)?;
+        let entry = || Entry {
+            cell: Cell::new(AtomicU64::new(Cell::<AtomicU64>::IDLE)),
+            signals: AtomicU64::new(0),
+        };
+        let page = page.get_or_init(|| {
+            let page = Page(std::array::from_fn(|_| entry()));
+            if self.function_masked.load(Ordering::Relaxed) {
+                page.0.iter().for_each(|entry| entry.cell.mask(Mask::Register, pause));
+            }
+            Box::new(page)
+        });
+        page.0.get(number as usize % PAGE).map(|entry| &entry.cell)
+    }
+
+    /// Every vector that was ever used, in order.
+    pub(crate) fn cells(&self) -> impl Iterator<Item = &Cell<AtomicU64>> {
+        let pages = self.pages.iter().filter_map(OnceLock::get);
+        pages.flat_map(|page| page.0.iter().map(|entry| &entry.cell))
+    }
+
+    /// The function mask of MSI-X: all vectors or none.
+    pub(crate) fn mask_function(&self, masked: bool) {
+        if self.function_masked.swap(masked, Ordering::Relaxed) == masked {
+            return;
+        }
+        for cell in self.cells() {
+            if masked {
+                cell.mask(Mask::Register, pause);
+            } else {
+                cell.unmask(Mask::Register, &Eventfds);
+            }
+        }
+    }
+
+    /// The mask register of MSI: a bit a vector.
+    pub(crate) fn mask_register(&self, vectors: u32, before: u32, now: u32) {
+        for number in (0..vectors.min(32)).filter(|n| (before ^ now) >> n & 1 != 0) {
+            let Some(cell) = self.ensure(number) else { continue };
+            if now >> number & 1 != 0 {
+                cell.mask(Mask::Register, pause);
+            } else {
+                cell.unmask(Mask::Register, &Eventfds);
+            }
+        }
+    }
+
+    /// Forgets what is held: the device was reset.
+    pub(crate) fn forget(&self) {
+        self.cells().for_each(Cell::forget);
+        lock(&self.line).set_asserted(false);
+    }
+
+    /// The interrupt line, as the command register says.
+    pub(crate) fn switch_line(&self, off: bool) {
+        lock(&self.line).set_off(off);
+    }
+
+    #[inline]
+    fn raise(&self, number: u32) -> Raised {
+        let Some(entry) = self.entry(number) else { return Raised::Dropped };
+        let raised = entry.cell.raise(&Eventfds);
+        if raised != Raised::Dropped {
+            entry.signals.fetch_add(1, Ordering::Relaxed);
+        }
+        raised
+    }
+}
+
+/// What a device raises its interrupts with: a handle that may be cloned and used from any thread.
+///
+/// [`Interrupts::raise`] never waits. What a client does to the vector meanwhile decides where the
+/// interrupt goes, and it goes there exactly once: to the old eventfd or to the new one while the
+/// eventfd is replaced (`CONTRACT.md`, B-02), into the pending bit while the vector is masked, from
+/// where it is signalled when the vector is unmasked (B-03).
+#[derive(Clone)]
+pub struct Interrupts(pub(crate) Arc<Table>);
+
+impl Interrupts {
+    /// Raises a vector of MSI or MSI-X, whichever is in use.
+    #[inline]
+    pub fn raise(&self, vector: u32) -> Raised {
+        self.0.raise(vector)
+    }
+
+    /// Whether the vector has an interrupt that waits behind a mask.
+    pub fn is_pending(&self, vector: u32) -> bool {
+        self.0.cell(vector).is_some_and(Cell::is_held)
+    }
+
+    /// Whether the client has attached an eventfd to the vector.
+    pub fn is_attached(&self, vector: u32) -> bool {
+        self.0.cell(vector).is_some_and(Cell::is_attached)
+    }
+
+    /// How often the vector was raised.
+    pub fn counts(&self, vector: u32) -> VectorCounts {
+        let signals = self.0.entry(vector).map_or(0, |e| e.signals.load(Ordering::Relaxed));
+        VectorCounts { signals }
+    }
+
+    /// Asserts the interrupt line, or lets go of it. A line that is still asserted when the client
+    /// unmasks it signals again (`CONTRACT.md`, X-06).
+    pub fn set_line(&self, asserted: bool) {
+        lock(&self.0.line).set_asserted(asserted);
+    }
+
+    /// Whether the device asserts its interrupt line.
+    pub fn line_is_asserted(&self) -> bool {
+        lock(&self.0.line).is_asserted()
+    }
+
+    /// Tells the client that the device met an error.
+    pub fn raise_error(&self) {
+        lock(&self.0.error).iter().for_each(Trigger::signal);
+    }
+
+    /// Asks the client to give the device back.
+    pub fn ask_for_release(&self) {
+        lock(&self.0.release).iter().for_each(Trigger::signal);
+    }
+}
+
+impl fmt::Debug for Interrupts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Interrupts").field("vectors", &self.0.vectors).finish_non_exhaustive()
+    }
+}

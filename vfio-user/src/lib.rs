@@ -1,0 +1,43 @@
+//! vfio-user: a PCI device in one process, its user in another, a socket between them.
+//!
+//! - To emulate a device, implement [`Device`] and hand it to a [`Server`]. Interrupts, configuration
+//!   space, the client's memory and its misbehaviour are taken care of.
+//! - To use a device that somebody emulates, [`Client`] speaks the other side.
+//! - To do something else with the protocol, [`wire`] has its messages without I/O, and [`Session`] is
+//!   a whole conversation without a socket.
+//!
+//! What a client's requests about interrupts mean is `vfio-irq-engine`'s to say, and `CONTRACT.md`
+//! lists it rule by rule. What the protocol cannot carry of it:
+//!
+//! - Descriptors are beside the message, so there is no -1 among them: one SET_IRQS attaches to each
+//!   vector of its range, or (with none) detaches all. The engine's all-or-nothing (B-01) holds for
+//!   each message.
+//! - One message carries as many descriptors as the server has said (`max_msg_fds`; at most 253), so a
+//!   longer range takes several messages, each of which is carried out or refused by itself.
+//! - There are no addresses, so no EFAULT (I-01, C-09): a message of the wrong length is EINVAL.
+//! - There is no positive answer (V-06). It does not come up: an emulated device has all its vectors.
+
+mod client;
+mod device;
+pub mod errno;
+mod irq;
+mod link;
+mod memory;
+pub mod pci;
+mod server;
+mod session;
+mod sys;
+mod transport;
+pub mod wire;
+
+pub use client::{
+    Client, ClientError, ClientOptions, DmaHandler, IrqData, IrqInfo, Region, SharedRegion,
+};
+pub use device::{Bus, Device, Endpoint};
+pub use irq::{Interrupts, Raised, VectorCounts};
+pub use memory::Memory;
+pub use server::{Options, Server, ServerError, Stopper};
+pub use session::{Flow, Grants, Session};
+pub use transport::Broken;
+pub use vfio_irq_engine::Errno;
+pub use vfio_irq_engine::abi;

@@ -1,0 +1,238 @@
+//! Building a function, and what cannot be built.
+
+use super::bar::{Bar, Kind};
+use super::caps::{self, Msi, Msix};
+use super::config::Config;
+use crate::irq::Shape;
+
+/// Why a function makes no sense.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum FunctionError {
+    /// There are six base address registers.
+    #[error("BAR {0} does not exist, or is the upper half of a 64-bit one")]
+    NoBar(usize),
+    /// The hardware's own rule.
+    #[error(
+        "BAR {bar} has {size} bytes, which is not a power of two within the limits of its kind"
+    )]
+    BarSize {
+        /// Which.
+        bar: usize,
+        /// How many bytes.
+        size: u64,
+    },
+    /// A part of a BAR that can be mapped, or has an eventfd, is outside of it.
+    #[error("BAR {0} has an area outside of itself")]
+    Outside(usize),
+    /// MSI has 1, 2, 4, 8, 16 or 32 vectors.
+    #[error("MSI cannot have {0} vectors")]
+    MsiVectors(u32),
+    /// MSI-X has 1 to 2048 vectors.
+    #[error("MSI-X cannot have {0} vectors")]
+    MsixVectors(u32),
+    /// The table and the pending bits are in a memory BAR, on 8 bytes each, and apart.
+    #[error("the MSI-X table and its pending bits do not fit where they are put")]
+    MsixPlace,
+    /// There are pins A to D.
+    #[error("there is no interrupt pin {0}")]
+    Pin(u8),
+}
+
+/// What a device is on its bus.
+#[derive(Clone, Debug)]
+pub struct Function {
+    pub(crate) bars: [Option<Bar>; 6],
+    pub(crate) msix: Option<Msix>,
+    pub(crate) shape: Shape,
+    pub(crate) config: Config,
+}
+
+impl Function {
+    /// Begins a function with these vendor and device numbers.
+    ///
+    /// ```
+    /// use vfio_irq_user::pci::{Bar, Function};
+    /// let function = Function::builder(0x1b36, 0x0010)
+    ///     .class(0x01, 0x08, 0x02)
+    ///     .bar(0, Bar::memory64(0x4_0000))
+    ///     .msix(1024, 0, 0x1_0000, 0x2_0000)
+    ///     .power_management()
+    ///     .pcie()
+    ///     .build()?;
+    /// # Ok::<(), vfio_irq_user::pci::FunctionError>(())
+    /// ```
+    pub fn builder(vendor: u16, device: u16) -> Builder {
+        Builder {
+            vendor,
+            device,
+            subsystem: (0, 0),
+            class: [0xff, 0, 0],
+            revision: 0,
+            bars: std::array::from_fn(|_| None),
+            pin: 0,
+            power_management: false,
+            msi: None,
+            msix: None,
+            pcie: false,
+        }
+    }
+
+    /// Vectors of MSI or MSI-X, whichever has more.
+    pub fn vectors(&self) -> u32 {
+        self.shape.msi.max(self.shape.msix)
+    }
+}
+
+/// Collects what a [`Function`] has.
+#[derive(Clone, Debug)]
+pub struct Builder {
+    pub(super) vendor: u16,
+    pub(super) device: u16,
+    pub(super) subsystem: (u16, u16),
+    pub(super) class: [u8; 3],
+    pub(super) revision: u8,
+    pub(super) bars: [Option<(usize, Bar)>; 6],
+    pub(super) pin: u8,
+    pub(super) power_management: bool,
+    pub(super) msi: Option<Msi>,
+    pub(super) msix: Option<Msix>,
+    pub(super) pcie: bool,
+}
+
+impl Builder {
+    /// Base class, sub-class and programming interface.
+    pub fn class(mut self, base: u8, sub: u8, interface: u8) -> Self {
+        self.class = [base, sub, interface];
+        self
+    }
+
+    /// Revision.
+    pub fn revision(mut self, revision: u8) -> Self {
+        self.revision = revision;
+        self
+    }
+
+    /// Vendor and device numbers of the subsystem.
+    pub fn subsystem(mut self, vendor: u16, device: u16) -> Self {
+        self.subsystem = (vendor, device);
+        self
+    }
+
+    /// A base address register.
+    pub fn bar(mut self, number: usize, bar: Bar) -> Self {
+        match self.bars.get_mut(number) {
+            Some(place) => *place = Some((number, bar)),
+            // Remembered in any place, for `build` to complain about.
+            None => self.bars = std::array::from_fn(|_| Some((number, bar.clone()))),
+        }
+        self
+    }
+
+    /// An interrupt line on pin A (1) to D (4).
+    pub fn pin(mut self, pin: u8) -> Self {
+        self.pin = pin;
+        self
+    }
+
+    /// MSI with so many vectors, and with mask bits if so wanted (`CONTRACT.md`, I-07).
+    pub fn msi(mut self, vectors: u32, maskable: bool) -> Self {
+        self.msi = Some(Msi { vectors, maskable });
+        self
+    }
+
+    /// MSI-X with so many vectors, its table and its pending bits at these offsets of a BAR. The
+    /// server emulates both: accesses to them do not reach the device.
+    pub fn msix(mut self, vectors: u32, bar: u8, table: u32, pending: u32) -> Self {
+        self.msix = Some(Msix { vectors, bar, table, pending });
+        self
+    }
+
+    /// The power management capability: D0 and D3hot.
+    pub fn power_management(mut self) -> Self {
+        self.power_management = true;
+        self
+    }
+
+    /// The PCI Express capability of an endpoint that can reset itself, and 4 KiB of configuration
+    /// space.
+    pub fn pcie(mut self) -> Self {
+        self.pcie = true;
+        self
+    }
+
+    /// The function.
+    ///
+    /// # Errors
+    ///
+    /// What makes no sense of it.
+    pub fn build(self) -> Result<Function, FunctionError> {
+        self.check_bars()?;
+        let msi = self.msi.map_or(0, |msi| msi.vectors);
+        if self.msi.is_some() && !(msi.is_power_of_two() && msi <= 32) {
+            return Err(FunctionError::MsiVectors(msi));
+        }
+        if self.pin > 4 {
+            return Err(FunctionError::Pin(self.pin));
+        }
+        self.check_msix()?;
+        let config = caps::lay_out(&self);
+        let shape = Shape {
+            msi,
+            msi_maskable: self.msi.is_some_and(|msi| msi.maskable),
+            msix: self.msix.map_or(0, |msix| msix.vectors),
+            pin: self.pin != 0,
+        };
+        let bars = self.bars.map(|bar| bar.map(|(_, bar)| bar));
+        Ok(Function { bars, msix: self.msix, shape, config })
+    }
+
+    fn check_bars(&self) -> Result<(), FunctionError> {
+        let mut upper = None;
+        for (place, bar) in self.bars.iter().enumerate() {
+            let Some((number, bar)) = bar else {
+                upper = None;
+                continue;
+            };
+            let number = *number;
+            let wide = bar.kind == Kind::Memory64;
+            if number != place || upper == Some(place) || (wide && place == 5) {
+                return Err(FunctionError::NoBar(number));
+            }
+            upper = wide.then_some(place + 1);
+            let limits = match bar.kind {
+                Kind::Io => 4..=256,
+                Kind::Memory32 => 16..=1 << 31,
+                Kind::Memory64 => 16..=1 << 62,
+            };
+            if !bar.size.is_power_of_two() || !limits.contains(&bar.size) {
+                return Err(FunctionError::BarSize { bar: number, size: bar.size });
+            }
+            let areas = bar.share.iter().flat_map(|share| &share.areas);
+            let spans = bar.eventfds.iter().map(|eventfd| (eventfd.offset, eventfd.size));
+            let outside = |(offset, size): (u64, u64)| {
+                offset.checked_add(size).is_none_or(|end| end > bar.size)
+            };
+            if areas.map(|area| (area.offset, area.size)).chain(spans).any(outside) {
+                return Err(FunctionError::Outside(number));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_msix(&self) -> Result<(), FunctionError> {
+        let Some(msix) = self.msix else { return Ok(()) };
+        if !(1..=2048).contains(&msix.vectors) {
+            return Err(FunctionError::MsixVectors(msix.vectors));
+        }
+        let bar = self.bars.get(usize::from(msix.bar)).and_then(Option::as_ref);
+        let memory = bar.filter(|(_, bar)| bar.kind != Kind::Io);
+        let size = memory.map_or(0, |(_, bar)| bar.size);
+        let (table, pending) = (msix.table_range(), msix.pending_range());
+        let apart = table.end <= pending.start || pending.end <= table.start;
+        let aligned = msix.table % 8 == 0 && msix.pending % 8 == 0;
+        if !apart || !aligned || table.end > size || pending.end > size {
+            return Err(FunctionError::MsixPlace);
+        }
+        Ok(())
+    }
+}

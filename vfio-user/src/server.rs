@@ -1,0 +1,215 @@
+//! Many devices in one process: a socket and at most one client each.
+//!
+//! A thread waits for clients, and each client is served by a thread of its own, so that nothing a
+//! client does or fails to do reaches another: a device without a client has no thread.
+
+mod connection;
+mod listening;
+
+use crate::device::{Device, Endpoint};
+use crate::pci::Function;
+use crate::session::Grants;
+use crate::transport;
+use listening::Listening;
+use rustix::event::epoll;
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How a server treats its clients.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// How long to look for a client's next message before sleeping. A client that is busy is then
+    /// answered without a wake-up, at the price of this much of a processor after each message.
+    pub spin: Duration,
+    /// How long a client may take to finish a message that it began, to read what it was sent, and to
+    /// reply to what it was asked.
+    pub stall: Duration,
+    /// How long a client may take to agree on a version.
+    pub handshake: Duration,
+    /// How long a second client may wait for the first one to leave. A third is sent away at once.
+    pub succession: Duration,
+    /// Bytes of data that one message may have.
+    pub transfer: u32,
+    /// Mappings that one client may have.
+    pub dma_maps: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            spin: Duration::from_micros(50),
+            stall: Duration::from_secs(10),
+            handshake: Duration::from_secs(5),
+            succession: Duration::from_secs(1),
+            transfer: crate::wire::DEFAULT_TRANSFER,
+            dma_maps: 16_384,
+        }
+    }
+}
+
+impl Options {
+    fn grants(&self) -> Grants {
+        Grants { transfer: self.transfer, dma_maps: self.dma_maps }
+    }
+
+    /// The longest message that makes sense.
+    fn longest(&self) -> usize {
+        (self.transfer as usize).saturating_add(32).max(64 << 10)
+    }
+}
+
+/// Why a server, or one of its sockets, is not there.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// Somebody answers there.
+    #[error("{path} is in use by another server")]
+    InUse {
+        /// Where.
+        path: PathBuf,
+    },
+    /// The system says no.
+    #[error("cannot listen on {path}: {source}")]
+    Listen {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The system says no.
+    #[error("cannot start a server: {0}")]
+    Start(#[source] io::Error),
+    /// It is about to end.
+    #[error("the server was asked to stop")]
+    Stopped,
+}
+
+/// What all threads share.
+struct Shared {
+    options: Options,
+    /// Readable from the moment on that the server is to stop.
+    stop: Arc<OwnedFd>,
+    stopping: Arc<AtomicBool>,
+    /// Wakes the thread that waits for clients.
+    wake: OwnedFd,
+    epoll: OwnedFd,
+    sockets: Mutex<Vec<Arc<Listening>>>,
+}
+
+impl Shared {
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        transport::wake(&self.stop);
+    }
+}
+
+/// Devices that are served, until this is dropped or stopped.
+pub struct Server {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Stops a server, from any thread.
+#[derive(Clone)]
+pub struct Stopper(Arc<Shared>);
+
+impl Stopper {
+    /// Has the server close every connection and end. Does not wait for it.
+    pub fn stop(&self) {
+        self.0.stop();
+    }
+}
+
+impl fmt::Debug for Stopper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stopper").finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// A server without devices.
+    ///
+    /// # Errors
+    ///
+    /// When this process can have no more threads or descriptors.
+    pub fn start(options: Options) -> Result<Self, ServerError> {
+        let started = |source: rustix::io::Errno| ServerError::Start(source.into());
+        let shared = Arc::new(Shared {
+            options,
+            stop: Arc::new(transport::waker().map_err(started)?),
+            stopping: Arc::new(AtomicBool::new(false)),
+            wake: transport::waker().map_err(started)?,
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC).map_err(started)?,
+            sockets: Mutex::default(),
+        });
+        let its = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("vfio-user".into())
+            .spawn(move || listening::run(&its))
+            .map_err(ServerError::Start)?;
+        Ok(Self { shared, thread: Some(thread) })
+    }
+
+    /// Serves a device on a socket. A socket that nobody answers on any more is replaced.
+    ///
+    /// # Errors
+    ///
+    /// When somebody answers there, or the system refuses the socket.
+    pub fn add<D: Device + 'static>(
+        &self,
+        path: impl AsRef<Path>,
+        function: Function,
+        make: impl FnOnce(crate::Bus) -> D,
+    ) -> Result<(), ServerError> {
+        if self.shared.is_stopping() {
+            return Err(ServerError::Stopped);
+        }
+        let endpoint = Endpoint::new(function, make);
+        let listening = Arc::new(Listening::bind(path.as_ref(), endpoint)?);
+        let mut sockets = self.shared.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        listening::watch(&self.shared, &listening, sockets.len()).map_err(|source| {
+            ServerError::Listen { path: path.as_ref().to_owned(), source: source.into() }
+        })?;
+        sockets.push(listening);
+        Ok(())
+    }
+
+    /// What stops it.
+    pub fn stopper(&self) -> Stopper {
+        Stopper(Arc::clone(&self.shared))
+    }
+
+    /// Waits until it was stopped, every client is gone, and every thread has ended.
+    pub fn wait(mut self) {
+        self.join();
+    }
+
+    fn join(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            // A panic there was reported already, and there is nothing left to end.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shared.stop();
+        self.join();
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("options", &self.shared.options).finish_non_exhaustive()
+    }
+}

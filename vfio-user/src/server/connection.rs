@@ -1,0 +1,89 @@
+//! Serving one client.
+
+use super::Shared;
+use super::listening::Listening;
+use crate::link::{Arrival, Link, Message, Patience};
+use crate::session::{Flow, Session};
+use crate::transport::Broken;
+use crate::wire::Reply;
+use std::convert::Infallible;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+use tracing::{info, warn};
+
+/// Frees the device for the next client, however this one ends.
+struct Leaving<'s>(&'s Shared, &'s Listening);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.1.leave(self.0);
+    }
+}
+
+/// Serves a client until it leaves, misbehaves, or the server stops.
+pub(super) fn serve(shared: &Arc<Shared>, listening: &Listening, socket: OwnedFd) {
+    let _leaving = Leaving(shared, listening);
+    let path = listening.path.display();
+    let peer = rustix::net::sockopt::socket_peercred(socket.as_fd());
+    let pid = peer.map_or(0, |peer| peer.pid.as_raw_nonzero().get());
+    info!(%path, pid, "a client has come");
+    let mut endpoint = listening.endpoint.lock().unwrap_or_else(PoisonError::into_inner);
+    let options = &shared.options;
+    let patience = Patience { spin: options.spin, stall: options.stall };
+    let stop = (Arc::clone(&shared.stop), Arc::clone(&shared.stopping));
+    let link = Arc::new(Link::new(socket, stop, patience, options.longest()));
+    let session = Session::new(&mut endpoint, options.grants());
+    match converse(shared, &link, session) {
+        Broken::Closed | Broken::Stopped => info!(%path, pid, "the client is gone"),
+        why => warn!(%path, pid, %why, "the client was sent away"),
+    }
+}
+
+/// Why the conversation ended.
+fn converse(shared: &Shared, link: &Arc<Link>, mut session: Session<'_>) -> Broken {
+    let Err(why) = exchange(shared, link, &mut session);
+    if let (Broken::Garbage(errno), Some(offender)) = (why, link.offender()) {
+        let mut reply = Reply::default();
+        reply.refuse(&offender, errno);
+        // It is the last thing that this client hears, if it listens.
+        let _ = link.send(&reply);
+    }
+    // Before the session, which waits for threads that wait for the client.
+    link.kill(why);
+    why
+}
+
+fn exchange(
+    shared: &Shared,
+    link: &Arc<Link>,
+    session: &mut Session<'_>,
+) -> Result<Infallible, Broken> {
+    let handshake = Instant::now() + shared.options.handshake;
+    let (mut message, mut reply) = (Message::default(), Reply::default());
+    loop {
+        let deadline = session.limits().is_none().then_some(handshake);
+        match link.next_command(&mut message, || session.watched(), deadline)? {
+            Arrival::Nothing if deadline.is_some() => return Err(Broken::Silent),
+            Arrival::Nothing | Arrival::Watched => {}
+            Arrival::Command => {
+                let mut fds = std::mem::take(&mut message.fds);
+                let packet = message.packet().ok_or(Broken::Unruly)?;
+                let flow = session.handle(packet, &mut fds, message.robbed, &mut reply);
+                message.fds = fds;
+                if let Some(limits) = session.limits().filter(|_| deadline.is_some()) {
+                    session.memory().connect(Arc::clone(link), limits.peer_transfer);
+                }
+                if !reply.bytes().is_empty() {
+                    link.send(&reply)?;
+                }
+                if flow == Flow::End {
+                    return Err(Broken::Unruly);
+                }
+            }
+        }
+        if session.watched().is_some() {
+            session.serve_watches();
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Waiting for clients.
+
+use super::{ServerError, Shared, connection};
+use crate::device::Endpoint;
+use crate::transport;
+use rustix::event::{Timespec, epoll};
+use rustix::net::{SocketFlags, accept_with};
+use std::collections::VecDeque;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tracing::{debug, warn};
+
+const STOP: u64 = u64::MAX;
+const WAKE: u64 = u64::MAX - 1;
+
+/// One device and its socket.
+pub(super) struct Listening {
+    pub(super) path: PathBuf,
+    listener: UnixListener,
+    inode: u64,
+    /// Held by the thread of the client for as long as it is there.
+    pub(super) endpoint: Mutex<Endpoint>,
+    clients: Mutex<Clients>,
+}
+
+/// Who is there, and who waits.
+#[derive(Default)]
+struct Clients {
+    served: bool,
+    thread: Option<JoinHandle<()>>,
+    next: Option<(Instant, OwnedFd)>,
+}
+
+impl Listening {
+    pub(super) fn bind(path: &Path, endpoint: Endpoint) -> Result<Self, ServerError> {
+        let failed = |source| ServerError::Listen { path: path.to_owned(), source };
+        let listener = match UnixListener::bind(path) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                if !is_abandoned(path) {
+                    return Err(ServerError::InUse { path: path.to_owned() });
+                }
+                std::fs::remove_file(path).map_err(failed)?;
+                UnixListener::bind(path).map_err(failed)?
+            }
+            bound => bound.map_err(failed)?,
+        };
+        listener.set_nonblocking(true).map_err(failed)?;
+        let inode = std::fs::symlink_metadata(path).map_err(failed)?.ino();
+        let (endpoint, clients) = (Mutex::new(endpoint), Mutex::default());
+        Ok(Self { path: path.to_owned(), listener, inode, endpoint, clients })
+    }
+
+    fn clients(&self) -> MutexGuard<'_, Clients> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The client is gone.
+    pub(super) fn leave(&self, shared: &Shared) {
+        self.clients().served = false;
+        transport::wake(&shared.wake);
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        let ours = std::fs::symlink_metadata(&self.path).is_ok_and(|meta| meta.ino() == self.inode);
+        if ours {
+            // Somebody may be faster; it is gone then.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// A socket on which nobody listens.
+fn is_abandoned(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
+    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    is_socket && UnixStream::connect(path).err().is_some_and(refused)
+}
+
+/// Has the thread that waits for clients look at this socket, too.
+pub(super) fn watch(
+    shared: &Shared,
+    listening: &Listening,
+    place: usize,
+) -> rustix::io::Result<()> {
+    let data = epoll::EventData::new_u64(place as u64);
+    epoll::add(&shared.epoll, &listening.listener, data, epoll::EventFlags::IN)
+}
+
+/// Waits for clients until the server is stopped, and then for the threads that serve them.
+pub(super) fn run(shared: &Arc<Shared>) {
+    let own = [(&*shared.stop, STOP), (&shared.wake, WAKE)];
+    for (fd, data) in own {
+        let data = epoll::EventData::new_u64(data);
+        if let Err(error) = epoll::add(&shared.epoll, fd, data, epoll::EventFlags::IN) {
+            warn!(%error, "cannot wait for clients");
+            shared.stop();
+        }
+    }
+    let mut waiting = VecDeque::new();
+    while !shared.is_stopping() {
+        turn(shared, &mut waiting);
+    }
+    for listening in std::mem::take(&mut *sockets(shared)) {
+        let mut clients = listening.clients();
+        let (thread, next) = (clients.thread.take(), clients.next.take());
+        drop((clients, next));
+        // A panic there was reported already.
+        let _ = thread.map(JoinHandle::join);
+    }
+}
+
+fn sockets(shared: &Shared) -> MutexGuard<'_, Vec<Arc<Listening>>> {
+    shared.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits once, and takes care of everything that has happened. `waiting` are sockets where a second
+/// client waits, the one that waits longest first.
+fn turn(shared: &Arc<Shared>, waiting: &mut VecDeque<Arc<Listening>>) {
+    let left = waiting.front().and_then(|listening| listening.clients().next.as_ref().map(|n| n.0));
+    let left = left.map(|since| shared.options.succession.saturating_sub(since.elapsed()));
+    let left = left.or((!waiting.is_empty()).then_some(Duration::ZERO));
+    let timeout = left.map(|left| Timespec {
+        tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(left.subsec_nanos()),
+    });
+    let mut events = [MaybeUninit::uninit(); 32];
+    let events = match epoll::wait(&shared.epoll, &mut events, timeout.as_ref()) {
+        Ok((events, _)) => events,
+        Err(rustix::io::Errno::INTR) => return,
+        Err(error) => {
+            warn!(%error, "cannot wait for clients");
+            return shared.stop();
+        }
+    };
+    for event in events {
+        match event.data.u64() {
+            STOP => return,
+            WAKE => transport::calm(&shared.wake),
+            place => {
+                let place = usize::try_from(place).unwrap_or(usize::MAX);
+                let listening = sockets(shared).get(place).map(Arc::clone);
+                if let Some(listening) = listening {
+                    receive(shared, &listening, waiting);
+                }
+            }
+        }
+    }
+    waiting.retain(|listening| succeed(shared, listening));
+}
+
+/// Takes a client in, has it wait, or sends it away.
+fn receive(
+    shared: &Arc<Shared>,
+    listening: &Arc<Listening>,
+    waiting: &mut VecDeque<Arc<Listening>>,
+) {
+    let socket = match accept_with(&listening.listener, SocketFlags::CLOEXEC) {
+        Ok(socket) => socket,
+        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return,
+        Err(error) => {
+            // Out of descriptors, most likely: they come back when clients leave.
+            warn!(path = %listening.path.display(), %error, "cannot take a client in");
+            std::thread::sleep(Duration::from_millis(10));
+            return;
+        }
+    };
+    let mut clients = listening.clients();
+    if !clients.served {
+        start(shared, listening, &mut clients, socket);
+    } else if clients.next.is_none() {
+        clients.next = Some((Instant::now(), socket));
+        drop(clients);
+        waiting.push_back(Arc::clone(listening));
+    } else {
+        debug!(path = %listening.path.display(), "a client was sent away: one is there, one waits");
+    }
+}
+
+/// Serves the client that waits, or sends it away when it has waited long enough; whether it goes on
+/// waiting.
+fn succeed(shared: &Arc<Shared>, listening: &Arc<Listening>) -> bool {
+    let mut clients = listening.clients();
+    let Some((since, socket)) = clients.next.take() else { return false };
+    if !clients.served {
+        start(shared, listening, &mut clients, socket);
+        return false;
+    }
+    if since.elapsed() < shared.options.succession {
+        clients.next = Some((since, socket));
+        return true;
+    }
+    warn!(path = %listening.path.display(), "a client was sent away: the device has one already");
+    false
+}
+
+fn start(shared: &Arc<Shared>, listening: &Arc<Listening>, clients: &mut Clients, socket: OwnedFd) {
+    // The thread before it has ended, but for its last instructions.
+    let _ = clients.thread.take().map(JoinHandle::join);
+    let (its, device) = (Arc::clone(shared), Arc::clone(listening));
+    let thread = std::thread::Builder::new()
+        .name("vfio-user client".into())
+        .stack_size(512 << 10)
+        .spawn(move || connection::serve(&its, &device, socket));
+    match thread {
+        Ok(thread) => {
+            clients.served = true;
+            clients.thread = Some(thread);
+        }
+        Err(error) => {
+            warn!(path = %listening.path.display(), %error, "a client was sent away: no thread");
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! One client, from its first message to its last, without I/O.
+
+use crate::device::Endpoint;
+use crate::errno;
+use crate::irq::{Armed, IrqHost, Known, lock};
+use crate::pci::region;
+use crate::wire::{
+    Access, Capabilities, DmaMap, DmaUnmap, IoSpan, Limits, MAX_FDS, Packet, Proposal, RegionInfo,
+    Reply, Request, SetIrqs, VERSION, Writes,
+};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use tracing::debug;
+use vfio_irq_engine::abi::{Index, InfoHeader, flags};
+use vfio_irq_engine::{Device as Engine, Errno, Refusal};
+
+/// Whether a connection goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Flow {
+    /// It does.
+    On,
+    /// It ends once the reply is sent.
+    End,
+}
+
+/// What a session grants its client.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Grants {
+    /// Bytes of data in one message.
+    pub transfer: u32,
+    /// Mappings at one time.
+    pub dma_maps: u32,
+}
+
+/// A client of a device. Dropping it gives back all that the client had: its memory, its eventfds
+/// (`CONTRACT.md`, V-13); the device keeps its state.
+pub struct Session<'e> {
+    endpoint: &'e mut Endpoint,
+    engine: Engine<IrqHost>,
+    host: IrqHost,
+    grants: Grants,
+    limits: Option<Limits>,
+    /// Descriptors of a SET_IRQS as the engine reads them: their places in the message.
+    places: Vec<u8>,
+}
+
+impl<'e> Session<'e> {
+    /// A client that has said nothing yet.
+    pub fn new(endpoint: &'e mut Endpoint, grants: Grants) -> Self {
+        let host = IrqHost::new(Arc::clone(&endpoint.irqs), endpoint.function.shape);
+        let engine = Engine::new(Known::new());
+        Self { endpoint, engine, host, grants, limits: None, places: Vec::new() }
+    }
+
+    /// What was agreed on, once it was.
+    pub fn limits(&self) -> Option<Limits> {
+        self.limits
+    }
+
+    /// Handles one message with its descriptors, all of which are used or closed. `robbed` says that
+    /// descriptors came with it that this process had no room for. The reply stays empty when the
+    /// client wants none.
+    pub fn handle(
+        &mut self,
+        packet: Packet<'_>,
+        fds: &mut Vec<OwnedFd>,
+        robbed: bool,
+        reply: &mut Reply,
+    ) -> Flow {
+        reply.clear();
+        let header = packet.header();
+        let outcome = match () {
+            () if !header.is_command() => Err(Errno::EINVAL),
+            () if robbed => Err(errno::EMFILE),
+            () => self.dispatch(packet, fds, reply),
+        };
+        fds.clear();
+        self.host.take_back();
+        match outcome {
+            Ok(()) if header.wants_reply() => reply.answer(&header),
+            Ok(()) => reply.clear(),
+            Err(why) => {
+                debug!(command = header.command, %why, "refused");
+                reply.refuse(&header, why);
+                if !header.wants_reply() {
+                    reply.clear();
+                }
+            }
+        }
+        if self.limits.is_some() && header.is_command() { Flow::On } else { Flow::End }
+    }
+
+    fn dispatch(
+        &mut self,
+        packet: Packet<'_>,
+        fds: &mut Vec<OwnedFd>,
+        reply: &mut Reply,
+    ) -> Result<(), Errno> {
+        let request = Request::check(packet, fds.len())?;
+        let negotiating = matches!(request, Request::Version(_));
+        if negotiating != self.limits.is_none() {
+            return Err(Errno::EINVAL);
+        }
+        let out = reply.begin();
+        match request {
+            Request::Version(proposal) => {
+                // Without a reply there is nothing to agree on.
+                if !packet.header().wants_reply() {
+                    return Err(Errno::EINVAL);
+                }
+                self.negotiate(proposal, out)?;
+            }
+            Request::DmaMap(map) => self.map(&map, fds.pop())?,
+            Request::DmaUnmap(unmap) => self.unmap(&unmap, out)?,
+            Request::DeviceInfo => put_words(out, [16, 1 | 2, region::COUNT, 5]),
+            Request::RegionInfo { argsz, index } => self.region_info(argsz, index, reply)?,
+            Request::RegionIoFds { argsz, index } => self.region_io_fds(argsz, index, reply)?,
+            Request::IrqInfo(asked) => self.irq_info(asked, out)?,
+            Request::SetIrqs(request) => self.set_irqs(&request, fds)?,
+            Request::RegionRead(access) => self.read(access, out)?,
+            Request::RegionWrite(access, data) => self.write(access, data, out)?,
+            Request::RegionWriteMulti(writes) => self.write_multi(writes, out)?,
+            Request::Reset => self.endpoint.reset(),
+        }
+        Ok(())
+    }
+
+    fn negotiate(&mut self, proposal: Proposal<'_>, out: &mut Vec<u8>) -> Result<(), Errno> {
+        if proposal.major != VERSION.0 {
+            return Err(errno::EOPNOTSUPP);
+        }
+        let offer = proposal.capabilities()?;
+        let minor = proposal.minor.min(VERSION.1);
+        let ours = Capabilities::ours(self.grants.transfer, self.grants.dma_maps);
+        ours.answer(&offer).put((VERSION.0, minor), out);
+        self.limits = Some(offer.limits(minor));
+        self.endpoint.device.connected();
+        Ok(())
+    }
+
+    fn map(&mut self, map: &DmaMap, fd: Option<OwnedFd>) -> Result<(), Errno> {
+        self.endpoint.memory.map(map, fd, self.grants.dma_maps)?;
+        self.endpoint.device.mapped(map.address, map.size);
+        Ok(())
+    }
+
+    fn unmap(&mut self, unmap: &DmaUnmap, out: &mut Vec<u8>) -> Result<(), Errno> {
+        let (memory, device) = (&self.endpoint.memory, &mut self.endpoint.device);
+        if unmap.all {
+            device.unmapping(0, u64::MAX);
+            memory.unmap_all();
+        } else {
+            if !memory.is_range(unmap.address, unmap.size) {
+                return Err(errno::ENOENT);
+            }
+            device.unmapping(unmap.address, unmap.size);
+            memory.unmap(unmap.address, unmap.size)?;
+        }
+        put_words(out, [unmap.argsz, if unmap.all { 2 } else { 0 }]);
+        out.extend_from_slice(&unmap.address.to_ne_bytes());
+        out.extend_from_slice(&unmap.size.to_ne_bytes());
+        Ok(())
+    }
+
+    fn region_info(&self, argsz: u32, index: u32, reply: &mut Reply) -> Result<(), Errno> {
+        let size = self.endpoint.region_size(index).ok_or(Errno::EINVAL)?;
+        let mut info = RegionInfo { index, size, ..RegionInfo::default() };
+        if size > 0 {
+            info.flags = RegionInfo::READ | RegionInfo::WRITE;
+        }
+        let bar = self.endpoint.function.bars.get(index as usize).and_then(Option::as_ref);
+        // A client that can receive no descriptor is not offered one.
+        let share = bar.and_then(|bar| bar.share.as_ref()).filter(|_| self.fds_bearable() > 0);
+        if let Some(share) = share {
+            info.flags |= RegionInfo::MMAP;
+            info.offset = share.offset;
+            info.areas = &share.areas;
+        }
+        info.put(argsz, reply.begin());
+        if let Some(share) = share {
+            reply.attach(Arc::clone(&share.fd));
+        }
+        Ok(())
+    }
+
+    fn fds_bearable(&self) -> usize {
+        self.limits.map_or(0, |limits| limits.peer_fds)
+    }
+
+    fn region_io_fds(&self, argsz: u32, index: u32, reply: &mut Reply) -> Result<(), Errno> {
+        self.endpoint.region_size(index).filter(|size| *size > 0).ok_or(Errno::EINVAL)?;
+        let bar = self.endpoint.function.bars.get(index as usize).and_then(Option::as_ref);
+        let eventfds = bar.map(|bar| bar.eventfds.as_slice()).unwrap_or_default();
+        let mut fds: Vec<Arc<OwnedFd>> = Vec::new();
+        let mut spans = Vec::with_capacity(eventfds.len());
+        for eventfd in eventfds {
+            let same = |fd: &Arc<OwnedFd>| fd.as_raw_fd() == eventfd.fd.as_raw_fd();
+            let place = fds.iter().position(same);
+            if place.is_none() && fds.len() >= self.fds_bearable() {
+                // What the client cannot receive is written with messages.
+                continue;
+            }
+            let place = place.unwrap_or_else(|| {
+                fds.push(Arc::clone(&eventfd.fd));
+                fds.len() - 1
+            });
+            spans.push(IoSpan {
+                offset: eventfd.offset,
+                size: eventfd.size,
+                fd: u32::try_from(place).unwrap_or(0),
+                datamatch: eventfd.datamatch,
+            });
+        }
+        if IoSpan::put_all(index, &spans, argsz, reply.begin()) {
+            for fd in fds {
+                reply.attach(fd);
+            }
+        }
+        Ok(())
+    }
+
+    fn irq_info(&self, asked: InfoHeader, out: &mut Vec<u8>) -> Result<(), Errno> {
+        let info = self.engine.info(&self.host, asked.check()?);
+        let answer = InfoHeader { argsz: 16, ..asked.answered(info) };
+        out.extend_from_slice(&answer.to_bytes());
+        Ok(())
+    }
+
+    /// `CONTRACT.md`, C to B. Positive answers (V-06) do not exist here: there are always as many
+    /// vectors as the index says.
+    fn set_irqs(&mut self, request: &SetIrqs<'_>, fds: &mut Vec<OwnedFd>) -> Result<(), Errno> {
+        let checked = self.engine.check(&self.host, request.header)?;
+        let data = if request.header.flags & flags::DATA_EVENTFD == 0 {
+            request.bools
+        } else {
+            self.places.clear();
+            for place in 0..request.header.count {
+                let place = if request.fds == 0 { -1 } else { place.cast_signed() };
+                self.places.extend_from_slice(&place.to_ne_bytes());
+            }
+            &self.places
+        };
+        self.host.lend(fds);
+        let outcome = self.engine.set_irqs(&mut self.host, &checked.request(data)?);
+        outcome.map_err(|refusal| match refusal {
+            Refusal::Errno(errno) => errno,
+            Refusal::TooFew(_) => Errno::ENOSPC,
+        })
+    }
+
+    fn read(&mut self, access: Access, out: &mut Vec<u8>) -> Result<(), Errno> {
+        if access.count > self.grants.transfer {
+            return Err(Errno::EINVAL);
+        }
+        self.endpoint.check(access.region, access.end())?;
+        put_access(out, access);
+        let head = out.len();
+        out.resize(head + access.count as usize, 0);
+        let data = out.get_mut(head..).unwrap_or_default();
+        self.endpoint.read(access.region, access.offset, data)
+    }
+
+    fn write(&mut self, access: Access, data: &[u8], out: &mut Vec<u8>) -> Result<(), Errno> {
+        if access.count > self.grants.transfer {
+            return Err(Errno::EINVAL);
+        }
+        self.endpoint.write(access.region, access.offset, data)?;
+        put_access(out, access);
+        Ok(())
+    }
+
+    /// All writes are checked before the first is done. A device that refuses one ends it: the client
+    /// is told how many were done, and the error when none was.
+    fn write_multi(&mut self, writes: Writes<'_>, out: &mut Vec<u8>) -> Result<(), Errno> {
+        for write in writes.iter() {
+            self.endpoint.check(write.access.region, write.access.end())?;
+        }
+        let mut done = 0_u64;
+        for write in writes.iter() {
+            match self.endpoint.write(write.access.region, write.access.offset, write.data) {
+                Ok(()) => done += 1,
+                Err(errno) if done == 0 => return Err(errno),
+                Err(_) => break,
+            }
+        }
+        out.extend_from_slice(&done.to_ne_bytes());
+        Ok(())
+    }
+
+    /// The client's eventfds that are armed to mask or unmask; `None` while there are none.
+    pub fn watched(&self) -> Option<Vec<BorrowedFd<'_>>> {
+        self.host.is_watching().then(|| self.host.watched().collect())
+    }
+
+    /// Does what armed eventfds stand for that were signalled (`CONTRACT.md`, X-02 and B-03).
+    pub fn serve_watches(&mut self) {
+        // Each is looked at again as long as any was signalled; one that is signalled without end
+        // gets its turn again after the next message.
+        for _ in 0..MAX_FDS {
+            let Some((watch, armed)) = self.host.fired() else { return };
+            match armed {
+                Armed::Line => lock(&self.endpoint.irqs.line).set_masked(false),
+                Armed::Vector(number, gate) => {
+                    let vectors = self.engine.vectors_mut();
+                    vectors.watch_fired(&mut self.host, number, gate, |armed| *armed == watch);
+                }
+            }
+        }
+    }
+
+    /// Which interrupt index is in use.
+    pub fn active(&self) -> Option<Index> {
+        self.engine.active()
+    }
+
+    /// The client's memory.
+    pub(crate) fn memory(&self) -> &crate::Memory {
+        &self.endpoint.memory
+    }
+}
+
+impl Drop for Session<'_> {
+    fn drop(&mut self) {
+        if self.limits.is_some() {
+            self.endpoint.device.disconnected();
+        }
+        self.engine.close(&mut self.host);
+        self.endpoint.memory.disconnect();
+    }
+}
+
+fn put_words<const N: usize>(out: &mut Vec<u8>, words: [u32; N]) {
+    for word in words {
+        out.extend_from_slice(&word.to_ne_bytes());
+    }
+}
+
+fn put_access(out: &mut Vec<u8>, access: Access) {
+    out.extend_from_slice(&access.offset.to_ne_bytes());
+    put_words(out, [access.region, access.count]);
+}

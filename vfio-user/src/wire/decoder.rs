@@ -1,0 +1,150 @@
+//! From a stream of bytes and descriptors to messages, each with its own descriptors.
+
+use super::MAX_FDS;
+use super::packet::{Header, Packet};
+use crate::errno;
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use vfio_irq_engine::Errno;
+
+/// Collects what a socket delivers.
+///
+/// The kernel ends a read with the bytes that descriptors were sent with, so the descriptors of a
+/// read belong to the last message that begins in it, or to the one that goes on.
+#[derive(Debug)]
+pub struct Decoder {
+    buffer: Vec<u8>,
+    /// Where the first message that was not taken begins, and where the bytes end.
+    start: usize,
+    end: usize,
+    /// Bytes of the stream before the buffer.
+    before: u64,
+    /// Descriptors, each with the place in the stream where its message begins.
+    fds: VecDeque<(u64, OwnedFd)>,
+    /// The message that lost descriptors, because this process can have no more.
+    robbed: Option<u64>,
+    longest: usize,
+}
+
+/// A message that is all there.
+#[derive(Debug)]
+pub struct Frame<'a> {
+    /// Its bytes.
+    pub packet: Packet<'a>,
+    /// Descriptors came with it that this process had no room for.
+    pub robbed: bool,
+}
+
+impl Decoder {
+    const FIRST: usize = 4 << 10;
+
+    /// Nothing yet. Messages of more than `longest` bytes are refused.
+    pub fn new(longest: usize) -> Self {
+        Self {
+            buffer: vec![0; Self::FIRST.min(longest.max(Header::LEN))],
+            start: 0,
+            end: 0,
+            before: 0,
+            fds: VecDeque::new(),
+            robbed: None,
+            longest,
+        }
+    }
+
+    /// Whether part of a message is there.
+    pub fn is_amid(&self) -> bool {
+        self.start != self.end
+    }
+
+    /// Where to read to. Never empty once [`Decoder::next`] has said that nothing is left.
+    pub fn room(&mut self) -> &mut [u8] {
+        if self.start == self.end {
+            self.before = self.before.wrapping_add(self.start as u64);
+            (self.start, self.end) = (0, 0);
+        }
+        if self.end == self.buffer.len() && self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.before = self.before.wrapping_add(self.start as u64);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        if self.end == self.buffer.len() {
+            // Grows with what has come, not with what a header promises.
+            let longer = self.buffer.len().saturating_mul(2).min(self.longest);
+            self.buffer.resize(longer.max(self.buffer.len()), 0);
+        }
+        self.buffer.get_mut(self.end..).unwrap_or_default()
+    }
+
+    /// So many bytes were read to [`Decoder::room`], and descriptors with them; `robbed` says that
+    /// some were lost.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when one message has more descriptors than any may.
+    pub fn filled(
+        &mut self,
+        bytes: usize,
+        fds: impl IntoIterator<Item = OwnedFd>,
+        robbed: bool,
+    ) -> Result<(), Errno> {
+        let from = self.end;
+        self.end = self.end.saturating_add(bytes).min(self.buffer.len());
+        let mut fds = fds.into_iter().peekable();
+        if fds.peek().is_none() && !robbed {
+            return Ok(());
+        }
+        let owner = self.last_start(from);
+        if robbed {
+            self.robbed = Some(owner);
+        }
+        self.fds.extend(fds.map(|fd| (owner, fd)));
+        let owned = self.fds.iter().filter(|(of, _)| *of == owner).count();
+        if owned > MAX_FDS { Err(Errno::EINVAL) } else { Ok(()) }
+    }
+
+    /// The place in the stream of the last message that begins at or after `from`; of the one that
+    /// goes on where none does.
+    fn last_start(&self, from: usize) -> u64 {
+        let mut last = self.start;
+        while let Some(head) = self.buffer.get(last..self.end).and_then(<[u8]>::first_chunk) {
+            let size = Header::from_bytes(head).size as usize;
+            match last.checked_add(size) {
+                Some(next) if size >= Header::LEN && next < self.end => last = next,
+                _ => break,
+            }
+        }
+        debug_assert!(last >= from || last == self.start || from <= self.end);
+        self.before.wrapping_add(last as u64)
+    }
+
+    /// Takes the next message out, and puts its descriptors into `fds`, which is emptied first.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when its size is below that of a header, `EMSGSIZE` when it is above the limit. The
+    /// rest of the stream cannot be told apart then.
+    pub fn next(&mut self, fds: &mut Vec<OwnedFd>) -> Result<Option<Frame<'_>>, Errno> {
+        fds.clear();
+        let bytes = self.buffer.get(self.start..self.end).unwrap_or_default();
+        if let Some(head) = bytes.first_chunk() {
+            let size = Header::from_bytes(head).size as usize;
+            if size > self.longest {
+                return Err(errno::EMSGSIZE);
+            }
+        }
+        let Some(packet) = Packet::split(bytes)? else { return Ok(None) };
+        let at = self.before.wrapping_add(self.start as u64);
+        while let Some((_, fd)) = self.fds.pop_front_if(|(owner, _)| *owner == at) {
+            fds.push(fd);
+        }
+        let robbed = self.robbed == Some(at);
+        self.start += packet.len();
+        Ok(Some(Frame { packet, robbed }))
+    }
+
+    /// The header of the message that made [`Decoder::next`] fail, as far as it is there.
+    pub fn offender(&self) -> Option<Header> {
+        let bytes = self.buffer.get(self.start..self.end)?;
+        bytes.first_chunk().map(Header::from_bytes)
+    }
+}

@@ -1,0 +1,218 @@
+//! The first level: a header, and bytes.
+
+use super::fields::{Fields, len32};
+use vfio_irq_engine::Errno;
+
+/// Flags of a header.
+pub mod flags {
+    /// The bits that tell a command from a reply.
+    pub const TYPE: u32 = 0xf;
+    /// A command.
+    pub const COMMAND: u32 = 0;
+    /// A reply.
+    pub const REPLY: u32 = 1;
+    /// The sender of the command wants no reply, not even of an error.
+    pub const NO_REPLY: u32 = 0x10;
+    /// The reply is of an error: its number is in the header and nothing follows.
+    pub const ERROR: u32 = 0x20;
+}
+
+/// What a message is about.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u16)]
+pub enum Command {
+    /// Which version and which capabilities: the first message.
+    Version = 1,
+    /// Memory of the client's that the device may access.
+    DmaMap = 2,
+    /// Memory that it may access no more.
+    DmaUnmap = 3,
+    /// What kind of device it is.
+    DeviceGetInfo = 4,
+    /// One of its regions.
+    DeviceGetRegionInfo = 5,
+    /// Descriptors that stand for accesses to a region.
+    DeviceGetRegionIoFds = 6,
+    /// What an interrupt index can do.
+    DeviceGetIrqInfo = 7,
+    /// Attach, detach, mask, unmask, loopback.
+    DeviceSetIrqs = 8,
+    /// Reads a region.
+    RegionRead = 9,
+    /// Writes a region.
+    RegionWrite = 10,
+    /// The device reads the client's memory: server to client.
+    DmaRead = 11,
+    /// The device writes the client's memory: server to client.
+    DmaWrite = 12,
+    /// Resets the device.
+    DeviceReset = 13,
+    /// Many small writes in one message.
+    RegionWriteMulti = 15,
+    /// Features of migration, of which this crate has none.
+    DeviceFeature = 16,
+    /// State of a device that is to move, likewise.
+    MigDataRead = 17,
+    /// State of a device that has moved, likewise.
+    MigDataWrite = 18,
+}
+
+impl Command {
+    /// The command of this number.
+    pub const fn from_raw(raw: u16) -> Option<Self> {
+        Some(match raw {
+            1 => Self::Version,
+            2 => Self::DmaMap,
+            3 => Self::DmaUnmap,
+            4 => Self::DeviceGetInfo,
+            5 => Self::DeviceGetRegionInfo,
+            6 => Self::DeviceGetRegionIoFds,
+            7 => Self::DeviceGetIrqInfo,
+            8 => Self::DeviceSetIrqs,
+            9 => Self::RegionRead,
+            10 => Self::RegionWrite,
+            11 => Self::DmaRead,
+            12 => Self::DmaWrite,
+            13 => Self::DeviceReset,
+            15 => Self::RegionWriteMulti,
+            16 => Self::DeviceFeature,
+            17 => Self::MigDataRead,
+            18 => Self::MigDataWrite,
+            _ => return None,
+        })
+    }
+
+    /// Its number.
+    pub const fn raw(self) -> u16 {
+        self as u16
+    }
+}
+
+/// The sixteen bytes that every message begins with.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Header {
+    /// Chosen by who sends the command, repeated by the reply.
+    pub id: u16,
+    /// What it is about; any number.
+    pub command: u16,
+    /// Bytes of the whole message, these sixteen included.
+    pub size: u32,
+    /// [`flags`].
+    pub flags: u32,
+    /// The error number of an error reply.
+    pub error: u32,
+}
+
+impl Header {
+    /// Bytes of a header.
+    pub const LEN: usize = 16;
+
+    /// The header of a command with a payload of this length.
+    pub fn command(id: u16, command: Command, payload: usize) -> Self {
+        let size = len32(payload.saturating_add(Self::LEN));
+        Self { id, command: command.raw(), size, flags: flags::COMMAND, error: 0 }
+    }
+
+    /// The header of the reply to this command, with a payload of this length.
+    pub fn reply(&self, payload: usize) -> Self {
+        let size = len32(payload.saturating_add(Self::LEN));
+        Self { id: self.id, command: self.command, size, flags: flags::REPLY, error: 0 }
+    }
+
+    /// The header of the reply that refuses this command. It is the whole message.
+    pub fn refusal(&self, errno: Errno) -> Self {
+        Self {
+            flags: flags::REPLY | flags::ERROR,
+            error: errno.raw().unsigned_abs(),
+            ..self.reply(0)
+        }
+    }
+
+    /// Whether it is a reply.
+    pub const fn is_reply(&self) -> bool {
+        self.flags & flags::TYPE == flags::REPLY
+    }
+
+    /// Whether it is a command.
+    pub const fn is_command(&self) -> bool {
+        self.flags & flags::TYPE == flags::COMMAND
+    }
+
+    /// Whether its sender wants a reply.
+    pub const fn wants_reply(&self) -> bool {
+        self.flags & flags::NO_REPLY == 0
+    }
+
+    /// The error that this reply is of, if it is of one. An error reply may leave the number out,
+    /// which is `EINVAL` then.
+    pub fn errno(&self) -> Option<Errno> {
+        let number = i32::try_from(self.error).unwrap_or(0);
+        (self.flags & flags::ERROR != 0).then(|| Errno::from_raw(number))
+    }
+
+    /// Reads a header.
+    pub fn from_bytes(bytes: &[u8; Self::LEN]) -> Self {
+        let mut fields = Fields::new(bytes);
+        // Sixteen bytes are enough for all of them.
+        Self {
+            id: fields.u16().unwrap_or(0),
+            command: fields.u16().unwrap_or(0),
+            size: fields.u32().unwrap_or(0),
+            flags: fields.u32().unwrap_or(0),
+            error: fields.u32().unwrap_or(0),
+        }
+    }
+
+    /// Writes a header.
+    pub fn to_bytes(&self) -> [u8; Self::LEN] {
+        let mut bytes = [0; Self::LEN];
+        let [i0, i1] = self.id.to_ne_bytes();
+        let [c0, c1] = self.command.to_ne_bytes();
+        let words = [u32::from_ne_bytes([i0, i1, c0, c1]), self.size, self.flags, self.error];
+        for (chunk, word) in bytes.chunks_exact_mut(4).zip(words) {
+            chunk.copy_from_slice(&word.to_ne_bytes());
+        }
+        bytes
+    }
+}
+
+/// A header and the bytes that its size says follow. Nothing else is known of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Packet<'a> {
+    header: Header,
+    payload: &'a [u8],
+}
+
+impl<'a> Packet<'a> {
+    /// The first message of these bytes; `None` when it is not all there yet.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when the size is below that of a header: nothing after it can be told apart.
+    pub fn split(bytes: &'a [u8]) -> Result<Option<Self>, Errno> {
+        let Some((head, rest)) = bytes.split_first_chunk() else { return Ok(None) };
+        let header = Header::from_bytes(head);
+        let payload = (header.size as usize).checked_sub(Header::LEN).ok_or(Errno::EINVAL)?;
+        Ok(rest.get(..payload).map(|payload| Self { header, payload }))
+    }
+
+    /// The header.
+    pub const fn header(&self) -> Header {
+        self.header
+    }
+
+    /// What follows the header.
+    pub const fn payload(&self) -> &'a [u8] {
+        self.payload
+    }
+
+    /// Bytes of the whole message.
+    pub const fn len(&self) -> usize {
+        Header::LEN + self.payload.len()
+    }
+
+    /// No message is empty.
+    pub const fn is_empty(&self) -> bool {
+        false
+    }
+}

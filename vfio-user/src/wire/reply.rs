@@ -1,0 +1,184 @@
+//! What goes back: built in a buffer that is kept from one message to the next.
+
+use super::fields::{Put, len32};
+use super::packet::{Command, Header};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use vfio_irq_engine::Errno;
+
+/// One outgoing message with its descriptors.
+#[derive(Debug, Default)]
+pub struct Reply {
+    bytes: Vec<u8>,
+    fds: Vec<Arc<OwnedFd>>,
+}
+
+impl Reply {
+    /// Begins a message; the payload is what is put into the buffer that this returns.
+    pub fn begin(&mut self) -> &mut Vec<u8> {
+        self.clear();
+        self.bytes.resize(Header::LEN, 0);
+        &mut self.bytes
+    }
+
+    /// No message at all.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.fds.clear();
+    }
+
+    /// Adds a descriptor; its place among those of the message.
+    pub fn attach(&mut self, fd: Arc<OwnedFd>) -> usize {
+        self.fds.push(fd);
+        self.fds.len() - 1
+    }
+
+    /// Makes what was begun the reply to this command.
+    pub fn answer(&mut self, command: &Header) {
+        let header = command.reply(self.bytes.len().saturating_sub(Header::LEN));
+        self.set_header(header);
+    }
+
+    /// Makes what was begun a command.
+    pub fn ask(&mut self, id: u16, command: Command) {
+        self.ask_with(id, command, 0);
+    }
+
+    /// Makes what was begun a command with these flags.
+    pub fn ask_with(&mut self, id: u16, command: Command, flags: u32) {
+        let payload = self.bytes.len().saturating_sub(Header::LEN);
+        self.set_header(Header { flags, ..Header::command(id, command, payload) });
+    }
+
+    /// Throws away what was begun and refuses the command instead.
+    pub fn refuse(&mut self, command: &Header, errno: Errno) {
+        self.begin();
+        self.set_header(command.refusal(errno));
+    }
+
+    fn set_header(&mut self, header: Header) {
+        if let Some(head) = self.bytes.first_chunk_mut() {
+            *head = header.to_bytes();
+        }
+    }
+
+    /// The message; empty when there is none.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Its descriptors.
+    pub fn fds(&self) -> impl ExactSizeIterator<Item = BorrowedFd<'_>> {
+        self.fds.iter().map(|fd| fd.as_fd())
+    }
+}
+
+/// A part of a region that can be mapped.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Area {
+    /// First byte, from the start of the region.
+    pub offset: u64,
+    /// How many bytes.
+    pub size: u64,
+}
+
+/// The reply to GET_REGION_INFO.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct RegionInfo<'a> {
+    /// Which region.
+    pub index: u32,
+    /// `RegionInfo::READ` and the others.
+    pub flags: u32,
+    /// Bytes of the region.
+    pub size: u64,
+    /// Where the region begins in the file behind the descriptor.
+    pub offset: u64,
+    /// The parts that can be mapped, where that is not all of it.
+    pub areas: &'a [Area],
+}
+
+impl RegionInfo<'_> {
+    /// The client may read it.
+    pub const READ: u32 = 1;
+    /// The client may write it.
+    pub const WRITE: u32 = 2;
+    /// The client may map it.
+    pub const MMAP: u32 = 4;
+    /// Capabilities follow.
+    pub const CAPS: u32 = 8;
+    /// Bytes before the capabilities.
+    pub const LEN: u32 = 32;
+    /// The capability that lists areas.
+    pub const SPARSE_MMAP: u16 = 1;
+
+    /// Appends the payload. The areas are left out when the client has no room for them, and it is
+    /// told how much it takes.
+    pub fn put(&self, room: u32, out: &mut Vec<u8>) {
+        let caps = if self.areas.is_empty() { 0 } else { 16 + 16 * len32(self.areas.len()) };
+        let needed = Self::LEN + caps;
+        let listed = caps > 0 && room >= needed;
+        out.put_u32(needed);
+        out.put_u32(self.flags | if listed { Self::CAPS } else { 0 });
+        out.put_u32(self.index);
+        out.put_u32(if listed { Self::LEN } else { 0 });
+        out.put_u64(self.size);
+        out.put_u64(self.offset);
+        if !listed {
+            return;
+        }
+        out.put_u16(Self::SPARSE_MMAP);
+        out.put_u16(1);
+        out.put_u32(0);
+        out.put_u32(len32(self.areas.len()));
+        out.put_u32(0);
+        for area in self.areas {
+            out.put_u64(area.offset);
+            out.put_u64(area.size);
+        }
+    }
+}
+
+/// A descriptor that stands for writes to a part of a region.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct IoSpan {
+    /// First byte, from the start of the region.
+    pub offset: u64,
+    /// How many bytes a write must have; 0 for any number.
+    pub size: u64,
+    /// Which of the message's descriptors it is.
+    pub fd: u32,
+    /// The value that must be written, if not any.
+    pub datamatch: Option<u64>,
+}
+
+impl IoSpan {
+    /// Bytes before the spans.
+    pub const HEAD: u32 = 16;
+    /// Bytes of one span.
+    pub const LEN: u32 = 40;
+    /// The descriptor is an eventfd.
+    pub const IOEVENTFD: u32 = 0;
+    /// The written value matters.
+    pub const DATAMATCH: u32 = 1;
+
+    /// Appends the payload of the reply to GET_REGION_IO_FDS. The spans are left out when the client
+    /// has no room for them, and it is told how much it takes.
+    pub fn put_all(index: u32, spans: &[Self], room: u32, out: &mut Vec<u8>) -> bool {
+        let needed = Self::HEAD + Self::LEN * len32(spans.len());
+        let listed = room >= needed;
+        out.put_u32(needed);
+        out.put_u32(0);
+        out.put_u32(index);
+        out.put_u32(len32(spans.len()));
+        for span in spans.iter().filter(|_| listed) {
+            out.put_u64(span.offset);
+            out.put_u64(span.size);
+            out.put_u32(span.fd);
+            out.put_u32(Self::IOEVENTFD);
+            out.put_u32(if span.datamatch.is_some() { Self::DATAMATCH } else { 0 });
+            out.put_u32(0);
+            out.put_u64(span.datamatch.unwrap_or(0));
+        }
+        listed
+    }
+}

@@ -1,0 +1,318 @@
+//! The second level: what a client asks for.
+
+use super::fields::Fields;
+use super::packet::{Command, Packet};
+use super::version::Proposal;
+use crate::errno;
+use vfio_irq_engine::Errno;
+use vfio_irq_engine::abi::{self, InfoHeader};
+
+/// A command of a client's, well formed by itself. Whether it makes sense for *this* device is for
+/// the session to say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Request<'a> {
+    /// Which version and which capabilities.
+    Version(Proposal<'a>),
+    /// Memory that the device may access.
+    DmaMap(DmaMap),
+    /// Memory that it may access no more.
+    DmaUnmap(DmaUnmap),
+    /// What kind of device it is.
+    DeviceInfo,
+    /// A region.
+    RegionInfo {
+        /// Bytes that the client has room for.
+        argsz: u32,
+        /// Which region.
+        index: u32,
+    },
+    /// Descriptors that stand for accesses to a region.
+    RegionIoFds {
+        /// Bytes that the client has room for.
+        argsz: u32,
+        /// Which region.
+        index: u32,
+    },
+    /// What an interrupt index can do.
+    IrqInfo(InfoHeader),
+    /// Interrupts.
+    SetIrqs(SetIrqs<'a>),
+    /// Reads a region.
+    RegionRead(Access),
+    /// Writes a region.
+    RegionWrite(Access, &'a [u8]),
+    /// Many small writes.
+    RegionWriteMulti(Writes<'a>),
+    /// Resets the device.
+    Reset,
+}
+
+/// Where memory of the client's is.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct DmaMap {
+    /// The device may read it.
+    pub readable: bool,
+    /// The device may write it.
+    pub writable: bool,
+    /// Where it begins in the file behind the descriptor, if there is one.
+    pub offset: u64,
+    /// Where the device sees it.
+    pub address: u64,
+    /// How long it is; its end is within 64 bits.
+    pub size: u64,
+    /// Whether a descriptor came along: one, or none.
+    pub shared: bool,
+}
+
+/// Which memory goes away: all of one [`DmaMap`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct DmaUnmap {
+    /// The client's own size of the structure, which the reply repeats.
+    pub argsz: u32,
+    /// Where the device sees it.
+    pub address: u64,
+    /// How long it is.
+    pub size: u64,
+    /// Everything that is mapped, whatever the address.
+    pub all: bool,
+}
+
+/// Which bytes of which region. Its end is within 64 bits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Access {
+    /// First byte.
+    pub offset: u64,
+    /// Which region.
+    pub region: u32,
+    /// How many bytes.
+    pub count: u32,
+}
+
+impl Access {
+    /// Bytes of the structure.
+    pub const LEN: usize = 16;
+
+    /// One past the last byte.
+    pub const fn end(&self) -> u64 {
+        // Checked when the message was.
+        self.offset.saturating_add(self.count as u64)
+    }
+
+    fn parse(fields: &mut Fields<'_>) -> Result<Self, Errno> {
+        let access = Self { offset: fields.u64()?, region: fields.u32()?, count: fields.u32()? };
+        access.offset.checked_add(u64::from(access.count)).ok_or(Errno::EINVAL)?;
+        Ok(access)
+    }
+}
+
+/// SET_IRQS as it came: what the header claims is for the engine to check.
+///
+/// Descriptors are not in the message but beside it. With DATA_EVENTFD there are as many as vectors,
+/// or none, which detaches them all: one message cannot do both.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SetIrqs<'a> {
+    /// The structure, with `argsz` as if descriptors were inside.
+    pub header: abi::Header,
+    /// A byte for each vector, with DATA_BOOL.
+    pub bools: &'a [u8],
+    /// How many descriptors came along.
+    pub fds: usize,
+}
+
+/// The writes of a REGION_WRITE_MULTI.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Writes<'a>(&'a [u8]);
+
+/// One write of a REGION_WRITE_MULTI.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Write<'a> {
+    /// Where to.
+    pub access: Access,
+    /// Eight bytes at most.
+    pub data: &'a [u8],
+}
+
+impl<'a> Writes<'a> {
+    /// Bytes that one write takes in the message.
+    pub const STRIDE: usize = 24;
+
+    /// How many there are.
+    pub const fn len(&self) -> usize {
+        self.0.len() / Self::STRIDE
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Each in order.
+    pub fn iter(&self) -> impl Iterator<Item = Write<'a>> + use<'a> {
+        self.0.chunks_exact(Self::STRIDE).filter_map(|chunk| Self::parse(chunk).ok())
+    }
+
+    fn check(count: u64, bytes: &'a [u8]) -> Result<Self, Errno> {
+        let count = usize::try_from(count).map_err(|_| Errno::EINVAL)?;
+        if count.checked_mul(Self::STRIDE) != Some(bytes.len()) {
+            return Err(Errno::EINVAL);
+        }
+        bytes.chunks_exact(Self::STRIDE).try_for_each(|chunk| Self::parse(chunk).map(drop))?;
+        Ok(Self(bytes))
+    }
+
+    fn parse(chunk: &'a [u8]) -> Result<Write<'a>, Errno> {
+        let mut fields = Fields::new(chunk);
+        let access = Access::parse(&mut fields)?;
+        let data = fields.rest().get(..access.count as usize).ok_or(Errno::EINVAL)?;
+        Ok(Write { access, data })
+    }
+}
+
+impl<'a> Request<'a> {
+    /// Checks all that can be said without knowing the device. `fds` is how many descriptors came
+    /// along.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when the size is not exactly what the command takes, a count does not agree with
+    /// it, something does not fit 64 bits, or descriptors came where none belong; `EOPNOTSUPP` for a
+    /// command that is unknown, or not a client's to send.
+    pub fn check(packet: Packet<'a>, fds: usize) -> Result<Self, Errno> {
+        let command = Command::from_raw(packet.header().command).ok_or(errno::EOPNOTSUPP)?;
+        let allowed = match command {
+            Command::DmaMap => 1,
+            Command::DeviceSetIrqs => super::MAX_FDS,
+            _ => 0,
+        };
+        if fds > allowed {
+            return Err(Errno::EINVAL);
+        }
+        let mut fields = Fields::new(packet.payload());
+        let request = match command {
+            Command::Version => return Proposal::parse(fields).map(Self::Version),
+            Command::DeviceSetIrqs => return SetIrqs::parse(fields, fds).map(Self::SetIrqs),
+            Command::RegionWrite => return write(fields),
+            Command::RegionWriteMulti => {
+                let count = fields.u64()?;
+                return Writes::check(count, fields.rest()).map(Self::RegionWriteMulti);
+            }
+            Command::DmaMap => Self::DmaMap(DmaMap::parse(&mut fields, fds)?),
+            Command::DmaUnmap => Self::DmaUnmap(DmaUnmap::parse(&mut fields)?),
+            Command::DeviceGetInfo => device_info(&mut fields)?,
+            Command::DeviceGetRegionInfo => region_info(&mut fields)?,
+            Command::DeviceGetRegionIoFds => region_io_fds(&mut fields)?,
+            Command::DeviceGetIrqInfo => Self::IrqInfo(irq_info(&mut fields)?),
+            Command::RegionRead => Self::RegionRead(Access::parse(&mut fields)?),
+            Command::DeviceReset => Self::Reset,
+            Command::DmaRead
+            | Command::DmaWrite
+            | Command::DeviceFeature
+            | Command::MigDataRead
+            | Command::MigDataWrite => return Err(errno::EOPNOTSUPP),
+        };
+        fields.end()?;
+        Ok(request)
+    }
+}
+
+impl Request<'_> {
+    /// The payload of a VERSION message, of either side's.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when it is too short or much too long.
+    pub fn version(payload: &[u8]) -> Result<Proposal<'_>, Errno> {
+        Proposal::parse(Fields::new(payload))
+    }
+}
+
+fn write(mut fields: Fields<'_>) -> Result<Request<'_>, Errno> {
+    let access = Access::parse(&mut fields)?;
+    let data = fields.rest();
+    if data.len() != access.count as usize {
+        return Err(Errno::EINVAL);
+    }
+    Ok(Request::RegionWrite(access, data))
+}
+
+fn device_info(fields: &mut Fields<'_>) -> Result<Request<'static>, Errno> {
+    let [argsz, _flags, _regions, _irqs] =
+        [fields.u32()?, fields.u32()?, fields.u32()?, fields.u32()?];
+    if argsz < 16 { Err(Errno::EINVAL) } else { Ok(Request::DeviceInfo) }
+}
+
+fn region_info(fields: &mut Fields<'_>) -> Result<Request<'static>, Errno> {
+    let [argsz, _flags, index, _cap] = [fields.u32()?, fields.u32()?, fields.u32()?, fields.u32()?];
+    let (_size, _offset) = (fields.u64()?, fields.u64()?);
+    if argsz < 32 { Err(Errno::EINVAL) } else { Ok(Request::RegionInfo { argsz, index }) }
+}
+
+fn region_io_fds(fields: &mut Fields<'_>) -> Result<Request<'static>, Errno> {
+    let [argsz, flags, index, _count] =
+        [fields.u32()?, fields.u32()?, fields.u32()?, fields.u32()?];
+    if argsz < 16 || flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    Ok(Request::RegionIoFds { argsz, index })
+}
+
+fn irq_info(fields: &mut Fields<'_>) -> Result<InfoHeader, Errno> {
+    let [argsz, flags, index, count] = [fields.u32()?, fields.u32()?, fields.u32()?, fields.u32()?];
+    Ok(InfoHeader { argsz, flags, index, count })
+}
+
+impl DmaMap {
+    fn parse(fields: &mut Fields<'_>, fds: usize) -> Result<Self, Errno> {
+        let (argsz, flags) = (fields.u32()?, fields.u32()?);
+        let (offset, address, size) = (fields.u64()?, fields.u64()?, fields.u64()?);
+        let ends = address.checked_add(size).is_some() && offset.checked_add(size).is_some();
+        if argsz < 32 || flags & !3 != 0 || size == 0 || !ends {
+            return Err(Errno::EINVAL);
+        }
+        Ok(Self {
+            readable: flags & 1 != 0,
+            writable: flags & 2 != 0,
+            offset,
+            address,
+            size,
+            shared: fds == 1,
+        })
+    }
+}
+
+impl DmaUnmap {
+    const ALL: u32 = 2;
+
+    fn parse(fields: &mut Fields<'_>) -> Result<Self, Errno> {
+        let (argsz, flags) = (fields.u32()?, fields.u32()?);
+        let (address, size) = (fields.u64()?, fields.u64()?);
+        let all = flags == Self::ALL;
+        if argsz < 24 || (flags != 0 && !all) || (all && (address != 0 || size != 0)) {
+            return Err(Errno::EINVAL);
+        }
+        address.checked_add(size).ok_or(Errno::EINVAL)?;
+        Ok(Self { argsz, address, size, all })
+    }
+}
+
+impl<'a> SetIrqs<'a> {
+    fn parse(mut fields: Fields<'a>, fds: usize) -> Result<Self, Errno> {
+        let mut words = [0; 5];
+        for word in &mut words {
+            *word = fields.u32()?;
+        }
+        let mut header = abi::Header::from_words(words);
+        let data = fields.rest();
+        let eventfds = header.flags & abi::flags::DATA_EVENTFD != 0;
+        let bools = header.flags & abi::flags::DATA_BOOL != 0;
+        let claimed = if bools { header.count as usize } else { 0 };
+        if data.len() != claimed || (fds > 0 && (!eventfds || fds != header.count as usize)) {
+            return Err(Errno::EINVAL);
+        }
+        if eventfds && header.argsz as usize >= abi::Header::LEN {
+            // What lies beside the message counts as if it were inside.
+            header.argsz = header.count.saturating_mul(4).saturating_add(20);
+        }
+        Ok(Self { header, bools: data, fds })
+    }
+}

@@ -1,0 +1,166 @@
+//! Negotiation: the first message.
+
+use super::fields::{Fields, Put};
+use super::{DEFAULT_TRANSFER, MAX_FDS};
+use serde::{Deserialize, Serialize};
+use vfio_irq_engine::Errno;
+
+/// The newest version that this crate speaks, major and minor.
+pub const VERSION: (u16, u16) = (0, 1);
+
+/// The longest JSON that is looked at.
+const LONGEST: usize = 16 << 10;
+
+/// QEMU refuses to be told of more descriptors a message than it knows of itself.
+const CAUTIOUS_FDS: u32 = 16;
+
+/// What a client proposes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Proposal<'a> {
+    /// Both sides must have the same.
+    pub major: u16,
+    /// The smaller of both sides' counts.
+    pub minor: u16,
+    json: &'a [u8],
+}
+
+#[derive(Serialize, Deserialize, Default)]
+struct Envelope {
+    #[serde(default)]
+    capabilities: Capabilities,
+}
+
+/// What one side can do, as it says itself. What it does not say has a default.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// Descriptors that it can receive in one message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_msg_fds: Option<u64>,
+    /// Bytes of data in one message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_data_xfer_size: Option<u64>,
+    /// Mappings at one time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_dma_maps: Option<u64>,
+    /// Sizes of pages, or'ed together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pgsizes: Option<u64>,
+    /// Whether many writes may be put into one message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub write_multiple: Option<bool>,
+    /// A second socket for what the server asks of the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub twin_socket: Option<TwinSocket>,
+}
+
+/// A second socket for what the server asks of the client.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct TwinSocket {
+    /// Whether the sender can do with one.
+    #[serde(default)]
+    pub supported: bool,
+    /// Which of the descriptors beside the reply it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fd_index: Option<u64>,
+}
+
+/// What holds for a connection once both sides have spoken.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// The minor version of both.
+    pub minor: u16,
+    /// Descriptors that the peer can receive in one message.
+    pub peer_fds: usize,
+    /// Bytes of data that the peer takes in one message.
+    pub peer_transfer: u32,
+}
+
+impl<'a> Proposal<'a> {
+    pub(super) fn parse(mut fields: Fields<'a>) -> Result<Self, Errno> {
+        let (major, minor) = (fields.u16()?, fields.u16()?);
+        let rest = fields.rest();
+        // The end of the text is the first NUL, or the end of the message where there is none.
+        let end = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
+        let json = rest.get(..end).unwrap_or_default();
+        if json.len() > LONGEST {
+            return Err(Errno::EINVAL);
+        }
+        Ok(Self { major, minor, json })
+    }
+
+    /// The capabilities; the defaults where the message has no text.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when there is a text that is not UTF-8, not JSON, or of other types than the
+    /// protocol's. Names that are not known are passed over.
+    pub fn capabilities(&self) -> Result<Capabilities, Errno> {
+        if self.json.is_empty() {
+            return Ok(Capabilities::default());
+        }
+        let envelope: Envelope = serde_json::from_slice(self.json).map_err(|_| Errno::EINVAL)?;
+        Ok(envelope.capabilities)
+    }
+}
+
+impl Capabilities {
+    /// What this side is able to do.
+    pub fn ours(transfer: u32, dma_maps: u32) -> Self {
+        Self {
+            max_msg_fds: Some(MAX_FDS as u64),
+            max_data_xfer_size: Some(transfer.into()),
+            max_dma_maps: Some(dma_maps.into()),
+            pgsizes: Some(4096),
+            write_multiple: Some(true),
+            twin_socket: None,
+        }
+    }
+
+    /// What a server with these capabilities answers to a client: nothing that the client did not
+    /// speak of but the two sizes that every client knows, and no more descriptors than it can bear
+    /// to hear of.
+    pub fn answer(&self, offer: &Self) -> Self {
+        let bearable = offer.max_msg_fds.unwrap_or(1).max(CAUTIOUS_FDS.into());
+        Self {
+            max_msg_fds: self.max_msg_fds.map(|ours| ours.min(bearable)),
+            max_data_xfer_size: self.max_data_xfer_size,
+            max_dma_maps: both(self.max_dma_maps, offer.max_dma_maps, u64::min),
+            pgsizes: both(self.pgsizes, offer.pgsizes, |ours, theirs| ours & theirs),
+            write_multiple: both(self.write_multiple, offer.write_multiple, |a, b| a && b),
+            twin_socket: None,
+        }
+    }
+
+    /// What their sender can bear.
+    pub fn limits(&self, minor: u16) -> Limits {
+        let fds = self.max_msg_fds.unwrap_or(1);
+        let transfer = self.max_data_xfer_size.unwrap_or(DEFAULT_TRANSFER.into());
+        Limits {
+            minor,
+            peer_fds: usize::try_from(fds).unwrap_or(MAX_FDS).min(MAX_FDS),
+            peer_transfer: u32::try_from(transfer).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Whether their sender can do with a second socket.
+    pub fn wants_twin(&self) -> bool {
+        self.twin_socket.as_ref().is_some_and(|twin| twin.supported)
+    }
+
+    /// Appends the payload of a VERSION message.
+    pub fn put(&self, (major, minor): (u16, u16), out: &mut Vec<u8>) {
+        out.put_u16(major);
+        out.put_u16(minor);
+        let envelope = Envelope { capabilities: self.clone() };
+        // Numbers and booleans under fixed names: there is nothing that could not be written.
+        out.extend_from_slice(&serde_json::to_vec(&envelope).unwrap_or_default());
+        out.push(0);
+    }
+}
+
+fn both<T>(ours: Option<T>, theirs: Option<T>, join: impl FnOnce(T, T) -> T) -> Option<T> {
+    match (ours, theirs) {
+        (Some(ours), Some(theirs)) => Some(join(ours, theirs)),
+        _ => None,
+    }
+}
