@@ -73,8 +73,11 @@ impl Linux {
     }
 
     /// The request is over: the device's power and decoding are as user space left them.
+    #[inline]
     pub(crate) fn settle(&mut self) {
-        self.core.restore(core::mem::replace(&mut self.power, Power::Untouched));
+        if !matches!(self.power, Power::Untouched) {
+            self.core.restore(core::mem::replace(&mut self.power, Power::Untouched));
+        }
     }
 
     /// Watches that were taken down, to be dropped without the device's lock.
@@ -94,6 +97,7 @@ impl Linux {
 impl Linux {
     /// Touches registers of the device for a moment. Where they are reachable, as they mostly are,
     /// that costs less than [`Linux::touch`].
+    #[inline]
     fn reach<R>(&mut self, run: impl FnOnce(&Core) -> R) -> R {
         if let Power::Untouched = self.power {
             if let Some(_reachable) = self.core.reachable() {

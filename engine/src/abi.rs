@@ -269,21 +269,25 @@ pub struct Range {
 
 impl Range {
     /// First vector.
+    #[inline]
     pub const fn start(self) -> u32 {
         self.start
     }
 
     /// One past the last vector.
+    #[inline]
     pub const fn end(self) -> u32 {
         self.end
     }
 
     /// Number of vectors.
+    #[inline]
     pub const fn count(self) -> u32 {
         self.end.saturating_sub(self.start)
     }
 
     /// The vectors' numbers in order.
+    #[inline]
     pub fn numbers(self) -> core::ops::Range<u32> {
         self.start..self.end
     }
@@ -301,6 +305,7 @@ pub struct Checked {
 
 impl Checked {
     /// How many bytes of data to read.
+    #[inline]
     pub const fn data_len(&self) -> usize {
         self.data_len
     }
@@ -337,21 +342,25 @@ pub struct Request<'d> {
 
 impl<'d> Request<'d> {
     /// Which index.
+    #[inline]
     pub const fn index(&self) -> Index {
         self.index
     }
 
     /// What to do.
+    #[inline]
     pub const fn action(&self) -> Action {
         self.action
     }
 
     /// Which vectors.
+    #[inline]
     pub const fn range(&self) -> Range {
         self.range
     }
 
     /// With what.
+    #[inline]
     pub const fn data(&self) -> Data<'d> {
         self.data
     }

@@ -217,6 +217,7 @@ impl Core {
     /// Keeps the device's registers reachable while the guard lives; `None` when they are not, as
     /// far as user space and the core know. A reset behind the kernel's back may have changed that;
     /// then vectors must be attached again, which looks at the device itself.
+    #[inline]
     pub(crate) fn reachable(&self) -> Option<Reachable<'_>> {
         // SAFETY: By the invariant the lock is initialised; the guard releases it.
         unsafe { bindings::down_read(memory_lock(self)) };
@@ -361,6 +362,7 @@ fn memory_lock(core: &Core) -> *mut bindings::rw_semaphore {
 pub(crate) struct Reachable<'c>(&'c Core);
 
 impl Drop for Reachable<'_> {
+    #[inline]
     fn drop(&mut self) {
         // SAFETY: Taken in `Core::reachable`.
         unsafe { bindings::up_read(memory_lock(self.0)) };

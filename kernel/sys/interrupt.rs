@@ -107,12 +107,14 @@ impl Interrupt {
     }
 
     /// Lets interrupts through. Once for each [`Interrupt::close`], and once at first.
+    #[inline]
     pub(crate) fn open(&mut self) {
         // SAFETY: By the invariant the interrupt is requested, and it is disabled.
         unsafe { bindings::enable_irq(self.irq) };
     }
 
     /// Masks the vector in the device and waits for a handler in flight.
+    #[inline]
     pub(crate) fn close(&mut self) {
         if !self.prompt {
             // SAFETY: The interrupt is requested; the flag goes away with its handler.

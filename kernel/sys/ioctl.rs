@@ -67,22 +67,24 @@ fn try_set_irqs(device: &Device, arg: usize, core: impl FnOnce() -> i32) -> Resu
     let header = Header::from_words(read_value(arg, 0)?);
     let checked = header.check(device.count(header.index()?))?;
     let len = checked.data_len();
-    // One vector is what is asked for most; its descriptor is read as a value.
-    if len == 0 {
-        carry_out(device, &checked.request(&[])?, core)
-    } else if len == size_of::<i32>() {
-        let word: u32 = read_value(arg, Header::LEN)?;
-        carry_out(device, &checked.request(&word.to_ne_bytes())?, core)
+    let (word, mut small, mut large);
+    let data: &[u8] = if len == 0 {
+        &[]
+    } else if len == size_of::<u32>() {
+        // One vector is what is asked for most; its descriptor is read as a value.
+        word = read_value::<u32>(arg, Header::LEN)?.to_ne_bytes();
+        &word
     } else if len <= SMALL {
-        let mut small = [0; SMALL];
+        small = [0; SMALL];
         let data = small.get_mut(..len).unwrap_or_default();
         read(arg, Header::LEN, data)?;
-        carry_out(device, &checked.request(data)?, core)
+        data
     } else {
-        let mut data = KVec::from_elem(0, len, GFP_KERNEL_ACCOUNT).map_err(|_| Errno::ENOMEM)?;
-        read(arg, Header::LEN, &mut data)?;
-        carry_out(device, &checked.request(&data)?, core)
-    }
+        large = KVec::from_elem(0, len, GFP_KERNEL_ACCOUNT).map_err(|_| Errno::ENOMEM)?;
+        read(arg, Header::LEN, &mut large)?;
+        &large
+    };
+    carry_out(device, &checked.request(data)?, core)
 }
 
 fn carry_out(

@@ -200,6 +200,7 @@ impl Retired {
 }
 
 impl Drop for Retired {
+    #[inline]
     fn drop(&mut self) {
         // One after the other: a list that drops itself would go as deep as it is long.
         while let Some(watch) = self.0.take() {
