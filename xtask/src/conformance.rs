@@ -1,4 +1,4 @@
-//! The test program that runs in guests: built so that it needs nothing from them.
+//! The test programs that run in guests: built so that they need nothing from them.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -10,10 +10,23 @@ use crate::module::checkout;
 /// Its name, on this machine and in the guest's PATH.
 pub const PROGRAM: &str = "vfio-irq-conformance";
 
+/// The client's test of kernels that cannot add vectors.
+const CLIENT: &str = "vfio-irq-noresize";
+
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Builds it, statically linked, and says where it is.
 pub fn build() -> Result<PathBuf> {
+    build_one(&["-p", PROGRAM], PROGRAM)
+}
+
+/// Builds everything that tests run in guests.
+pub fn build_all() -> Result<Vec<PathBuf>> {
+    let client = ["-p", "vfio-irq", "--example", CLIENT];
+    Ok(vec![build()?, build_one(&client, &format!("examples/{CLIENT}"))?])
+}
+
+fn build_one(what: &[&str], file: &str) -> Result<PathBuf> {
     // A directory of its own: other flags would otherwise build everything anew each time.
     let dir = checkout().join("target/guest");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
@@ -23,11 +36,13 @@ pub fn build() -> Result<PathBuf> {
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
     command
-        .args(["build", "--release", "--target", TARGET, "-p", PROGRAM, "--target-dir"])
+        .args(["build", "--release", "--target", TARGET])
+        .args(what)
+        .arg("--target-dir")
         .arg(&dir);
     let step = Step::start("Building the test program for guests", None);
     follow(command, "building the test program with cargo", |line| step.note(line))?;
-    let program = dir.join(TARGET).join("release").join(PROGRAM);
+    let program = dir.join(TARGET).join("release").join(file);
     if program.is_file() {
         Ok(program)
     } else {

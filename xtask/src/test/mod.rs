@@ -1,7 +1,7 @@
 //! `cargo xtask test`: cargo's tests, then the lab's, and one line that counts both.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -125,7 +125,7 @@ fn cases(options: &Options) -> Vec<Case> {
 fn lab_tests(options: &Options) -> Result<Count> {
     let cache = Cache::open()?;
     let cases = cases(options);
-    let program = conformance::build()?;
+    let programs = conformance::build_all()?;
     // Everything slow once and first, so that guests started side by side only read.
     let mut ready: HashMap<(Series, Driver), std::result::Result<Option<PathBuf>, String>> =
         HashMap::new();
@@ -138,7 +138,7 @@ fn lab_tests(options: &Options) -> Result<Count> {
     }
     let mut count = side_by_side(&cases, |case| {
         let module = ready.get(&(case.series, case.driver)).cloned().unwrap_or(Ok(None))?;
-        run_case(&cache, case, &program, module)
+        run_case(&cache, case, &programs, module)
     });
     let demo = "lab 7.3 vfio-pci-rs demo";
     if options.only.as_ref().is_none_or(|text| demo.contains(text.as_str())) {
@@ -200,7 +200,7 @@ fn tell(title: &str, verdict: std::result::Result<(), String>) -> Count {
 fn run_case(
     cache: &Cache,
     case: &Case,
-    program: &Path,
+    programs: &[PathBuf],
     module: Option<PathBuf>,
 ) -> std::result::Result<(), String> {
     let mut builder = Builder::new(case.series, case.driver);
@@ -208,7 +208,7 @@ fn run_case(
     builder.module = module;
     builder.image.parameters = case.row.parameters.iter().map(|text| (*text).to_owned()).collect();
     builder.timeout = Duration::from_secs(400);
-    builder.image.put = vec![program.to_owned()];
+    builder.image.put = programs.to_vec();
     builder.image.command = format!("exec 2>&1\n{}\n", case.row.command);
     let outcome = builder.run(cache).map_err(|error| error.to_string())?;
     let (alarms, _) = log::judge(&outcome.log);

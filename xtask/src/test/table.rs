@@ -102,6 +102,9 @@ echo 0 >$device/sriov_numvfs"#;
 const NO_SRIOV: &str = r#"device=/sys/bus/pci/devices/$VFIO_IRQ_IGB
 ! echo 2 >$device/sriov_numvfs && [ ! -e $device/virtfn0 ]"#;
 
+/// Vectors added one by one under interrupts: the usual way must lose some, the library none.
+const ADDED_ONE_BY_ONE: &str = "vfio-irq-noresize $VFIO_IRQ_NVME";
+
 const UNLOAD: &str = "for device in $BIND; do echo $device >/sys/bus/pci/drivers/vfio-pci-rs/unbind; done; rmmod vfio_pci_rs && ! grep -q vfio_pci_rs /proc/modules && [ ! -e /sys/kernel/debug/vfio-pci-rs ]";
 
 /// Every row. The longest come first: they run side by side.
@@ -193,6 +196,19 @@ pub const ROWS: &[Row] = &[
         kernels: &[V7_2],
         drivers: &[VfioPciRs],
         command: STRESS,
+        ..ROW
+    },
+    Row {
+        name: "the client adds vectors one by one and loses nothing",
+        command: ADDED_ONE_BY_ONE,
+        ..ROW
+    },
+    Row {
+        name: "the client adds vectors one by one on older kernels and loses nothing",
+        when: When::Long,
+        kernels: &[V6_1, V6_12],
+        drivers: &[VfioPci],
+        command: ADDED_ONE_BY_ONE,
         ..ROW
     },
     Row {
