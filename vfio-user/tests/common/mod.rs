@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use vfio_irq_user::pci::{Bar, Function, IoEventfd};
 use vfio_irq_user::wire::{Area, Command, Header};
-use vfio_irq_user::{Bus, Client, ClientOptions, Device, Errno, Options, Server};
+use vfio_irq_user::{Bus, Client, ClientOptions, Device, Errno, Options, Server, ServerError};
 
 /// Bytes of the device's own registers, before the table.
 pub const REGISTERS: u64 = 0x1000;
@@ -189,6 +189,18 @@ impl Bench {
             })
             .unwrap();
         Self { server, diary, doorbells, shared, path, folder }
+    }
+
+    /// A second device; where it listens.
+    pub fn add(&self, name: &str) -> PathBuf {
+        self.try_add(name).unwrap();
+        self.folder.path().join(name)
+    }
+
+    pub fn try_add(&self, name: &str) -> Result<(), ServerError> {
+        let diary = Arc::new(Mutex::new(Diary::default()));
+        let make = |bus| Board { bus, registers: vec![0; REGISTERS as usize], diary };
+        self.server.add(self.folder.path().join(name), function(&[], &self.shared), make)
     }
 
     pub fn client(&self) -> Client {

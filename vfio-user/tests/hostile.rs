@@ -1,0 +1,466 @@
+//! Clients that do not keep to the rules: each gets an error or is sent away, and nobody else notices.
+
+mod common;
+
+use common::{Bench, Raw, borrowed, event, longs, memfd, words};
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+use vfio_irq_user::abi::{Index, flags};
+use vfio_irq_user::pci::region::CONFIG;
+use vfio_irq_user::wire::{Command, Header};
+use vfio_irq_user::{Client, ClientError, ClientOptions, Errno, Options, errno};
+
+const EVENTFD: u32 = flags::DATA_EVENTFD | flags::ACTION_TRIGGER;
+const BOOL: u32 = flags::DATA_BOOL | flags::ACTION_TRIGGER;
+const NONE: u32 = flags::DATA_NONE | flags::ACTION_TRIGGER;
+const TOGETHER: u32 = flags::DATA_NONE | flags::DATA_BOOL | flags::ACTION_TRIGGER;
+
+fn set_irqs(header: [u32; 5]) -> (Command, Vec<u8>) {
+    (Command::DeviceSetIrqs, words(&header))
+}
+
+fn access(
+    command: Command,
+    offset: u64,
+    region: u32,
+    count: u32,
+    data: &[u8],
+) -> (Command, Vec<u8>) {
+    let mut payload = longs(&[offset]);
+    payload.extend(words(&[region, count]));
+    payload.extend(data);
+    (command, payload)
+}
+
+fn dma(command: Command, head: [u32; 2], rest: &[u64]) -> (Command, Vec<u8>) {
+    let mut payload = words(&head);
+    payload.extend(longs(rest));
+    (command, payload)
+}
+
+/// Messages that are refused, and the connection goes on.
+fn refused() -> Vec<(&'static str, (Command, Vec<u8>), Errno)> {
+    use Command::{
+        DeviceFeature, DeviceGetInfo, DeviceGetIrqInfo, DeviceGetRegionInfo, DeviceGetRegionIoFds,
+        DeviceReset, DmaMap, DmaRead, DmaUnmap, DmaWrite, MigDataRead, RegionRead, RegionWrite,
+        RegionWriteMulti, Version,
+    };
+    let einval = Errno::EINVAL;
+    let multi = |count: u64, rest: &[u8]| {
+        let mut payload = longs(&[count]);
+        payload.extend(rest);
+        (RegionWriteMulti, payload)
+    };
+    vec![
+        ("a second VERSION", (Version, vec![0, 0, 1, 0]), einval),
+        ("GET_INFO that is empty", (DeviceGetInfo, vec![]), einval),
+        ("GET_INFO that is short", (DeviceGetInfo, words(&[16, 0, 0])), einval),
+        ("GET_INFO that is long", (DeviceGetInfo, words(&[16, 0, 0, 0, 0])), einval),
+        ("GET_INFO without room", (DeviceGetInfo, words(&[15, 0, 0, 0])), einval),
+        ("REGION_INFO that is short", (DeviceGetRegionInfo, words(&[32, 0, 0])), einval),
+        (
+            "REGION_INFO without room",
+            (DeviceGetRegionInfo, words(&[31, 0, 0, 0, 0, 0, 0, 0])),
+            einval,
+        ),
+        ("REGION_INFO of none", (DeviceGetRegionInfo, words(&[32, 0, 9, 0, 0, 0, 0, 0])), einval),
+        ("REGION_IO_FDS of none", (DeviceGetRegionIoFds, words(&[64, 0, 9, 0])), einval),
+        ("REGION_IO_FDS of nothing", (DeviceGetRegionIoFds, words(&[64, 0, 1, 0])), einval),
+        ("REGION_IO_FDS with flags", (DeviceGetRegionIoFds, words(&[64, 1, 0, 0])), einval),
+        ("REGION_IO_FDS without room", (DeviceGetRegionIoFds, words(&[15, 0, 0, 0])), einval),
+        ("IRQ_INFO without room (I-02)", (DeviceGetIrqInfo, words(&[15, 0, 0, 0])), einval),
+        ("IRQ_INFO of none (I-02)", (DeviceGetIrqInfo, words(&[16, 0, 5, 0])), einval),
+        ("IRQ_INFO that is short", (DeviceGetIrqInfo, words(&[16, 0, 0])), einval),
+        ("SET_IRQS that is short", (Command::DeviceSetIrqs, words(&[20, NONE, 2, 0])), einval),
+        ("SET_IRQS, C-01", set_irqs([19, EVENTFD, 2, 0, 1]), einval),
+        ("SET_IRQS, C-02", set_irqs([20, NONE, 5, 0, 1]), einval),
+        ("SET_IRQS, C-03", set_irqs([20, EVENTFD, 2, 2, u32::MAX]), einval),
+        ("SET_IRQS, C-04", set_irqs([20, EVENTFD | 64, 2, 0, 1]), einval),
+        ("SET_IRQS, C-05", set_irqs([20, EVENTFD, 2, 64, 0]), einval),
+        ("SET_IRQS, C-06", set_irqs([20, EVENTFD, 2, 60, 5]), einval),
+        ("SET_IRQS, C-07: no data", set_irqs([20, flags::ACTION_TRIGGER, 2, 0, 1]), einval),
+        ("SET_IRQS, C-07: two", set_irqs([20, TOGETHER, 2, 0, 0]), einval),
+        (
+            "SET_IRQS, C-08",
+            (Command::DeviceSetIrqs, [words(&[20, BOOL, 2, 0, 1]), vec![1]].concat()),
+            einval,
+        ),
+        ("SET_IRQS, C-10: no action", set_irqs([20, flags::DATA_NONE, 2, 0, 1]), Errno::ENOTTY),
+        ("SET_IRQS, C-10: two", set_irqs([20, NONE | flags::ACTION_MASK, 2, 0, 1]), Errno::ENOTTY),
+        ("SET_IRQS without its bytes", set_irqs([22, BOOL, 2, 0, 2]), einval),
+        ("SET_IRQS of bytes without end", set_irqs([u32::MAX, BOOL, 2, 0, u32::MAX]), einval),
+        (
+            "SET_IRQS, bytes that are none's",
+            (Command::DeviceSetIrqs, words(&[24, EVENTFD, 2, 0, 1, 7])),
+            einval,
+        ),
+        ("SET_IRQS, loopback when idle (V-04)", set_irqs([20, NONE, 2, 0, 1]), einval),
+        ("SET_IRQS, disable when idle (V-03)", set_irqs([20, NONE, 2, 0, 0]), einval),
+        ("SET_IRQS of no vectors (V-05)", set_irqs([20, EVENTFD, 2, 0, 0]), Errno::ERANGE),
+        ("a read that is short", (RegionRead, longs(&[0])), einval),
+        ("a read that is long", access(RegionRead, 0, 0, 4, &[0]), einval),
+        ("a read of no region", access(RegionRead, 0, 9, 4, &[]), einval),
+        ("a read of no region at all", access(RegionRead, 0, u32::MAX, 4, &[]), einval),
+        ("a read of an empty region", access(RegionRead, 0, 1, 1, &[]), einval),
+        ("a read beyond the end", access(RegionRead, 0x3ffd, 0, 4, &[]), einval),
+        ("a read beyond 64 bits", access(RegionRead, u64::MAX, 0, 2, &[]), einval),
+        ("a read of too much", access(RegionRead, 0, 0, (1 << 20) + 1, &[]), einval),
+        ("a write of less than it says", access(RegionWrite, 0, 0, 4, &[0; 3]), einval),
+        ("a write of more than it says", access(RegionWrite, 0, 0, 4, &[0; 5]), einval),
+        ("a write beyond the end", access(RegionWrite, 0x4000, 0, 1, &[0]), einval),
+        (
+            "a write beyond configuration space",
+            access(RegionWrite, 4095, CONFIG, 2, &[0; 2]),
+            einval,
+        ),
+        ("a write to the ROM", access(RegionWrite, 0, 6, 1, &[0]), einval),
+        ("writes that are not there", multi(1, &[]), einval),
+        ("writes without number", multi(u64::MAX, &[0; 24]), einval),
+        ("writes whose number overflows", multi(u64::MAX / 24 + 2, &[0; 24]), einval),
+        (
+            "a write of nine bytes among many",
+            multi(1, &[&longs(&[0])[..], &words(&[0, 9, 0, 0])].concat()),
+            einval,
+        ),
+        ("writes and half a write", multi(1, &[0; 36]), einval),
+        ("a mapping of nothing", dma(DmaMap, [32, 3], &[0, 0, 0]), einval),
+        ("a mapping beyond 64 bits", dma(DmaMap, [32, 3], &[0, u64::MAX, 2]), einval),
+        ("a mapping with flags", dma(DmaMap, [32, 7], &[0, 0, 4096]), einval),
+        ("a mapping with a small argsz", dma(DmaMap, [31, 3], &[0, 0, 4096]), einval),
+        ("a mapping that is short", dma(DmaMap, [32, 3], &[0, 0]), einval),
+        ("unmapping nothing", dma(DmaUnmap, [24, 0], &[0, 4096]), errno::ENOENT),
+        ("unmapping with flags", dma(DmaUnmap, [24, 1], &[0, 4096]), einval),
+        ("unmapping all of something", dma(DmaUnmap, [24, 2], &[0, 4096]), einval),
+        ("unmapping that is short", dma(DmaUnmap, [24, 0], &[0]), einval),
+        ("RESET with data", (DeviceReset, vec![0]), einval),
+        ("DMA_READ, which is the server's", (DmaRead, longs(&[0, 0])), errno::EOPNOTSUPP),
+        ("DMA_WRITE, which is the server's", (DmaWrite, longs(&[0, 0])), errno::EOPNOTSUPP),
+        ("a feature", (DeviceFeature, words(&[8, 1])), errno::EOPNOTSUPP),
+        ("migration", (MigDataRead, words(&[8, 1])), errno::EOPNOTSUPP),
+    ]
+}
+
+#[test]
+fn bad_messages_are_refused_and_the_connection_goes_on() {
+    let bench = Bench::new();
+    let mut raw = bench.agreed();
+    for (what, (command, payload), expected) in refused() {
+        assert_eq!(raw.ask(command, &payload, &[]), Some(expected), "{what}");
+    }
+    assert_eq!(raw.ask(Command::DeviceGetInfo, &words(&[16, 0, 0, 0]), &[]), None);
+}
+
+#[test]
+fn unknown_commands_are_refused() {
+    let bench = Bench::new();
+    let mut raw = bench.agreed();
+    for command in [0, 14, 19, 255, u16::MAX] {
+        raw.send(3, command, 0, &[1, 2, 3], &[]);
+        let (header, payload) = raw.reply().unwrap();
+        assert_eq!((header.errno(), payload.len()), (Some(errno::EOPNOTSUPP), 0), "{command}");
+    }
+}
+
+#[test]
+fn errors_are_not_told_who_wants_no_reply() {
+    let bench = Bench::new();
+    let mut raw = bench.agreed();
+    for (_, (command, payload), _) in refused() {
+        raw.send(3, command.raw(), 0x10, &payload, &[]);
+    }
+    assert_eq!(raw.ask(Command::DeviceGetInfo, &words(&[16, 0, 0, 0]), &[]), None);
+}
+
+#[test]
+fn descriptors_where_none_belong_are_refused() {
+    let bench = Bench::new();
+    let mut raw = bench.agreed();
+    let fds: Vec<_> = (0..3).map(|_| event()).collect();
+    let fds = borrowed(&fds);
+    let einval = Some(Errno::EINVAL);
+    assert_eq!(raw.ask(Command::DeviceGetInfo, &words(&[16, 0, 0, 0]), &fds[..1]), einval);
+    assert_eq!(raw.ask(Command::DeviceReset, &[], &fds), einval);
+    let (command, payload) = access(Command::RegionWrite, 0, 0, 4, &[0; 4]);
+    assert_eq!(raw.ask(command, &payload, &fds), einval);
+    let (command, payload) = dma(Command::DmaMap, [32, 3], &[0, 0, 4096]);
+    assert_eq!(raw.ask(command, &payload, &fds[..2]), einval, "two descriptors for one mapping");
+    // Only DATA_EVENTFD has any, and as many as vectors.
+    for (header, fds) in [
+        ([20, NONE, 2, 0, 1], &fds[..1]),
+        ([20, EVENTFD, 2, 0, 2], &fds[..1]),
+        ([20, EVENTFD, 2, 0, 2], &fds[..3]),
+        ([20, EVENTFD, 2, 5, 0], &fds[..1]),
+    ] {
+        assert_eq!(raw.ask(Command::DeviceSetIrqs, &words(&header), fds), einval, "{header:?}");
+    }
+    let bools = [words(&[21, BOOL, 2, 0, 1]), vec![1]].concat();
+    assert_eq!(raw.ask(Command::DeviceSetIrqs, &bools, &fds[..1]), einval);
+    assert_eq!(bench.diary.lock().unwrap().resets, 0);
+}
+
+#[test]
+fn files_that_are_too_short_or_no_files_are_not_mapped() {
+    let bench = Bench::new();
+    let client = bench.client();
+    let (file, no_file) = (memfd(0x2000), event());
+    for (fd, offset, size) in [
+        (&file, 0x2000, 0x1000),
+        (&file, 0x1000, 0x1001),
+        (&file, u64::MAX - 0xfff, 0x1000),
+        (&file, 0, 1 << 62),
+        (&file, 0x10, 0x1000),
+        (&no_file, 0, 0x1000),
+    ] {
+        let refused = client.dma_map(0x1000, size, Some((fd.as_fd(), offset))).unwrap_err();
+        assert_eq!(refused.errno(), Some(Errno::EINVAL), "{size:#x} at {offset:#x}");
+    }
+    assert!(bench.diary.lock().unwrap().mapped.is_empty());
+    client.dma_map(0x1000, 0x1000, Some((file.as_fd(), 0x1000))).unwrap();
+}
+
+/// What ends a connection, as bytes after the version was agreed on.
+fn fatal() -> Vec<(&'static str, Vec<u8>)> {
+    let header = |size: u32, flags: u32| {
+        Header { id: 1, command: 4, size, flags, error: 0 }.to_bytes().to_vec()
+    };
+    vec![
+        ("a size below a header", header(15, 0)),
+        ("no size", header(0, 0)),
+        ("a size beyond all limits", header(u32::MAX, 0)),
+        ("a size beyond our limit", header((1 << 20) + 33, 0)),
+        ("a reply to nothing", header(16, 1)),
+        ("an error reply to nothing", header(16, 0x21)),
+        ("neither command nor reply", header(16, 2)),
+        ("text", b"GET / HTTP/1.1\r\nHost: nobody\r\n\r\n".to_vec()),
+        ("ones", vec![0xff; 1000]),
+    ]
+}
+
+#[test]
+fn what_is_no_message_ends_the_connection() {
+    let bench = Bench::new();
+    for (what, bytes) in fatal() {
+        let mut raw = bench.agreed();
+        raw.send_bytes(&bytes, &[]);
+        assert!(raw.is_closed(), "{what}");
+    }
+    bench.client().device_info().unwrap();
+}
+
+#[test]
+fn a_message_without_end_ends_the_connection() {
+    let bench = Bench::new();
+    let mut raw = bench.agreed();
+    raw.send_bytes(&Header { id: 1, command: 4, size: 32, flags: 0, error: 0 }.to_bytes(), &[]);
+    let since = Instant::now();
+    assert!(raw.is_closed());
+    assert!(since.elapsed() < Duration::from_secs(3));
+    let mut raw = bench.agreed();
+    raw.send_bytes(&[1, 2, 3], &[]);
+    drop(raw);
+    bench.client().device_info().unwrap();
+}
+
+#[test]
+fn a_message_in_single_bytes_is_a_message() {
+    let bench = Bench::new();
+    let mut raw = bench.agreed();
+    let mut bytes = Header { id: 9, command: 4, size: 32, flags: 0, error: 0 }.to_bytes().to_vec();
+    bytes.extend(words(&[16, 0, 0, 0]));
+    for byte in bytes {
+        raw.send_bytes(&[byte], &[]);
+    }
+    assert_eq!(raw.reply().unwrap().0.errno(), None);
+}
+
+#[test]
+fn descriptors_belong_to_the_message_that_they_came_with() {
+    let bench = Bench::new();
+    let mut raw = bench.agreed();
+    let fd = event();
+    let message = |id: u16, command: Command, payload: &[u8]| {
+        let size = (payload.len() + 16) as u32;
+        let header = Header { id, command: command.raw(), size, flags: 0, error: 0 };
+        [&header.to_bytes()[..], payload].concat()
+    };
+    let info = message(1, Command::DeviceGetInfo, &words(&[16, 0, 0, 0]));
+    let attach = message(2, Command::DeviceSetIrqs, &words(&[20, EVENTFD, 2, 7, 1]));
+    // Messages before it and after it, the one itself in two pieces.
+    raw.send_bytes(&info.repeat(3), &[]);
+    raw.send_bytes(&attach[..20], &[fd.as_fd()]);
+    raw.send_bytes(&attach[20..], &[]);
+    raw.send_bytes(&info.repeat(3), &[]);
+    let replies: Vec<_> = (0..7).map(|_| raw.reply().unwrap().0).collect();
+    assert!(replies.iter().all(|header| header.errno().is_none()), "{replies:?}");
+    assert!(bench.bus().interrupts.is_attached(7));
+}
+
+#[test]
+fn more_descriptors_than_any_message_has_end_the_connection() {
+    let bench = Bench::new();
+    let mut raw = bench.agreed();
+    let fds: Vec<_> = (0..200).map(|_| event()).collect();
+    raw.send_bytes(
+        &Header { id: 1, command: 10, size: 4096, flags: 0, error: 0 }.to_bytes(),
+        &borrowed(&fds),
+    );
+    raw.send_bytes(&[0], &borrowed(&fds));
+    assert!(raw.is_closed());
+    bench.client().device_info().unwrap();
+}
+
+#[test]
+fn a_client_that_says_nothing_is_sent_away() {
+    let bench = Bench::new();
+    let mut raw = bench.raw();
+    let since = Instant::now();
+    assert!(raw.is_closed());
+    assert!(since.elapsed() > Duration::from_millis(500));
+    bench.client().device_info().unwrap();
+}
+
+#[test]
+fn a_client_that_does_not_read_is_sent_away_and_others_do_not_notice() {
+    let bench = Bench::new();
+    let other = bench.add("other.sock");
+    let other = Client::connect(&other, ClientOptions::default()).unwrap();
+    let mut raw = bench.agreed();
+    raw.0.set_nonblocking(true).unwrap();
+    // Reads of a mebibyte each, whose replies nobody takes.
+    let (command, payload) = access(Command::RegionRead, 0, 0, 0x4000, &[]);
+    let mut bytes = Header::command(1, command, payload.len()).to_bytes().to_vec();
+    bytes.extend(&payload);
+    let since = Instant::now();
+    while raw.0.write(&bytes).is_ok() || since.elapsed() < Duration::from_millis(300) {
+        let asked = Instant::now();
+        other.device_info().unwrap();
+        assert!(asked.elapsed() < Duration::from_millis(300));
+    }
+    common::eventually("the end", || bench.diary.lock().unwrap().gone == 1);
+    assert!(since.elapsed() < Duration::from_secs(4));
+    bench.client().device_info().unwrap();
+}
+
+#[test]
+fn a_client_that_does_not_answer_for_its_memory_is_sent_away() {
+    let bench = Bench::new();
+    let mut raw = bench.agreed();
+    let (command, payload) = dma(Command::DmaMap, [32, 3], &[0, 0, 4096]);
+    assert_eq!(raw.ask(command, &payload, &[]), None);
+    let memory = bench.bus().memory;
+    let device = std::thread::spawn(move || memory.read(0, &mut [0; 8]));
+    let (header, payload) = raw.reply().unwrap();
+    assert_eq!((header.command, payload), (Command::DmaRead.raw(), longs(&[0, 8])));
+    assert_eq!(device.join().unwrap(), Err(errno::ETIMEDOUT));
+    assert!(raw.is_closed());
+    bench.client().device_info().unwrap();
+}
+
+#[test]
+fn answers_for_memory_that_make_no_sense_are_errors_of_the_device() {
+    let bench = Bench::new();
+    let mut raw = bench.agreed();
+    let (command, payload) = dma(Command::DmaMap, [32, 3], &[0, 0, 4096]);
+    assert_eq!(raw.ask(command, &payload, &[]), None);
+    for (answer, expected) in [
+        (vec![], errno::EIO),
+        (longs(&[0, 8]), errno::EIO),
+        (longs(&[0, 8, 1, 2]), errno::EIO),
+        (longs(&[0, 8, 1]), Errno::EBUSY),
+    ] {
+        let memory = bench.bus().memory;
+        let device =
+            std::thread::spawn(move || memory.read(0, &mut [0; 8]).err().unwrap_or(Errno::EBUSY));
+        let (header, _) = raw.reply().unwrap();
+        raw.send(header.id, header.command, 1, &answer, &[]);
+        assert_eq!(device.join().unwrap(), expected);
+    }
+}
+
+#[test]
+fn a_second_client_waits_for_the_first_and_a_third_is_sent_away() {
+    let bench = Bench::new();
+    let first = bench.client();
+    let mut second = bench.raw();
+    second.send(1, Command::Version.raw(), 0, &[0, 0, 1, 0], &[]);
+    std::thread::sleep(Duration::from_millis(50));
+    let mut third = bench.raw();
+    assert!(third.is_closed());
+    drop(first);
+    assert!(second.reply().is_some(), "the second has its turn");
+
+    let since = Instant::now();
+    let late = Client::connect(&bench.path, ClientOptions::default());
+    assert!(matches!(late, Err(ClientError::Broken(_))), "the second stays");
+    assert!(since.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn a_flood_of_connections_is_survived() {
+    let bench = Bench::new();
+    let client = bench.client();
+    let mut kept = Vec::new();
+    for _ in 0..2000 {
+        if let Ok(stream) = UnixStream::connect(&bench.path) {
+            kept.push(stream);
+        }
+        if kept.len() > 200 {
+            kept.clear();
+        }
+    }
+    client.device_info().unwrap();
+    drop((client, kept));
+    common::eventually("a next client", || {
+        Client::connect(&bench.path, ClientOptions::default()).is_ok()
+    });
+}
+
+#[test]
+fn a_server_stops_whatever_its_clients_do() {
+    let bench = Bench::with(Options { stall: Duration::from_secs(60), ..common::options() });
+    let quiet = bench.client();
+    let other = bench.add("other.sock");
+    let mut amid = Raw(UnixStream::connect(&other).unwrap());
+    amid.send_bytes(&[1, 2, 3], &[]);
+    let waiting = bench.raw();
+    std::thread::sleep(Duration::from_millis(20));
+    let since = Instant::now();
+    bench.server.stopper().stop();
+    let Bench { server, path, folder, .. } = bench;
+    server.wait();
+    assert!(since.elapsed() < Duration::from_secs(1));
+    assert!(matches!(quiet.device_info(), Err(ClientError::Broken(_))));
+    assert!(!path.exists() && !other.exists());
+    drop((waiting, folder));
+}
+
+#[test]
+fn sockets_that_nobody_answers_on_are_replaced() {
+    let bench = Bench::new();
+    let path = bench.folder.path().join("left.sock");
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    assert!(path.exists());
+    bench.add("left.sock");
+    Client::connect(&path, ClientOptions::default()).unwrap();
+    let used = bench.try_add("left.sock").unwrap_err();
+    assert!(matches!(used, vfio_irq_user::ServerError::InUse { .. }), "{used}");
+    std::fs::write(bench.folder.path().join("file"), "kept").unwrap();
+    assert!(bench.try_add("file").is_err());
+    assert!(bench.folder.path().join("file").exists());
+    let nowhere = bench.try_add("no/such/folder").unwrap_err();
+    assert!(matches!(nowhere, vfio_irq_user::ServerError::Listen { .. }), "{nowhere}");
+}
+
+#[test]
+fn an_eventfd_that_is_full_holds_nobody_up() {
+    use rustix::event::{EventfdFlags, eventfd};
+    let bench = Bench::new();
+    let client = bench.client();
+    let full = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+    rustix::io::write(&full, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+    client.attach(Index::Msix, 0, &[full.as_fd()]).unwrap();
+    bench.bus().interrupts.raise(0);
+    client.attach(Index::Msix, 0, &[event().as_fd()]).unwrap();
+}

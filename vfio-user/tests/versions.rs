@@ -1,0 +1,120 @@
+//! Agreeing on a version: what is legal however odd, and what is not.
+
+mod common;
+
+use common::Bench;
+use vfio_irq_user::Errno;
+use vfio_irq_user::errno;
+use vfio_irq_user::wire::{Command, Request};
+
+fn proposal(major: u16, minor: u16, text: &[u8]) -> Vec<u8> {
+    [&major.to_ne_bytes()[..], &minor.to_ne_bytes(), text].concat()
+}
+
+/// Minor version and descriptors a message, as the server answers.
+fn answered(payload: &[u8]) -> (u16, Option<u64>, Option<bool>) {
+    assert_eq!(payload.last(), Some(&0), "the text ends with a NUL");
+    let version = Request::version(payload).unwrap();
+    assert_eq!(version.major, 0);
+    let theirs = version.capabilities().unwrap();
+    (version.minor, theirs.max_msg_fds, theirs.write_multiple)
+}
+
+#[test]
+fn whatever_is_legal_is_answered() {
+    let qemu = br#"{"capabilities": {"max_msg_fds": 16, "max_data_xfer_size": 1048576, "max_dma_maps": 65535, "pgsizes": 4096, "write_multiple": true, "migration": {"pgsize": 4096}}}"#;
+    let many = br#"{"capabilities":{"max_msg_fds":1000,"write_multiple":false}}"#;
+    let ends = |text: &[u8]| [text, &[0]].concat();
+    for (what, minor, text, expected) in [
+        ("no text", 1, vec![], (1, Some(16), None)),
+        ("an empty text", 1, vec![0], (1, Some(16), None)),
+        ("nothing but ends", 1, vec![0; 9], (1, Some(16), None)),
+        ("an older version", 0, vec![], (0, Some(16), None)),
+        ("a newer version", 9, vec![], (1, Some(16), None)),
+        ("an empty object", 1, ends(b"{}"), (1, Some(16), None)),
+        ("a text without its end", 1, b"{}".to_vec(), (1, Some(16), None)),
+        ("no capabilities", 1, ends(br#"{"capabilities":{}}"#), (1, Some(16), None)),
+        (
+            "unknown names",
+            1,
+            ends(br#"{"x":[1],"capabilities":{"y":{"z":null}}}"#),
+            (1, Some(16), None),
+        ),
+        ("QEMU's", 0, ends(qemu), (0, Some(16), Some(true))),
+        ("many descriptors", 1, ends(many), (1, Some(253), Some(false))),
+        (
+            "something after the end",
+            1,
+            [&ends(b"{}")[..], b"garbage"].concat(),
+            (1, Some(16), None),
+        ),
+    ] {
+        let bench = Bench::new();
+        let mut raw = bench.raw();
+        raw.send(5, Command::Version.raw(), 0, &proposal(0, minor, &text), &[]);
+        let (header, payload) = raw.reply().expect(what);
+        assert_eq!((header.id, header.errno()), (5, None), "{what}");
+        assert_eq!(answered(&payload), expected, "{what}");
+        let info = common::words(&[16, 0, 0, 0]);
+        assert_eq!(raw.ask(Command::DeviceGetInfo, &info, &[]), None, "{what}");
+    }
+}
+
+#[test]
+fn whatever_is_not_is_refused_and_ends_the_connection() {
+    let text = |text: &str| proposal(0, 1, text.as_bytes());
+    let long = format!("{{\"x\":\"{}\"}}", "y".repeat(20 << 10));
+    let deep = "[".repeat(10_000);
+    for (what, payload, expected) in [
+        ("nothing", vec![], Errno::EINVAL),
+        ("half a version", vec![0, 0, 1], Errno::EINVAL),
+        ("another major version", proposal(1, 0, &[]), errno::EOPNOTSUPP),
+        ("no JSON", text("capabilities"), Errno::EINVAL),
+        ("half an object", text("{\"capabilities\":{"), Errno::EINVAL),
+        ("a list", text("[1]"), Errno::EINVAL),
+        ("a number for an object", text("{\"capabilities\":7}"), Errno::EINVAL),
+        ("a text for a number", text("{\"capabilities\":{\"max_msg_fds\":\"8\"}}"), Errno::EINVAL),
+        ("a negative number", text("{\"capabilities\":{\"max_msg_fds\":-8}}"), Errno::EINVAL),
+        ("a fraction", text("{\"capabilities\":{\"max_data_xfer_size\":1.5}}"), Errno::EINVAL),
+        ("a number beyond all", text("{\"capabilities\":{\"pgsizes\":1e99}}"), Errno::EINVAL),
+        ("not UTF-8", proposal(0, 1, &[b'"', 0xff, b'"']), Errno::EINVAL),
+        ("a text without end", text(&long), Errno::EINVAL),
+        ("an abyss", text(&deep), Errno::EINVAL),
+    ] {
+        let bench = Bench::new();
+        let mut raw = bench.raw();
+        raw.send(5, Command::Version.raw(), 0, &payload, &[]);
+        let (header, _) = raw.reply().expect(what);
+        assert_eq!(header.errno(), Some(expected), "{what}");
+        assert!(raw.is_closed(), "{what}");
+        assert_eq!(bench.diary.lock().unwrap().clients, 0, "{what}");
+    }
+}
+
+#[test]
+fn nothing_comes_before_the_version() {
+    let bench = Bench::new();
+    let mut raw = bench.raw();
+    assert_eq!(raw.ask(Command::DeviceReset, &[], &[]), Some(Errno::EINVAL));
+    assert!(raw.is_closed());
+    let mut raw = bench.raw();
+    raw.send(1, Command::Version.raw(), 0x10, &[0, 0, 1, 0], &[]);
+    assert!(raw.is_closed(), "a version that wants no reply");
+    assert_eq!(bench.diary.lock().unwrap().resets, 0);
+}
+
+#[test]
+fn a_client_that_receives_no_descriptors_gets_none() {
+    let bench = Bench::new();
+    let mut raw = bench.raw();
+    let none = br#"{"capabilities":{"max_msg_fds":0}}"#;
+    raw.send(5, Command::Version.raw(), 0, &proposal(0, 1, none), &[]);
+    raw.reply().unwrap();
+    let ask = common::words(&[32, 0, 2, 0, 0, 0, 0, 0]);
+    raw.send(6, Command::DeviceGetRegionInfo.raw(), 0, &ask, &[]);
+    let (_, payload) = raw.reply().unwrap();
+    assert_eq!((payload.len(), payload[4]), (32, 3), "readable, writable, and no more");
+    let ask = common::words(&[1000, 0, 0, 0]);
+    raw.send(6, Command::DeviceGetRegionIoFds.raw(), 0, &ask, &[]);
+    assert_eq!(raw.reply().unwrap().1, common::words(&[16, 0, 0, 0]));
+}
