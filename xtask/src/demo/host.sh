@@ -3,7 +3,7 @@ device=$VFIO_IRQ_NVME
 mkfifo /tmp/talk
 qemu-system-x86_64 -M q35 -accel kvm -cpu host -smp 2 -m 512 -nodefaults -no-user-config -display none -no-reboot \
     -kernel /lab/kernel/vmlinuz -initrd /lab/second/initrd \
-    -append "console=ttyS0 loglevel=5 panic=-1" \
+    -append "console=ttyS0 loglevel=5 no_timer_check panic=-1" \
     -chardev stdio,id=command,signal=off \
     -serial file:/tmp/console -serial chardev:command -serial file:/tmp/report \
     -device "vfio-pci,host=$device" -trace 'vfio_msix*' <>/tmp/talk >/tmp/output 2>/tmp/trace &
