@@ -4,6 +4,7 @@ use crate::sys::{self, Guarded, Mapping};
 use crate::{Answer, Error};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use vfio_bindings::bindings::vfio::{VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_CONFIG_REGION_INDEX};
@@ -106,15 +107,33 @@ pub fn bound_driver(bdf: &str) -> Result<String, Error> {
     name.ok_or_else(|| Error::Device { bdf: bdf.into(), why: "no driver is bound to it".into() })
 }
 
-const COMMAND: u64 = 0x04;
-const COMMAND_MEMORY: u16 = 0x2;
-const COMMAND_MASTER: u16 = 0x4;
+/// A word of what the device itself has in configuration space, whatever VFIO shows.
+pub fn hardware16(bdf: &str, at: u64) -> Result<u16, Error> {
+    let path = sysfs(bdf).join("config");
+    let mut bytes = [0; 2];
+    let read = std::fs::File::open(&path).and_then(|file| file.read_exact_at(&mut bytes, at));
+    read.map_err(|source| Error::File { path, source })?;
+    Ok(u16::from_le_bytes(bytes))
+}
+
+/// Where in configuration space the command register is.
+pub const COMMAND: u64 = 0x04;
+/// Memory is decoded.
+pub const COMMAND_MEMORY: u16 = 0x2;
+/// The device may access memory itself.
+pub const COMMAND_MASTER: u16 = 0x4;
+/// The line is not asserted.
+pub const COMMAND_LINE_OFF: u16 = 0x400;
 const STATUS: u64 = 0x06;
 const STATUS_CAPABILITIES: u16 = 0x10;
 const CAPABILITIES: u64 = 0x34;
 const INTERRUPT_PIN: u64 = 0x3d;
+const CAPABILITY_POWER: u8 = 0x01;
 const CAPABILITY_MSI: u8 = 0x05;
 const CAPABILITY_MSIX: u8 = 0x11;
+/// Bytes of an entry in the MSI-X table; the last word's lowest bit masks the vector.
+const ENTRY: usize = 16;
+const ENTRY_MASKED: u32 = 1;
 
 /// What a device's configuration space says of its interrupts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -165,35 +184,76 @@ impl Device {
     /// Reads what the configuration space says of interrupts.
     pub fn facts(&self) -> Result<Facts, Error> {
         let mut facts = Facts { pin: self.config8(INTERRUPT_PIN)? != 0, ..Facts::default() };
-        if self.config16(STATUS)? & STATUS_CAPABILITIES == 0 {
-            return Ok(facts);
+        if let Some(at) = self.capability(CAPABILITY_MSI)? {
+            let control = self.config16(at + 2)?;
+            facts.msi = 1 << ((control >> 1) & 7);
+            facts.msi_mask_bits = control & 0x100 != 0;
         }
-        let mut at = self.config8(CAPABILITIES)? & !3;
+        if let Some(at) = self.capability(CAPABILITY_MSIX)? {
+            facts.msix = u32::from(self.config16(at + 2)? & 0x7ff) + 1;
+        }
+        Ok(facts)
+    }
+
+    /// Where in configuration space a capability is.
+    fn capability(&self, id: u8) -> Result<Option<u64>, Error> {
+        if self.config16(STATUS)? & STATUS_CAPABILITIES == 0 {
+            return Ok(None);
+        }
+        let mut at = u64::from(self.config8(CAPABILITIES)? & !3);
         // A list of 48 capabilities fills the space; a longer one is a loop.
         for _ in 0..48 {
             if at == 0 {
                 break;
             }
-            let control = self.config16(u64::from(at) + 2)?;
-            match self.config8(u64::from(at))? {
-                CAPABILITY_MSI => {
-                    facts.msi = 1 << ((control >> 1) & 7);
-                    facts.msi_mask_bits = control & 0x100 != 0;
-                }
-                CAPABILITY_MSIX => facts.msix = u32::from(control & 0x7ff) + 1,
-                _ => {}
+            if self.config8(at)? == id {
+                return Ok(Some(at));
             }
-            at = self.config8(u64::from(at) + 1)? & !3;
+            at = u64::from(self.config8(at + 1)? & !3);
         }
-        Ok(facts)
+        Ok(None)
+    }
+
+    /// Where in configuration space the power state is: PMCSR of the power management capability.
+    pub fn power_control(&self) -> Result<Option<u64>, Error> {
+        Ok(self.capability(CAPABILITY_POWER)?.map(|at| at + 4))
+    }
+
+    /// Clears a vector's entry in the MSI-X table and masks it there, as a reset does that the
+    /// kernel does not see; `false` without the capability.
+    pub fn forget_message(&self, vector: u32) -> Result<bool, Error> {
+        let Some(capability) = self.capability(CAPABILITY_MSIX)? else {
+            return Ok(false);
+        };
+        let mut place = [0; 4];
+        self.config(capability + 4, &mut place)?;
+        let place = u32::from_le_bytes(place);
+        let refused = |answer| Error::Refused { step: "asking for a region", answer };
+        let region = sys::region_info(self.fd(), place & 7).map_err(refused)?;
+        let len = usize::try_from(region.size).unwrap_or(usize::MAX);
+        let table = Mapping::of_device(self.fd(), region.offset, len)?;
+        let number = |word| usize::try_from(word).unwrap_or(usize::MAX);
+        let entry = number(place & !7).saturating_add(number(vector).saturating_mul(ENTRY));
+        table.write32(entry.saturating_add(12), ENTRY_MASKED)?;
+        table.clear(entry, 12)?;
+        Ok(true)
     }
 
     fn command_set(&self, bits: u16) -> Result<(), Error> {
-        let command = self.config16(COMMAND)? | bits;
-        let written = rustix::io::pwrite(&self.fd, &command.to_le_bytes(), self.config + COMMAND);
+        self.config_write16(COMMAND, self.config16(COMMAND)? | bits)
+    }
+
+    /// Writes a word of configuration space.
+    pub fn config_write16(&self, at: u64, value: u16) -> Result<(), Error> {
+        let written = rustix::io::pwrite(&self.fd, &value.to_le_bytes(), self.config + at);
         let what = "written to (configuration space)";
         written.map_err(|source| Error::Descriptor { what, source })?;
         Ok(())
+    }
+
+    /// Where configuration space begins in the device's file.
+    pub fn config_offset(&self) -> u64 {
+        self.config
     }
 
     fn config8(&self, at: u64) -> Result<u8, Error> {

@@ -51,6 +51,32 @@ cases! {
         })
     }
 
+    /// A vector whose message was cleared behind the kernel's back works once it is attached again,
+    /// be it with the same eventfd, another one, or after a detach.
+    fn v12_a_cleared_table_is_repaired(stage) {
+        let (index, vectors) = (Index::Msix, 2);
+        need(stage.info(index)?.count >= vectors, "the device has too few vectors of MSI-X")?;
+        need(stage.target.reach(index) >= vectors, "nothing raises MSI-X here")?;
+        let (first, second, other) = (stage.fd()?, stage.fd()?, stage.fd()?);
+        stage.attach(index, 0, &[other, first])?;
+        stage.ready(index, vectors, &[other, first])?;
+        let again = |fds: &[i32]| fds.iter().map(|fd| Request::attach(index, 1, &[*fd])).collect();
+        let ways: [(&str, i32, Vec<Request>); 3] = [
+            ("the same eventfd", first, again(&[first])),
+            ("another eventfd", second, again(&[second])),
+            ("a detach and an attach", second, again(&[-1, second])),
+        ];
+        for (way, fd, requests) in ways {
+            need(stage.target.forget_message(1)?, "there is no table here")?;
+            requests.iter().try_for_each(|request| stage.ok(request))?;
+            stage.target.raise(index, 1)?;
+            stage.arrives(fd, &format!("cleared, then {way}"))?;
+            // The vector beside it was left alone.
+            stage.delivers(index, 0, other)?;
+        }
+        Ok(())
+    }
+
     /// Closing an active device gives everything back, and it opens idle.
     fn v13_close_while_active(stage) {
         stage.each(2, |stage, index, count| {

@@ -174,6 +174,10 @@ impl Target for Kernel {
         self.opened()?.device.reset()
     }
 
+    fn forget_message(&mut self, vector: u32) -> Result<bool, Error> {
+        self.opened()?.device.forget_message(vector)
+    }
+
     fn close(&mut self) -> Result<(), Error> {
         self.open = None;
         self.eventfds.clear();

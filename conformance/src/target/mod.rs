@@ -113,6 +113,12 @@ pub trait Target {
     /// Resets the device; `false` where there is no such thing.
     fn reset(&mut self) -> Result<bool, Error>;
 
+    /// Clears a vector's message in the device's MSI-X table, as a reset does that the kernel does
+    /// not see; `false` where there is no such thing.
+    fn forget_message(&mut self, _vector: u32) -> Result<bool, Error> {
+        Ok(false)
+    }
+
     /// Whether the line can be watched by an eventfd here (`CONTRACT.md`, X-02).
     fn line_watched(&self) -> bool {
         true
