@@ -85,7 +85,7 @@ sleep 2
 echo $VFIO_IRQ_NVME >$driver/unbind &
 unbind=$!
 sleep 1
-[ -e $driver/$VFIO_IRQ_NVME ] || { echo "the unbind did not wait"; exit 1; }
+kill -0 $unbind || { echo "the unbind did not wait"; kill -9 $user; exit 1; }
 kill -9 $user
 wait $unbind || exit 1
 [ ! -e $driver/$VFIO_IRQ_NVME ] || { echo "the device is still bound"; exit 1; }
