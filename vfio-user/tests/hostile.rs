@@ -1,4 +1,5 @@
 //! Clients that do not keep to the rules: each gets an error or is sent away, and nobody else notices.
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // All small.
 
 mod common;
 
@@ -40,8 +41,11 @@ fn dma(command: Command, head: [u32; 2], rest: &[u64]) -> (Command, Vec<u8>) {
     (command, payload)
 }
 
+/// What is wrong with a message, the message, and the answer.
+type Refused = (&'static str, (Command, Vec<u8>), Errno);
+
 /// Messages that are refused, and the connection goes on.
-fn refused() -> Vec<(&'static str, (Command, Vec<u8>), Errno)> {
+fn refused() -> Vec<Refused> {
     use Command::{
         DeviceFeature, DeviceGetInfo, DeviceGetIrqInfo, DeviceGetRegionInfo, DeviceGetRegionIoFds,
         DeviceReset, DmaMap, DmaRead, DmaUnmap, DmaWrite, MigDataRead, RegionRead, RegionWrite,

@@ -1,4 +1,5 @@
 //! Agreeing on a version: what is legal however odd, and what is not.
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // All small.
 
 mod common;
 

@@ -1,5 +1,5 @@
 //! A device to talk to, and ways to talk to it that no client has.
-#![allow(dead_code)]
+#![allow(dead_code, clippy::cast_possible_truncation)]
 
 use rustix::event::{EventfdFlags, eventfd};
 use std::io::{Read, Write};

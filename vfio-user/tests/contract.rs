@@ -1,0 +1,269 @@
+//! `CONTRACT.md` over the wire: the project's own cases, as far as the protocol can carry them.
+#![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // All small.
+
+mod common;
+
+use common::Bench;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+use vfio_irq_conformance::cases::{self, Outcome};
+use vfio_irq_conformance::target::{Counted, Driver, Target};
+use vfio_irq_conformance::vfio::Facts;
+use vfio_irq_conformance::{Answer, Error, Index};
+use vfio_irq_user::wire::Command;
+use vfio_irq_user::{Client, ClientError, Errno, abi};
+
+/// What a request is that no message can carry.
+const UNSAYABLE: &str = "vfio-user has no way to say this";
+
+fn unsayable() -> Error {
+    Error::Table(UNSAYABLE.into())
+}
+
+/// Expects EINVAL of a request with a closed descriptor, where the stand-in gets EINVAL for itself.
+/// `tests/interrupts.rs` has the rule.
+const AMBIGUOUS: &str = "v02_one_at_a_time";
+
+/// A board behind a socket.
+struct Wire {
+    bench: Bench,
+    client: Option<Client>,
+    files: BTreeMap<i32, OwnedFd>,
+}
+
+impl Wire {
+    fn client(&self) -> &Client {
+        self.client.as_ref().expect("the device is open")
+    }
+
+    fn call(
+        &self,
+        command: Command,
+        payload: &[u8],
+        fds: &[i32],
+    ) -> Result<(Answer, Vec<u8>), Error> {
+        let input = std::io::stdin();
+        let known: Option<Vec<_>> = fds
+            .iter()
+            .map(|fd| match fd {
+                0 => Some(input.as_fd()),
+                _ => self.files.get(fd).map(AsFd::as_fd),
+            })
+            .collect();
+        let Some(known) = known else {
+            return Ok((self.call_closed(command, payload, fds.len())?, Vec::new()));
+        };
+        match self.client().call(command, payload, &known) {
+            Ok((payload, _)) => Ok((Answer::OK, payload)),
+            Err(ClientError::Refused { errno, .. }) => Ok((Answer(-errno.raw()), Vec::new())),
+            Err(error) => Err(Error::Table(error.to_string())),
+        }
+    }
+
+    /// A descriptor that is not open cannot be sent. A file of no use is, in its place: whatever the
+    /// server says before it looks at descriptors it says then, too.
+    fn call_closed(&self, command: Command, payload: &[u8], fds: usize) -> Result<Answer, Error> {
+        let file = common::memfd(8);
+        match self.client().call(command, payload, &vec![file.as_fd(); fds]) {
+            Err(ClientError::Refused { errno: Errno::EINVAL, .. }) => Ok(Answer::EBADF),
+            Err(ClientError::Refused { errno, .. }) => Ok(Answer(-errno.raw())),
+            Ok(_) => Ok(Answer::OK),
+            Err(error) => Err(Error::Table(error.to_string())),
+        }
+    }
+
+    fn file(&self, fd: i32) -> &OwnedFd {
+        self.files.get(&fd).expect("a file of ours")
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_ne_bytes(bytes[at..][..4].try_into().unwrap())
+}
+
+fn readable(fd: &OwnedFd, time: Duration) -> bool {
+    let timeout = Timespec { tv_sec: 0, tv_nsec: time.subsec_nanos().into() };
+    poll(&mut [PollFd::new(fd, PollFlags::IN)], Some(&timeout)).is_ok_and(|ready| ready > 0)
+}
+
+impl Target for Wire {
+    fn driver(&self) -> Driver {
+        Driver::VfioPciRs
+    }
+
+    fn facts(&self) -> Facts {
+        Facts { pin: true, msi: 8, msi_mask_bits: true, msix: common::VECTORS }
+    }
+
+    fn get_irq_info(&mut self, bytes: &mut [u8]) -> Result<Answer, Error> {
+        if bytes.len() != 16 {
+            return Err(unsayable());
+        }
+        let (answer, payload) = self.call(Command::DeviceGetIrqInfo, bytes, &[])?;
+        if answer == Answer::OK {
+            // The reply's argsz is how much it takes; the ioctl leaves the caller's alone.
+            bytes[4..].copy_from_slice(&payload[4..]);
+        }
+        Ok(answer)
+    }
+
+    fn get_irq_info_unwritable(&mut self, _: &[u8]) -> Result<Option<Answer>, Error> {
+        Ok(None)
+    }
+
+    fn set_irqs(&mut self, bytes: &[u8]) -> Result<Answer, Error> {
+        let (head, data) = bytes.split_at_checked(20).ok_or_else(unsayable)?;
+        let (argsz, flags, count) = (word(head, 0), word(head, 4), word(head, 16));
+        if flags & abi::flags::DATA_EVENTFD == 0 {
+            let bools = flags & abi::flags::DATA_BOOL != 0;
+            if data.len() != if bools { count as usize } else { 0 } {
+                return Err(unsayable());
+            }
+            return Ok(self.call(Command::DeviceSetIrqs, bytes, &[])?.0);
+        }
+        let whole = count as usize * 4;
+        if data.len() != whole || (argsz >= 20 && argsz as usize != 20 + whole) {
+            return Err(unsayable());
+        }
+        let fds: Vec<i32> = data.chunks_exact(4).map(|fd| word(fd, 0).cast_signed()).collect();
+        let none = fds.iter().all(|fd| *fd == -1);
+        if !none && fds.iter().any(|fd| *fd < 0) {
+            return Err(unsayable());
+        }
+        Ok(self.call(Command::DeviceSetIrqs, head, if none { &[] } else { &fds })?.0)
+    }
+
+    fn eventfd(&mut self) -> Result<i32, Error> {
+        let fd = common::event();
+        let number = fd.as_raw_fd();
+        self.files.insert(number, fd);
+        Ok(number)
+    }
+
+    fn other_file(&mut self) -> Result<i32, Error> {
+        let fd = common::memfd(8);
+        let number = fd.as_raw_fd();
+        self.files.insert(number, fd);
+        Ok(number)
+    }
+
+    fn signals(&mut self, fd: i32) -> Result<u64, Error> {
+        Ok(common::signals(self.file(fd)))
+    }
+
+    fn wait(&mut self, fd: i32) -> Result<bool, Error> {
+        Ok(readable(self.file(fd), Duration::from_millis(900)))
+    }
+
+    fn signal(&mut self, fd: i32) -> Result<(), Error> {
+        rustix::io::write(self.file(fd), &1_u64.to_ne_bytes()).unwrap();
+        // Whoever watches it takes the signal; a disarmed one keeps it.
+        let deadline = Instant::now() + Duration::from_millis(100);
+        while readable(self.file(fd), Duration::ZERO) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        // What is armed has acted before the next message is answered.
+        self.client().device_info().map(drop).map_err(|error| Error::Table(error.to_string()))
+    }
+
+    fn reach(&self, index: Index) -> u32 {
+        match index {
+            Index::Intx => 1,
+            Index::Msi => 8,
+            Index::Msix => common::VECTORS,
+            Index::Err | Index::Req => 0,
+        }
+    }
+
+    fn ready(&mut self, _: Index, _: u32) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn raise(&mut self, index: Index, vector: u32) -> Result<(), Error> {
+        match index {
+            Index::Intx => self.bench.bus().interrupts.set_line(true),
+            _ => drop(self.bench.bus().interrupts.raise(vector)),
+        }
+        Ok(())
+    }
+
+    fn acknowledge(&mut self) -> Result<bool, Error> {
+        self.bench.bus().interrupts.set_line(false);
+        Ok(true)
+    }
+
+    fn allocated(&self) -> Option<usize> {
+        None
+    }
+
+    fn detach_frees(&self) -> bool {
+        false
+    }
+
+    fn counted(&self, _: u32) -> Option<Counted> {
+        None
+    }
+
+    fn handlers(&self) -> Option<Vec<String>> {
+        None
+    }
+
+    fn reset(&mut self) -> Result<bool, Error> {
+        self.client().reset().map(|()| true).map_err(|error| Error::Table(error.to_string()))
+    }
+
+    fn close(&mut self) -> Result<(), Error> {
+        let before = self.bench.diary.lock().unwrap().clients;
+        if self.client.take().is_some() {
+            common::eventually("the end of a client", || {
+                self.bench.diary.lock().unwrap().gone == before
+            });
+        }
+        self.files.clear();
+        Ok(())
+    }
+
+    fn leaks(&self) -> Option<String> {
+        let interrupts = self.bench.bus().interrupts;
+        let deadline = Instant::now() + Duration::from_secs(1);
+        loop {
+            let left: Vec<_> =
+                (0..common::VECTORS).filter(|vector| interrupts.is_attached(*vector)).collect();
+            if left.is_empty() || self.client.is_some() {
+                return None;
+            }
+            if Instant::now() > deadline {
+                return Some(format!("vectors {left:?} are attached"));
+            }
+        }
+    }
+
+    fn open(&mut self) -> Result<(), Error> {
+        self.close()?;
+        self.bench.bus().interrupts.set_line(false);
+        self.client = Some(self.bench.client());
+        self.client().reset().map_err(|error| Error::Table(error.to_string()))
+    }
+}
+
+#[test]
+fn the_cases_of_the_contract_hold() {
+    let mut wire = Wire { bench: Bench::new(), client: None, files: BTreeMap::new() };
+    let (mut held, mut unsayable, mut elsewhere) = (Vec::new(), Vec::new(), Vec::new());
+    let mut broken = Vec::new();
+    for case in cases::all() {
+        match case.try_on(&mut wire) {
+            Outcome::Held => held.push(case.name),
+            Outcome::Broken(why) if why.contains(UNSAYABLE) => unsayable.push(case.name),
+            Outcome::Broken(_) if case.name == AMBIGUOUS => unsayable.push(case.name),
+            Outcome::Broken(why) => broken.push(format!("{}: {why}", case.name)),
+            Outcome::NotApplicable(why) => elsewhere.push(format!("{}: {why}", case.name)),
+        }
+    }
+    println!("held: {held:#?}\nunsayable: {unsayable:#?}\nnothing to try on: {elsewhere:#?}");
+    println!("{} held, {} unsayable, {} n/a", held.len(), unsayable.len(), elsewhere.len());
+    assert!(broken.is_empty(), "{broken:#?}");
+    assert!(held.len() > 70, "{} cases were played", held.len());
+}
