@@ -11,6 +11,7 @@ pub mod devices;
 mod error;
 pub mod eventfd;
 pub mod pin;
+pub mod regressions;
 pub mod stress;
 pub mod sys;
 pub mod target;

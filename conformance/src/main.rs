@@ -7,6 +7,7 @@ use std::time::Duration;
 use vfio_irq_conformance::cases::Outcome;
 use vfio_irq_conformance::devices::Kind;
 use vfio_irq_conformance::pin::Pinned;
+use vfio_irq_conformance::regressions::{self, Place};
 use vfio_irq_conformance::target::{Driver, Kernel};
 use vfio_irq_conformance::{Error, answers, atomicity, bench, cases, compare, stress, vfio};
 
@@ -79,6 +80,23 @@ enum Command {
         #[arg(long, default_value_t = 10)]
         rounds: u32,
     },
+    /// What once went wrong in a driver, each in a process of its own; one line each.
+    Regressions {
+        #[command(flatten)]
+        at: At,
+        /// Only those whose name contains this.
+        #[arg(long, default_value = "")]
+        only: String,
+    },
+    /// One of these, in this process.
+    #[command(hide = true)]
+    Regression {
+        #[command(flatten)]
+        at: At,
+        /// Its name.
+        #[arg(long)]
+        name: String,
+    },
     /// What each operation costs, as JSON lines and as a table.
     Bench {
         /// Address of a device with 65 vectors of MSI-X.
@@ -88,6 +106,22 @@ enum Command {
         #[arg(long)]
         edu: Option<String>,
     },
+}
+
+#[derive(Debug, clap::Args)]
+struct At {
+    /// Address of an NVMe controller bound to a VFIO driver.
+    #[arg(long)]
+    bdf: String,
+    /// Address of another device bound to the same driver.
+    #[arg(long)]
+    other: Option<String>,
+}
+
+impl From<At> for Place {
+    fn from(At { bdf, other }: At) -> Self {
+        Self { bdf, other }
+    }
 }
 
 /// The driver that a device is bound to.
@@ -134,24 +168,52 @@ fn run(command: Command) -> Result<bool, Error> {
             println!("{report}");
             Ok(report.is_clean())
         }
+        Command::Regressions { at, only } => Ok(try_regressions(&at.into(), &only)),
+        Command::Regression { at, name } => {
+            let one = regressions::ALL.iter().find(|one| one.name == name);
+            let unknown = || Error::Table(format!("no regression is called {name}"));
+            println!("{}", one.ok_or_else(unknown)?.try_here(&at.into()));
+            Ok(true)
+        }
         Command::Bench { bdf, edu } => print_bench(&bdf, edu.as_deref()),
+    }
+}
+
+/// How many held and how many did not.
+#[derive(Default)]
+struct Score {
+    passed: u32,
+    failed: u32,
+}
+
+impl Score {
+    /// Counts an outcome; it as a word, and what is to be said of it.
+    fn count(&mut self, outcome: Outcome, proves: &str) -> (&'static str, String) {
+        match outcome {
+            Outcome::Held => {
+                self.passed += 1;
+                ("ok", proves.trim().into())
+            }
+            Outcome::Broken(why) => {
+                self.failed += 1;
+                ("FAIL", why)
+            }
+            Outcome::NotApplicable(why) => ("n/a", why),
+        }
+    }
+
+    /// Prints the last line; whether none failed.
+    fn close(&self) -> bool {
+        println!("{} passed, {} failed", self.passed, self.failed);
+        self.failed == 0
     }
 }
 
 /// Tries the cases whose name contains `only`; whether none failed.
 fn try_cases(target: &mut Kernel, only: &str, json: bool) -> bool {
-    let (mut passed, mut failed) = (0, 0);
+    let mut score = Score::default();
     for case in cases::all().filter(|case| case.name.contains(only)) {
-        let (verdict, why) = match case.try_on(target) {
-            Outcome::Held => ("ok", case.proves.trim().to_string()),
-            Outcome::Broken(why) => ("FAIL", why),
-            Outcome::NotApplicable(why) => ("n/a", why),
-        };
-        match verdict {
-            "ok" => passed += 1,
-            "FAIL" => failed += 1,
-            _ => {}
-        }
+        let (verdict, why) = score.count(case.try_on(target), case.proves);
         if json {
             let (name, proves) = (case.name, case.proves.trim());
             let line = serde_json::json!({
@@ -162,8 +224,17 @@ fn try_cases(target: &mut Kernel, only: &str, json: bool) -> bool {
             println!("{verdict:<4} {:<38} {why}", case.name);
         }
     }
-    println!("{passed} passed, {failed} failed");
-    failed == 0
+    score.close()
+}
+
+/// Tries the regressions whose name contains `only`; whether none failed.
+fn try_regressions(place: &Place, only: &str) -> bool {
+    let mut score = Score::default();
+    for one in regressions::ALL.iter().filter(|one| one.name.contains(only)) {
+        let (verdict, why) = score.count(one.try_apart(place), one.proves);
+        println!("{verdict:<4} {:<38} {why}", one.name);
+    }
+    score.close()
 }
 
 fn print_comparison(linux: &Path, ours: &Path) -> Result<bool, Error> {

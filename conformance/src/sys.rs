@@ -3,10 +3,12 @@
 #![allow(unsafe_code)]
 
 use crate::{Answer, Error};
-use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, UserfaultfdFlags};
 use std::ffi::{CStr, c_void};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
+use std::time::Duration;
 use vfio_bindings::bindings::vfio::{
     VFIO_BASE, VFIO_DMA_MAP_FLAG_READ, VFIO_DMA_MAP_FLAG_WRITE, VFIO_TYPE, VFIO_TYPE1v2_IOMMU,
     vfio_iommu_type1_dma_map, vfio_region_info,
@@ -160,6 +162,25 @@ impl Mapping {
         Ok(())
     }
 
+    /// Whether a word can be read now: where a device is out of reach, the kernel says so instead
+    /// of sending a signal. The word goes into `sink`, which can hold it.
+    pub fn reachable(&self, offset: usize, sink: BorrowedFd<'_>) -> Result<bool, Error> {
+        let at = self.at::<u32>(offset)?;
+        // SAFETY: inside the mapping, as `at` has checked; the kernel only reads there, and reports
+        // what it cannot read.
+        let written = unsafe { libc::pwrite(sink.as_raw_fd(), at.cast(), size_of::<u32>(), 0) };
+        if written >= 0 {
+            return Ok(true);
+        }
+        match std::io::Error::last_os_error().raw_os_error() {
+            Some(libc::EFAULT) => Ok(false),
+            errno => {
+                let source = rustix::io::Errno::from_raw_os_error(errno.unwrap_or(libc::EIO));
+                Err(Error::Descriptor { what: "written to", source })
+            }
+        }
+    }
+
     /// Writes zeros.
     pub fn clear(&self, offset: usize, len: usize) -> Result<(), Error> {
         (offset..offset.saturating_add(len)).step_by(4).try_for_each(|at| self.write32(at, 0))
@@ -251,6 +272,100 @@ impl Guarded {
         // SAFETY: our own pages, to which `&mut self` says that nobody else writes now.
         unsafe { rustix::mm::mprotect(start, Self::ROOM, flags) }
             .map_err(|source| Error::Map { len: Self::ROOM, source })
+    }
+}
+
+/// A page that is not there: whoever reads it, the kernel too, waits until it is brought.
+#[derive(Debug)]
+pub struct Absent {
+    page: Mapping,
+    faults: OwnedFd,
+}
+
+/// `struct uffdio_api` of Linux.
+#[repr(C)]
+struct FaultsApi {
+    api: u64,
+    features: u64,
+    ioctls: u64,
+}
+
+/// `struct uffdio_register`, and `struct uffdio_zeropage`, which differs in what the answer means.
+#[repr(C)]
+struct FaultsRange {
+    start: u64,
+    len: u64,
+    mode: u64,
+    answer: u64,
+}
+
+const FAULTS_API: u32 = 0xc018_aa3f;
+const FAULTS_REGISTER: u32 = 0xc020_aa00;
+const FAULTS_ZERO_PAGE: u32 = 0xc020_aa04;
+const FAULTS_VERSION: u64 = 0xaa;
+const FAULTS_MISSING: u64 = 1;
+/// Bytes that tell of one fault.
+const FAULT: usize = 32;
+
+impl Absent {
+    /// A new page that is not there.
+    pub fn new() -> Result<Self, Error> {
+        let flags = UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK;
+        // SAFETY: it only concerns pages that are registered with it, below.
+        let faults = unsafe { rustix::mm::userfaultfd(flags) };
+        let faults = faults.map_err(|source| Error::Descriptor { what: "opened", source })?;
+        let absent = Self { page: Mapping::anonymous(PAGE)?, faults };
+        let mut api = FaultsApi { api: FAULTS_VERSION, features: 0, ioctls: 0 };
+        // SAFETY: the argument is the ioctl's own structure.
+        let answer = unsafe { ioctl(absent.faults.as_fd(), FAULTS_API, (&raw mut api).cast()) };
+        absent.accept(answer)?;
+        absent.fault_ioctl(FAULTS_REGISTER, FAULTS_MISSING)?;
+        Ok(absent)
+    }
+
+    fn fault_ioctl(&self, number: u32, mode: u64) -> Result<(), Error> {
+        let start = self.page.start.as_ptr() as u64;
+        let mut range = FaultsRange { start, len: PAGE as u64, mode, answer: 0 };
+        // SAFETY: the argument is of the structure's size and layout, and names our own page,
+        // which nothing in Rust borrows.
+        let answer = unsafe { ioctl(self.faults.as_fd(), number, (&raw mut range).cast()) };
+        self.accept(answer)
+    }
+
+    fn accept(&self, answer: Answer) -> Result<(), Error> {
+        let step = "asking userfaultfd";
+        if answer.0 < 0 { Err(Error::Refused { step, answer }) } else { Ok(()) }
+    }
+
+    /// Waits until somebody waits for the page, or so long at most; whether somebody does. Each who
+    /// waits is told of once.
+    pub fn is_awaited(&self, within: Duration) -> bool {
+        let mut polled = [PollFd::new(&self.faults, PollFlags::IN)];
+        let timeout = Timespec::try_from(within).ok();
+        let there = rustix::event::poll(&mut polled, timeout.as_ref());
+        matches!(there, Ok(1..))
+            && matches!(rustix::io::read(&self.faults, &mut [0; FAULT]), Ok(FAULT))
+    }
+
+    /// The page is there from now on, all zero.
+    pub fn bring(&self) -> Result<(), Error> {
+        self.fault_ioctl(FAULTS_ZERO_PAGE, 0)
+    }
+
+    /// Writes the page's first byte to a file.
+    pub fn write_to(&self, file: BorrowedFd<'_>, offset: u64) -> bool {
+        let Ok(offset) = libc::off_t::try_from(offset) else {
+            return false;
+        };
+        let page = self.page.start.as_ptr().cast();
+        // SAFETY: our own page, which the kernel only reads.
+        unsafe { libc::pwrite(file.as_raw_fd(), page, 1, offset) == 1 }
+    }
+
+    /// `VFIO_DEVICE_SET_IRQS` with the page.
+    pub fn set_irqs(&self, device: BorrowedFd<'_>) -> Answer {
+        // SAFETY: our own page, which the kernel only reads.
+        unsafe { ioctl(device, DEVICE_SET_IRQS, self.page.start.as_ptr().cast()) }
     }
 }
 

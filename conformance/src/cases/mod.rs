@@ -16,6 +16,7 @@ mod system;
 mod vectors;
 
 pub use stage::{Stage, Stop, Verdict};
+pub(crate) use stage::{check, need};
 
 use crate::target::Target;
 

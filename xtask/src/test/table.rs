@@ -107,6 +107,20 @@ const ADDED_ONE_BY_ONE: &str = "vfio-irq-noresize $VFIO_IRQ_NVME";
 
 const UNLOAD: &str = "for device in $BIND; do echo $device >/sys/bus/pci/drivers/vfio-pci-rs/unbind; done; rmmod vfio_pci_rs && ! grep -q vfio_pci_rs /proc/modules && [ ! -e /sys/kernel/debug/vfio-pci-rs ]";
 
+const REGRESSIONS: &str =
+    "vfio-irq-conformance regressions --bdf $VFIO_IRQ_NVME --other $VFIO_IRQ_NVME2";
+
+const LINE: &str =
+    "vfio-irq-conformance regressions --bdf $VFIO_IRQ_NVME --only line_works_after_msix";
+
+/// What an open file runs is the module's: it must not go before.
+const DEBUGFS_KEEPS: &str = r#"exec 3</sys/kernel/debug/vfio-pci-rs/$VFIO_IRQ_NVME || exit 1
+for device in $BIND; do echo $device >/sys/bus/pci/drivers/vfio-pci-rs/unbind; done
+! rmmod vfio_pci_rs || { echo "the module went while a file was open"; exit 1; }
+grep -q vfio_pci_rs /proc/modules || exit 1
+exec 3<&-
+rmmod vfio_pci_rs && ! grep -q vfio_pci_rs /proc/modules"#;
+
 /// Every row. The longest come first: they run side by side.
 pub const ROWS: &[Row] = &[
     Row { name: "the contract's rules, NVMe", command: CASES_NVME, ..ROW },
@@ -133,6 +147,25 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row { name: "processes killed under interrupts: nothing leaked", command: KILLED, ..ROW },
+    Row {
+        name: "what once went wrong stays right",
+        devices: &[Nvme, Nvme],
+        command: REGRESSIONS,
+        ..ROW
+    },
+    Row {
+        name: "the line works after MSI-X where it cannot be masked",
+        drivers: &[VfioPciRs],
+        parameters: &["vfio_pci_rs.nointxmask=1"],
+        command: LINE,
+        ..ROW
+    },
+    Row {
+        name: "an open file of debugfs keeps the module",
+        drivers: &[VfioPciRs],
+        command: DEBUGFS_KEEPS,
+        ..ROW
+    },
     Row {
         name: "an unbind waits for a user under load",
         drivers: &[VfioPciRs],

@@ -1,0 +1,139 @@
+//! What once went wrong in a driver beside the contract's rules. Each runs in a process of its own:
+//! where it goes wrong again, the process may never end.
+
+mod line;
+mod power;
+mod watches;
+
+use crate::cases::{Outcome, Stop, Verdict, check};
+use crate::target::Driver;
+use crate::vfio::{self, Device};
+use crate::{Answer, Error, Request, sys::Guarded};
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long one may take before it counts as stuck. It takes a second or two.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// The devices to try on.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Address of an NVMe controller that is bound to a VFIO driver.
+    pub bdf: String,
+    /// Address of another device of the same driver.
+    pub other: Option<String>,
+}
+
+impl Place {
+    fn is_ours(&self) -> Result<bool, Error> {
+        Ok(Driver::named(&vfio::bound_driver(&self.bdf)?) == Some(Driver::VfioPciRs))
+    }
+}
+
+/// One thing that once went wrong.
+#[derive(Clone, Copy, Debug)]
+pub struct Regression {
+    /// Its name.
+    pub name: &'static str,
+    /// What holds now, in a sentence.
+    pub proves: &'static str,
+    run: fn(&Place) -> Verdict,
+}
+
+/// All of them.
+pub const ALL: &[Regression] = &[
+    Regression {
+        name: "sleeping_device_stays_out_of_reach",
+        proves: "A request to a device in D3hot lets nobody through to its memory afterwards.",
+        run: power::stays_out_of_reach,
+    },
+    Regression {
+        name: "line_works_after_msix",
+        proves: "MSI-X that is disabled with memory decoding off leaves the line enabled.",
+        run: line::works_after_msix,
+    },
+    Regression {
+        name: "fired_watch_holds_up_no_other_device",
+        proves: "A watch that is fired and closed while its device is busy delays no other device.",
+        run: watches::hold_up_no_other_device,
+    },
+    // The last: where it goes wrong, the device is never given back.
+    Regression {
+        name: "fired_watch_holds_up_no_request",
+        proves: "Requests that wait while a watch is fired and closed are all answered.",
+        run: watches::hold_up_no_request,
+    },
+];
+
+/// What the process of one regression says: a word, and why.
+const HELD: &str = "ok";
+const BROKEN: &str = "FAIL";
+const NOT_APPLICABLE: &str = "n/a";
+
+impl Regression {
+    /// Tries it in this process, which may then never end; what [`Regression::try_apart`] reads.
+    pub fn try_here(&self, place: &Place) -> String {
+        match (self.run)(place) {
+            Ok(()) => HELD.into(),
+            Err(Stop::Broken(why)) => format!("{BROKEN} {why}"),
+            Err(Stop::NotApplicable(why)) => format!("{NOT_APPLICABLE} {why}"),
+        }
+    }
+
+    /// Tries it in a process of its own.
+    pub fn try_apart(&self, place: &Place) -> Outcome {
+        let said = self.start(place).and_then(wait);
+        match said.as_deref().map(|said| said.trim().split_once(' ').unwrap_or((said.trim(), ""))) {
+            Ok((HELD, _)) => Outcome::Held,
+            Ok((NOT_APPLICABLE, why)) => Outcome::NotApplicable(why.into()),
+            Ok((BROKEN, why)) => Outcome::Broken(why.into()),
+            Ok(_) => Outcome::Broken("its process died".into()),
+            Err(error) => Outcome::Broken(error.to_string()),
+        }
+    }
+
+    fn start(&self, place: &Place) -> Result<Child, Error> {
+        let mut command = Command::new(THIS);
+        command.args(["regression", "--name", self.name, "--bdf", &place.bdf]);
+        if let Some(other) = &place.other {
+            command.args(["--other", other]);
+        }
+        command.stdout(Stdio::piped()).spawn().map_err(failed)
+    }
+}
+
+/// This program.
+const THIS: &str = "/proc/self/exe";
+
+fn failed(source: std::io::Error) -> Error {
+    Error::File { path: THIS.into(), source }
+}
+
+/// What a process said, once it has ended.
+fn wait(mut child: Child) -> Result<String, Error> {
+    let since = Instant::now();
+    while child.try_wait().map_err(failed)?.is_none() {
+        if since.elapsed() > LIMIT {
+            // Not waited for: what waits in the kernel for ever cannot even be killed.
+            child.kill().map_err(failed)?;
+            return Ok(format!("{BROKEN} it has not ended after {} seconds", LIMIT.as_secs()));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let mut said = String::new();
+    if let Some(mut stdout) = child.stdout.take() {
+        stdout.read_to_string(&mut said).map_err(failed)?;
+    }
+    Ok(said)
+}
+
+fn ask(device: &Device, request: &Request) -> Result<Answer, Error> {
+    Ok(device.set_irqs(&Guarded::with(&request.bytes())?))
+}
+
+/// Sends a request that must succeed.
+fn must(device: &Device, request: &Request) -> Verdict {
+    let answer = ask(device, request)?;
+    check(answer == Answer::OK, || format!("{request} answered {answer}"))
+}

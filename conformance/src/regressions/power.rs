@@ -1,0 +1,62 @@
+//! A device that user space has put to sleep.
+
+use super::{Place, must};
+use crate::cases::{Verdict, check, need};
+use crate::eventfd::Eventfd;
+use crate::vfio::{self, Opener};
+use crate::{Error, Index, Request};
+use rustix::fs::MemfdFlags;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+const STATE: u16 = 3;
+const D3HOT: u16 = 3;
+/// A vector is detached and attached so often.
+const ROUNDS: u32 = 20;
+/// BAR 0 is looked at so often after each.
+const LOOKS: u32 = 20;
+
+/// A request may wake the device for itself. Who touches its memory meanwhile must not find it
+/// mapped once it sleeps again.
+pub(super) fn stays_out_of_reach(place: &Place) -> Verdict {
+    let opener = Opener::new(&place.bdf)?;
+    let device = opener.open()?;
+    let power = device.power_control()?;
+    need(power.is_some(), "the device has no power states")?;
+    let power = power.unwrap_or(0);
+    let (bar, trigger) = (device.bar(), Eventfd::new()?);
+    let opened = |source| Error::Descriptor { what: "opened", source };
+    let sink = rustix::fs::memfd_create("word", MemfdFlags::CLOEXEC).map_err(opened)?;
+    let reachable = || bar.reachable(0, sink.as_fd());
+    let attach = Request::attach(Index::Msix, 0, &[trigger.number()]);
+    let detach = Request::attach(Index::Msix, 0, &[-1]);
+    must(&device, &attach)?;
+    check(reachable()?, || "BAR 0 of a device that is awake cannot be read".into())?;
+    device.config_write16(power, D3HOT)?;
+
+    let asleep_and_out_of_reach = |when: &str| {
+        let state = vfio::hardware16(&place.bdf, power)? & STATE;
+        check(state == D3HOT, || format!("{when}: the device is in state D{state}, not D3hot"))?;
+        for _ in 0..LOOKS {
+            check(!reachable()?, || format!("{when}: BAR 0 of the sleeping device can be read"))?;
+        }
+        Ok(())
+    };
+    asleep_and_out_of_reach("put to sleep")?;
+    let stopping = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stopping.load(Relaxed) && reachable().is_ok() {
+                std::thread::yield_now();
+            }
+        });
+        let held = (0..ROUNDS).try_for_each(|_| {
+            must(&device, &detach)?;
+            asleep_and_out_of_reach("after a detach")?;
+            must(&device, &attach)?;
+            asleep_and_out_of_reach("after an attach")
+        });
+        stopping.store(true, Relaxed);
+        held
+    })
+}
