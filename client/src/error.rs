@@ -120,6 +120,17 @@ pub enum Error {
         /// Why it failed.
         source: io::Error,
     },
+    /// A guest's access to its table that PCI does not allow.
+    #[cfg(feature = "kvm")]
+    #[error(
+        "{len} bytes at offset {offset:#x} are no access to the MSI-X table: 4 or 8 bytes, aligned and inside, would be"
+    )]
+    Access {
+        /// Where.
+        offset: u64,
+        /// How many bytes.
+        len: usize,
+    },
     /// KVM said no.
     #[cfg(feature = "kvm")]
     #[error("KVM refused {what}: {source}")]

@@ -20,8 +20,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use vfio_irq_engine::abi::Header;
-use vfio_irq_engine::sim::Sim;
+use vfio_irq_engine::abi::{self, Header};
+use vfio_irq_engine::sim::{Sim, SimVector};
 use vfio_irq_engine::{Device, Gate, Refusal};
 
 pub use vfio_irq_engine::Errno;
@@ -56,22 +56,25 @@ impl Simulated {
         let (jobs, inbox) = mpsc::channel::<Job>();
         let thread = std::thread::spawn(move || {
             let mut machine = Machine::new(shape);
-            for job in inbox {
-                job(&mut machine);
-                machine.deliver();
-            }
+            inbox.into_iter().for_each(|job| job(&mut machine));
         });
         Self { jobs: Some(jobs), thread: Some(thread) }
     }
 
     /// The device raises a vector of MSI or MSI-X.
     pub fn raise(&self, number: u32) {
-        self.run((), move |machine| machine.sim.raise(number));
+        self.run((), move |machine| {
+            machine.sim.raise(number);
+            machine.deliver_vector(number);
+        });
     }
 
     /// The device pulls its interrupt line.
     pub fn pull(&self) {
-        self.run((), |machine| machine.sim.pull());
+        self.run((), |machine| {
+            machine.sim.pull();
+            machine.deliver();
+        });
     }
 
     /// Interrupts that nobody was told of.
@@ -120,6 +123,7 @@ impl Simulated {
         self.run((), move |machine| {
             if let Ok(Identity::Eventfd(id)) = identity {
                 machine.watch_fired(id);
+                machine.deliver();
             }
         });
     }
@@ -132,11 +136,8 @@ impl Simulated {
     ) -> R {
         let (answer, wait) = mpsc::sync_channel(1);
         let job: Job = Box::new(move |machine| {
-            let result = job(machine);
-            // What was signalled is there before the caller goes on.
-            machine.deliver();
             // A caller that is gone needs no answer.
-            let _ = answer.send(result);
+            let _ = answer.send(job(machine));
         });
         let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
         if sent { wait.recv().unwrap_or(missing) } else { missing }
@@ -211,6 +212,8 @@ struct Machine {
     sim: Sim,
     device: Device<Sim>,
     eventfds: BTreeMap<u64, Known>,
+    /// Which eventfd has a number of the platform's.
+    identities: BTreeMap<i32, u64>,
     vectors: u32,
     requests: u64,
 }
@@ -220,7 +223,14 @@ impl Machine {
         let sim = Sim::with(shape);
         let device = Device::new(sim.slots());
         let vectors = shape.msi.max(shape.msix);
-        Self { sim, device, eventfds: BTreeMap::new(), vectors, requests: 0 }
+        Self {
+            sim,
+            device,
+            eventfds: BTreeMap::new(),
+            identities: BTreeMap::new(),
+            vectors,
+            requests: 0,
+        }
     }
 
     /// The platform's number for a descriptor.
@@ -229,7 +239,9 @@ impl Machine {
             (Identity::Eventfd(id), Some(file)) => {
                 let sim = &mut self.sim;
                 let new = || Known { number: sim.eventfd(), file, seen: 0 };
-                self.eventfds.entry(id).or_insert_with(new).number
+                let number = self.eventfds.entry(id).or_insert_with(new).number;
+                self.identities.insert(number, id);
+                number
             }
             _ => self.sim.other_file(),
         }
@@ -247,7 +259,13 @@ impl Machine {
         let header = Header::from_bytes(header);
         let checked = self.device.check(&self.sim, header).map_err(errno)?;
         let request = checked.request(&data).map_err(errno)?;
-        match self.device.set_irqs(&mut self.sim, &request) {
+        let outcome = self.device.set_irqs(&mut self.sim, &request);
+        match request.data() {
+            // Only these can have been signalled: with what was pending.
+            abi::Data::Eventfd(_) => request.range().numbers().for_each(|n| self.deliver_vector(n)),
+            abi::Data::None | abi::Data::Bool(_) => self.deliver(),
+        }
+        match outcome {
             Ok(()) => Ok(0),
             Err(Refusal::TooFew(there)) if there > 0 => Ok(there),
             Err(Refusal::TooFew(_)) => Err(errno(Errno::ENOSPC)),
@@ -268,13 +286,29 @@ impl Machine {
     /// Passes signals on to the real eventfds.
     fn deliver(&mut self) {
         for known in self.eventfds.values_mut() {
-            let signals = self.sim.signals(known.number);
-            for _ in known.seen..signals {
-                // An eventfd was recognised as one, and takes a signal.
-                let _ = known.file.signal();
-            }
-            known.seen = signals;
+            known.deliver(&self.sim);
         }
+    }
+
+    /// The same where only this vector can have signalled.
+    fn deliver_vector(&mut self, vector: u32) {
+        let slot = self.device.vectors().slot(vector);
+        let number = slot.and_then(|slot| slot.vector()).map(SimVector::fd);
+        let id = number.and_then(|number| self.identities.get(&number));
+        if let Some(known) = id.and_then(|id| self.eventfds.get_mut(id)) {
+            known.deliver(&self.sim);
+        }
+    }
+}
+
+impl Known {
+    fn deliver(&mut self, sim: &Sim) {
+        let signals = sim.signals(self.number);
+        for _ in self.seen..signals {
+            // An eventfd was recognised as one, and takes a signal.
+            let _ = self.file.signal();
+        }
+        self.seen = signals;
     }
 }
 

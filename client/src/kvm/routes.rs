@@ -1,0 +1,141 @@
+//! The VM's routes: GSIs handed out lazily, committed in batches.
+
+use super::{Message, Route, Vm};
+use crate::Error;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// The fewest changes that make a batch by themselves.
+const LEAST_BATCH: usize = 16;
+
+/// All interrupt routes of a VM. KVM knows them as one table that is replaced as a whole, so there
+/// is one of these for each VM, shared by the tables of its devices.
+///
+/// ```no_run
+/// # use vfio_irq::kvm::{Route, Routes};
+/// # let vm = kvm_ioctls::Kvm::new()?.create_vm()?;
+/// // The pins that the VMM needs go along with every commit.
+/// let pin = |gsi| Route::Pin { gsi, chip: kvm_bindings::KVM_IRQCHIP_IOAPIC, pin: gsi };
+/// let routes = Routes::new(vm, (0..24).map(pin).collect(), 24..4096);
+/// assert_eq!(routes.waiting(), 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Routes<V> {
+    vm: V,
+    fixed: Vec<Route>,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    routes: BTreeMap<u32, (Message, State)>,
+    free: Vec<u32>,
+    fresh: Range<u32>,
+    /// Changes that KVM has not seen.
+    waiting: usize,
+    /// How many of them make a batch.
+    batch: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Waiting,
+    Committed,
+}
+
+impl<V: Vm> Routes<V> {
+    /// Routes of a VM: `fixed` ones that are always there (pins), and the GSIs to hand out.
+    pub fn new(vm: V, fixed: Vec<Route>, gsis: Range<u32>) -> Self {
+        let inner = Inner {
+            routes: BTreeMap::new(),
+            free: Vec::new(),
+            fresh: gsis,
+            waiting: 0,
+            batch: LEAST_BATCH,
+        };
+        Self { vm, fixed, inner: Mutex::new(inner) }
+    }
+
+    /// The VM.
+    pub fn vm(&self) -> &V {
+        &self.vm
+    }
+
+    /// Routes that KVM has not seen yet: vectors that are signalled from user space meanwhile.
+    pub fn waiting(&self) -> usize {
+        self.lock().waiting
+    }
+
+    /// Whether enough wait for a batch to be worth its price: as many as there are routes, so that
+    /// each route is committed twice on average, however many come.
+    pub fn is_due(&self) -> bool {
+        let inner = self.lock();
+        inner.waiting >= inner.batch
+    }
+
+    /// Gives KVM all routes; nothing is done when none waits. [`super::MsixTable::commit`] does this
+    /// and moves the table's vectors, too.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Kvm`]; everything works as before, and the next batch tries again.
+    pub fn commit(&self) -> Result<(), Error> {
+        let mut inner = self.lock();
+        if inner.waiting == 0 {
+            return Ok(());
+        }
+        let messages = inner.routes.iter();
+        let messages =
+            messages.map(|(gsi, (message, _))| Route::Message { gsi: *gsi, message: *message });
+        let all: Vec<Route> = self.fixed.iter().copied().chain(messages).collect();
+        tracing::debug!(routes = all.len(), waiting = inner.waiting, "KVM_SET_GSI_ROUTING");
+        if let Err(source) = self.vm.set_routes(&all) {
+            inner.batch = inner.waiting.saturating_mul(2);
+            return Err(Error::Kvm { what: "new interrupt routes", source });
+        }
+        inner.routes.values_mut().for_each(|(_, state)| *state = State::Committed);
+        inner.waiting = 0;
+        inner.batch = inner.routes.len().max(LEAST_BATCH);
+        Ok(())
+    }
+
+    /// A GSI for a message, which waits for a batch; `None` when all are in use.
+    pub(super) fn allocate(&self, message: Message) -> Option<u32> {
+        let mut inner = self.lock();
+        let gsi = inner.free.pop().or_else(|| inner.fresh.next())?;
+        inner.routes.insert(gsi, (message, State::Waiting));
+        inner.waiting = inner.waiting.saturating_add(1);
+        Some(gsi)
+    }
+
+    /// A GSI is to send this message; whether KVM knows.
+    pub(super) fn is_current(&self, gsi: u32, message: Message) -> bool {
+        let mut inner = self.lock();
+        let Inner { routes, waiting, .. } = &mut *inner;
+        let Some((old, state)) = routes.get_mut(&gsi) else { return false };
+        if *old != message {
+            *old = message;
+            if std::mem::replace(state, State::Waiting) == State::Committed {
+                *waiting = waiting.saturating_add(1);
+            }
+        }
+        *state == State::Committed
+    }
+
+    /// A GSI is not needed any more. KVM forgets its route with the next batch.
+    pub(super) fn release(&self, gsi: u32) {
+        let mut inner = self.lock();
+        if let Some((_, state)) = inner.routes.remove(&gsi) {
+            inner.free.push(gsi);
+            if state == State::Waiting {
+                inner.waiting = inner.waiting.saturating_sub(1);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

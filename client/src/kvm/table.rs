@@ -1,0 +1,322 @@
+//! The table as the guest sees it.
+
+use super::entry::{Entry, Live, Open};
+use super::routes::Routes;
+use super::watch::Watch;
+use super::{Message, Vm};
+use crate::{Error, Transport, Trigger, Vectors};
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+const ENTRY: u64 = 16;
+const MASKED: u32 = 1;
+const ENABLE: u16 = 1 << 15;
+const FUNCTION_MASK: u16 = 1 << 14;
+
+/// A guest's MSI-X table: see the [module](super).
+///
+/// It is `&mut` throughout: a VMM keeps it where it keeps the device. What the guest writes is
+/// written even when an error is returned; the vectors concerned are then not up to date, and are
+/// brought so by [`MsixTable::retry`] or by the guest's next write to them.
+#[derive(Debug)]
+pub struct MsixTable<T: Transport, V: Vm> {
+    vectors: Vectors<T>,
+    routes: Arc<Routes<V>>,
+    watch: Watch,
+    entries: Vec<Entry<T>>,
+    control: u16,
+    /// Vectors that wait for a route.
+    waiting: BTreeSet<u32>,
+}
+
+impl<T: Transport, V: Vm> MsixTable<T, V> {
+    /// A table of as many entries as the device has, all masked, MSI-X disabled.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Descriptor`] when no descriptor is left.
+    pub fn new(vectors: Vectors<T>, routes: Arc<Routes<V>>) -> Result<Self, Error> {
+        Self::with_device_id(vectors, routes, None)
+    }
+
+    /// The same, for interrupt controllers that want to know the sender (Arm's ITS).
+    ///
+    /// # Errors
+    ///
+    /// As [`MsixTable::new`].
+    pub fn with_device_id(
+        vectors: Vectors<T>,
+        routes: Arc<Routes<V>>,
+        device: Option<u32>,
+    ) -> Result<Self, Error> {
+        let message = Message { device, ..Message::default() };
+        let entry = |_| Entry { message, control: MASKED, live: None };
+        let entries = (0..vectors.capabilities().count()).map(entry).collect();
+        let (watch, control, waiting) = (Watch::new()?, 0, BTreeSet::new());
+        Ok(Self { vectors, routes, watch, entries, control, waiting })
+    }
+
+    /// The host's vectors.
+    pub fn vectors(&self) -> &Vectors<T> {
+        &self.vectors
+    }
+
+    /// Bytes of the table.
+    pub fn size(&self) -> u64 {
+        ENTRY * self.entries.len() as u64
+    }
+
+    /// The guest reads from the table. What is outside, or no access that PCI allows (4 or 8 bytes,
+    /// aligned), reads as zero.
+    pub fn read(&self, offset: u64, bytes: &mut [u8]) {
+        bytes.fill(0);
+        for (step, chunk) in (0_u64..).step_by(4).zip(bytes.chunks_mut(4)) {
+            let word = offset.checked_add(step).and_then(|at| self.word(at)).unwrap_or(0);
+            chunk.iter_mut().zip(word.to_le_bytes()).for_each(|(byte, value)| *byte = value);
+        }
+    }
+
+    fn word(&self, offset: u64) -> Option<u32> {
+        let entry = self.entries.get(usize::try_from(offset / ENTRY).ok()?)?;
+        let [low, high] = halves(entry.message.address);
+        match offset % ENTRY {
+            0 => Some(low),
+            4 => Some(high),
+            8 => Some(entry.message.data),
+            12 => Some(entry.control),
+            _ => None,
+        }
+    }
+
+    /// The guest writes to the table.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Access`] for one that PCI does not allow (other than 4 or 8 bytes, aligned) or that is
+    /// outside: nothing is written. Else what the host or KVM refused.
+    pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
+        let refused = Error::Access { offset, len: bytes.len() };
+        let (words, []) = bytes.as_chunks::<4>() else { return Err(refused) };
+        let at = usize::try_from(offset / ENTRY).unwrap_or(usize::MAX);
+        let whole =
+            !words.is_empty() && words.len() <= 2 && offset.is_multiple_of(bytes.len() as u64);
+        let Some(entry) = self.entries.get_mut(at).filter(|_| whole) else { return Err(refused) };
+        let before = entry.message;
+        for (field, word) in (offset % ENTRY..).step_by(4).zip(words) {
+            let [low, high] = halves(entry.message.address);
+            let word = u32::from_le_bytes(*word);
+            match field {
+                0 => entry.message.address = u64::from(high) << 32 | u64::from(word),
+                4 => entry.message.address = u64::from(word) << 32 | u64::from(low),
+                8 => entry.message.data = word,
+                _ => entry.control = word & MASKED,
+            }
+        }
+        let changed = entry.message != before;
+        let Ok(number) = u32::try_from(at) else { return Err(refused) };
+        self.update(number, changed)?;
+        self.settle()
+    }
+
+    /// The guest reads pending bits: of vectors that are masked and were signalled meanwhile.
+    ///
+    /// A vector that the guest never unmasked is not attached: its bit is the device's own, so that
+    /// the VMM ors what it reads from the device.
+    pub fn read_pending(&self, offset: u64, bytes: &mut [u8]) {
+        for (step, byte) in (0_u64..).zip(bytes) {
+            let at = offset.checked_add(step).and_then(|at| usize::try_from(at).ok());
+            let first = at.and_then(|at| at.checked_mul(8));
+            let entries = first.and_then(|first| self.entries.get(first..)).unwrap_or_default();
+            let pending =
+                |entry: &Entry<T>| entry.live.as_ref().is_some_and(|live| live.is_pending());
+            let bits = entries.iter().take(8).enumerate();
+            *byte = bits.fold(0, |byte, (bit, entry)| byte | u8::from(pending(entry)) << bit);
+        }
+    }
+
+    /// The guest writes the message control register: MSI-X enable (bit 15), function mask (bit 14).
+    ///
+    /// Enabling brings up all vectors that are unmasked, in one request. Disabling gives everything
+    /// back.
+    ///
+    /// # Errors
+    ///
+    /// What the host or KVM refused.
+    pub fn set_control(&mut self, control: u16) -> Result<(), Error> {
+        let before = std::mem::replace(&mut self.control, control & (ENABLE | FUNCTION_MASK));
+        if self.control & ENABLE == 0 {
+            return self.take_down();
+        }
+        if before == self.control { Ok(()) } else { self.retry() }
+    }
+
+    /// Brings every vector up to date with what the guest wrote.
+    ///
+    /// # Errors
+    ///
+    /// The first of what the host or KVM refused; the other vectors are up to date.
+    pub fn retry(&mut self) -> Result<(), Error> {
+        let new: Vec<u32> = self.numbers().filter(|number| self.is_new(*number)).collect();
+        let mut outcome = self.bring_up(&new);
+        for number in self.numbers() {
+            outcome = outcome.and(self.update(number, false));
+        }
+        outcome.and(self.settle())
+    }
+
+    /// Signals the vectors that wait for their irqfd, as far as they were raised; how many were. To
+    /// be called whenever the descriptor of the table ([`AsFd`]) is readable.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Kvm`]; what could not be signalled is tried again.
+    pub fn handle_events(&mut self) -> Result<usize, Error> {
+        let mut signalled = 0_usize;
+        for number in self.watch.ready()? {
+            let Some(entry) = self.entry(number) else { continue };
+            let (Some(live), message) = (&entry.live, entry.message) else { continue };
+            signalled = signalled.saturating_add(live.pass_on(message, self.routes.vm())?.into());
+        }
+        Ok(signalled)
+    }
+
+    /// Commits the routes that wait, of all devices, and moves this table's vectors to their
+    /// irqfds. A VMM calls it when the guest has been quiet for a moment, or from a timer.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Kvm`]; vectors that could not be moved are signalled from user space as before.
+    pub fn commit(&mut self) -> Result<(), Error> {
+        self.routes.commit()?;
+        self.move_on()
+    }
+
+    /// Vectors that are signalled from user space until their routes are committed.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    fn numbers(&self) -> impl Iterator<Item = u32> + use<T, V> {
+        0..self.vectors.capabilities().count()
+    }
+
+    fn entry(&self, number: u32) -> Option<&Entry<T>> {
+        self.entries.get(usize::try_from(number).ok()?)
+    }
+
+    fn is_open(&self, entry: &Entry<T>) -> bool {
+        self.control & (ENABLE | FUNCTION_MASK) == ENABLE && entry.control & MASKED == 0
+    }
+
+    fn is_new(&self, number: u32) -> bool {
+        self.entry(number).is_some_and(|entry| entry.live.is_none() && self.is_open(entry))
+    }
+
+    /// Brings one vector up to date.
+    fn update(&mut self, number: u32, changed: bool) -> Result<(), Error> {
+        let Some(open) = self.entry(number).map(|entry| self.is_open(entry)) else { return Ok(()) };
+        if self.is_new(number) {
+            return self.bring_up(&[number]);
+        }
+        let at = usize::try_from(number).unwrap_or(usize::MAX);
+        let Some(entry) = self.entries.get_mut(at) else { return Ok(()) };
+        let Some(live) = &mut entry.live else { return Ok(()) };
+        if !open || changed {
+            live.hold(&self.watch)?;
+        }
+        if open
+            && live.is_held()
+            && live.open(entry.message, &self.routes, &self.watch)? == Open::Waiting
+        {
+            self.waiting.insert(number);
+        }
+        Ok(())
+    }
+
+    /// Enables vectors that the guest has not used before: at once, or if the host has not as many,
+    /// as many as it has.
+    fn bring_up(&mut self, numbers: &[u32]) -> Result<(), Error> {
+        let triggers: Result<Vec<_>, Error> =
+            numbers.iter().map(|number| Ok((*number, Trigger::new()?))).collect();
+        let triggers = triggers?;
+        match self.vectors.enable_many(triggers.iter().map(|(number, trigger)| (*number, trigger)))
+        {
+            Ok(vectors) => {
+                for (vector, (number, trigger)) in vectors.into_iter().zip(triggers) {
+                    let Some(entry) =
+                        usize::try_from(number).ok().and_then(|at| self.entries.get_mut(at))
+                    else {
+                        continue;
+                    };
+                    let message = entry.message;
+                    let live = Live::new(vector, trigger, message, &self.routes, &self.watch)?;
+                    entry.live = Some(Box::new(live));
+                    self.waiting.insert(number);
+                }
+                Ok(())
+            }
+            Err(error) if numbers.len() > 1 => {
+                tracing::debug!(%error, "one vector at a time");
+                let alone = numbers.iter().map(|number| self.bring_up(&[*number]));
+                alone.fold(Ok(()), Result::and)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn settle(&mut self) -> Result<(), Error> {
+        if self.routes.is_due() { self.commit() } else { Ok(()) }
+    }
+
+    /// Moves the vectors whose routes are there.
+    fn move_on(&mut self) -> Result<(), Error> {
+        let mut outcome = Ok(());
+        for number in std::mem::take(&mut self.waiting) {
+            let at = usize::try_from(number).unwrap_or(usize::MAX);
+            let Some(entry) = self.entries.get_mut(at) else { continue };
+            // One that is masked asks again when it is unmasked.
+            let Some(live) = entry.live.as_mut().filter(|live| !live.is_held()) else { continue };
+            match live.advance(entry.message, &self.routes, &self.watch) {
+                Ok(Open::Direct) => {}
+                Ok(Open::Waiting) => {
+                    self.waiting.insert(number);
+                }
+                Err(error) => {
+                    self.waiting.insert(number);
+                    outcome = outcome.and(Err(error));
+                }
+            }
+        }
+        outcome
+    }
+
+    fn take_down(&mut self) -> Result<(), Error> {
+        self.waiting.clear();
+        // First, so that no vector is detached alone.
+        let outcome = self.vectors.disable();
+        for live in self.entries.iter_mut().filter_map(|entry| entry.live.take()) {
+            live.close(&self.routes, &self.watch);
+        }
+        outcome
+    }
+}
+
+fn halves(address: u64) -> [u32; 2] {
+    let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or_default();
+    [half(address), half(address >> 32)]
+}
+
+impl<T: Transport, V: Vm> AsFd for MsixTable<T, V> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.watch.as_fd()
+    }
+}
+
+impl<T: Transport, V: Vm> Drop for MsixTable<T, V> {
+    fn drop(&mut self) {
+        if let Err(error) = self.take_down() {
+            tracing::warn!(%error, "a table's vectors stay enabled");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! What is asked of KVM.
+
+use kvm_bindings::{
+    KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQ_ROUTING_MSI, KVM_MSI_VALID_DEVID, KvmIrqRouting,
+    kvm_irq_routing_entry, kvm_irq_routing_irqchip, kvm_irq_routing_msi, kvm_msi,
+};
+use kvm_ioctls::VmFd;
+use std::io;
+use std::sync::Arc;
+use vmm_sys_util::eventfd::EventFd;
+
+/// What an MSI is: a write of `data` to `address`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Message {
+    /// Where the device writes.
+    pub address: u64,
+    /// What it writes.
+    pub data: u32,
+    /// The device's identifier, where the interrupt controller wants it (Arm's ITS).
+    pub device: Option<u32>,
+}
+
+impl Message {
+    fn low(self) -> u32 {
+        u32::try_from(self.address & u64::from(u32::MAX)).unwrap_or_default()
+    }
+
+    fn high(self) -> u32 {
+        u32::try_from(self.address >> 32).unwrap_or_default()
+    }
+
+    fn flags(self) -> u32 {
+        self.device.map_or(0, |_| KVM_MSI_VALID_DEVID)
+    }
+}
+
+/// One route: what a GSI leads to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Route {
+    /// A pin of an interrupt controller.
+    Pin {
+        /// The GSI.
+        gsi: u32,
+        /// The controller: `KVM_IRQCHIP_*`.
+        chip: u32,
+        /// Its pin.
+        pin: u32,
+    },
+    /// A message.
+    Message {
+        /// The GSI.
+        gsi: u32,
+        /// What it sends.
+        message: Message,
+    },
+}
+
+impl From<Route> for kvm_irq_routing_entry {
+    fn from(route: Route) -> Self {
+        let mut entry = Self::default();
+        match route {
+            Route::Pin { gsi, chip, pin } => {
+                (entry.gsi, entry.type_) = (gsi, KVM_IRQ_ROUTING_IRQCHIP);
+                entry.u.irqchip = kvm_irq_routing_irqchip { irqchip: chip, pin };
+            }
+            Route::Message { gsi, message } => {
+                (entry.gsi, entry.type_) = (gsi, KVM_IRQ_ROUTING_MSI);
+                entry.flags = message.flags();
+                let mut msi = kvm_irq_routing_msi {
+                    address_lo: message.low(),
+                    address_hi: message.high(),
+                    data: message.data,
+                    ..Default::default()
+                };
+                msi.__bindgen_anon_1.devid = message.device.unwrap_or(0);
+                entry.u.msi = msi;
+            }
+        }
+        entry
+    }
+}
+
+/// A VM's interrupts. Implemented for kvm-ioctls' [`VmFd`]; a VMM that manages routes elsewhere
+/// implements it itself.
+///
+/// ```no_run
+/// use vfio_irq::kvm::{Message, Vm};
+///
+/// let vm = kvm_ioctls::Kvm::new()?.create_vm()?;
+/// vm.create_irq_chip()?;
+/// vm.signal(Message { address: 0xfee0_0000, data: 0x41, device: None })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait Vm {
+    /// Replaces all routes: KVM_SET_GSI_ROUTING.
+    ///
+    /// # Errors
+    ///
+    /// KVM's.
+    fn set_routes(&self, routes: &[Route]) -> io::Result<()>;
+
+    /// Has an eventfd raise a GSI: KVM_IRQFD.
+    ///
+    /// # Errors
+    ///
+    /// KVM's.
+    fn assign(&self, eventfd: &EventFd, gsi: u32) -> io::Result<()>;
+
+    /// Takes that back.
+    ///
+    /// # Errors
+    ///
+    /// KVM's.
+    fn deassign(&self, eventfd: &EventFd, gsi: u32) -> io::Result<()>;
+
+    /// Sends a message: KVM_SIGNAL_MSI.
+    ///
+    /// # Errors
+    ///
+    /// KVM's.
+    fn signal(&self, message: Message) -> io::Result<()>;
+}
+
+impl Vm for VmFd {
+    fn set_routes(&self, routes: &[Route]) -> io::Result<()> {
+        let entries: Vec<kvm_irq_routing_entry> =
+            routes.iter().map(|route| (*route).into()).collect();
+        // More than KVM takes.
+        let many = |_| io::Error::from_raw_os_error(rustix::io::Errno::INVAL.raw_os_error());
+        Ok(self.set_gsi_routing(&KvmIrqRouting::from_entries(&entries).map_err(many)?)?)
+    }
+
+    fn assign(&self, eventfd: &EventFd, gsi: u32) -> io::Result<()> {
+        Ok(self.register_irqfd(eventfd, gsi)?)
+    }
+
+    fn deassign(&self, eventfd: &EventFd, gsi: u32) -> io::Result<()> {
+        Ok(self.unregister_irqfd(eventfd, gsi)?)
+    }
+
+    fn signal(&self, message: Message) -> io::Result<()> {
+        self.signal_msi(kvm_msi {
+            address_lo: message.low(),
+            address_hi: message.high(),
+            data: message.data,
+            flags: message.flags(),
+            devid: message.device.unwrap_or(0),
+            ..Default::default()
+        })?;
+        Ok(())
+    }
+}
+
+macro_rules! forward {
+    ($($holder:ty),*) => {$(
+        impl<V: Vm + ?Sized> Vm for $holder {
+            fn set_routes(&self, routes: &[Route]) -> io::Result<()> {
+                (**self).set_routes(routes)
+            }
+
+            fn assign(&self, eventfd: &EventFd, gsi: u32) -> io::Result<()> {
+                (**self).assign(eventfd, gsi)
+            }
+
+            fn deassign(&self, eventfd: &EventFd, gsi: u32) -> io::Result<()> {
+                (**self).deassign(eventfd, gsi)
+            }
+
+            fn signal(&self, message: Message) -> io::Result<()> {
+                (**self).signal(message)
+            }
+        }
+    )*};
+}
+forward!(&V, Box<V>, Arc<V>);

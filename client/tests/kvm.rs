@@ -1,3 +1,0 @@
-//! A guest's MSI-X table on KVM.
-
-fn main() {}

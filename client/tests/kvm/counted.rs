@@ -1,0 +1,200 @@
+//! On a VM that counts what is asked of it and refuses on demand.
+
+use crate::machine::{ENABLE, FUNCTION_MASK, Table, set_mask, table, unmask};
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::{Arc, Mutex};
+use vfio_irq::Error;
+use vfio_irq::kvm::{Message, Route, Vm};
+use vmm_sys_util::eventfd::EventFd;
+
+pub const CASES: [(&str, fn()); 8] = [
+    ("vectors_one_by_one_cost_linear", one_by_one_is_linear),
+    ("only_vectors_in_use_cost_anything", only_what_is_used),
+    ("a_guest_that_masks_all_day_costs_no_route", masking_costs_no_route),
+    ("without_a_gsi_a_vector_is_signalled_from_user_space", no_gsi_left),
+    ("a_refused_batch_leaves_everything_working", refused_batch),
+    ("a_host_without_vectors_is_told_and_tried_again", no_vector_left),
+    ("the_guest_reads_what_it_wrote", reads_what_it_wrote),
+    ("accesses_that_pci_does_not_allow_are_refused", bad_accesses),
+];
+
+#[derive(Default)]
+pub struct Counting(Mutex<Counts>);
+
+#[derive(Default)]
+struct Counts {
+    commits: u64,
+    routes: u64,
+    irqfds: BTreeMap<i32, u32>,
+    signalled: Vec<Message>,
+    refuse: bool,
+}
+
+impl Counting {
+    fn look<R>(&self, look: impl FnOnce(&mut Counts) -> R) -> R {
+        look(&mut self.0.lock().unwrap())
+    }
+}
+
+impl Vm for Counting {
+    fn set_routes(&self, routes: &[Route]) -> io::Result<()> {
+        self.look(|counts| {
+            counts.commits += 1;
+            counts.routes += routes.len() as u64;
+            if counts.refuse { Err(io::Error::from_raw_os_error(22)) } else { Ok(()) }
+        })
+    }
+
+    fn assign(&self, eventfd: &EventFd, gsi: u32) -> io::Result<()> {
+        let before = self.look(|counts| counts.irqfds.insert(eventfd.as_raw_fd(), gsi));
+        assert_eq!(before, None, "an eventfd has one irqfd");
+        Ok(())
+    }
+
+    fn deassign(&self, eventfd: &EventFd, gsi: u32) -> io::Result<()> {
+        let before = self.look(|counts| counts.irqfds.remove(&eventfd.as_raw_fd()));
+        assert_eq!(before, Some(gsi));
+        Ok(())
+    }
+
+    fn signal(&self, message: Message) -> io::Result<()> {
+        self.look(|counts| counts.signalled.push(message));
+        Ok(())
+    }
+}
+
+type Counted = Table<Arc<Counting>>;
+
+fn opened(vectors: u32, gsis: u32) -> (Arc<Counting>, Arc<vfio_irq::sim::Simulated>, Counted) {
+    let vm = Arc::new(Counting::default());
+    let (device, mut table) = table(Arc::clone(&vm), vectors, gsis);
+    table.set_control(ENABLE).unwrap();
+    (vm, device, table)
+}
+
+fn one_by_one_is_linear() {
+    for vectors in [64, 512, 2048] {
+        let (vm, _, mut table) = opened(vectors, vectors);
+        (0..vectors).for_each(|number| unmask(&mut table, number, 0x40));
+        table.commit().unwrap();
+        let (commits, routes, irqfds) =
+            vm.look(|counts| (counts.commits, counts.routes, counts.irqfds.len()));
+        assert_eq!(irqfds, vectors as usize);
+        assert!(routes <= 4 * u64::from(vectors), "{vectors} vectors: {routes} routes committed");
+        assert!(commits <= 12, "{vectors} vectors: {commits} commits");
+        drop(table);
+        assert_eq!(vm.look(|counts| counts.irqfds.len()), 0);
+    }
+}
+
+fn only_what_is_used() {
+    let (vm, device, mut table) = opened(2048, 2048);
+    unmask(&mut table, 0, 0x40);
+    unmask(&mut table, 1999, 0x41);
+    table.commit().unwrap();
+    assert_eq!(device.allocated(), 2);
+    assert_eq!(vm.look(|counts| (counts.routes, counts.irqfds.len())), (2, 2));
+    set_mask(&mut table, 5, true);
+    assert_eq!(device.allocated(), 2, "a mask enables nothing");
+}
+
+fn masking_costs_no_route() {
+    let (vm, device, mut table) = opened(64, 64);
+    unmask(&mut table, 4, 0x40);
+    table.commit().unwrap();
+    let before = vm.look(|counts| counts.commits);
+    for _ in 0..1000 {
+        set_mask(&mut table, 4, true);
+        set_mask(&mut table, 4, false);
+    }
+    table.commit().unwrap();
+    assert_eq!(vm.look(|counts| (counts.commits, counts.irqfds.len())), (before, 1));
+    // Nor while it waits.
+    unmask(&mut table, 5, 0x41);
+    for _ in 0..1000 {
+        set_mask(&mut table, 5, true);
+        set_mask(&mut table, 5, false);
+    }
+    assert_eq!(table.waiting(), 1);
+    device.raise(5);
+    assert_eq!(table.handle_events().unwrap(), 1);
+}
+
+fn no_gsi_left() {
+    let (vm, device, mut table) = opened(64, 3);
+    (0..5).for_each(|number| unmask(&mut table, number, 0x40));
+    table.commit().unwrap();
+    assert_eq!(vm.look(|counts| counts.irqfds.len()), 3);
+    assert_eq!(table.waiting(), 2);
+    (0..5).for_each(|number| device.raise(number));
+    assert_eq!(table.handle_events().unwrap(), 2);
+    assert_eq!(vm.look(|counts| counts.signalled.len()), 2);
+}
+
+fn refused_batch() {
+    let (vm, device, mut table) = opened(64, 64);
+    vm.look(|counts| counts.refuse = true);
+    unmask(&mut table, 0, 0x40);
+    let error = table.commit().unwrap_err();
+    assert_eq!(error.errno(), Some(22));
+    assert!(error.to_string().starts_with("KVM refused new interrupt routes: "), "{error}");
+    device.raise(0);
+    assert_eq!(table.handle_events().unwrap(), 1);
+    vm.look(|counts| counts.refuse = false);
+    table.commit().unwrap();
+    assert_eq!((table.waiting(), vm.look(|counts| counts.irqfds.len())), (0, 1));
+}
+
+fn no_vector_left() {
+    let (_, device, mut table) = opened(64, 64);
+    unmask(&mut table, 0, 0x40);
+    device.set_interrupts(1);
+    let error = table.write(16 + 12, &0_u32.to_le_bytes()).unwrap_err();
+    assert_eq!(error.errno(), Some(28));
+    device.set_interrupts(64);
+    table.retry().unwrap();
+    device.raise(1);
+    assert_eq!(table.handle_events().unwrap(), 1);
+    // All at once, and there are fewer: as many as there are.
+    let (_, device, mut table) = opened(64, 64);
+    table.set_control(0).unwrap();
+    device.set_interrupts(3);
+    (0..5).for_each(|number| unmask(&mut table, number, 0x40));
+    table.set_control(ENABLE).unwrap_err();
+    assert_eq!(table.vectors().enabled(), [0, 1, 2]);
+}
+
+fn reads_what_it_wrote() {
+    let (_, _, mut table) = opened(4, 4);
+    let mut entry = [0; 16];
+    table.read(16, &mut entry);
+    assert_eq!(entry[12], 1, "masked from the beginning");
+    table.write(16, &0x1_fee0_1000_u64.to_le_bytes()).unwrap();
+    table.write(24, &0xffff_ffff_0000_4041_u64.to_le_bytes()).unwrap();
+    table.read(16, &mut entry);
+    assert_eq!(entry[..8], 0x1_fee0_1000_u64.to_le_bytes());
+    assert_eq!(entry[8..], 0x0000_0001_0000_4041_u64.to_le_bytes());
+    table.set_control(ENABLE | FUNCTION_MASK).unwrap();
+    assert_eq!(table.size(), 64);
+}
+
+fn bad_accesses() {
+    let (vm, device, mut table) = opened(4, 4);
+    let bytes = [0; 32];
+    for (offset, len) in
+        [(0, 1), (2, 4), (4, 8), (0, 16), (0, 0), (64, 4), (u64::MAX - 3, 4), (0, 5)]
+    {
+        let error = table.write(offset, &bytes[..len]).unwrap_err();
+        assert!(matches!(error, Error::Access { .. }), "{offset} {len}");
+        let mut read = vec![0xff; len];
+        table.read(offset, &mut read);
+        table.read_pending(offset, &mut read);
+    }
+    let mut beyond = [0xff; 8];
+    table.read(64, &mut beyond);
+    assert_eq!(beyond, [0; 8]);
+    table.read_pending(u64::MAX - 2, &mut beyond);
+    assert_eq!((device.requests(), vm.look(|counts| counts.commits)), (0, 0));
+}

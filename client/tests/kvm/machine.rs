@@ -1,0 +1,95 @@
+//! A VM with one processor that never runs, and a table on a simulated device.
+
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use vfio_irq::kvm::{MsixTable, Routes, Vm};
+use vfio_irq::sim::{Shape, Simulated};
+use vfio_irq::{Index, Vectors};
+
+/// Why there is no VM on this machine; `None`: there is.
+pub fn missing() -> Option<String> {
+    let vm = Kvm::new().and_then(|kvm| kvm.create_vm());
+    vm.err().map(|error| format!("/dev/kvm cannot be used: {error}"))
+}
+
+pub const ENABLE: u16 = 0x8000;
+pub const FUNCTION_MASK: u16 = 0x4000;
+
+pub type Table<V> = MsixTable<Arc<Simulated>, V>;
+
+/// A device of so many vectors, and its table on a VM.
+pub fn table<V: Vm>(vm: V, vectors: u32, gsis: u32) -> (Arc<Simulated>, Table<V>) {
+    let shape = Shape { msix: vectors, interrupts: vectors, ..Shape::default() };
+    let device = Arc::new(Simulated::with(shape));
+    let routes = Arc::new(Routes::new(vm, Vec::new(), 24..24 + gsis));
+    let vectors = Vectors::open(Arc::clone(&device), Index::Msix).unwrap();
+    (device, MsixTable::new(vectors, routes).unwrap())
+}
+
+/// The guest fills an entry in and unmasks it, as Linux does: masked while it is written.
+pub fn unmask<V: Vm>(table: &mut Table<V>, number: u32, vector: u8) {
+    let at = u64::from(number) * 16;
+    table.write(at, &0xfee0_0000_u64.to_le_bytes()).unwrap();
+    table.write(at + 8, &u32::from(vector).to_le_bytes()).unwrap();
+    set_mask(table, number, false);
+}
+
+pub fn set_mask<V: Vm>(table: &mut Table<V>, number: u32, masked: bool) {
+    table.write(u64::from(number) * 16 + 12, &u32::from(masked).to_le_bytes()).unwrap();
+}
+
+pub fn is_pending<V: Vm>(table: &Table<V>, number: u32) -> bool {
+    let mut bytes = [0; 8];
+    table.read_pending(u64::from(number / 64) * 8, &mut bytes);
+    u64::from_le_bytes(bytes) >> (number % 64) & 1 == 1
+}
+
+/// KVM's VM and the interrupt controller of its processor.
+pub struct Machine {
+    pub vm: Arc<VmFd>,
+    cpu: VcpuFd,
+}
+
+const SPURIOUS: usize = 0xf0;
+const REQUESTS: usize = 0x200;
+
+impl Machine {
+    pub fn new() -> Self {
+        let vm = Arc::new(Kvm::new().unwrap().create_vm().unwrap());
+        vm.create_irq_chip().unwrap();
+        let cpu = vm.create_vcpu(0).unwrap();
+        let mut lapic = cpu.get_lapic().unwrap();
+        // Software enable, without which nothing is accepted.
+        lapic.regs[SPURIOUS + 1] |= 1;
+        cpu.set_lapic(&lapic).unwrap();
+        Self { vm, cpu }
+    }
+
+    fn requested(&self, vector: u8) -> bool {
+        let lapic = self.cpu.get_lapic().unwrap();
+        let at = REQUESTS + usize::from(vector / 32) * 16 + usize::from(vector % 32 / 8);
+        lapic.regs[at] >> (vector % 8) & 1 == 1
+    }
+
+    /// Whether an interrupt has arrived; takes it away.
+    pub fn take(&self, vector: u8) -> bool {
+        let there = self.requested(vector);
+        if there {
+            let mut lapic = self.cpu.get_lapic().unwrap();
+            let at = REQUESTS + usize::from(vector / 32) * 16 + usize::from(vector % 32 / 8);
+            lapic.regs[at] &= !(1 << (vector % 8));
+            self.cpu.set_lapic(&lapic).unwrap();
+        }
+        there
+    }
+
+    /// Waits for an interrupt, a second at most; takes it away.
+    pub fn wait(&self, vector: u8) -> bool {
+        let since = Instant::now();
+        while !self.requested(vector) && since.elapsed() < Duration::from_secs(1) {
+            std::thread::yield_now();
+        }
+        self.take(vector)
+    }
+}

@@ -1,0 +1,32 @@
+//! A guest's MSI-X table: on a VM that only counts, and on the running machine's KVM, where what is
+//! written to an eventfd must arrive in a virtual processor's interrupt controller.
+//!
+//! A harness of its own, because a test that could not run is named in the summary as ignored, with
+//! the reason.
+
+mod counted;
+mod machine;
+mod real;
+
+use libtest_mimic::{Arguments, Trial};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let missing = machine::missing();
+    let plain = counted::CASES.iter().map(|(name, case)| trial(name, *case));
+    let real = real::CASES.iter().map(|(name, case)| {
+        let trial = trial(name, *case);
+        match &missing {
+            Some(why) => trial.with_kind(format!("NOT RUN, {why}")).with_ignored_flag(true),
+            None => trial,
+        }
+    });
+    libtest_mimic::run(&Arguments::from_args(), plain.chain(real).collect()).exit_code()
+}
+
+fn trial(name: &str, case: fn()) -> Trial {
+    Trial::test(name, move || {
+        case();
+        Ok(())
+    })
+}

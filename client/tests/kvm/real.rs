@@ -1,0 +1,155 @@
+//! On the running machine's KVM.
+
+use crate::machine::{ENABLE, FUNCTION_MASK, Machine, is_pending, set_mask, table, unmask};
+use vfio_irq::Trigger;
+
+pub const CASES: [(&str, fn()); 7] = [
+    ("kvm_an_eventfd_arrives_in_the_lapic", an_eventfd_arrives),
+    ("kvm_a_vector_works_from_its_first_unmask", works_from_its_first_unmask),
+    ("kvm_a_batch_moves_vectors_to_their_irqfds", a_batch_moves_vectors),
+    ("kvm_a_mask_keeps_what_is_pending", a_mask_keeps_what_is_pending),
+    ("kvm_the_function_mask_holds_all", the_function_mask_holds_all),
+    ("kvm_a_new_message_takes_effect_at_once", a_new_message_takes_effect),
+    ("kvm_2048_vectors_all_arrive", all_arrive),
+];
+
+fn an_eventfd_arrives() {
+    use vfio_irq::kvm::{Message, Route, Vm};
+    let machine = Machine::new();
+    let message = Message { address: 0xfee0_0000, data: 0x51, device: None };
+    machine.vm.set_routes(&[Route::Message { gsi: 30, message }]).unwrap();
+    let trigger = Trigger::new().unwrap();
+    machine.vm.assign(trigger.eventfd(), 30).unwrap();
+    assert!(!machine.take(0x51));
+    trigger.signal().unwrap();
+    assert!(machine.wait(0x51));
+    machine.vm.deassign(trigger.eventfd(), 30).unwrap();
+    trigger.signal().unwrap();
+    assert!(!machine.take(0x51));
+}
+
+fn works_from_its_first_unmask() {
+    let machine = Machine::new();
+    let (device, mut table) = table(machine.vm.clone(), 64, 64);
+    table.set_control(ENABLE).unwrap();
+    unmask(&mut table, 7, 0x61);
+    assert_eq!(table.waiting(), 1);
+    device.raise(7);
+    assert!(!machine.take(0x61), "user space has not been told yet");
+    assert_eq!(table.handle_events().unwrap(), 1);
+    assert!(machine.take(0x61));
+    assert_eq!(table.handle_events().unwrap(), 0);
+}
+
+fn a_batch_moves_vectors() {
+    let machine = Machine::new();
+    let (device, mut table) = table(machine.vm.clone(), 64, 64);
+    table.set_control(ENABLE).unwrap();
+    unmask(&mut table, 7, 0x61);
+    // Raised, and not handled, when the batch comes.
+    device.raise(7);
+    table.commit().unwrap();
+    assert_eq!(table.waiting(), 0);
+    assert!(machine.wait(0x61));
+    device.raise(7);
+    assert!(machine.wait(0x61), "without user space");
+    assert_eq!(table.handle_events().unwrap(), 0);
+}
+
+fn a_mask_keeps_what_is_pending() {
+    for direct in [false, true] {
+        let machine = Machine::new();
+        let (device, mut table) = table(machine.vm.clone(), 64, 64);
+        table.set_control(ENABLE).unwrap();
+        unmask(&mut table, 9, 0x71);
+        if direct {
+            table.commit().unwrap();
+        }
+        for _ in 0..3 {
+            set_mask(&mut table, 9, true);
+            assert!(!is_pending(&table, 9));
+            device.raise(9);
+            device.raise(9);
+            assert!(is_pending(&table, 9) && is_pending(&table, 9), "reading changes nothing");
+            assert_eq!(table.handle_events().unwrap(), 0);
+            assert!(!machine.take(0x71));
+            set_mask(&mut table, 9, false);
+            assert!(!is_pending(&table, 9));
+            assert!(machine.wait(0x71), "direct {direct}: delivered when it is unmasked");
+            table.handle_events().unwrap();
+            assert!(!machine.take(0x71), "direct {direct}: once");
+        }
+        device.raise(9);
+        table.handle_events().unwrap();
+        assert!(machine.wait(0x71));
+    }
+}
+
+fn the_function_mask_holds_all() {
+    let machine = Machine::new();
+    let (device, mut table) = table(machine.vm.clone(), 64, 64);
+    table.set_control(ENABLE | FUNCTION_MASK).unwrap();
+    unmask(&mut table, 1, 0x81);
+    unmask(&mut table, 2, 0x82);
+    assert_eq!(device.allocated(), 0, "nothing is enabled behind the function mask");
+    table.set_control(ENABLE).unwrap();
+    table.commit().unwrap();
+    table.set_control(ENABLE | FUNCTION_MASK).unwrap();
+    device.raise(2);
+    assert!(is_pending(&table, 2) && !is_pending(&table, 1));
+    table.set_control(ENABLE).unwrap();
+    assert!(machine.wait(0x82));
+    assert!(!machine.take(0x81));
+    table.set_control(0).unwrap();
+    assert_eq!(device.leaks(), None);
+    table.set_control(ENABLE).unwrap();
+    table.commit().unwrap();
+    device.raise(1);
+    assert!(machine.wait(0x81), "what the guest wrote is still there");
+}
+
+fn a_new_message_takes_effect() {
+    let machine = Machine::new();
+    let (device, mut table) = table(machine.vm.clone(), 64, 64);
+    table.set_control(ENABLE).unwrap();
+    unmask(&mut table, 3, 0x91);
+    table.commit().unwrap();
+    // As Linux moves an interrupt: masked, written, unmasked. One arrives in between.
+    set_mask(&mut table, 3, true);
+    table.write(3 * 16 + 8, &0x92_u32.to_le_bytes()).unwrap();
+    device.raise(3);
+    set_mask(&mut table, 3, false);
+    assert!(machine.wait(0x92));
+    assert!(!machine.take(0x91));
+    device.raise(3);
+    table.handle_events().unwrap();
+    assert!(machine.wait(0x92), "signalled from user space");
+    table.commit().unwrap();
+    device.raise(3);
+    assert!(machine.wait(0x92), "with its new route");
+    // A guest that does not mask.
+    table.write(3 * 16 + 8, &0x93_u32.to_le_bytes()).unwrap();
+    device.raise(3);
+    table.handle_events().unwrap();
+    assert!(machine.wait(0x93));
+    assert!(!machine.take(0x91) && !machine.take(0x92));
+}
+
+fn all_arrive() {
+    let machine = Machine::new();
+    let (device, mut table) = table(machine.vm.clone(), 2048, 2048);
+    table.set_control(ENABLE).unwrap();
+    let interrupt = |number: u32| 0x20 + u8::try_from(number % 200).unwrap();
+    for number in 0..2048 {
+        unmask(&mut table, number, interrupt(number));
+        device.raise(number);
+        table.handle_events().unwrap();
+        assert!(machine.wait(interrupt(number)), "vector {number}");
+    }
+    table.commit().unwrap();
+    assert_eq!(table.waiting(), 0);
+    for number in 0..2048 {
+        device.raise(number);
+        assert!(machine.wait(interrupt(number)), "vector {number}");
+    }
+}
