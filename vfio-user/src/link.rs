@@ -215,7 +215,8 @@ impl Link {
             if transport::receive(self.socket(), decoder)? == Received::Bytes {
                 return Ok(true);
             }
-            std::hint::spin_loop();
+            // The peer may be what this processor would run next.
+            std::thread::yield_now();
         }
         Ok(false)
     }

@@ -142,7 +142,8 @@ impl Channel {
             }
             let now = Instant::now();
             if now < spin {
-                std::hint::spin_loop();
+                // The server may be what this processor would run next.
+                std::thread::yield_now();
                 continue;
             }
             let left = deadline.saturating_duration_since(now);
