@@ -468,3 +468,33 @@ fn an_eventfd_that_is_full_holds_nobody_up() {
     bench.bus().interrupts.raise(0);
     client.attach(Index::Msix, 0, &[event().as_fd()]).unwrap();
 }
+
+#[test]
+fn a_file_that_is_cut_short_fails_accesses_and_nothing_else() {
+    let bench = Bench::new();
+    let (client, memory) = (bench.client(), bench.bus().memory);
+    let (cut, whole) = (memfd(0x8000), memfd(0x1000));
+    client.dma_map(0, 0x8000, Some((cut.as_fd(), 0))).unwrap();
+    client.dma_map(0x8000, 0x1000, Some((whole.as_fd(), 0))).unwrap();
+    memory.write(0x1ffc, &[1; 8]).unwrap();
+    rustix::fs::ftruncate(&cut, 0x2000).unwrap();
+    let mut data = [9; 8];
+    assert_eq!(memory.read(0x1ffc, &mut data), Err(Errno::EFAULT));
+    assert_eq!(memory.write(0x5000, &[1]), Err(Errno::EFAULT));
+    assert_eq!(memory.load(0x3000), Err(Errno::EFAULT));
+    memory.write(0x8000, &[3; 8]).unwrap();
+    memory.read(0x8000, &mut data).unwrap();
+    assert_eq!(data, [3; 8]);
+    // A file that grows again is mapped anew.
+    client.dma_unmap(0, 0x8000).unwrap();
+    rustix::fs::ftruncate(&cut, 0x8000).unwrap();
+    client.dma_map(0, 0x8000, Some((cut.as_fd(), 0))).unwrap();
+    for at in [0x2000, 0x3000, 0x7ffc] {
+        memory.store(at, 5).unwrap();
+        rustix::fs::ftruncate(&cut, 0).unwrap();
+        assert_eq!(memory.store(at, 6), Err(Errno::EFAULT));
+        client.dma_unmap(0, 0x8000).unwrap();
+        rustix::fs::ftruncate(&cut, 0x8000).unwrap();
+        client.dma_map(0, 0x8000, Some((cut.as_fd(), 0))).unwrap();
+    }
+}

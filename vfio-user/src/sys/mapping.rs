@@ -1,0 +1,158 @@
+//! Memory of a client's.
+
+use super::errno_of;
+use super::guard;
+use crate::errno;
+use rustix::fs::FileType;
+use rustix::mm::{MapFlags, ProtFlags};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use vfio_irq_engine::Errno;
+
+/// Memory of a client's, mapped into this process. The client writes it whenever it likes, and may cut
+/// the file short: accesses fail with `EFAULT` from then on.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    start: NonNull<u8>,
+    len: usize,
+    /// The client has cut its file short: part of the mapping is no memory of its any more.
+    cut: AtomicBool,
+}
+
+// SAFETY: the mapping belongs to no thread, and is only accessed by copies and atomic words.
+unsafe impl Send for Mapping {}
+// SAFETY: as above; what two accesses at a time leave there is the client's to arrange, as with any
+// device.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps a part of a file.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when it is no file with a size, or shorter than what is asked for: an access past
+    /// its end would kill this process. Else what the system says.
+    pub(crate) fn new(
+        fd: BorrowedFd<'_>,
+        offset: u64,
+        len: u64,
+        readable: bool,
+        writable: bool,
+    ) -> Result<Self, Errno> {
+        let stat = rustix::fs::fstat(fd).map_err(errno_of)?;
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
+        let end = offset.checked_add(len).ok_or(Errno::EINVAL)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || end > size {
+            return Err(Errno::EINVAL);
+        }
+        let len = usize::try_from(len).map_err(|_| Errno::EINVAL)?;
+        guard::install()?;
+        let mut protection = ProtFlags::empty();
+        protection.set(ProtFlags::READ, readable || !writable);
+        protection.set(ProtFlags::WRITE, writable);
+        let (anywhere, flags) = (std::ptr::null_mut(), MapFlags::SHARED | MapFlags::NORESERVE);
+        // SAFETY: a new mapping at an address of the kernel's choice replaces nothing.
+        let start = unsafe { rustix::mm::mmap(anywhere, len, protection, flags, fd, offset) };
+        let start = NonNull::new(start.map_err(errno_of)?.cast()).ok_or(Errno::ENOMEM)?;
+        Ok(Self { start, len, cut: AtomicBool::new(false) })
+    }
+
+    /// Touches the memory. A page that is there no more fails the access and all that come later.
+    fn touch<T>(&self, access: impl FnOnce() -> T) -> Result<T, Errno> {
+        if self.cut.load(Ordering::Relaxed) {
+            return Err(Errno::EFAULT);
+        }
+        let (value, cut) = guard::watch(self.start.as_ptr().addr(), self.len, access);
+        if cut {
+            self.cut.store(true, Ordering::Relaxed);
+            return Err(Errno::EFAULT);
+        }
+        Ok(value)
+    }
+
+    fn at(&self, offset: usize, len: usize) -> Result<*mut u8, Errno> {
+        let end = offset.checked_add(len).filter(|end| *end <= self.len);
+        end.map(|_| self.start.as_ptr().wrapping_add(offset)).ok_or(Errno::EFAULT)
+    }
+
+    /// Copies out of the memory.
+    pub(crate) fn read(&self, offset: usize, data: &mut [u8]) -> Result<(), Errno> {
+        let from = self.at(offset, data.len())?;
+        // SAFETY: `at` has checked that the bytes are inside the mapping, which lives as long as
+        // `self`; `data` is ours alone, and no Rust reference to the mapping exists anywhere.
+        self.touch(|| unsafe {
+            std::ptr::copy_nonoverlapping(from, data.as_mut_ptr(), data.len());
+        })
+    }
+
+    /// Copies into the memory.
+    pub(crate) fn write(&self, offset: usize, data: &[u8]) -> Result<(), Errno> {
+        let to = self.at(offset, data.len())?;
+        // SAFETY: as in `read`.
+        self.touch(|| unsafe { std::ptr::copy_nonoverlapping(data.as_ptr(), to, data.len()) })
+    }
+
+    fn word(&self, offset: usize) -> Result<&AtomicU32, Errno> {
+        let at = self.at(offset, 4)?.cast::<u32>();
+        if !at.is_aligned() {
+            return Err(Errno::EINVAL);
+        }
+        // SAFETY: inside the mapping and aligned, and only accessed atomically through this.
+        Ok(unsafe { AtomicU32::from_ptr(at) })
+    }
+
+    /// Reads a word at once, before everything that is read after it.
+    pub(crate) fn load(&self, offset: usize) -> Result<u32, Errno> {
+        let word = self.word(offset)?;
+        self.touch(|| word.load(Ordering::Acquire))
+    }
+
+    /// Writes a word at once, after everything that was written before it.
+    pub(crate) fn store(&self, offset: usize, value: u32) -> Result<(), Errno> {
+        let word = self.word(offset)?;
+        self.touch(|| word.store(value, Ordering::Release))
+    }
+
+    /// Reads from a file straight into the memory; how many bytes.
+    pub(crate) fn fill(
+        &self,
+        offset: usize,
+        len: usize,
+        file: BorrowedFd<'_>,
+        position: u64,
+    ) -> Result<usize, Errno> {
+        let to = self.at(offset, len)?;
+        let position = i64::try_from(position).map_err(|_| Errno::EINVAL)?;
+        // SAFETY: the kernel writes inside the mapping, as `at` has checked, or reports EFAULT.
+        let read = unsafe { libc::pread64(file.as_raw_fd(), to.cast(), len, position) };
+        usize::try_from(read).map_err(|_| last_errno())
+    }
+
+    /// Writes from the memory straight to a file; how many bytes.
+    pub(crate) fn drain(
+        &self,
+        offset: usize,
+        len: usize,
+        file: BorrowedFd<'_>,
+        position: u64,
+    ) -> Result<usize, Errno> {
+        let from = self.at(offset, len)?;
+        let position = i64::try_from(position).map_err(|_| Errno::EINVAL)?;
+        // SAFETY: the kernel reads inside the mapping, as `at` has checked, or reports EFAULT.
+        let written = unsafe { libc::pwrite64(file.as_raw_fd(), from.cast(), len, position) };
+        usize::try_from(written).map_err(|_| last_errno())
+    }
+}
+
+fn last_errno() -> Errno {
+    std::io::Error::last_os_error().raw_os_error().map_or(errno::EIO, Errno::from_raw)
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours alone, and nothing borrows from it.
+        let unmapped = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.len) };
+        debug_assert!(unmapped.is_ok(), "a mapping that was made can be unmapped");
+    }
+}
