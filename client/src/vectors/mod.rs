@@ -165,8 +165,7 @@ impl<T: Transport> Vectors<T> {
             numbers.push(number);
         }
         let mut state = self.0.lock();
-        if let Some((number, _)) = state.attached().find(|(number, _)| changes.contains_key(number))
-        {
+        if let Some(number) = changes.keys().copied().find(|number| state.id(*number).is_some()) {
             return Err(Error::Enabled { index: self.0.name(), number });
         }
         self.0.change(&mut state, &changes)?;
