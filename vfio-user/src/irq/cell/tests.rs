@@ -7,15 +7,15 @@ use loom::thread;
 
 word!(AtomicU64);
 
-/// Two eventfds: what was signalled on each, and whether it is closed.
+/// Three eventfds: what was signalled on each, and whether it is closed.
 struct Board {
     cell: Cell<AtomicU64>,
-    eventfds: [AtomicUsize; 2],
+    eventfds: [AtomicUsize; 3],
 }
 
 const CLOSED: usize = 1 << 16;
 
-struct Signals<'b>(&'b [AtomicUsize; 2]);
+struct Signals<'b>(&'b [AtomicUsize; 3]);
 
 impl Signal for Signals<'_> {
     fn signal(&self, target: Target) {
@@ -36,7 +36,7 @@ impl Board {
     fn new() -> Self {
         Self {
             cell: Cell::new(AtomicU64::new(Cell::<AtomicU64>::IDLE)),
-            eventfds: [AtomicUsize::new(0), AtomicUsize::new(0)],
+            eventfds: std::array::from_fn(|_| AtomicUsize::new(0)),
         }
     }
 
@@ -87,7 +87,21 @@ fn b02_a_raise_meets_the_old_eventfd_or_the_new_one() {
 }
 
 #[test]
-fn b02_two_raises_and_two_replacements() {
+fn b02_a_raise_meets_one_of_two_replacements() {
+    explore(|| {
+        let board = Board::attached();
+        let raising = raiser(&board);
+        board.cell.attach(to(1), None, &board.signals(), pause);
+        let first = board.close(0);
+        board.cell.attach(to(2), None, &board.signals(), pause);
+        let second = board.close(1);
+        assert_eq!(raising.join().unwrap(), Raised::Signalled);
+        assert_eq!(first + second + board.signalled(2), 1);
+    });
+}
+
+#[test]
+fn b02_two_raises_and_a_replacement() {
     explore(|| {
         let board = Board::attached();
         let raising = [raiser(&board), raiser(&board)];
