@@ -12,6 +12,7 @@ use crate::lab::kernel::Series;
 mod bench;
 mod conformance;
 mod demo;
+mod emulated;
 mod error;
 mod lab;
 mod lab_command;

@@ -295,7 +295,7 @@ impl Ready {
 }
 
 /// Reads the guest's output until it ends or its time is up; whether it ended by itself.
-fn attend(child: &mut Child, echo: bool, timeout: Duration) -> (String, bool) {
+pub fn attend(child: &mut Child, echo: bool, timeout: Duration) -> (String, bool) {
     let deadline = Instant::now() + timeout;
     let (send, receive) = mpsc::channel();
     if let Some(stdout) = child.stdout.take() {
@@ -340,8 +340,29 @@ fn split_report(report: &str) -> (&str, &str) {
     }
 }
 
+/// What a guest left in its directory.
+#[derive(Debug)]
+pub struct Report {
+    /// The kernel's log at the end.
+    pub log: String,
+    /// How the guest's command ended: `exit N` or `failure WORDS`.
+    pub end: String,
+    /// What QEMU complained about.
+    pub errors: String,
+}
+
+impl Report {
+    /// Reads what the guest of this directory left.
+    pub fn read(dir: &Path) -> Self {
+        let report = read_text(&dir.join("report"));
+        let (log, end) = split_report(&report);
+        let errors = read_text(&dir.join("qemu.log"));
+        Self { log: log.to_owned(), end: end.to_owned(), errors }
+    }
+}
+
 /// A fresh directory for a run; the oldest ones that nobody uses are removed.
-fn run_dir(cache: &Cache) -> Result<(PathBuf, File)> {
+pub fn run_dir(cache: &Cache) -> Result<(PathBuf, File)> {
     let runs = cache.scratch("runs")?;
     let mut old: Vec<PathBuf> = fs::read_dir(&runs)
         .map_err(Error::io("read", &runs))?

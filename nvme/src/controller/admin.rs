@@ -1,0 +1,94 @@
+//! The commands of the admin queue.
+
+use super::counts::add;
+use super::identify;
+use super::worker::{Answer, Worker};
+use crate::command::{Command, high, low};
+use crate::disk::BLOCK;
+use crate::status::Status;
+
+/// Admin commands by their opcode.
+mod opcode {
+    pub(super) const DELETE_SUBMISSION: u8 = 0x00;
+    pub(super) const CREATE_SUBMISSION: u8 = 0x01;
+    pub(super) const GET_LOG: u8 = 0x02;
+    pub(super) const DELETE_COMPLETION: u8 = 0x04;
+    pub(super) const CREATE_COMPLETION: u8 = 0x05;
+    pub(super) const IDENTIFY: u8 = 0x06;
+    pub(super) const ABORT: u8 = 0x08;
+    pub(super) const SET_FEATURE: u8 = 0x09;
+    pub(super) const GET_FEATURE: u8 = 0x0a;
+    pub(super) const EVENT: u8 = 0x0c;
+}
+
+/// All namespaces.
+pub(super) const ALL: u32 = u32::MAX;
+
+impl Worker {
+    /// Carries out a command; `None` when it ends later.
+    pub(super) fn admin(&mut self, command: &Command) -> Result<Option<u32>, Status> {
+        add(&self.common.counters.others, 1);
+        if command.is_exotic() {
+            return Err(Status::INVALID_FIELD);
+        }
+        let answer = match command.opcode() {
+            opcode::DELETE_SUBMISSION => self.delete_submission(command),
+            opcode::CREATE_SUBMISSION => self.create_submission(command),
+            opcode::GET_LOG => self.get_log(command),
+            opcode::DELETE_COMPLETION => self.delete_completion(command),
+            opcode::CREATE_COMPLETION => self.create_completion(command),
+            opcode::IDENTIFY => self.identify(command),
+            opcode::ABORT => self.abort(command),
+            opcode::SET_FEATURE => self.set_feature(command),
+            opcode::GET_FEATURE => self.get_feature(command),
+            opcode::EVENT => return self.ask_for_event(command),
+            _ => Err(Status::INVALID_OPCODE),
+        };
+        answer.map(Some)
+    }
+
+    fn ask_for_event(&mut self, command: &Command) -> Result<Option<u32>, Status> {
+        if self.events.request(command.id()) { Ok(None) } else { Err(Status::TOO_MANY_EVENTS) }
+    }
+
+    /// Commands are complete before the next is fetched, so only requests for events can be aborted.
+    fn abort(&mut self, command: &Command) -> Answer {
+        let (queue, id) = (low(command.word(10)), high(command.word(10)));
+        // There must be room for two: the one that is aborted, and this.
+        if queue == 0 && self.admin_has_room_for_two() && self.events.abort(id) {
+            self.post_admin(id, Err(Status::ABORTED));
+            return Ok(0);
+        }
+        Ok(1)
+    }
+
+    fn identify(&mut self, command: &Command) -> Answer {
+        let namespace = command.namespace();
+        let mut page = [0; 4096];
+        match command.word(10) & 0xff {
+            0x00 => match namespace {
+                1 | ALL => identify::namespace(&mut page, &self.common),
+                _ => return Err(Status::INVALID_NAMESPACE),
+            },
+            0x01 => identify::controller(&mut page, &self.common),
+            // Those with a higher number than this one, of which there is at most one.
+            0x02 if namespace >= 0xffff_fffe => return Err(Status::INVALID_NAMESPACE),
+            0x02 => identify::put(&mut page, 0, &u32::from(namespace == 0).to_le_bytes()),
+            0x03 => match namespace {
+                1 => identify::descriptors(&mut page, &self.common),
+                _ => return Err(Status::INVALID_NAMESPACE),
+            },
+            _ => return Err(Status::INVALID_FIELD),
+        }
+        self.give(command, &page).map(|()| 0)
+    }
+
+    /// Bytes of so many blocks, if all of them exist.
+    pub(super) fn range(&self, start: u64, blocks: u64) -> Result<(u64, u64), Status> {
+        let end = start.checked_add(blocks).ok_or(Status::LBA_RANGE)?;
+        if end > self.common.disk.blocks() {
+            return Err(Status::LBA_RANGE);
+        }
+        Ok((start * BLOCK, blocks * BLOCK))
+    }
+}

@@ -1,0 +1,117 @@
+//! What a controller counts, for the guest's health log and for whoever runs it.
+
+use super::Common;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counters that the worker adds to.
+#[derive(Default)]
+pub(super) struct Counters {
+    pub(super) reads: AtomicU64,
+    pub(super) writes: AtomicU64,
+    pub(super) read_blocks: AtomicU64,
+    pub(super) written_blocks: AtomicU64,
+    pub(super) flushes: AtomicU64,
+    pub(super) others: AtomicU64,
+    pub(super) failures: AtomicU64,
+    pub(super) media_failures: AtomicU64,
+    pub(super) enabled: AtomicU64,
+}
+
+/// Adds to a counter.
+pub(super) fn add(counter: &AtomicU64, more: u64) {
+    counter.fetch_add(more, Ordering::Relaxed);
+}
+
+/// The value of a counter.
+pub(super) fn get(counter: &AtomicU64) -> u64 {
+    counter.load(Ordering::Relaxed)
+}
+
+/// A handle to what a controller counts, for any thread.
+#[derive(Clone)]
+pub struct Counts(pub(super) Arc<Common>);
+
+impl Counts {
+    /// What was counted so far.
+    pub fn totals(&self) -> Totals {
+        let (counters, interrupts) = (&self.0.counters, &self.0.bus.interrupts);
+        Totals {
+            reads: get(&counters.reads),
+            writes: get(&counters.writes),
+            read_blocks: get(&counters.read_blocks),
+            written_blocks: get(&counters.written_blocks),
+            flushes: get(&counters.flushes),
+            others: get(&counters.others),
+            failures: get(&counters.failures),
+            vectors: (0..=u32::from(self.0.queues)).map(|v| interrupts.counts(v).signals).collect(),
+        }
+    }
+}
+
+impl fmt::Debug for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Counts").field(&self.totals()).finish()
+    }
+}
+
+/// What was counted. As text it is one line, with the vectors that were raised:
+/// `12 reads of 96 blocks, …; interrupts 0:31 1:12`.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Totals {
+    /// Commands that read.
+    pub reads: u64,
+    /// Commands that write.
+    pub writes: u64,
+    /// Blocks that were read.
+    pub read_blocks: u64,
+    /// Blocks that were written.
+    pub written_blocks: u64,
+    /// Commands that flush.
+    pub flushes: u64,
+    /// All other commands, those of the admin queue included.
+    pub others: u64,
+    /// Commands that ended with an error.
+    pub failures: u64,
+    /// How often each vector was signalled.
+    pub vectors: Vec<u64>,
+}
+
+impl Totals {
+    /// What was counted after `before`.
+    pub fn since(&self, before: &Self) -> Self {
+        let at = |v: usize| before.vectors.get(v).copied().unwrap_or(0);
+        let vectors = self.vectors.iter().enumerate();
+        Self {
+            reads: self.reads.saturating_sub(before.reads),
+            writes: self.writes.saturating_sub(before.writes),
+            read_blocks: self.read_blocks.saturating_sub(before.read_blocks),
+            written_blocks: self.written_blocks.saturating_sub(before.written_blocks),
+            flushes: self.flushes.saturating_sub(before.flushes),
+            others: self.others.saturating_sub(before.others),
+            failures: self.failures.saturating_sub(before.failures),
+            vectors: vectors.map(|(v, count)| count.saturating_sub(at(v))).collect(),
+        }
+    }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} reads of {} blocks, {} writes of {} blocks, {} flushes, {} other commands, {} errors; interrupts",
+            self.reads,
+            self.read_blocks,
+            self.writes,
+            self.written_blocks,
+            self.flushes,
+            self.others,
+            self.failures
+        )?;
+        for (vector, count) in self.vectors.iter().enumerate().filter(|(_, count)| **count > 0) {
+            write!(f, " {vector}:{count}")?;
+        }
+        Ok(())
+    }
+}

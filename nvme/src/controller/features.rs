@@ -1,0 +1,155 @@
+//! Features: what a guest may ask and set.
+
+use super::worker::{Answer, Worker};
+use crate::command::{Command, low};
+use crate::status::Status;
+
+/// Features by their number.
+mod id {
+    pub(super) const ARBITRATION: u8 = 0x01;
+    pub(super) const POWER: u8 = 0x02;
+    pub(super) const TEMPERATURE: u8 = 0x04;
+    pub(super) const ERROR_RECOVERY: u8 = 0x05;
+    pub(super) const WRITE_CACHE: u8 = 0x06;
+    pub(super) const QUEUES: u8 = 0x07;
+    pub(super) const COALESCING: u8 = 0x08;
+    pub(super) const VECTOR: u8 = 0x09;
+    pub(super) const ATOMICITY: u8 = 0x0a;
+    pub(super) const EVENTS: u8 = 0x0b;
+}
+
+/// Warn above this, in kelvin.
+pub(super) const WARM: u16 = 343;
+
+/// What the guest has set since the controller was enabled.
+#[derive(Debug)]
+pub(super) struct Features {
+    arbitration: u32,
+    temperature: [u32; 2],
+    error_recovery: u32,
+    /// Writes need not survive a loss of power before they are flushed.
+    pub(super) write_cache: bool,
+    coalescing: u32,
+    atomicity: u32,
+    events: u32,
+}
+
+impl Default for Features {
+    fn default() -> Self {
+        Self {
+            arbitration: 0,
+            temperature: [u32::from(WARM), 0],
+            error_recovery: 0,
+            write_cache: true,
+            coalescing: 0,
+            atomicity: 0,
+            events: 0,
+        }
+    }
+}
+
+impl Worker {
+    /// Which of the two thresholds: above or below, of the only sensor or of all.
+    fn threshold(word: u32) -> Option<usize> {
+        let (sensor, kind) = (word >> 16 & 0xf, word >> 20 & 3);
+        let known = matches!(sensor, 0 | 0xf) && kind < 2;
+        known.then_some(usize::from(kind == 1))
+    }
+
+    /// Both numbers of queues, less one, as both halves of a word.
+    fn granted_queues(&self) -> u32 {
+        let most = u32::from(self.granted.saturating_sub(1));
+        most | most << 16
+    }
+
+    pub(super) fn get_feature(&self, command: &Command) -> Answer {
+        let (feature, word) = (command.word(10).to_le_bytes()[0], command.word(11));
+        let saved = match command.word(10) >> 8 & 7 {
+            0 => false,
+            // What it is by default, and what is saved: nothing can be, so both are the same.
+            1 | 2 => true,
+            3 => return self.feature_abilities(feature),
+            _ => return Err(Status::INVALID_FIELD),
+        };
+        let initial = Features::default();
+        let features = if saved { &initial } else { &self.features };
+        Ok(match feature {
+            id::ARBITRATION => features.arbitration,
+            id::POWER => 0,
+            id::TEMPERATURE => {
+                let which = Self::threshold(word).ok_or(Status::INVALID_FIELD)?;
+                features.temperature.get(which).copied().unwrap_or(0)
+            }
+            id::ERROR_RECOVERY => features.error_recovery,
+            id::WRITE_CACHE => u32::from(features.write_cache),
+            id::QUEUES => self.granted_queues(),
+            id::COALESCING => features.coalescing,
+            id::VECTOR => {
+                let known = u32::from(low(word)) <= u32::from(self.common.queues);
+                known.then_some(word & 0xffff).ok_or(Status::INVALID_FIELD)?
+            }
+            id::ATOMICITY => features.atomicity,
+            id::EVENTS => features.events,
+            _ => return Err(Status::INVALID_FIELD),
+        })
+    }
+
+    /// Whether a feature can be saved, is a namespace's, can be changed.
+    fn feature_abilities(&self, feature: u8) -> Answer {
+        match feature {
+            id::ARBITRATION..=id::POWER | id::TEMPERATURE..=id::EVENTS => Ok(1 << 2),
+            _ => Err(Status::INVALID_FIELD),
+        }
+    }
+
+    pub(super) fn set_feature(&mut self, command: &Command) -> Answer {
+        let (feature, word) = (command.word(10).to_le_bytes()[0], command.word(11));
+        if command.word(10) >> 31 != 0 {
+            return Err(Status::NOT_SAVEABLE);
+        }
+        match feature {
+            id::ARBITRATION => self.features.arbitration = word,
+            // There is one state of power.
+            id::POWER if word & 0x1f == 0 => {}
+            id::TEMPERATURE => {
+                let which = Self::threshold(word).ok_or(Status::INVALID_FIELD)?;
+                if let Some(place) = self.features.temperature.get_mut(which) {
+                    *place = word & 0xffff;
+                }
+            }
+            id::ERROR_RECOVERY => self.features.error_recovery = word & 0xffff,
+            id::WRITE_CACHE => return self.set_write_cache(word & 1 != 0),
+            id::QUEUES => return self.set_queues(word),
+            // Accepted. A completion is told at once all the same, as the time may be 0.
+            id::COALESCING => self.features.coalescing = word & 0xffff,
+            id::VECTOR if u32::from(low(word)) <= u32::from(self.common.queues) => {}
+            id::ATOMICITY => self.features.atomicity = word & 1,
+            id::EVENTS => self.features.events = word,
+            _ => return Err(Status::INVALID_FIELD),
+        }
+        Ok(0)
+    }
+
+    /// Whoever turns the cache off has what it holds flushed.
+    fn set_write_cache(&mut self, on: bool) -> Answer {
+        if !on {
+            self.common.disk.flush().map_err(|_| Status::WRITE_FAULT)?;
+        }
+        self.features.write_cache = on;
+        Ok(0)
+    }
+
+    fn set_queues(&mut self, word: u32) -> Answer {
+        let (submission, completion) = (low(word), low(word >> 16));
+        if submission == u16::MAX || completion == u16::MAX {
+            return Err(Status::INVALID_FIELD);
+        }
+        if self.has_queues() {
+            return Err(Status::SEQUENCE);
+        }
+        // As many of both kinds.
+        let wanted = submission.max(completion) + 1;
+        self.granted = wanted.min(self.common.queues);
+        Ok(self.granted_queues())
+    }
+}

@@ -1,0 +1,145 @@
+//! The commands of the I/O queues.
+
+use super::counts::add;
+use super::identify::{MOST_PAGES, is_ours};
+use super::worker::{Answer, Worker};
+use crate::command::{Command, low};
+use crate::disk::BLOCK;
+use crate::status::Status;
+use std::sync::atomic::AtomicU64;
+use vfio_irq_user::{Errno, errno};
+
+/// I/O commands by their opcode.
+mod opcode {
+    pub(super) const FLUSH: u8 = 0x00;
+    pub(super) const WRITE: u8 = 0x01;
+    pub(super) const READ: u8 = 0x02;
+    pub(super) const ZEROES: u8 = 0x08;
+    pub(super) const DATASET: u8 = 0x09;
+}
+
+/// Which way data goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    ToGuest,
+    FromGuest,
+}
+
+impl Worker {
+    /// Carries out a command.
+    pub(super) fn io(&mut self, command: &Command) -> Answer {
+        let opcode = command.opcode();
+        let counters = &self.common.counters;
+        let counter: &AtomicU64 = match opcode {
+            opcode::READ => &counters.reads,
+            opcode::WRITE => &counters.writes,
+            opcode::FLUSH => &counters.flushes,
+            _ => &counters.others,
+        };
+        add(counter, 1);
+        if command.is_exotic() {
+            return Err(Status::INVALID_FIELD);
+        }
+        let namespace = command.namespace();
+        if namespace != 1 && !(opcode == opcode::FLUSH && is_ours(namespace)) {
+            return Err(Status::INVALID_NAMESPACE);
+        }
+        match opcode {
+            opcode::FLUSH => self.flush(),
+            opcode::WRITE => self.transfer(command, Direction::FromGuest),
+            opcode::READ => self.transfer(command, Direction::ToGuest),
+            opcode::ZEROES => self.write_zeroes(command),
+            opcode::DATASET => self.manage_dataset(command),
+            _ => Err(Status::INVALID_OPCODE),
+        }
+    }
+
+    fn flush(&self) -> Answer {
+        self.common.disk.flush().map(|()| 0).map_err(|_| Status::WRITE_FAULT)
+    }
+
+    /// First byte and bytes of a command that has its blocks where all of them do.
+    fn blocks(&self, command: &Command) -> Result<(u64, u64), Status> {
+        self.range(command.wide(10), u64::from(low(command.word(12))) + 1)
+    }
+
+    fn transfer(&mut self, command: &Command, direction: Direction) -> Answer {
+        let (offset, len) = self.blocks(command)?;
+        let bytes = usize::try_from(len).map_err(|_| Status::INVALID_FIELD)?;
+        if bytes > 4096 << MOST_PAGES {
+            return Err(Status::INVALID_FIELD);
+        }
+        self.each_segment(command, bytes, |common, segment, at| {
+            let (memory, file) = (&common.bus.memory, common.disk.file());
+            let (address, len, position) = (segment.address, segment.len, offset + at as u64);
+            match direction {
+                Direction::ToGuest => memory
+                    .fill_from(address, len, file, position)
+                    .map_err(|error| failure(error, Status::READ_ERROR)),
+                Direction::FromGuest => memory
+                    .drain_to(address, len, file, position)
+                    .map_err(|error| failure(error, Status::WRITE_FAULT)),
+            }
+        })?;
+        let counters = &self.common.counters;
+        match direction {
+            Direction::ToGuest => add(&counters.read_blocks, len / BLOCK),
+            Direction::FromGuest => {
+                add(&counters.written_blocks, len / BLOCK);
+                self.settle(command)?;
+            }
+        }
+        Ok(0)
+    }
+
+    /// Makes a write survive a loss of power before it ends, where the guest wants that.
+    fn settle(&self, command: &Command) -> Result<(), Status> {
+        let force = command.word(12) >> 30 & 1 != 0;
+        if force || !self.features.write_cache { self.flush().map(drop) } else { Ok(()) }
+    }
+
+    fn write_zeroes(&mut self, command: &Command) -> Answer {
+        let (offset, len) = self.blocks(command)?;
+        let hole = command.word(12) >> 25 & 1 != 0;
+        let done = self.common.disk.zero(offset, len, hole);
+        done.map_err(|error| failure(raw(error), Status::WRITE_FAULT))?;
+        self.settle(command).map(|()| 0)
+    }
+
+    /// Deallocates ranges of blocks; what else this command can say are hints that change nothing.
+    fn manage_dataset(&mut self, command: &Command) -> Answer {
+        let ranges = usize::from(command.word(10).to_le_bytes()[0]) + 1;
+        if command.word(11) >> 2 & 1 == 0 {
+            return Ok(0);
+        }
+        let mut bytes = [0; 16 * 256];
+        let bytes = bytes.get_mut(..16 * ranges).ok_or(Status::INVALID_FIELD)?;
+        self.take(command, bytes)?;
+        let mut checked = Vec::with_capacity(ranges);
+        for range in bytes.as_chunks::<16>().0 {
+            let range = u128::from_le_bytes(*range);
+            // Attributes, the number of blocks, the first one.
+            let [_, a, b, c] = [0, 32, 64, 96].map(|at| u64::try_from(range >> at & 0xffff_ffff));
+            let (Ok(blocks), Ok(low), Ok(high)) = (a, b, c) else { continue };
+            checked.push(self.range(low | high << 32, blocks)?);
+        }
+        for (offset, len) in checked {
+            let done = self.common.disk.deallocate(offset, len);
+            done.map_err(|error| failure(raw(error), Status::WRITE_FAULT))?;
+        }
+        Ok(0)
+    }
+}
+
+fn raw(error: rustix::io::Errno) -> Errno {
+    Errno::from_raw(error.raw_os_error())
+}
+
+/// Whether it was the guest's memory, a full file system, or the medium.
+fn failure(error: Errno, medium: Status) -> Status {
+    match error {
+        Errno::EFAULT | errno::EACCES | errno::ENOTCONN => Status::DATA_TRANSFER,
+        Errno::ENOSPC => Status::CAPACITY,
+        _ => medium,
+    }
+}

@@ -1,0 +1,230 @@
+//! The controller as a device: its registers, and the thread that works for it while it is enabled.
+//!
+//! Registers are the connection's thread's; queues, features and data are the worker's. Between them
+//! are a doorbell a queue, a bit a doorbell, and a few flags ([`run::Run`]), so a doorbell is answered
+//! at once, whatever the worker is doing.
+
+mod admin;
+mod counts;
+mod events;
+mod features;
+mod identify;
+mod io;
+mod logs;
+mod queue;
+mod queues;
+mod registers;
+mod run;
+mod worker;
+
+use crate::disk::Disk;
+use counts::Counters;
+pub use counts::{Counts, Totals};
+use registers::{Registers, Wish};
+use run::Run;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use tracing::{info, warn};
+use vfio_irq_user::pci::{Bar, Function, FunctionError};
+use vfio_irq_user::{Bus, Device, Errno};
+use worker::Worker;
+
+/// Most I/O queues of a controller.
+const MOST_QUEUES: u16 = 1024;
+
+/// Where doorbells begin.
+const DOORBELLS: u64 = 0x1000;
+
+/// Where the MSI-X table and its pending bits are.
+const TABLE: u32 = 0x8000;
+const PENDING: u32 = 0xe000;
+
+/// Bytes of the BAR.
+const SIZE: u64 = 0x1_0000;
+
+/// What a controller is like.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Settings {
+    /// I/O queues that a guest may have: 1 to 1024. Each has a vector of its own.
+    pub queues: u16,
+    /// The serial number; at most 20 characters are shown to the guest.
+    pub serial: String,
+}
+
+impl Settings {
+    fn queues(&self) -> u16 {
+        self.queues.clamp(1, MOST_QUEUES)
+    }
+
+    /// The controller on its bus: registers and doorbells in BAR 0, and a vector for each queue.
+    ///
+    /// # Errors
+    ///
+    /// Does not happen with any settings; what is wrong with the function otherwise.
+    pub fn function(&self) -> Result<Function, FunctionError> {
+        // Nobody's numbers: drivers know it by its class.
+        Function::builder(0x1234, 0x4e4d)
+            .class(0x01, 0x08, 0x02)
+            .subsystem(0x1234, 0x4e4d)
+            .bar(0, Bar::memory64(SIZE))
+            .msix(u32::from(self.queues()) + 1, 0, TABLE, PENDING)
+            .power_management()
+            .pcie()
+            .build()
+    }
+}
+
+/// What outlives the enabling and disabling of a controller.
+struct Common {
+    bus: Bus,
+    disk: Disk,
+    serial: String,
+    queues: u16,
+    counters: Counters,
+}
+
+/// An NVMe controller.
+pub struct Controller {
+    common: Arc<Common>,
+    registers: Registers,
+    bus_master: bool,
+    running: Option<(Arc<Run>, JoinHandle<()>)>,
+    /// What had been counted when the client came.
+    before: Totals,
+}
+
+impl Controller {
+    /// A controller with its disk.
+    pub fn new(bus: Bus, disk: Disk, settings: &Settings) -> Self {
+        let queues = settings.queues();
+        let serial = settings.serial.chars().filter(char::is_ascii_graphic).take(20).collect();
+        let common = Common { bus, disk, serial, queues, counters: Counters::default() };
+        Self {
+            common: Arc::new(common),
+            registers: Registers::default(),
+            bus_master: false,
+            running: None,
+            before: Totals::default(),
+        }
+    }
+
+    /// A handle to what the controller counts.
+    pub fn counts(&self) -> Counts {
+        Counts(Arc::clone(&self.common))
+    }
+
+    fn status(&self) -> u32 {
+        self.running.as_ref().map_or(0, |(run, _)| run.status()) | self.registers.own_status()
+    }
+
+    fn enable(&mut self) {
+        self.halt();
+        let Some(setup) = self.registers.setup() else {
+            warn!(serial = %self.common.serial, "the guest enabled the controller with registers that make no sense");
+            self.registers.fail();
+            return;
+        };
+        let run = Arc::new(Run::new(self.common.queues, self.bus_master));
+        let worker = Worker::new(Arc::clone(&self.common), Arc::clone(&run), setup);
+        let thread = std::thread::Builder::new().name("nvme".into()).stack_size(256 << 10);
+        match thread.spawn(move || worker.work()) {
+            Ok(thread) => self.running = Some((run, thread)),
+            Err(error) => {
+                warn!(serial = %self.common.serial, %error, "a controller stays off: no thread for it");
+                self.registers.fail();
+            }
+        }
+    }
+
+    /// Has the worker end after the command at hand, and waits for that.
+    fn halt(&mut self) {
+        if let Some((run, thread)) = self.running.take() {
+            run.stop();
+            thread.thread().unpark();
+            if thread.join().is_err() {
+                warn!(serial = %self.common.serial, "the thread of a controller has died");
+            }
+        }
+    }
+
+    fn is_running(&self) -> bool {
+        self.running.as_ref().is_some_and(|(run, _)| !run.is_stopping())
+    }
+
+    /// Tells the worker something.
+    fn tell(&self, words: impl FnOnce(&Run)) {
+        if let Some((run, thread)) = &self.running {
+            words(run);
+            thread.thread().unpark();
+        }
+    }
+
+    fn grant(&mut self, wish: Wish) {
+        match wish {
+            Wish::Nothing => {}
+            Wish::Enable => self.enable(),
+            // The guest waits until the ready bit is gone, so nobody else has to.
+            Wish::Disable => self.tell(Run::stop),
+            Wish::Shutdown if self.is_running() => self.tell(Run::shut_down),
+            Wish::Shutdown => self.registers.shut_down(),
+        }
+    }
+}
+
+impl Device for Controller {
+    fn read(&mut self, _bar: u32, offset: u64, data: &mut [u8]) -> Result<(), Errno> {
+        let registers = self.registers.image(self.status());
+        for (at, byte) in (offset..).zip(data) {
+            let place = usize::try_from(at).ok().and_then(|at| registers.get(at));
+            *byte = place.copied().unwrap_or(0);
+        }
+        Ok(())
+    }
+
+    /// Accesses that make no sense do nothing, as with hardware.
+    fn write(&mut self, _bar: u32, offset: u64, data: &[u8]) -> Result<(), Errno> {
+        if offset < DOORBELLS {
+            let wish = self.registers.write(offset, data);
+            self.grant(wish);
+        } else if let Ok(value) = data.try_into()
+            && offset.is_multiple_of(4)
+        {
+            let place = usize::try_from((offset - DOORBELLS) / 4).unwrap_or(usize::MAX);
+            self.tell(|run| run.ring(place, u32::from_le_bytes(value)));
+        }
+        Ok(())
+    }
+
+    fn reset(&mut self) {
+        self.halt();
+        self.registers = Registers::default();
+        self.bus_master = false;
+    }
+
+    fn connected(&mut self) {
+        self.before = self.counts().totals();
+    }
+
+    fn disconnected(&mut self) {
+        self.reset();
+        let counts = self.counts().totals().since(&self.before);
+        info!(serial = %self.common.serial, "this client: {counts}");
+    }
+
+    fn bus_master(&mut self, on: bool) {
+        self.bus_master = on;
+        self.tell(|run| run.allow(on));
+    }
+}
+
+impl Drop for Controller {
+    fn drop(&mut self) {
+        self.halt();
+    }
+}
+
+impl std::fmt::Debug for Controller {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Controller").field("serial", &self.common.serial).finish_non_exhaustive()
+    }
+}

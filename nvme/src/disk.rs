@@ -1,0 +1,169 @@
+//! What is behind a controller: a file, or memory that looks like one.
+
+use rustix::fs::{FallocateFlags, FileType, MemfdFlags, SeekFrom};
+use rustix::io::Errno as System;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// Bytes of a logical block.
+pub const BLOCK: u64 = 512;
+
+/// Zeroes are written in pieces of this size where they cannot be had otherwise.
+static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
+
+/// Why there is no disk.
+#[derive(Debug, thiserror::Error)]
+pub enum DiskError {
+    /// The system says no.
+    #[error("cannot open {path} for reading and writing: {source}")]
+    Open {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It must be a file or a block device.
+    #[error("{0} is neither a file nor a block device")]
+    Kind(PathBuf),
+    /// Somebody else would write to it, too.
+    #[error("{0} is in use by another program that has locked it")]
+    InUse(PathBuf),
+    /// Blocks are whole.
+    #[error(
+        "a disk of {0} bytes cannot be served: its size must be a multiple of {BLOCK}, and not 0 (truncate -s SIZE changes it)"
+    )]
+    Size(u64),
+    /// The system says no.
+    #[error("cannot set aside {size} bytes of memory: {source}")]
+    Memory {
+        /// How many.
+        size: u64,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The medium of a controller, in blocks of [`BLOCK`] bytes.
+#[derive(Debug)]
+pub struct Disk {
+    file: OwnedFd,
+    size: u64,
+}
+
+impl Disk {
+    /// A disk in memory, which is forgotten with this value. Blocks take memory once they are written.
+    ///
+    /// # Errors
+    ///
+    /// When the size is no number of blocks, or the system refuses.
+    pub fn memory(size: u64) -> Result<Self, DiskError> {
+        check_size(size)?;
+        let failed = |source: System| DiskError::Memory { size, source: source.into() };
+        let file =
+            rustix::fs::memfd_create("vfio-irq disk", MemfdFlags::CLOEXEC).map_err(failed)?;
+        rustix::fs::ftruncate(&file, size).map_err(failed)?;
+        Ok(Self { file, size })
+    }
+
+    /// A disk that is a file or a block device. It is locked, so that nobody else who asks has it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened or locked, or its size is no number of blocks.
+    pub fn open(path: &Path) -> Result<Self, DiskError> {
+        let failed = |source| DiskError::Open { path: path.to_owned(), source };
+        let file = File::options().read(true).write(true).open(path).map_err(failed)?;
+        let kind = rustix::fs::fstat(&file).map_err(|error| failed(error.into()))?.st_mode;
+        if !matches!(FileType::from_raw_mode(kind), FileType::RegularFile | FileType::BlockDevice) {
+            return Err(DiskError::Kind(path.to_owned()));
+        }
+        match file.try_lock() {
+            Err(std::fs::TryLockError::WouldBlock) => {
+                return Err(DiskError::InUse(path.to_owned()));
+            }
+            // Some file systems have no locks.
+            Err(std::fs::TryLockError::Error(_)) | Ok(()) => {}
+        }
+        let end = rustix::fs::seek(&file, SeekFrom::End(0));
+        let size = end.map_err(|error| failed(error.into()))?;
+        check_size(size)?;
+        Ok(Self { file: file.into(), size })
+    }
+
+    /// Bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// How many blocks.
+    pub(crate) fn blocks(&self) -> u64 {
+        self.size / BLOCK
+    }
+
+    pub(crate) fn file(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+
+    /// Returns once everything written is where it survives a loss of power.
+    pub(crate) fn flush(&self) -> Result<(), System> {
+        retry(|| rustix::fs::fdatasync(&self.file))
+    }
+
+    /// Gives blocks back to the file system where it can; they read as zeroes then. Where it cannot,
+    /// nothing happens, which is what a hint allows.
+    pub(crate) fn deallocate(&self, offset: u64, len: u64) -> Result<(), System> {
+        match self.allocate(FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len) {
+            Err(error) if cannot(error) => Ok(()),
+            done => done,
+        }
+    }
+
+    /// Writes zeroes, by giving blocks back if that is allowed.
+    pub(crate) fn zero(&self, offset: u64, len: u64, hole: bool) -> Result<(), System> {
+        let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let range = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;
+        for flags in if hole { [punch, range] } else { [range, punch] } {
+            match self.allocate(flags, offset, len) {
+                Err(error) if cannot(error) => {}
+                done => return done,
+            }
+        }
+        let (mut at, end) = (offset, offset + len);
+        while at < end {
+            let piece = usize::try_from(end - at).unwrap_or(usize::MAX).min(ZEROES.len());
+            let piece = ZEROES.get(..piece).unwrap_or_default();
+            match retry(|| rustix::io::pwrite(&self.file, piece, at))? {
+                0 => return Err(System::IO),
+                written => at += written as u64,
+            }
+        }
+        Ok(())
+    }
+
+    fn allocate(&self, flags: FallocateFlags, offset: u64, len: u64) -> Result<(), System> {
+        if len == 0 {
+            return Ok(());
+        }
+        retry(|| rustix::fs::fallocate(&self.file, flags, offset, len))
+    }
+}
+
+fn check_size(size: u64) -> Result<(), DiskError> {
+    let whole = size > 0 && size.is_multiple_of(BLOCK) && i64::try_from(size).is_ok();
+    if whole { Ok(()) } else { Err(DiskError::Size(size)) }
+}
+
+fn cannot(error: System) -> bool {
+    matches!(error, System::OPNOTSUPP | System::NOSYS | System::INVAL | System::NOTTY)
+}
+
+fn retry<T>(mut call: impl FnMut() -> Result<T, System>) -> Result<T, System> {
+    loop {
+        match call() {
+            Err(System::INTR) => {}
+            done => return done,
+        }
+    }
+}

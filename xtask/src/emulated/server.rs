@@ -1,0 +1,109 @@
+//! `vfio-irq serve nvme`, as a test runs it.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result, last_lines};
+use crate::lab::process::{Step, follow};
+use crate::module::checkout;
+
+/// What the server says before its counts when a client has left.
+pub const COUNTED: &str = "this client: ";
+
+/// Builds the command and says where it is.
+pub fn build() -> Result<PathBuf> {
+    let dir = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| checkout().join("target"), PathBuf::from);
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command
+        .current_dir(checkout())
+        .args(["build", "--release", "-p", "vfio-irq-cli", "--target-dir"])
+        .arg(&dir);
+    let step = Step::start("Building the command vfio-irq", None);
+    follow(command, "building vfio-irq with cargo", |line| step.note(line))?;
+    Ok(dir.join("release/vfio-irq"))
+}
+
+/// A server with one disk, stopped when this value is gone.
+pub struct Server {
+    child: Child,
+    log: PathBuf,
+    socket: PathBuf,
+}
+
+impl Server {
+    /// Starts it and waits for its socket.
+    pub fn start(program: &Path, dir: &Path, disk: &Path) -> Result<Self> {
+        let (log, socket) = (dir.join("server.log"), dir.join("nvme.sock"));
+        let file = File::create(&log).map_err(Error::io("create", &log))?;
+        let mut command = Command::new(program);
+        command.args(["serve", "nvme", "--socket"]).arg(&socket).arg("--file").arg(disk);
+        command.env_remove("RUST_LOG");
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+        let child = command
+            .spawn()
+            .map_err(|e| Error::other(format!("cannot start {}: {e}", program.display())))?;
+        let server = Self { child, log, socket };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !server.socket.exists() {
+            if Instant::now() > deadline {
+                let said = last_lines(&server.said(), 10);
+                return Err(Error::other(format!("vfio-irq does not listen: {said}")));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(server)
+    }
+
+    /// Its log so far.
+    pub fn said(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Its log from there on, once its client is gone and counted.
+    pub fn said_of_client(&self, from: usize) -> String {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let said = self.said().get(from..).unwrap_or_default().to_owned();
+            if said.contains(COUNTED) || Instant::now() > deadline {
+                return said;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Stops it with a signal, as an init system does; its log, or what it left behind.
+    pub fn stop(mut self) -> Result<String> {
+        let pid = self.child.id().to_string();
+        let asked = Command::new("kill").args(["-TERM", &pid]).status();
+        asked.map_err(|e| Error::other(format!("cannot run kill: {e}")))?;
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            match self.child.try_wait() {
+                Ok(Some(status)) if status.success() && !self.socket.exists() => break,
+                Ok(Some(status)) => {
+                    return Err(Error::other(format!(
+                        "vfio-irq ended with {status}, its socket is {}",
+                        if self.socket.exists() { "still there" } else { "gone" }
+                    )));
+                }
+                _ if Instant::now() > deadline => {
+                    return Err(Error::other("vfio-irq did not end within 10 s of SIGTERM"));
+                }
+                _ => std::thread::sleep(Duration::from_millis(20)),
+            }
+        }
+        Ok(self.said())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It has ended already if all went well.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
