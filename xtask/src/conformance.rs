@@ -10,8 +10,8 @@ use crate::module::checkout;
 /// Its name, on this machine and in the guest's PATH.
 pub const PROGRAM: &str = "vfio-irq-conformance";
 
-/// The client's test of kernels that cannot add vectors.
-const CLIENT: &str = "vfio-irq-noresize";
+/// The client's test.
+const CLIENT: &str = "vfio-irq-client";
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 

@@ -102,8 +102,9 @@ echo 0 >$device/sriov_numvfs"#;
 const NO_SRIOV: &str = r#"device=/sys/bus/pci/devices/$VFIO_IRQ_IGB
 ! echo 2 >$device/sriov_numvfs && [ ! -e $device/virtfn0 ]"#;
 
-/// Vectors added one by one under interrupts: the usual way must lose some, the library none.
-const ADDED_ONE_BY_ONE: &str = "vfio-irq-noresize $VFIO_IRQ_NVME";
+/// Vectors added one by one under interrupts (the usual way must lose some, the library none), and requests
+/// that fail.
+const CLIENT: &str = "vfio-irq-client $VFIO_IRQ_NVME";
 
 const UNLOAD: &str = "for device in $BIND; do echo $device >/sys/bus/pci/drivers/vfio-pci-rs/unbind; done; rmmod vfio_pci_rs && ! grep -q vfio_pci_rs /proc/modules && [ ! -e /sys/kernel/debug/vfio-pci-rs ]";
 
@@ -230,16 +231,16 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
-        name: "the client adds vectors one by one and loses nothing",
-        command: ADDED_ONE_BY_ONE,
+        name: "the client: vectors added one by one, nothing lost; failures; INTx, REQ",
+        command: CLIENT,
         ..ROW
     },
     Row {
-        name: "the client adds vectors one by one on older kernels and loses nothing",
+        name: "the client on older kernels: vectors added one by one, nothing lost; failures; INTx, REQ",
         when: When::Long,
         kernels: &[V6_1, V6_12],
         drivers: &[VfioPci],
-        command: ADDED_ONE_BY_ONE,
+        command: CLIENT,
         ..ROW
     },
     Row {

@@ -1,24 +1,31 @@
-//! Adds vectors one by one to an NVMe controller that interrupts all the while, and counts the
-//! interrupts that are lost: the usual way (disable, enable all), and with both policies of
-//! `NoResize`. For the lab, whose guests run it on kernels old and new:
+//! The client on a real kernel, old or new: for the lab, whose guests have an NVMe controller.
 //!
 //! ```text
-//! vfio-irq-noresize BDF [VECTORS]
+//! vfio-irq-client BDF [VECTORS]
 //! ```
+//!
+//! First through a descriptor: vectors are added one by one while the controller interrupts all the
+//! while, and the interrupts that are lost are counted: the usual way (disable, enable all), and with
+//! both policies of `NoResize`. Then through rust-vmm's `VfioDevice`: a request that fails in the
+//! middle, the line, the host's request to give the device back.
 //!
 //! Each queue works as a driver would: it looks for completions only when its eventfd is signalled.
 //! A completion without a signal for a second is a lost interrupt. The exit status is 0 when the
-//! usual way lost some and ours none.
+//! usual way lost some and ours none, and the rest is as promised.
 
+use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
+use vfio_ioctls::{VfioContainer, VfioDevice, VfioOps};
 use vfio_irq::{
-    Action, Data, Index, Info, KernelDevice, NoResize, SetIrqs, Transport, Trigger, Vector, Vectors,
+    Action, Data, Event, Index, Info, KernelDevice, Line, NoResize, SetIrqs, Transport, Trigger,
+    Vector, Vectors,
 };
 use vfio_irq_conformance::devices::Stimulus;
 use vfio_irq_conformance::devices::nvme::Controller;
@@ -76,7 +83,47 @@ fn run() -> Result<bool, Error> {
         );
         as_promised &= (lost > 0) == (method == Method::Naive) && delivered > 0;
     }
+    drop(opener);
+    as_promised &= through_vfio_ioctls(&bdf)?;
     Ok(as_promised)
+}
+
+/// What rust-vmm's device does with these calls.
+fn through_vfio_ioctls(bdf: &str) -> Result<bool, Error> {
+    let text = |error: vfio_ioctls::VfioError| error.to_string();
+    let container: Arc<dyn VfioOps> = Arc::new(VfioContainer::new(None).map_err(text)?);
+    let path = Path::new("/sys/bus/pci/devices").join(bdf);
+    let device = Arc::new(VfioDevice::new(&path, container, true).map_err(text)?);
+    let failing = fails_in_the_middle(&device)?;
+    println!("a request that fails in the middle leaves {failing} of 6 vectors");
+
+    let (trigger, resample) = (Trigger::new()?, Trigger::new()?);
+    let line = Line::enable_resampled(Arc::clone(&device), &trigger, &resample)?;
+    line.loopback()?;
+    let line_works = trigger.take() == 1;
+    drop(line);
+    let event = Event::open(Arc::clone(&device), Index::Req, &trigger)?;
+    event.loopback()?;
+    let event_works = trigger.take() == 1;
+    println!("INTx signals: {line_works}, REQ signals: {event_works}");
+    Ok(failing == 6 && line_works && event_works)
+}
+
+/// How many of six vectors signal after a request whose fifth eventfd is none.
+fn fails_in_the_middle(device: &Arc<VfioDevice>) -> Result<usize, Error> {
+    let vectors = Vectors::open(Arc::clone(device), Index::Msix)?;
+    let before: Result<Vec<Trigger>, _> = (0..6).map(|_| Trigger::new()).collect();
+    let before = before?;
+    let held = vectors.enable_many((0..6).zip(&before))?;
+    let mut after = before.clone();
+    after.rotate_left(1);
+    after[4] = Trigger::from(OwnedFd::from(File::open("/dev/null")?));
+    if vectors.retarget_many(held.iter().zip(&after)).is_ok() {
+        return Err("a file that is no eventfd was attached".into());
+    }
+    before.iter().for_each(|trigger| _ = trigger.take());
+    held.iter().try_for_each(Vector::loopback)?;
+    Ok(before.iter().filter(|trigger| trigger.take() == 1).count())
 }
 
 /// How a vector is added.
