@@ -70,7 +70,11 @@ impl<T: Transport> Shared<T> {
             && run.start == 0
         {
             // This request enables, and says how many vectors there are if too few.
-            self.send(run)?;
+            self.send(run).inspect_err(|_| {
+                // Idle, it refuses, and all is well. A transport that made several messages of the
+                // request may have got half way.
+                let _ = self.disable_index();
+            })?;
             rest = more;
             Mode::Growing
         } else {

@@ -4,3 +4,4 @@ mod all_or_nothing;
 mod basics;
 mod hosts;
 mod noresize;
+mod remote;

@@ -1,0 +1,106 @@
+//! A device behind a socket: one message attaches all of its vectors or detaches all, and takes so
+//! many descriptors.
+
+use crate::hosts::{no_eventfd, triggers};
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Mutex};
+use vfio_irq::sim::{Errno, Simulated};
+use vfio_irq::{
+    Action, Data, Index, Info, IrqSocket, Message, Remote, SetIrqs, Transport, Trigger, Vectors,
+};
+
+/// A server that is the simulated device, and the sizes of the messages that it got.
+struct Socket {
+    device: Arc<Simulated>,
+    messages: Arc<Mutex<Vec<(u32, usize)>>>,
+}
+
+impl IrqSocket for Socket {
+    fn max_fds(&self) -> usize {
+        4
+    }
+
+    fn get_irq_info(&self, index: u32) -> io::Result<Info> {
+        self.device.irq_info(Index::from_raw(index).unwrap())
+    }
+
+    fn set_irqs(&self, message: &Message<'_>) -> io::Result<u32> {
+        assert!(message.fds.len() <= self.max_fds());
+        self.messages.lock().unwrap().push((message.count, message.fds.len()));
+        let count = message.count as usize;
+        let bools: Vec<bool> = message.bools.iter().map(|byte| *byte != 0).collect();
+        let fds: Vec<Option<BorrowedFd<'_>>> = match message.fds {
+            [] => vec![None; count],
+            fds => fds.iter().copied().map(Some).collect(),
+        };
+        assert_eq!(fds.len(), count, "a message attaches all or none");
+        self.device.set_irqs(&SetIrqs {
+            index: Index::from_raw(message.index).unwrap(),
+            action: match message.flags & 56 {
+                8 => Action::Mask,
+                16 => Action::Unmask,
+                _ => Action::Trigger,
+            },
+            start: message.start,
+            data: match message.flags & 7 {
+                1 => Data::None { count: message.count },
+                2 => Data::Bool(&bools),
+                _ => Data::Eventfd(&fds),
+            },
+        })
+    }
+}
+
+type Messages = Arc<Mutex<Vec<(u32, usize)>>>;
+
+fn opened() -> (Arc<Simulated>, Messages, Vectors<Remote<Socket>>) {
+    let device = Arc::new(Simulated::new());
+    let messages = Messages::default();
+    let socket = Socket { device: Arc::clone(&device), messages: Arc::clone(&messages) };
+    let vectors = Vectors::open(Remote::new(socket), Index::Msix).unwrap();
+    (device, messages, vectors)
+}
+
+#[test]
+fn a_large_request_becomes_several_messages() {
+    let (device, messages, vectors) = opened();
+    let all: [Trigger; 10] = triggers();
+    let held = vectors.enable_many((0..10).zip(&all)).unwrap();
+    assert_eq!(*messages.lock().unwrap(), [(4, 4), (4, 4), (2, 2)]);
+    vectors.mask_chosen(0, &[true, false]).unwrap();
+    (0..10).for_each(|number| device.raise(number));
+    assert_eq!(all[0].take(), 0);
+    assert!(all[1..].iter().all(|trigger| trigger.take() == 1));
+    drop(held);
+    assert_eq!(messages.lock().unwrap().last(), Some(&(1, 0)), "no descriptor detaches");
+    drop(vectors);
+    assert_eq!(device.leaks(), None);
+}
+
+#[test]
+fn several_messages_are_all_or_nothing_together() {
+    let (device, _, vectors) = opened();
+    let before: [Trigger; 10] = triggers();
+    let held = vectors.enable_many((0..10).zip(&before)).unwrap();
+    let mut after: [Trigger; 10] = triggers();
+    after[6] = no_eventfd();
+    let error = vectors.retarget_many(held.iter().zip(&after)).unwrap_err();
+    assert_eq!(error.errno(), Some(Errno::EINVAL.raw()));
+    for (number, trigger) in (0..10).zip(&before) {
+        trigger.take();
+        device.raise(number);
+        assert_eq!(trigger.take(), 1, "vector {number}");
+    }
+    assert!(after.iter().all(|trigger| trigger.take() == 0));
+}
+
+#[test]
+fn a_first_enable_that_fails_half_way_leaves_the_index_idle() {
+    let (device, _, vectors) = opened();
+    device.set_interrupts(6);
+    let all: [Trigger; 10] = triggers();
+    vectors.enable_many((0..10).zip(&all)).unwrap_err();
+    assert!(!vectors.is_active());
+    assert_eq!(device.leaks(), None);
+}
