@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use vfio_irq_user::abi::Index;
 use vfio_irq_user::pci::{Bar, Function};
 use vfio_irq_user::{Bus, Client, ClientOptions, Device, Errno, Options, Raised, Server};
+use vfio_user::{IrqInfo, ServerBackend, ServerRegion};
 
 struct Registers(#[allow(dead_code)] Bus);
 
@@ -67,6 +68,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     median("REGION_READ, 4 bytes", || drop(client.region_read(0, 0x9000, &mut [0; 4])));
     median("SET_IRQS, 1 descriptor", || drop(client.attach(Index::Msix, 3, &[fd.as_fd()])));
     ping_pong()?;
+    rust_vmm(&folder.join("peer"), options)?;
 
     let since = Instant::now();
     for _ in 0..1_000_000 {
@@ -80,6 +82,71 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let raise = since.elapsed();
     println!("raise {raise:?}, write to an eventfd {bare:?}, a million of each");
     std::fs::remove_dir_all(&folder)?;
+    Ok(())
+}
+
+/// The least that a device of rust-vmm's `vfio_user` can be.
+struct Backend;
+
+impl ServerBackend for Backend {
+    fn region_read(&mut self, _: u32, _: u64, data: &mut [u8]) -> std::io::Result<()> {
+        data.fill(7);
+        Ok(())
+    }
+    fn region_write(&mut self, _: u32, _: u64, _: &[u8]) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn dma_map(
+        &mut self,
+        _: vfio_user::DmaMapFlags,
+        _: u64,
+        _: u64,
+        _: u64,
+        _: Option<std::fs::File>,
+    ) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn dma_unmap(&mut self, _: vfio_user::DmaUnmapFlags, _: u64, _: u64) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn reset(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+    fn set_irqs(
+        &mut self,
+        _: u32,
+        _: u32,
+        _: u32,
+        _: u32,
+        _: Vec<std::fs::File>,
+    ) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The same client, with rust-vmm's server.
+fn rust_vmm(
+    path: &std::path::Path,
+    options: ClientOptions,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let irqs = (0..5).map(|index| IrqInfo { index, flags: 9, count: 2048 }).collect();
+    let regions = (0..9)
+        .map(|index| {
+            let mut region_info = vfio_bindings::bindings::vfio::vfio_region_info::default();
+            (region_info.argsz, region_info.index, region_info.size) = (32, index, 0x10000);
+            region_info.flags = 3;
+            ServerRegion { region_info, sparse_areas: Vec::new(), mmap_fd: None }
+        })
+        .collect();
+    let server = vfio_user::Server::new(path, true, irqs, regions)?;
+    let thread = std::thread::spawn(move || server.run(&mut Backend));
+    let client = Client::connect(path, options)?;
+    let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    median("rust-vmm, GET_IRQ_INFO", || drop(client.irq_info(Index::Msix)));
+    median("rust-vmm, REGION_READ", || drop(client.region_read(0, 0x9000, &mut [0; 4])));
+    median("rust-vmm, SET_IRQS", || drop(client.attach(Index::Msix, 3, &[fd.as_fd()])));
+    drop(client);
+    let _ = thread.join();
     Ok(())
 }
 

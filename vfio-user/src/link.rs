@@ -169,6 +169,9 @@ impl Link {
         watched: &impl Fn() -> Option<Vec<BorrowedFd<'w>>>,
         deadline: Option<Instant>,
     ) -> Result<Arrival, Broken> {
+        // Who never looks before sleeping saves the look.
+        let mut awake = !self.patience.spin.is_zero();
+        let mut began = None;
         loop {
             while take(decoder, message)? {
                 let Some(packet) = message.packet() else { continue };
@@ -180,21 +183,24 @@ impl Link {
             if self.stopping.load(Ordering::Relaxed) {
                 return Err(Broken::Stopped);
             }
-            if transport::receive(self.socket(), decoder)? == Received::Bytes
-                || self.spin(decoder)?
-            {
+            if awake && transport::receive(self.socket(), decoder)? == Received::Bytes {
                 continue;
             }
+            if self.spin(decoder)? {
+                continue;
+            }
+            // A message has so much time from its first byte on, however its bytes trickle in.
             let until = if decoder.is_amid() {
-                Some(Instant::now() + self.patience.stall)
+                Some(*began.get_or_insert_with(Instant::now) + self.patience.stall)
             } else {
+                began = None;
                 deadline
             };
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             let watched = watched().unwrap_or_default();
             let others = std::iter::once(self.stop.as_fd()).chain(watched.iter().copied());
             match transport::wait(self.socket(), PollFlags::IN, others, left)? {
-                Woken::Socket => {}
+                Woken::Socket => awake = true,
                 Woken::Other if self.stopping.load(Ordering::Relaxed) => {
                     return Err(Broken::Stopped);
                 }

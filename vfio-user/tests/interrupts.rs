@@ -138,7 +138,7 @@ fn whole_table_in_a_few_messages() {
 /// signalled or held, and what is held is signalled at the end.
 #[test]
 fn b02_and_b03_no_interrupt_is_lost_at_speed() {
-    const ROUNDS: usize = 300;
+    const ROUNDS: usize = 100;
     let bench = Bench::new();
     let (client, interrupts) = (bench.client(), bench.bus().interrupts);
     let fds: [OwnedFd; 2] = [event(), event()];

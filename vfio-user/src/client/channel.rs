@@ -136,10 +136,13 @@ impl Channel {
     fn read(&mut self, deadline: Instant) -> Result<bool, Broken> {
         let socket = self.socket.as_fd();
         let spin = Instant::now() + self.options.spin;
+        // Who never looks before sleeping saves the look.
+        let mut awake = !self.options.spin.is_zero();
         loop {
-            if transport::receive(socket, &mut self.decoder)? == Received::Bytes {
+            if awake && transport::receive(socket, &mut self.decoder)? == Received::Bytes {
                 return Ok(true);
             }
+            awake = true;
             let now = Instant::now();
             if now < spin {
                 // The server may be what this processor would run next.
