@@ -122,9 +122,10 @@ fn judge_interrupts(boot: &Boot) -> Vec<String> {
         if *vector != id {
             failures.push(format!("queue {id} has vector {vector}"));
         }
-        // The guest's shutdown uses the admin queue after it has counted, and signals that come while
-        // one is on its way are one: more may be raised than seen, never fewer.
-        if *count == 0 || *count > raised {
+        // The guest's shutdown uses the admin queue after it has counted. Elsewhere signals that come
+        // while one is on its way are one: a few more may be raised than seen, never fewer.
+        let merged = raised.saturating_sub(*count) * 20 > raised && id != 0;
+        if *count == 0 || *count > raised || merged {
             failures.push(format!("vector {vector}: raised {raised} times, seen {count} times"));
         }
     }
