@@ -67,8 +67,7 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
         ENTRY * self.entries.len() as u64
     }
 
-    /// The guest reads from the table. What is outside, or no access that PCI allows (4 or 8 bytes,
-    /// aligned), reads as zero.
+    /// The guest reads from the table. What is outside, or not aligned to 4 bytes, reads as zero.
     pub fn read(&self, offset: u64, bytes: &mut [u8]) {
         bytes.fill(0);
         for (step, chunk) in (0_u64..).step_by(4).zip(bytes.chunks_mut(4)) {
@@ -170,15 +169,19 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
     ///
     /// # Errors
     ///
-    /// [`Error::Kvm`]; what could not be signalled is tried again.
+    /// The first [`Error::Kvm`], when the guest's message leads nowhere: that interrupt is dropped, as
+    /// KVM drops those of an irqfd. The others have been signalled.
     pub fn handle_events(&mut self) -> Result<usize, Error> {
-        let mut signalled = 0_usize;
+        let (mut signalled, mut outcome) = (0_usize, Ok(()));
         for number in self.watch.ready()? {
             let Some(entry) = self.entry(number) else { continue };
             let (Some(live), message) = (&entry.live, entry.message) else { continue };
-            signalled = signalled.saturating_add(live.pass_on(message, self.routes.vm())?.into());
+            match live.pass_on(message, self.routes.vm()) {
+                Ok(told) => signalled = signalled.saturating_add(told.into()),
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
         }
-        Ok(signalled)
+        outcome.map(|()| signalled)
     }
 
     /// Commits the routes that wait, of all devices, and moves this table's vectors to their
@@ -225,11 +228,12 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
         if !open || changed {
             live.hold(&self.watch)?;
         }
-        if open
-            && live.is_held()
-            && live.open(entry.message, &self.routes, &self.watch)? == Open::Waiting
-        {
-            self.waiting.insert(number);
+        if open && live.is_held() {
+            let opened = live.open(entry.message, &self.routes, &self.watch);
+            if !matches!(opened, Ok(Open::Direct)) {
+                self.waiting.insert(number);
+            }
+            opened?;
         }
         Ok(())
     }

@@ -9,12 +9,13 @@ use vfio_irq::Error;
 use vfio_irq::kvm::{Message, Route, Vm};
 use vmm_sys_util::eventfd::EventFd;
 
-pub const CASES: [(&str, fn()); 8] = [
+pub const CASES: [(&str, fn()); 9] = [
     ("vectors_one_by_one_cost_linear", one_by_one_is_linear),
     ("only_vectors_in_use_cost_anything", only_what_is_used),
     ("a_guest_that_masks_all_day_costs_no_route", masking_costs_no_route),
     ("without_a_gsi_a_vector_is_signalled_from_user_space", no_gsi_left),
     ("a_refused_batch_leaves_everything_working", refused_batch),
+    ("a_message_that_leads_nowhere_is_dropped", message_to_nowhere),
     ("a_host_without_vectors_is_told_and_tried_again", no_vector_left),
     ("the_guest_reads_what_it_wrote", reads_what_it_wrote),
     ("accesses_that_pci_does_not_allow_are_refused", bad_accesses),
@@ -60,10 +61,18 @@ impl Vm for Counting {
     }
 
     fn signal(&self, message: Message) -> io::Result<()> {
-        self.look(|counts| counts.signalled.push(message));
-        Ok(())
+        self.look(|counts| {
+            if message.data == NOWHERE {
+                return Err(io::Error::from_raw_os_error(1));
+            }
+            counts.signalled.push(message);
+            Ok(())
+        })
     }
 }
+
+/// No processor takes this one.
+const NOWHERE: u32 = 0xff;
 
 type Counted = Table<Arc<Counting>>;
 
@@ -145,6 +154,17 @@ fn refused_batch() {
     vm.look(|counts| counts.refuse = false);
     table.commit().unwrap();
     assert_eq!((table.waiting(), vm.look(|counts| counts.irqfds.len())), (0, 1));
+}
+
+fn message_to_nowhere() {
+    let (vm, device, mut table) = opened(64, 64);
+    unmask(&mut table, 0, 0xff);
+    unmask(&mut table, 1, 0x40);
+    device.raise(0);
+    device.raise(1);
+    assert_eq!(table.handle_events().unwrap_err().errno(), Some(1));
+    assert_eq!(vm.look(|counts| counts.signalled.len()), 1, "the others are signalled");
+    assert_eq!(table.handle_events().unwrap(), 0, "and it does not come again");
 }
 
 fn no_vector_left() {
