@@ -19,6 +19,39 @@ const FUNCTION_MASK: u16 = 1 << 14;
 /// It is `&mut` throughout: a VMM keeps it where it keeps the device. What the guest writes is
 /// written even when an error is returned; the vectors concerned are then not up to date, and are
 /// brought so by [`MsixTable::retry`] or by the guest's next write to them.
+///
+/// ```
+/// use std::io;
+/// use std::sync::Arc;
+/// use vfio_irq::kvm::{Message, MsixTable, Route, Routes, Vm};
+/// use vfio_irq::{Index, Vectors, sim::Simulated};
+/// use vmm_sys_util::eventfd::EventFd;
+///
+/// /// Whatever the VMM has in place of kvm-ioctls' `VmFd`.
+/// struct Machine;
+///
+/// impl Vm for Machine {
+///     fn set_routes(&self, _: &[Route]) -> io::Result<()> { Ok(()) }
+///     fn assign(&self, _: &EventFd, _: u32) -> io::Result<()> { Ok(()) }
+///     fn deassign(&self, _: &EventFd, _: u32) -> io::Result<()> { Ok(()) }
+///     fn signal(&self, _: Message) -> io::Result<()> { Ok(()) }
+/// }
+///
+/// let device = Arc::new(Simulated::new());
+/// let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
+/// let mut table = MsixTable::new(vectors, Arc::new(Routes::new(Machine, Vec::new(), 24..4096)))?;
+/// table.set_control(0x8000)?;
+/// table.write(12, &0_u32.to_le_bytes())?; // the guest unmasks vector 0
+/// device.raise(0);
+/// assert_eq!(table.handle_events()?, 1); // from user space
+/// table.commit()?; // from here on by its irqfd
+/// table.write(12, &1_u32.to_le_bytes())?; // masked
+/// device.raise(0);
+/// let mut pending = [0; 8];
+/// table.read_pending(0, &mut pending);
+/// assert_eq!(pending[0], 1);
+/// # Ok::<(), vfio_irq::Error>(())
+/// ```
 #[derive(Debug)]
 pub struct MsixTable<T: Transport, V: Vm> {
     vectors: Vectors<T>,

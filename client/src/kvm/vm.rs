@@ -35,6 +35,14 @@ impl Message {
 }
 
 /// One route: what a GSI leads to.
+///
+/// ```
+/// use vfio_irq::kvm::{Message, Route};
+///
+/// let message = Message { address: 0xfee0_0000, data: 0x41, device: None };
+/// let entry = kvm_bindings::kvm_irq_routing_entry::from(Route::Message { gsi: 24, message });
+/// assert_eq!((entry.gsi, entry.type_), (24, kvm_bindings::KVM_IRQ_ROUTING_MSI));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Route {
     /// A pin of an interrupt controller.
