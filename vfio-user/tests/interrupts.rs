@@ -134,6 +134,22 @@ fn whole_table_in_a_few_messages() {
     assert_eq!(bench.bus().interrupts.raise(64), Raised::Dropped);
 }
 
+#[test]
+fn b05_every_interrupt_is_counted() {
+    let bench = Bench::new();
+    let (client, interrupts) = (bench.client(), bench.bus().interrupts);
+    interrupts.raise(2);
+    client.attach(Index::Msix, 2, &[event().as_fd()]).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..1000).for_each(|_| _ = interrupts.raise(2)));
+        }
+    });
+    client.set_irqs(Index::Msix, flags::ACTION_MASK, 2, IrqData::None(1)).unwrap();
+    interrupts.raise(2);
+    assert_eq!(interrupts.counts(2).signals, 4001);
+}
+
 /// Two threads raise without end while the client masks, unmasks and replaces: every interrupt is
 /// signalled or held, and what is held is signalled at the end.
 #[test]

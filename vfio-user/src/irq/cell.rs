@@ -1,15 +1,15 @@
 //! One vector: everything that a raise must know, in one word.
 //!
 //! ```text
-//!   63      62      49 48      35 34      33      32         31         30      0
-//!  ┌──────┬──────────┬──────────┬───────┬───────┬──────────┬──────────┬──────────┐
-//!  │ slow │ pins, 1  │ pins, 0  │ turn  │ held  │ masked   │ masked   │ eventfd  │
-//!  │      │          │          │       │       │ register │ request  │          │
-//!  └──────┴──────────┴──────────┴───────┴───────┴──────────┴──────────┴──────────┘
+//!   63    56 55      46 45      36 35     34     33     32         31         30      0
+//!  ┌────────┬──────────┬──────────┬──────┬──────┬──────┬──────────┬──────────┬──────────┐
+//!  │ count  │ pins, 1  │ pins, 0  │ slow │ turn │ held │ masked   │ masked   │ eventfd  │
+//!  │        │          │          │      │      │      │ register │ request  │          │
+//!  └────────┴──────────┴──────────┴──────┴──────┴──────┴──────────┴──────────┴──────────┘
 //! ```
 //!
 //! A raise *pins* the word while it uses the eventfd that it found there: one load, one addition, the
-//! write, one subtraction, and it never repeats a step. Whoever takes an eventfd away first replaces
+//! write, one addition that takes the pin back and counts, and it never repeats a step. Whoever takes an eventfd away first replaces
 //! it in the word, then waits until the pins of either *turn* have been gone once; a pin that is taken
 //! later found the new eventfd. Raises go on meanwhile on the other turn, so the wait ends.
 
@@ -77,9 +77,15 @@ word!(AtomicU64);
 const EVENTFD: u64 = 0x7fff_ffff;
 const HELD: u64 = 1 << 33;
 const TURN: u64 = 1 << 34;
-const SLOW: u64 = 1 << 63;
-const PIN: [u64; 2] = [1 << 35, 1 << 49];
-const PINS: u64 = (1 << 14) - 1;
+const SLOW: u64 = 1 << 35;
+/// One raise of either turn; a thousand threads may raise one vector at a time.
+const PIN: [u64; 2] = [1 << 36, 1 << 46];
+const PINS: u64 = (1 << 10) - 1;
+/// One interrupt. The highest bits, so that what does not fit is lost and nothing else.
+const COUNT: u64 = 1 << COUNT_AT;
+const COUNT_AT: u32 = 56;
+/// How many interrupts the word itself counts.
+pub(crate) const COUNTED: u64 = 1 << (64 - COUNT_AT);
 const MASKED: u64 = Mask::Request.bit() | Mask::Register.bit();
 
 /// Who masked a vector. It is open when nobody did.
@@ -137,9 +143,10 @@ impl<W: Word> Cell<W> {
         Self { word }
     }
 
-    /// The device raises the vector.
+    /// The device raises the vector. `full` is called when the word has counted [`COUNTED`] of them
+    /// and begins anew.
     #[inline]
-    pub(crate) fn raise(&self, signal: &impl Signal) -> Raised {
+    pub(crate) fn raise(&self, signal: &impl Signal, full: impl FnOnce()) -> Raised {
         let seen = self.word.load();
         if Target::of(seen).is_none() {
             return Raised::Dropped;
@@ -147,15 +154,26 @@ impl<W: Word> Cell<W> {
         let pin = if seen & TURN == 0 { PIN[0] } else { PIN[1] };
         let seen = self.word.fetch_add(pin);
         let raised = match Target::of(seen) {
-            None => Raised::Dropped,
+            None => {
+                self.word.fetch_sub(pin);
+                return Raised::Dropped;
+            }
             Some(target) if seen & MASKED == 0 => {
                 signal.signal(target);
                 Raised::Signalled
             }
             Some(_) => self.hold(signal),
         };
-        self.word.fetch_sub(pin);
+        let before = self.word.fetch_add(COUNT - pin);
+        if before >> COUNT_AT == COUNTED - 1 {
+            full();
+        }
         raised
+    }
+
+    /// Interrupts since the word began anew.
+    pub(crate) fn counted(&self) -> u64 {
+        self.word.load() >> COUNT_AT
     }
 
     /// Leaves the interrupt to whoever unmasks the vector, unless that has happened meanwhile.
@@ -258,7 +276,7 @@ impl<W: Word> Cell<W> {
     fn settle(&self, mut pause: impl FnMut(u32)) {
         for _ in 0..2 {
             let before = self.word.fetch_xor(TURN);
-            let shift = if before & TURN == 0 { 35 } else { 49 };
+            let shift = if before & TURN == 0 { PIN[0] } else { PIN[1] }.trailing_zeros();
             let mut turns = 0_u32;
             while (self.word.load() >> shift) & PINS != 0 {
                 pause(turns);

@@ -1,6 +1,6 @@
 //! All interrupts of one device.
 
-use super::cell::{Cell, Mask, Raised};
+use super::cell::{COUNTED, Cell, Mask, Raised};
 use super::line::{Line, lock};
 use super::trigger::{Eventfds, Trigger, pause};
 use std::fmt;
@@ -12,6 +12,7 @@ const PAGE: usize = 64;
 
 struct Entry {
     cell: Cell<AtomicU64>,
+    /// Interrupts beyond those that the cell counts.
     signals: AtomicU64,
 }
 
@@ -125,11 +126,7 @@ impl Table {
     #[inline]
     fn raise(&self, number: u32) -> Raised {
         let Some(entry) = self.entry(number) else { return Raised::Dropped };
-        let raised = entry.cell.raise(&Eventfds);
-        if raised != Raised::Dropped {
-            entry.signals.fetch_add(1, Ordering::Relaxed);
-        }
-        raised
+        entry.cell.raise(&Eventfds, || _ = entry.signals.fetch_add(COUNTED, Ordering::Relaxed))
     }
 }
 
@@ -159,10 +156,11 @@ impl Interrupts {
         self.0.cell(vector).is_some_and(Cell::is_attached)
     }
 
-    /// How often the vector was raised.
+    /// How often the vector was raised. Exact once no raise is under way; meanwhile it may be late by
+    /// up to 256.
     pub fn counts(&self, vector: u32) -> VectorCounts {
-        let signals = self.0.entry(vector).map_or(0, |e| e.signals.load(Ordering::Relaxed));
-        VectorCounts { signals }
+        let count = |entry: &Entry| entry.signals.load(Ordering::Relaxed) + entry.cell.counted();
+        VectorCounts { signals: self.0.entry(vector).map_or(0, count) }
     }
 
     /// Asserts the interrupt line, or lets go of it. A line that is still asserted when the client

@@ -51,11 +51,16 @@ impl Board {
     }
 
     fn raise(&self) -> Raised {
-        self.cell.raise(&self.signals())
+        self.cell.raise(&self.signals(), || panic!("few are raised here"))
     }
 
     fn close(&self, fd: usize) -> usize {
         self.eventfds[fd].fetch_add(CLOSED, Ordering::Relaxed)
+    }
+
+    /// Interrupts that the cell has counted, whether signalled or held.
+    fn counted(&self) -> u64 {
+        self.cell.counted()
     }
 
     fn signalled(&self, fd: usize) -> usize {
@@ -121,6 +126,7 @@ fn b02_two_raises_and_a_replacement() {
             assert_eq!(raise.join().unwrap(), Raised::Signalled);
         }
         assert_eq!(board.signalled(0) + board.signalled(1), 2);
+        assert_eq!(board.counted(), 2);
     });
 }
 
@@ -134,6 +140,7 @@ fn detach_ends_every_use_of_the_eventfd() {
         let raised = raising.join().unwrap();
         assert_eq!(signalled, usize::from(raised == Raised::Signalled));
         assert_ne!(raised, Raised::Held);
+        assert_eq!(board.counted(), signalled as u64);
     });
 }
 
