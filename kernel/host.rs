@@ -244,7 +244,7 @@ impl Host for Linux {
     ) {
         vector.interrupt.retarget(trigger);
         if self.forgot(kind, number, gate) {
-            self.reach(|core| vector.interrupt.repair(core, gate));
+            self.reach(|core| vector.interrupt.repair(core, number, gate));
         }
         self.tie(vector);
     }

@@ -2,10 +2,11 @@
 
 //! The interrupts of one device, behind one lock.
 //!
-//! The lock is taken by every SET_IRQS and by the work behind watches that fire. It comes before the
-//! core's `memory_lock`, which is held for reading while interrupts are allocated and the device's
-//! registers are touched: resets, sleep and changes of decoding, through this device or another of
-//! its set, wait or are refused. Page faults go on meanwhile.
+//! The lock is taken by every SET_IRQS, by the work behind watches that fire, and around what the
+//! core does for user space that could change the device's power, command register or capabilities.
+//! It comes before the core's `memory_lock`, which is held for reading while interrupts are
+//! allocated and the device's registers are touched: a reset through another device of the set is
+//! refused meanwhile.
 
 use crate::host::{Linux, Policy};
 use crate::slots::Tree;

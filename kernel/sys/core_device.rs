@@ -42,7 +42,7 @@ const D0: c_int = 0;
 const D3HOT: c_int = 3;
 
 /// Regions of a VFIO device lie this many bits apart in its file.
-const REGION_SHIFT: u32 = 40;
+pub(super) const REGION_SHIFT: u32 = 40;
 
 /// Where in an entry of the MSI-X table its mask bit is.
 const VECTOR_CONTROL: usize = 12;
@@ -204,13 +204,15 @@ impl Core {
 
     /// Writes the vector's message into the table again.
     pub(crate) fn rewrite_message(&self, irq: u32) {
-        // SAFETY: All zeroes are a message.
-        let mut message: bindings::msi_msg = unsafe { core::mem::zeroed() };
-        // SAFETY: The interrupt is one of MSI-X, so that it has a message to be copied. It is
-        // disabled, so that nobody but a change of affinity writes it.
-        unsafe {
-            bindings::get_cached_msi_msg(irq, &mut message);
-            bindings::pci_write_msi_msg(irq, &mut message);
+        loop {
+            let mut message = cached_message(irq);
+            // SAFETY: The interrupt is one of MSI-X and disabled, so that nobody but a change of
+            // affinity writes its message.
+            unsafe { bindings::pci_write_msi_msg(irq, &mut message) };
+            // Such a change in between has been overwritten: its message is written again.
+            if same(&message, &cached_message(irq)) {
+                return;
+            }
         }
     }
 
@@ -257,7 +259,8 @@ impl Core {
         }
         // SAFETY: By the invariant the lock is initialised.
         unsafe { bindings::down_write(lock) };
-        if decoded {
+        // A reset through another device of the set may have come in between.
+        if decoded && !self.may_decode() {
             // Only the bit that was set: turning MSI on and off changes another.
             let command = self.config(bindings::PCI_COMMAND);
             self.set_config(
@@ -270,6 +273,13 @@ impl Core {
         }
         // SAFETY: Taken above.
         unsafe { bindings::up_write(lock) };
+    }
+
+    /// Whether user space has memory decoding on.
+    fn may_decode(&self) -> bool {
+        // SAFETY: By the invariant; there while the device is open, all of configuration space.
+        let low = unsafe { *(*self.as_ptr()).vconfig.add(bindings::PCI_COMMAND as usize) };
+        u32::from(low) & bindings::PCI_COMMAND_MEMORY != 0
     }
 
     /// Wakes a device that user space has put to sleep; the state it slept in. One that forgets its
@@ -286,8 +296,8 @@ impl Core {
             return None;
         }
         // SAFETY: The PCI device is live.
-        unsafe { bindings::pci_set_power_state(self.pdev(), D0) };
-        Some(state)
+        let woken = unsafe { bindings::pci_set_power_state(self.pdev(), D0) };
+        (woken == 0).then_some(state)
     }
 
     /// Puts a device that [`Core::wake`] woke to sleep again, unless it has virtual functions that
@@ -309,28 +319,55 @@ impl Core {
         }
     }
 
-    /// Whether the table's entry of a vector is not what the kernel wrote: a reset behind the
-    /// kernel's back clears it. The device's registers are reachable.
+    /// Whether the table's entry of a vector looks as if a reset behind the kernel's back had
+    /// cleared it. The kernel itself masks an entry for a moment now and then, so this may say so
+    /// for nothing. The device's registers are reachable.
     pub(crate) fn table_forgot(&self, number: u32, gate: Gate) -> bool {
-        let core = self.as_ptr();
-        // SAFETY: By the invariant; these are set when the device is opened.
-        let (bar, offset) = unsafe { ((*core).msix_bar, (*core).msix_offset) };
-        // SAFETY: As above; there are six.
-        let Some(base) = (unsafe { (*addr_of!((*core).barmap)).get(usize::from(bar)) }) else {
-            return false;
-        };
-        // Null or an error: the core could not map it, so nothing can be said.
-        if base.is_null() || (*base as isize) < 0 && (*base as isize) >= -4095 {
-            return false;
-        }
-        let entry = base.wrapping_byte_add(offset as usize).wrapping_byte_add(number as usize * 16);
-        // SAFETY: The core mapped the whole region; the table and this entry of it lie in there.
-        let read = |at: usize| unsafe { kernel::bindings::readl(entry.wrapping_byte_add(at)) };
         match gate {
             // A reset masks every entry, and no message has address zero.
-            Gate::Open => read(VECTOR_CONTROL) & 1 != 0,
-            Gate::Masked => read(0) == 0,
+            Gate::Open => self.table_word(number, VECTOR_CONTROL).is_some_and(|word| word & 1 != 0),
+            Gate::Masked => self.table_word(number, 0) == Some(0),
         }
+    }
+
+    /// Whether the table's entry of a vector is another message than the kernel wrote.
+    pub(crate) fn table_differs(&self, number: u32, irq: u32) -> bool {
+        let message = cached_message(irq);
+        // SAFETY: However a message is looked at, its words are plain numbers.
+        let words = unsafe {
+            [
+                message.__bindgen_anon_1.address_lo,
+                message.__bindgen_anon_2.address_hi,
+                message.__bindgen_anon_3.data,
+            ]
+        };
+        (0..)
+            .step_by(4)
+            .zip(words)
+            .any(|(at, word)| self.table_word(number, at).is_some_and(|there| there != word))
+    }
+
+    /// A word of a vector's entry; `None` where it cannot be read: the device sleeps or is gone, or
+    /// the core has not mapped that far.
+    fn table_word(&self, number: u32, at: usize) -> Option<u32> {
+        let (core, pdev) = (self.as_ptr(), self.pdev());
+        // SAFETY: By the invariant; these are set when the device is opened, and power changes
+        // under `memory_lock`, which is held.
+        let (bar, offset, state) =
+            unsafe { (usize::from((*core).msix_bar), (*core).msix_offset, (*pdev).current_state) };
+        // SAFETY: As above; the arrays are as long as they say.
+        let (base, resource) = unsafe {
+            ((*addr_of!((*core).barmap)).get(bar)?, (*addr_of!((*pdev).resource)).get(bar)?)
+        };
+        let at = u64::from(offset) + u64::from(number) * 16 + at as u64;
+        let mapped = resource.end.wrapping_sub(resource.start).wrapping_add(1);
+        let failed = base.is_null() || (-4095..0).contains(&(*base as isize));
+        if failed || state != D0 || at + 4 > mapped {
+            return None;
+        }
+        // SAFETY: The core mapped the whole region, and the word lies within it.
+        let word = unsafe { kernel::bindings::readl(base.wrapping_byte_add(at as usize)) };
+        (word != !0).then_some(word)
     }
 
     /// Arms an eventfd that opens or closes the gate of a vector.
@@ -350,6 +387,23 @@ impl Core {
         let guard = Awake { dev, _core: self };
         // Dropping the guard gives the count back, which a failed resume takes as well.
         (woken >= 0).then_some(guard)
+    }
+}
+
+fn cached_message(irq: u32) -> bindings::msi_msg {
+    // SAFETY: All zeroes are a message.
+    let mut message: bindings::msi_msg = unsafe { core::mem::zeroed() };
+    // SAFETY: The interrupt is one of MSI-X, so that it has a message to be copied.
+    unsafe { bindings::get_cached_msi_msg(irq, &mut message) };
+    message
+}
+
+fn same(one: &bindings::msi_msg, other: &bindings::msi_msg) -> bool {
+    // SAFETY: However a message is looked at, its words are plain numbers.
+    unsafe {
+        one.__bindgen_anon_1.address_lo == other.__bindgen_anon_1.address_lo
+            && one.__bindgen_anon_2.address_hi == other.__bindgen_anon_2.address_hi
+            && one.__bindgen_anon_3.data == other.__bindgen_anon_3.data
     }
 }
 

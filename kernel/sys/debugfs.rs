@@ -14,9 +14,9 @@ use kernel::prelude::*;
 use kernel::seq_file::SeqFile;
 use kernel::str::CStr;
 
-/// How often a reader tries to get the device's lock, a millisecond apart. User space can keep the
+/// How often a reader tries to get the device's lock, a tick or two apart. User space can keep the
 /// lock for as long as it keeps a page from being read, and readers are not to hang on that.
-const TRIES: u32 = 2_000;
+const TRIES: u32 = 250;
 
 /// The driver's directory, and what its files do.
 pub(super) struct Directory {
@@ -37,8 +37,11 @@ impl Directory {
         };
         // SAFETY: The name is a string; without debugfs the answer is an error, which is fine as a
         // parent.
+        #[cfg(CONFIG_DEBUG_FS)]
         let dentry =
             unsafe { linux::debugfs_create_dir(c"vfio-pci-rs".as_ptr().cast(), null_mut()) };
+        #[cfg(not(CONFIG_DEBUG_FS))]
+        let dentry = null_mut();
         Self { dentry, operations }
     }
 
@@ -50,6 +53,7 @@ impl Directory {
     /// as long as it is open.
     pub(super) unsafe fn file(&self, name: &CStr, device: &Device) -> File {
         // SAFETY: By the function's requirement; the operations take a `Device`.
+        #[cfg(CONFIG_DEBUG_FS)]
         let dentry = unsafe {
             linux::debugfs_create_file_full(
                 name.as_ptr().cast(),
@@ -60,6 +64,8 @@ impl Directory {
                 &self.operations,
             )
         };
+        #[cfg(not(CONFIG_DEBUG_FS))]
+        let dentry = null_mut();
         File(dentry)
     }
 }
@@ -67,7 +73,10 @@ impl Directory {
 impl Drop for Directory {
     fn drop(&mut self) {
         // SAFETY: Created in `new`; an error is passed over.
-        unsafe { linux::debugfs_remove(self.dentry) };
+        #[cfg(CONFIG_DEBUG_FS)]
+        unsafe {
+            linux::debugfs_remove(self.dentry)
+        };
     }
 }
 
@@ -82,7 +91,10 @@ unsafe impl Sync for File {}
 impl Drop for File {
     fn drop(&mut self) {
         // SAFETY: Created in `Directory::file`; an error is passed over.
-        unsafe { linux::debugfs_remove(self.0) };
+        #[cfg(CONFIG_DEBUG_FS)]
+        unsafe {
+            linux::debugfs_remove(self.0)
+        };
     }
 }
 
@@ -102,8 +114,10 @@ unsafe extern "C" fn show(seq: *mut linux::seq_file, _: *mut c_void) -> c_int {
             return 0;
         }
         // SAFETY: A reader may sleep.
-        unsafe { linux::msleep(1) };
+        if unsafe { linux::msleep_interruptible(1) } != 0 {
+            return EINTR.to_errno();
+        }
     }
-    seq.call_printf(fmt!("busy: a request has held the device for two seconds\n"));
+    seq.call_printf(fmt!("busy: a request is holding the device\n"));
     0
 }

@@ -3,6 +3,7 @@
 //! A bound device: the core's structure with ours behind it, and the operations that VFIO calls.
 
 use super::bindings::{self, vfio_device, vfio_pci_core_device};
+use super::core_device::REGION_SHIFT;
 use super::debugfs::{Directory, File};
 use super::driver;
 use super::ioctl::{self, Answer};
@@ -10,11 +11,10 @@ use super::watch::Firing;
 use super::{Core, Watch};
 use crate::state::State;
 use core::cell::UnsafeCell;
-
 use core::mem::MaybeUninit;
 use core::ptr::{addr_of_mut, NonNull};
 use core::sync::atomic::{AtomicU32, Ordering};
-use kernel::ffi::{c_char, c_int, c_long, c_uint, c_ulong};
+use kernel::ffi::{c_char, c_int, c_long, c_uint, c_ulong, c_void};
 use kernel::prelude::*;
 use kernel::sync::lock::{mutex::MutexBackend, Guard};
 use kernel::sync::{new_mutex, Mutex};
@@ -67,6 +67,18 @@ impl Device {
     /// The lock, unless somebody has it.
     pub(super) fn try_lock(&self) -> Option<Guard<'_, State, MutexBackend>> {
         self.ours().state.try_lock()
+    }
+
+    /// Runs what the core does on behalf of user space and what could change the device's power,
+    /// its command register or its capabilities, while no request is being carried out. Parts of
+    /// that the core does outside its own lock, and with a request between them they would undo, or
+    /// be undone by, what a request does to reach the device's registers.
+    ///
+    /// User space may keep this waiting, by a page that it does not provide; only this device then
+    /// waits with it.
+    fn alone<R>(&self, core: impl FnOnce() -> R) -> R {
+        let _state = self.lock();
+        core()
     }
 
     /// Number of vectors of an index.
@@ -173,9 +185,9 @@ static OPS: Ops = Ops(bindings::vfio_device_ops {
     open_device: Some(open_device),
     close_device: Some(close_device),
     ioctl: Some(ioctl),
-    write: Some(bindings::vfio_pci_core_write),
-    get_region_info_caps: Some(bindings::vfio_pci_ioctl_get_region_info),
-    device_feature: Some(bindings::vfio_pci_core_ioctl_feature),
+    write: Some(write),
+    get_region_info_caps: Some(get_region_info_caps),
+    device_feature: Some(device_feature),
     read: Some(bindings::vfio_pci_core_read),
     mmap: Some(bindings::vfio_pci_core_mmap),
     request: Some(bindings::vfio_pci_core_request),
@@ -274,8 +286,49 @@ unsafe extern "C" fn ioctl(vdev: *mut vfio_device, cmd: c_uint, arg: c_ulong) ->
             Answer::Own(ret) => ret as c_long,
             Answer::Core => core(),
         },
+        bindings::vfio_irq_reset => device.alone(core),
         _ => core(),
     }
+}
+
+unsafe extern "C" fn write(
+    vdev: *mut vfio_device,
+    buf: *const c_char,
+    count: usize,
+    pos: *mut bindings::loff_t,
+) -> isize {
+    // SAFETY: Between `init` and `release`; `pos` is VFIO's own.
+    let (device, at) = unsafe { (Device::from_vdev(vdev), *pos) };
+    // SAFETY: VFIO passes on what user space asked of an open device.
+    let core = || unsafe { bindings::vfio_pci_core_write(vdev, buf, count, pos) };
+    if at >> REGION_SHIFT == i64::from(bindings::VFIO_PCI_CONFIG_REGION_INDEX) {
+        device.alone(core)
+    } else {
+        core()
+    }
+}
+
+unsafe extern "C" fn get_region_info_caps(
+    vdev: *mut vfio_device,
+    info: *mut bindings::vfio_region_info,
+    caps: *mut bindings::vfio_info_cap,
+) -> c_int {
+    // SAFETY: Between `init` and `release`.
+    let device = unsafe { Device::from_vdev(vdev) };
+    // SAFETY: VFIO passes on what user space asked of an open device.
+    device.alone(|| unsafe { bindings::vfio_pci_ioctl_get_region_info(vdev, info, caps) })
+}
+
+unsafe extern "C" fn device_feature(
+    vdev: *mut vfio_device,
+    flags: u32,
+    arg: *mut c_void,
+    size: usize,
+) -> c_int {
+    // SAFETY: Between `init` and `release`.
+    let device = unsafe { Device::from_vdev(vdev) };
+    // SAFETY: VFIO passes on what user space asked of an open device.
+    device.alone(|| unsafe { bindings::vfio_pci_core_ioctl_feature(vdev, flags, arg, size) })
 }
 
 // The core's device is found at the beginning of ours.

@@ -126,13 +126,16 @@ impl Interrupt {
         unsafe { bindings::disable_irq(self.irq) };
     }
 
-    /// Writes what a reset behind the kernel's back has cleared. The vector is dead until then, so
-    /// shutting it for a moment loses nothing.
-    pub(crate) fn repair(&mut self, core: &Core, gate: Gate) {
+    /// Writes what a reset behind the kernel's back has cleared. A cleared vector is dead until
+    /// then; one that was taken for cleared is only masked for a moment, and the device holds what
+    /// arrives.
+    pub(crate) fn repair(&mut self, core: &Core, number: u32, gate: Gate) {
         if gate == Gate::Open {
             self.close();
         }
-        core.rewrite_message(self.irq);
+        if core.table_differs(number, self.irq) {
+            core.rewrite_message(self.irq);
+        }
         if gate == Gate::Open {
             self.open();
         }

@@ -16,7 +16,7 @@ use super::device::Device;
 use core::cell::UnsafeCell;
 use core::mem::offset_of;
 use core::ptr::{addr_of_mut, null_mut, NonNull};
-use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use kernel::alloc::flags::GFP_KERNEL_ACCOUNT;
 use kernel::bindings as linux;
 use kernel::ffi::{c_int, c_void};
@@ -28,6 +28,8 @@ use vfio_irq_engine::{Errno, Gate};
 #[pin_data]
 pub(super) struct Firing {
     first: AtomicPtr<Armed>,
+    /// Counts what fires: what fired last is what holds in the end.
+    clock: AtomicU64,
     #[pin]
     work: Opaque<linux::work_struct>,
     device: *const Device,
@@ -44,6 +46,7 @@ impl Firing {
     pub(super) fn new(device: *const Device) -> impl PinInit<Self> {
         pin_init!(Self {
             first: AtomicPtr::new(null_mut()),
+            clock: AtomicU64::new(0),
             work <- Opaque::ffi_init(|work| {
                 // SAFETY: The place is valid and stays; what is to run takes the work of a `Firing`.
                 unsafe {
@@ -62,7 +65,9 @@ impl Firing {
 
     /// From any context.
     fn fire(&self, armed: &Armed) {
-        // On the list already: the work has it before it.
+        let now = self.clock.fetch_add(1, Ordering::Relaxed);
+        armed.fired.store(now, Ordering::Release);
+        // On the list already: the work has it before it, and looks at when it fired last.
         if !armed.queued.swap(true, Ordering::AcqRel) {
             let node = core::ptr::from_ref(armed).cast_mut();
             let mut first = self.first.load(Ordering::Relaxed);
@@ -104,8 +109,13 @@ pub(super) struct Armed {
     number: u32,
     gate: Gate,
     queued: AtomicBool,
+    /// When it fired last, by the clock of its device.
+    fired: AtomicU64,
     /// In the list of fired watches.
     next: AtomicPtr<Armed>,
+    /// The work's own: when it had fired, and which fired after it.
+    seen: AtomicU64,
+    later: AtomicPtr<Armed>,
     /// In a list of retired watches.
     retired: AtomicPtr<Armed>,
 }
@@ -130,6 +140,9 @@ impl Watch {
             number,
             gate,
             queued: AtomicBool::new(false),
+            fired: AtomicU64::new(0),
+            seen: AtomicU64::new(0),
+            later: AtomicPtr::new(null_mut()),
             next: AtomicPtr::new(null_mut()),
             retired: AtomicPtr::new(null_mut()),
         };
@@ -219,19 +232,61 @@ unsafe extern "C" fn wake(firing: *mut c_void, armed: *mut c_void) -> c_int {
     0
 }
 
-/// The device's work: sees to every watch on the list.
+/// The device's work: sees to every watch on the list, in the order in which they fired last.
 unsafe extern "C" fn run(work: *mut linux::work_struct) {
     // SAFETY: The work of a `Firing`, which lives as long as the device.
     let firing = unsafe { &*work.byte_sub(offset_of!(Firing, work)).cast::<Firing>() };
     // SAFETY: As above; the device waits for this work before it goes.
     let device = unsafe { &*firing.device };
-    let mut next = firing.first.swap(null_mut(), Ordering::AcqRel);
+    let mut next = firing.in_order();
     while let Some(node) = NonNull::new(next) {
-        // SAFETY: On the list, so that its watch is still there: it waits for this work.
+        // SAFETY: It was on the list, so that its watch is still there: it waits for this work.
         let armed = unsafe { node.as_ref() };
-        next = armed.next.load(Ordering::Relaxed);
-        // From here on it may be put on the list again.
-        armed.queued.store(false, Ordering::Release);
+        next = armed.later.load(Ordering::Relaxed);
         device.watch_fired(armed.number, armed.gate, |watch| watch.0 == node);
+    }
+}
+
+impl Firing {
+    /// Takes the list; the watches in the order in which they fired last. For the work alone, which
+    /// never runs twice at once.
+    fn in_order(&self) -> *mut Armed {
+        let mut first: *mut Armed = null_mut();
+        let mut next = self.first.swap(null_mut(), Ordering::AcqRel);
+        while let Some(node) = NonNull::new(next) {
+            // SAFETY: As in `run`.
+            let armed = unsafe { node.as_ref() };
+            next = armed.next.load(Ordering::Relaxed);
+            // From here on it may be put on the list again, and is then seen to again.
+            armed.queued.store(false, Ordering::SeqCst);
+            armed.seen.store(armed.fired.load(Ordering::SeqCst), Ordering::Relaxed);
+            first = insert(first, armed);
+        }
+        first
+    }
+}
+
+/// Puts a watch where it belongs by when it fired. Watches come with the latest first, so that this
+/// mostly ends at once.
+fn insert(first: *mut Armed, armed: &Armed) -> *mut Armed {
+    let node = core::ptr::from_ref(armed).cast_mut();
+    let seen = armed.seen.load(Ordering::Relaxed);
+    let (mut before, mut after) = (None::<&Armed>, first);
+    while let Some(there) = NonNull::new(after) {
+        // SAFETY: As in `run`.
+        let there = unsafe { there.as_ref() };
+        if there.seen.load(Ordering::Relaxed) > seen {
+            break;
+        }
+        after = there.later.load(Ordering::Relaxed);
+        before = Some(there);
+    }
+    armed.later.store(after, Ordering::Relaxed);
+    match before {
+        None => node,
+        Some(before) => {
+            before.later.store(node, Ordering::Relaxed);
+            first
+        }
     }
 }
