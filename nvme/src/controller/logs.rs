@@ -72,7 +72,6 @@ impl Worker {
         let keep = number >> 15 & 1 != 0;
         if id == 0x01 && !keep {
             self.events.rearm();
-            self.tell_events();
         }
         Ok(0)
     }

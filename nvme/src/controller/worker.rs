@@ -224,24 +224,26 @@ impl Worker {
         }
         let command = Command::new(bytes);
         let answer = if id == 0 { self.admin(&command) } else { self.io(&command).map(Some) };
-        let counters = &self.common.counters;
-        let answer = match answer {
-            // It ends later.
-            Ok(None) => {
-                self.tell_events();
-                return Turn::More;
+        // Without an answer it ends later.
+        if let Some(answer) = answer.transpose() {
+            if let Err(status) = answer {
+                self.note(id, &command, status);
             }
-            Ok(Some(result)) => Ok(result),
-            Err(status) => Err(status),
-        };
-        if let Err(status) = answer {
-            add(&counters.failures, 1);
-            add(&counters.media_failures, u64::from(status.is_media()));
-            debug!(serial = %self.common.serial, queue = id, opcode = command.opcode(), status = status.bits(), "a command failed");
-            self.errors.note(id, &command, status);
+            self.post(completion, id, head, command.id(), answer);
         }
-        self.post(completion, id, head, command.id(), answer);
+        if id == 0 {
+            self.tell_events();
+        }
         Turn::More
+    }
+
+    /// Remembers a command that failed.
+    fn note(&mut self, id: u16, command: &Command, status: Status) {
+        let counters = &self.common.counters;
+        add(&counters.failures, 1);
+        add(&counters.media_failures, u64::from(status.is_media()));
+        debug!(serial = %self.common.serial, queue = id, opcode = command.opcode(), status = status.bits(), "a command failed");
+        self.errors.note(id, command, status);
     }
 
     /// Posts how a command ended. There is room.

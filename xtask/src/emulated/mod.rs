@@ -108,6 +108,8 @@ fn judge(first: &Boot, second: &Boot) -> Vec<String> {
 fn judge_interrupts(boot: &Boot) -> Vec<String> {
     let mut failures = Vec::new();
     let seen = boot.interrupts();
+    let shown = |line: &&str| line.contains("nvme0q") || line.contains("CPU0");
+    boot.output.lines().filter(shown).for_each(|line| println!("  {line}"));
     let (queues, wanted) = (boot.lines("queues"), format!("{CPUS} of {CPUS}"));
     if queues != [wanted.as_str()] {
         failures.push(format!("the guest has queues for its processors: {queues:?}"));
