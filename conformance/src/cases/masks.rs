@@ -219,6 +219,22 @@ cases! {
         })
     }
 
+    /// Of two eventfds that are signalled one right after the other, the later one holds.
+    fn b03_the_later_eventfd_holds(stage) {
+        each_raised(stage, |stage, index, fds| {
+            let (mask, unmask) = (stage.fd()?, stage.fd()?);
+            let fd = fds.first().copied().unwrap_or(-1);
+            stage.ok(&Request::fds(flags::MASK, index, 0, &[mask]))?;
+            stage.ok(&Request::fds(flags::UNMASK, index, 0, &[unmask]))?;
+            for _ in 0..50 {
+                stage.target.signal(mask)?;
+                stage.target.signal(unmask)?;
+                stage.delivers(index, 0, fd)?;
+            }
+            Ok(())
+        })
+    }
+
     /// An eventfd that was disarmed does nothing.
     fn b03_disarmed_does_nothing(stage) {
         each_raised(stage, |stage, index, fds| {
