@@ -70,6 +70,9 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     if !options.no_lab {
         add(&mut count, lab_tests(options)?);
     }
+    if count.passed + count.failed == 0 {
+        return Err(Error::other("no test was run: nothing matches what was asked for"));
+    }
     println!("{} passed, {} failed", count.passed, count.failed);
     Ok(if count.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
