@@ -40,6 +40,8 @@ struct Boot {
     output: String,
     /// What the server counted for it: signals by vector.
     signals: BTreeMap<u32, u64>,
+    /// QEMU's trace of MSI-X.
+    trace: String,
 }
 
 impl Boot {
@@ -114,7 +116,13 @@ fn judge_interrupts(boot: &Boot) -> Vec<String> {
     if queues != [wanted.as_str()] {
         failures.push(format!("the guest has queues for its processors: {queues:?}"));
     }
+    if !boot.trace.contains("noresize 0") {
+        failures.push("QEMU does not know that vectors can be added at any time".to_owned());
+    }
     for id in 0..=CPUS {
+        if !boot.trace.contains(&format!("vector {id} used")) {
+            failures.push(format!("QEMU did not add vector {id} when the guest began to use it"));
+        }
         let Some((_, vector, count)) = seen.iter().find(|(queue, ..)| *queue == id) else {
             failures.push(format!("queue {id} has no interrupt in the guest"));
             continue;
@@ -174,7 +182,7 @@ fn boot(cache: &Cache, series: Series, dir: &Path, server: &Server, step: &str) 
     if !alarms.is_empty() {
         return Err(Error::other(format!("the guest's kernel said:\n{}", alarms.join("\n"))));
     }
-    Ok(Boot { output, signals: signals(&said) })
+    Ok(Boot { output, signals: signals(&said), trace: report.errors })
 }
 
 /// What the server says of a client that has left: `… interrupts 0:31 1:5012`.
@@ -200,6 +208,7 @@ fn arguments() -> Vec<String> {
     add(&["-append", "console=ttyS0 loglevel=5 panic=-1 oops=panic no_timer_check"]);
     add(&["-chardev", "stdio,id=command,signal=off", "-serial", "file:/lab/run/console.log"]);
     add(&["-serial", "chardev:command", "-serial", "file:/lab/run/report"]);
+    add(&["-trace", "vfio_msix_early_setup", "-trace", "vfio_msix_vector_do_use"]);
     add(&[
         "-device",
         r#"{"driver":"vfio-user-pci","socket":{"path":"/lab/run/nvme.sock","type":"unix"}}"#,
