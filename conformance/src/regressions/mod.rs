@@ -49,6 +49,11 @@ pub const ALL: &[Regression] = &[
         run: power::stays_out_of_reach,
     },
     Regression {
+        name: "writes_during_a_request_hold",
+        proves: "What user space writes to configuration space during a request is not undone.",
+        run: power::writes_hold,
+    },
+    Regression {
         name: "line_works_after_msix",
         proves: "MSI-X that is disabled with memory decoding off leaves the line enabled.",
         run: line::works_after_msix,

@@ -9,7 +9,10 @@ use rustix::fs::MemfdFlags;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+const COMMAND: u64 = 4;
+const MEMORY: u16 = 2;
 const STATE: u16 = 3;
+const D0: u16 = 0;
 const D3HOT: u16 = 3;
 /// A vector is detached and attached so often.
 const ROUNDS: u32 = 20;
@@ -59,4 +62,44 @@ pub(super) fn stays_out_of_reach(place: &Place) -> Verdict {
         stopping.store(true, Relaxed);
         held
     })
+}
+
+/// User space writes to configuration space while a request runs, so often.
+const WRITES: u32 = 300;
+/// Waking takes ten milliseconds a time.
+const WAKES: u32 = 60;
+
+/// A request makes the device reachable for itself and puts it back. What user space writes
+/// meanwhile holds all the same.
+pub(super) fn writes_hold(place: &Place) -> Verdict {
+    let device = Opener::new(&place.bdf)?.open()?;
+    let power = device.power_control()?;
+    let trigger = Eventfd::new()?;
+    let attach = Request::attach(Index::Msix, 0, &[trigger.number()]);
+    let detach = Request::attach(Index::Msix, 0, &[-1]);
+    must(&device, &attach)?;
+    let race = |register: u64, from: u16, to: u16, rounds: u32, mask: u16| {
+        for round in 0..rounds {
+            device.config_write16(register, from)?;
+            std::thread::scope(|scope| {
+                let requests = scope.spawn(|| must(&device, &detach).and(must(&device, &attach)));
+                // Another moment of the requests each time.
+                (0..round * 97 % 20_000).for_each(|_| std::hint::spin_loop());
+                device.config_write16(register, to)?;
+                requests.join().unwrap_or_else(|_| check(false, || "a thread died".into()))
+            })?;
+            let now = vfio::hardware16(&place.bdf, register)? & mask;
+            check(now == to, || {
+                format!(
+                    "round {round}: {to:#x} was written to {register:#x}, the device has {now:#x}"
+                )
+            })?;
+        }
+        Ok(())
+    };
+    race(COMMAND, 0, MEMORY, WRITES, MEMORY)?;
+    match power {
+        Some(power) => race(power, D3HOT, D0, WAKES, STATE),
+        None => Ok(()),
+    }
 }
