@@ -3,8 +3,8 @@
 //! `vfio-pci-rs`: a VFIO driver whose MSI and MSI-X are the engine's.
 //!
 //! It is a variant driver over vfio-pci-core. GET_IRQ_INFO and SET_IRQS of MSI and MSI-X are answered
-//! here; the rest of the device (regions, configuration space, INTx, resets, migration of power
-//! states, SR-IOV) stays with the core. A device is bound by its `driver_override`; no other device
+//! here, and SET_IRQS of ERR and REQ; the rest of the device (regions, configuration space, INTx,
+//! resets, power states, SR-IOV) stays with the core. A device is bound by its `driver_override`; no other device
 //! of the machine notices.
 //!
 //! Unsafe code is allowed in [`sys`] alone.

@@ -19,4 +19,3 @@
 static const unsigned int vfio_irq_get_irq_info = VFIO_DEVICE_GET_IRQ_INFO;
 static const unsigned int vfio_irq_set_irqs = VFIO_DEVICE_SET_IRQS;
 static const unsigned int vfio_irq_reset = VFIO_DEVICE_RESET;
-static const unsigned int vfio_irq_hot_reset = VFIO_DEVICE_PCI_HOT_RESET;
