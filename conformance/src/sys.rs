@@ -137,6 +137,11 @@ impl Mapping {
         Ok(Self { start, len })
     }
 
+    /// Where it is and how long, for whoever lets devices reach it by other means than [`map_dma`].
+    pub fn place(&self) -> (*mut u8, usize) {
+        (self.start.as_ptr(), self.len)
+    }
+
     fn at<T>(&self, offset: usize) -> Result<*mut T, Error> {
         let fits = offset.checked_add(size_of::<T>()).is_some_and(|end| end <= self.len);
         if !fits || !offset.is_multiple_of(align_of::<T>()) {

@@ -10,8 +10,8 @@ use crate::module::checkout;
 /// Its name, on this machine and in the guest's PATH.
 pub const PROGRAM: &str = "vfio-irq-conformance";
 
-/// The client's test.
-const CLIENT: &str = "vfio-irq-client";
+/// The client's tests, examples of its crate.
+const CLIENT: [&str; 2] = ["vfio-irq-client", "vfio-irq-host-interrupts"];
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
@@ -22,8 +22,12 @@ pub fn build() -> Result<PathBuf> {
 
 /// Builds everything that tests run in guests.
 pub fn build_all() -> Result<Vec<PathBuf>> {
-    let client = ["-p", "vfio-irq", "--example", CLIENT];
-    Ok(vec![build()?, build_one(&client, &format!("examples/{CLIENT}"))?])
+    let mut programs = vec![build()?];
+    for name in CLIENT {
+        let what = ["-p", "vfio-irq", "--example", name];
+        programs.push(build_one(&what, &format!("examples/{name}"))?);
+    }
+    Ok(programs)
 }
 
 fn build_one(what: &[&str], file: &str) -> Result<PathBuf> {

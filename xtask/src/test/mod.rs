@@ -219,15 +219,18 @@ fn run_case(
 ) -> std::result::Result<(), String> {
     let mut builder = Builder::new(case.series, case.driver);
     builder.devices = case.row.devices.to_vec();
+    builder.cpus = case.row.cpus;
     builder.module = module;
     builder.image.parameters = case.row.parameters.iter().map(|text| (*text).to_owned()).collect();
+    builder.append = case.row.append.iter().map(|text| (*text).to_owned()).collect();
     builder.timeout = Duration::from_secs(400);
     builder.image.put = programs.to_vec();
     builder.image.command = format!("exec 2>&1\n{}\n", case.row.command);
     let outcome = builder.run(cache).map_err(|error| error.to_string())?;
     let (alarms, _) = log::judge(&outcome.log);
     if !alarms.is_empty() {
-        return Err(format!("the guest's kernel said:\n{}", alarms.join("\n")));
+        let said = last_lines(&outcome.output, 40);
+        return Err(format!("the guest's kernel said:\n{}\n{said}", alarms.join("\n")));
     }
     if outcome.status == 0 {
         return Ok(());

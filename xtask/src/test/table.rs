@@ -26,8 +26,12 @@ pub struct Row {
     pub drivers: &'static [Driver],
     /// The devices.
     pub devices: &'static [Kind],
+    /// Virtual processors.
+    pub cpus: u32,
     /// Parameters of modules, as `module.parameter=value`.
     pub parameters: &'static [&'static str],
+    /// More for the kernel's command line.
+    pub append: &'static [&'static str],
     /// A line for the guest's shell, whose exit status 0 means passed. The test program is in its PATH,
     /// the devices' addresses are in VFIO_IRQ_NVME and so on.
     pub command: &'static str,
@@ -40,7 +44,9 @@ const ROW: Row = Row {
     kernels: &[V7_3],
     drivers: &[VfioPci, VfioPciRs],
     devices: &[Nvme],
+    cpus: 1,
     parameters: &[],
+    append: &[],
     command: "false",
 };
 
@@ -104,12 +110,32 @@ const NO_SRIOV: &str = r#"device=/sys/bus/pci/devices/$VFIO_IRQ_IGB
 
 /// Vectors added one by one under interrupts (the usual way must lose some, the library none), and requests
 /// that fail.
-const CLIENT: &str = "vfio-irq-client $VFIO_IRQ_NVME";
+const CLIENT: &str = "vfio-irq-client group $VFIO_IRQ_NVME";
+
+/// Eight controllers of 65 vectors, four of each used: 32 of the host's interrupts, or all 520.
+/// Both are counted in /proc/interrupts.
+const HOST_INTERRUPTS: &str = r#"vfio-irq-host-interrupts 4 $BIND >said
+status=$?
+cat said
+grep -qx "host interrupts, one vector at a time: 32" said &&
+    grep -qx "host interrupts, everything at once: 520" said && exit $status
+exit 1"#;
 
 const UNLOAD: &str = "for device in $BIND; do echo $device >/sys/bus/pci/drivers/vfio-pci-rs/unbind; done; rmmod vfio_pci_rs && ! grep -q vfio_pci_rs /proc/modules && [ ! -e /sys/kernel/debug/vfio-pci-rs ]";
 
 const REGRESSIONS: &str =
     "vfio-irq-conformance regressions --bdf $VFIO_IRQ_NVME --other $VFIO_IRQ_NVME2";
+
+/// One processor has some two hundred vectors, five of these controllers more.
+const SHORTAGE: &str = r#"others=
+for device in $BIND; do [ $device = $VFIO_IRQ_NVME ] || others="$others --other $device"; done
+vfio-irq-conformance shortage --bdf $VFIO_IRQ_NVME $others"#;
+
+/// The positive answer is what this row is for: it must have been tried.
+const TOO_FEW: &str = r#"vfio-irq-conformance cases --bdf $VFIO_IRQ_XHCI --device xhci >said
+status=$?
+cat said
+grep -q "^ok  *v06_too_few_is_positive" said && exit $status"#;
 
 /// What an open file runs is the module's: it must not go before.
 const DEBUGFS_KEEPS: &str = r#"exec 3</sys/kernel/debug/vfio-pci-rs/$VFIO_IRQ_NVME || exit 1
@@ -157,6 +183,22 @@ pub const ROWS: &[Row] = &[
         devices: &[Nvme, Nvme],
         parameters: &["vfio_pci_rs.nointxmask=1"],
         command: REGRESSIONS,
+        ..ROW
+    },
+    Row {
+        name: "a machine with no interrupt left",
+        devices: &[Nvme, Nvme, Nvme, Nvme, Nvme],
+        command: SHORTAGE,
+        ..ROW
+    },
+    Row {
+        name: "a machine with one MSI for each device",
+        devices: &[Xhci],
+        // Without the remapping of interrupts Linux gives a device one MSI, and VFIO wants to be told
+        // that it may work at all.
+        append: &["intremap=off"],
+        parameters: &["vfio_iommu_type1.allow_unsafe_interrupts=1"],
+        command: TOO_FEW,
         ..ROW
     },
     Row {
@@ -233,6 +275,13 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "the client: vectors added one by one, nothing lost; failures; INTx, REQ",
         command: CLIENT,
+        ..ROW
+    },
+    Row {
+        name: "8 devices use 4 of 65 vectors: 32 host interrupts, not 520",
+        devices: &[Nvme; 8],
+        cpus: 4,
+        command: HOST_INTERRUPTS,
         ..ROW
     },
     Row {

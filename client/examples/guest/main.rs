@@ -1,10 +1,12 @@
 //! The client on a real kernel, old or new: for the lab, whose guests have an NVMe controller.
 //!
 //! ```text
-//! vfio-irq-client BDF [VECTORS]
+//! vfio-irq-client group|cdev BDF [VECTORS]
 //! ```
 //!
-//! First through a descriptor: vectors are added one by one while the controller interrupts all the
+//! The device comes from its group and a container, or from its character device and an iommufd.
+//!
+//! First through its descriptor: vectors are added one by one while the controller interrupts all the
 //! while, and the interrupts that are lost are counted: the usual way (disable, enable all), and with
 //! both policies of `NoResize`. Then through rust-vmm's `VfioDevice`: a request that fails in the
 //! middle, the line, the host's request to give the device back.
@@ -13,25 +15,28 @@
 //! A completion without a signal for a second is a lost interrupt. The exit status is 0 when the
 //! usual way lost some and ours none, and the rest is as promised.
 
+mod device;
+mod sys;
+
+use device::{Opened, Way};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
-use vfio_ioctls::{VfioContainer, VfioDevice, VfioOps};
+use vfio_ioctls::VfioDevice;
 use vfio_irq::{
     Action, Data, Event, Index, Info, KernelDevice, Line, NoResize, SetIrqs, Transport, Trigger,
     Vector, Vectors,
 };
 use vfio_irq_conformance::devices::Stimulus;
 use vfio_irq_conformance::devices::nvme::Controller;
-use vfio_irq_conformance::vfio::Opener;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
+
 /// The device, on a machine that does something else for a moment whenever its interrupts are
 /// disabled: whoever disables them pays the same, and one processor is enough to see what is lost.
 struct Kernel<'fd>(KernelDevice<BorrowedFd<'fd>>);
@@ -70,30 +75,27 @@ fn main() -> ExitCode {
 
 fn run() -> Result<bool, Error> {
     let mut arguments = std::env::args().skip(1);
+    let way = arguments.next().and_then(|word| Way::named(&word));
+    let way = way.ok_or("say where the device comes from: group or cdev")?;
     let bdf = arguments.next().ok_or("give the address of an NVMe controller bound to VFIO")?;
     let vectors = arguments.next().map_or(Ok(MOST), |text| text.parse())?;
     let vectors = vectors.clamp(2, MOST);
-    let opener = Opener::new(&bdf)?;
     let mut as_promised = true;
     for method in [Method::Naive, Method::Reserve, Method::Reenable] {
-        let tally = one_run(&opener, method, vectors)?;
+        let tally = one_run(&Opened::new(way, &bdf)?, method, vectors)?;
         let Tally { completed, delivered, lost } = tally;
         println!(
             "{method:?}: {vectors} vectors, {completed} commands, {delivered} times told, {lost} times not"
         );
         as_promised &= (lost > 0) == (method == Method::Naive) && delivered > 0;
     }
-    drop(opener);
-    as_promised &= through_vfio_ioctls(&bdf)?;
+    as_promised &= through_vfio_ioctls(Opened::new(way, &bdf)?)?;
     Ok(as_promised)
 }
 
 /// What rust-vmm's device does with these calls.
-fn through_vfio_ioctls(bdf: &str) -> Result<bool, Error> {
-    let text = |error: vfio_ioctls::VfioError| error.to_string();
-    let container: Arc<dyn VfioOps> = Arc::new(VfioContainer::new(None).map_err(text)?);
-    let path = Path::new("/sys/bus/pci/devices").join(bdf);
-    let device = Arc::new(VfioDevice::new(&path, container, true).map_err(text)?);
+fn through_vfio_ioctls(opened: Opened) -> Result<bool, Error> {
+    let device = opened.device;
     let failing = fails_in_the_middle(&device)?;
     println!("a request that fails in the middle leaves {failing} of 6 vectors");
 
@@ -186,14 +188,13 @@ struct Tally {
     lost: u64,
 }
 
-fn one_run(opener: &Opener, method: Method, vectors: u32) -> Result<Tally, Error> {
-    let device = opener.open()?;
-    let controller = Mutex::new(Controller::new(device.bar(), opener.dma()));
+fn one_run(opened: &Opened, method: Method, vectors: u32) -> Result<Tally, Error> {
+    let controller = Mutex::new(Controller::new(opened.registers()?, Arc::clone(&opened.dma)));
     let all: Result<Vec<Trigger>, _> = (0..vectors).map(|_| Trigger::new()).collect();
     let (all, ready, stop) = (all?, Mutex::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
         let load = scope.spawn(|| work(&controller, &all, &ready, &stop));
-        let added = add_all(method, device.fd(), &all, |count| {
+        let added = add_all(method, sys::fd(&opened.device), &all, |count| {
             let mut controller = controller.lock().map_err(|_| "the load has failed")?;
             controller.ready(Index::Msix, count)?;
             *ready.lock().map_err(|_| "the load has failed")? = count;
