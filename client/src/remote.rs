@@ -3,6 +3,8 @@
 use crate::{Data, Index, Info, SetIrqs, Transport};
 use std::io;
 use std::os::fd::BorrowedFd;
+use vfio_irq_engine::abi::flags;
+use vfio_irq_user::{Client, IrqData};
 
 /// One `VFIO_USER_DEVICE_SET_IRQS` message.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +44,44 @@ pub trait IrqSocket {
     fn set_irqs(&self, message: &Message<'_>) -> io::Result<u32>;
 }
 
+/// The client of `vfio-irq-user`.
+///
+/// ```no_run
+/// use vfio_irq::{Index, Remote, Trigger, Vectors};
+/// use vfio_irq_user::{Client, ClientOptions};
+///
+/// let client = Client::connect("/run/device.sock", ClientOptions::default())?;
+/// let vectors = Vectors::open(Remote::new(client), Index::Msix)?;
+/// let vector = vectors.enable(3, Trigger::new()?)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+impl IrqSocket for Client {
+    fn max_fds(&self) -> usize {
+        self.limits().peer_fds
+    }
+
+    fn get_irq_info(&self, index: u32) -> io::Result<Info> {
+        let index = Index::from_raw(index).ok_or(io::ErrorKind::InvalidInput)?;
+        let info = self.irq_info(index)?;
+        Ok(Info { flags: info.flags, count: info.count })
+    }
+
+    fn set_irqs(&self, message: &Message<'_>) -> io::Result<u32> {
+        let Message { flags: all, index, start, count, bools, fds } = *message;
+        let index = Index::from_raw(index).ok_or(io::ErrorKind::InvalidInput)?;
+        const DATA: u32 = flags::DATA_NONE | flags::DATA_BOOL | flags::DATA_EVENTFD;
+        let data = match all & DATA {
+            flags::DATA_BOOL => IrqData::Bool(bools),
+            flags::DATA_EVENTFD if fds.is_empty() => IrqData::Detach(count),
+            flags::DATA_EVENTFD => IrqData::Eventfds(fds),
+            _ => IrqData::None(count),
+        };
+        let action = all & !DATA;
+        Client::set_irqs(self, index, action, start, data)?;
+        Ok(0)
+    }
+}
+
 /// A device behind a vfio-user socket.
 ///
 /// A message of vfio-user attaches all of its vectors or detaches all, and takes so many
@@ -79,6 +119,11 @@ impl<S: IrqSocket> Remote<S> {
     /// A device behind this socket.
     pub fn new(socket: S) -> Self {
         Self(socket)
+    }
+
+    /// The socket.
+    pub fn socket(&self) -> &S {
+        &self.0
     }
 
     fn attach(&self, request: &SetIrqs<'_>, fds: &[Option<BorrowedFd<'_>>]) -> io::Result<u32> {

@@ -22,6 +22,7 @@
 mod command;
 mod controller;
 mod disk;
+pub mod driver;
 mod prp;
 mod status;
 

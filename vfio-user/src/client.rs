@@ -87,6 +87,19 @@ impl ClientError {
     }
 }
 
+/// The error number that the server answered with, where that is what it is.
+impl From<ClientError> for std::io::Error {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Refused { errno, .. } => Self::from_raw_os_error(errno.raw()),
+            ClientError::Connect { source, .. } => source,
+            ClientError::Broken(Broken::Silent) => Self::new(std::io::ErrorKind::TimedOut, error),
+            ClientError::Broken(_) => Self::new(std::io::ErrorKind::BrokenPipe, error),
+            _ => Self::other(error),
+        }
+    }
+}
+
 /// Serves a device's accesses to memory that was mapped without a descriptor.
 pub trait DmaHandler: Send {
     /// The device reads.

@@ -1,0 +1,146 @@
+//! A controller of the kernel's VFIO, through rust-vmm's `VfioDevice`.
+
+use super::memory::Memory;
+use super::sys::Registers;
+use super::{Error, Function};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use vfio_bindings::bindings::vfio::{
+    VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_CONFIG_REGION_INDEX, VFIO_REGION_INFO_FLAG_MMAP,
+};
+use vfio_ioctls::{VfioContainer, VfioDevice, VfioOps, VfioRegionInfoCap};
+use vfio_irq::{Index, Info, SetIrqs, Transport};
+
+/// Where in configuration space the command register is, and its bits.
+const COMMAND: u64 = 4;
+const MEMORY: u16 = 1 << 1;
+const MASTER: u16 = 1 << 2;
+
+/// A controller that is bound to a VFIO driver.
+pub struct Device {
+    /// Before the device, so that it goes first.
+    registers: Option<Registers>,
+    device: VfioDevice,
+    container: Arc<dyn VfioOps>,
+    size: u64,
+}
+
+impl Device {
+    /// Opens a controller by its address, such as `0000:01:00.0`, in a container of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Open`] when there is none, it is not bound to a VFIO driver, or somebody has it.
+    pub fn open(bdf: &str) -> Result<Self, Error> {
+        let failed = |why: String| Error::Open { bdf: bdf.into(), why };
+        let path = Path::new("/sys/bus/pci/devices").join(bdf);
+        if bdf.contains('/') || !path.exists() {
+            return Err(failed("there is no such PCI device (lspci -D lists them)".into()));
+        }
+        if !path.join("iommu_group").exists() {
+            return Err(failed("it has no IOMMU group: the machine's IOMMU is off".into()));
+        }
+        let group = |error: &dyn std::fmt::Display| {
+            failed(format!(
+                "{error}: it must be bound to vfio-pci or another VFIO driver, and unused"
+            ))
+        };
+        let container = VfioContainer::new(None).map_err(|error| group(&error))?;
+        let container: Arc<dyn VfioOps> = Arc::new(container);
+        let device = VfioDevice::new(&path, Arc::clone(&container), true);
+        Self::over(device.map_err(|error| group(&error))?, container)
+    }
+
+    /// Takes a device that was opened already, and what maps memory for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Access`] when its registers cannot be mapped.
+    pub fn over(device: VfioDevice, container: Arc<dyn VfioOps>) -> Result<Self, Error> {
+        let size = device.get_region_size(VFIO_PCI_BAR0_REGION_INDEX);
+        let registers = if can_map(&device) {
+            let offset = device.get_region_offset(VFIO_PCI_BAR0_REGION_INDEX);
+            let registers = Registers::map(&device, offset, size);
+            Some(registers.map_err(Error::access("mapping BAR 0"))?)
+        } else {
+            None
+        };
+        Ok(Self { registers, device, container, size })
+    }
+
+    fn inside(&self, offset: u64) -> io::Result<()> {
+        let inside = offset.checked_add(4).is_some_and(|end| end <= self.size);
+        if inside && offset.is_multiple_of(4) { Ok(()) } else { Err(outside()) }
+    }
+}
+
+/// Whether all of BAR 0 can be mapped. Where only parts can, it is read and written.
+fn can_map(device: &VfioDevice) -> bool {
+    let flags = device.get_region_flags(VFIO_PCI_BAR0_REGION_INDEX);
+    let caps = device.get_region_caps(VFIO_PCI_BAR0_REGION_INDEX);
+    let sparse = caps.iter().any(|cap| matches!(cap, VfioRegionInfoCap::SparseMmap(_)));
+    flags & VFIO_REGION_INFO_FLAG_MMAP != 0 && !sparse
+}
+
+/// An access beyond BAR 0, or one that is not aligned.
+pub(super) fn outside() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "not an aligned word of BAR 0")
+}
+
+impl Transport for Device {
+    fn irq_info(&self, index: Index) -> io::Result<Info> {
+        self.device.irq_info(index)
+    }
+
+    fn set_irqs(&self, request: &SetIrqs<'_>) -> io::Result<u32> {
+        self.device.set_irqs(request)
+    }
+}
+
+impl Function for Device {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read32(&self, offset: u64) -> io::Result<u32> {
+        self.inside(offset)?;
+        if let Some(registers) = &self.registers {
+            return registers.read(offset).ok_or_else(outside);
+        }
+        // Ones, as from a device that is gone, stay where nothing can be read.
+        let mut value = [0xff; 4];
+        self.device.region_read(VFIO_PCI_BAR0_REGION_INDEX, &mut value, offset);
+        Ok(u32::from_le_bytes(value))
+    }
+
+    fn write32(&self, offset: u64, value: u32) -> io::Result<()> {
+        self.inside(offset)?;
+        if let Some(registers) = &self.registers {
+            return registers.write(offset, value).ok_or_else(outside);
+        }
+        self.device.region_write(VFIO_PCI_BAR0_REGION_INDEX, &value.to_le_bytes(), offset);
+        Ok(())
+    }
+
+    fn set_bus_master(&self, on: bool) -> io::Result<()> {
+        let mut command = [0; 2];
+        self.device.region_read(VFIO_PCI_CONFIG_REGION_INDEX, &mut command, COMMAND);
+        let other = (u16::from_le_bytes(command) | MEMORY) & !MASTER;
+        let wanted = if on { other | MASTER } else { other };
+        self.device.region_write(VFIO_PCI_CONFIG_REGION_INDEX, &wanted.to_le_bytes(), COMMAND);
+        // Failures are logged and not told, so look.
+        self.device.region_read(VFIO_PCI_CONFIG_REGION_INDEX, &mut command, COMMAND);
+        let same = (u16::from_le_bytes(command) ^ wanted) & MASTER == 0;
+        if same { Ok(()) } else { Err(io::Error::other("the command register stays as it was")) }
+    }
+
+    fn map(&self, memory: &Memory, address: u64) -> io::Result<()> {
+        super::sys::map(&*self.container, memory, address).map_err(io::Error::other)
+    }
+
+    fn unmap(&self, address: u64, size: u64) -> io::Result<()> {
+        let size = usize::try_from(size).map_err(|_| io::ErrorKind::InvalidInput)?;
+        self.container.vfio_dma_unmap(address, size).map_err(io::Error::other)
+    }
+}

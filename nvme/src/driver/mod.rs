@@ -1,0 +1,414 @@
+//! A driver for NVMe controllers in user space, each of whose queues has an interrupt of its own that
+//! comes and goes with the queue.
+//!
+//! ```
+//! use vfio_irq_nvme::driver::{Driver, Options, Socket};
+//! # use vfio_irq_nvme::{Controller, Disk, Settings};
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("nvme.sock");
+//! # let settings = Settings { queues: 4, serial: "example".into() };
+//! # let disk = Disk::memory(64 << 20)?;
+//! # let server = vfio_irq_user::Server::start(Default::default())?;
+//! # server.add(&path, settings.function()?, |bus| Controller::new(bus, disk, &settings))?;
+//!
+//! let driver = Driver::open(Socket::connect(&path)?, Options::default())?;
+//! let buffer = driver.buffer(4096)?;
+//! let mut queue = driver.create_queue(32)?;
+//! buffer.write(0, b"hello")?;
+//! queue.write(0, &buffer)?;
+//! // A second queue, with a second vector. The first one does not notice.
+//! let mut other = driver.create_queue(32)?;
+//! other.read(0, &buffer)?;
+//! # let mut hello = [0; 5];
+//! # buffer.read(0, &mut hello)?;
+//! # assert_eq!(&hello, b"hello");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Many commands at one time, and a wait for any of them:
+//!
+//! ```
+//! # use vfio_irq_nvme::driver::{Driver, Options, Socket};
+//! # use vfio_irq_nvme::{Controller, Disk, Settings};
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("nvme.sock");
+//! # let settings = Settings { queues: 4, serial: "example".into() };
+//! # let disk = Disk::memory(64 << 20)?;
+//! # let server = vfio_irq_user::Server::start(Default::default())?;
+//! # server.add(&path, settings.function()?, |bus| Controller::new(bus, disk, &settings))?;
+//! # let driver = Driver::open(Socket::connect(&path)?, Options::default())?;
+//! use rustix::event::{PollFd, PollFlags, poll};
+//! use vfio_irq_nvme::driver::Request;
+//!
+//! let mut queue = driver.create_queue(8)?;
+//! let buffers = driver.buffers(8, 4096)?;
+//! for (token, into) in (0..).zip(&buffers) {
+//!     queue.submit(Request::Read { start: 8 * token, blocks: 8, into }, token)?;
+//! }
+//! while queue.open() > 0 {
+//!     poll(&mut [PollFd::new(&queue, PollFlags::IN)], None)?;
+//!     queue.drain(|done| println!("{}: {:?}", done.token, done.result))?;
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What holds
+//!
+//! A controller is not trusted: what it says is checked, and what makes no sense is an [`Error`]. It
+//! reaches the memory of its queues and of [`Buffer`]s, and no other.
+//!
+//! A queue belongs to one thread, and several queues to as many. Creating and deleting queues waits
+//! for a lock, using them does not.
+#![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod admin;
+mod buffer;
+#[cfg(feature = "vfio-ioctls")]
+mod device;
+mod error;
+mod function;
+mod interrupts;
+mod memory;
+mod pair;
+mod queue;
+mod registers;
+mod ring;
+mod socket;
+mod status;
+#[cfg(feature = "vfio-ioctls")]
+mod sys;
+
+pub use buffer::Buffer;
+#[cfg(feature = "vfio-ioctls")]
+pub use device::Device;
+pub use error::Error;
+pub use function::Function;
+pub use interrupts::Method;
+pub use memory::Memory;
+pub use queue::{Queue, Request};
+pub use ring::Completion;
+pub use socket::Socket;
+pub use status::Status;
+
+use admin::Admin;
+use function::AnyFunction;
+use interrupts::Interrupts;
+use memory::Space;
+use pair::Pair;
+use registers::Registers;
+use ring::Ring;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use vfio_irq::Trigger;
+
+/// Entries of the admin queue.
+const ADMIN_ENTRIES: u16 = 32;
+
+/// How a driver behaves.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Options {
+    /// How vectors are added.
+    pub method: Method,
+    /// I/O queues at most.
+    pub queues: u16,
+    /// How long a command may take for which somebody waits: admin commands, and the calls of
+    /// [`Queue`] that wait.
+    pub timeout: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { method: Method::default(), queues: u16::MAX, timeout: Duration::from_secs(10) }
+    }
+}
+
+/// What a controller and its first namespace say of themselves.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Info {
+    /// Serial number.
+    pub serial: String,
+    /// Model number.
+    pub model: String,
+    /// Firmware revision.
+    pub firmware: String,
+    /// Blocks of the namespace.
+    pub blocks: u64,
+    /// Bytes of a block.
+    pub block: u64,
+    /// Bytes that one command moves at most.
+    pub transfer: u64,
+    /// Whether blocks can be made zeroes without sending them.
+    pub write_zeroes: bool,
+    /// I/O queues at most.
+    pub queues: u16,
+    /// Entries of an I/O queue at most; one of them stays empty.
+    pub entries: u16,
+}
+
+/// What a queue has counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Stats {
+    /// Completions that were taken.
+    pub completions: u64,
+    /// How often the eventfd was signalled. One signal may tell of several completions, and of none.
+    pub signals: u64,
+    /// Completions that were taken by a look without a signal.
+    pub polled: u64,
+    /// Looks that found completions which had been seen a second before, and no signal since: each a
+    /// lost interrupt.
+    pub stalls: u64,
+}
+
+/// A controller that is enabled. Dropping it shuts the controller down, and queues that are left
+/// end with [`Error::Closed`].
+pub struct Driver(Arc<Shared>);
+
+/// What a driver and its queues share.
+struct Shared {
+    registers: Registers,
+    interrupts: Interrupts,
+    space: Arc<Space>,
+    function: AnyFunction,
+    info: Info,
+    timeout: Duration,
+    admin: Mutex<Admin>,
+    closed: AtomicBool,
+}
+
+impl Shared {
+    fn admin(&self) -> MutexGuard<'_, Admin> {
+        // What is half done after a panic the controller says itself: its answers are checked.
+        self.admin.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver").field("info", &self.0.info).finish_non_exhaustive()
+    }
+}
+
+impl Driver {
+    /// Resets and enables a controller, and asks what it is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unfit`] when it cannot be used; [`Error::NotReady`], [`Error::Fatal`],
+    /// [`Error::Gone`] when it does not start; [`Error::Interrupt`] when it gets no vector.
+    pub fn open(function: impl Function + 'static, options: Options) -> Result<Self, Error> {
+        let function: AnyFunction = Arc::new(function);
+        let registers = Registers::open(Arc::clone(&function))?;
+        registers.disable()?;
+        let page = registers.limits.page;
+        let space = Space::new(Arc::clone(&function), page);
+        let (interrupts, vectors) = Interrupts::open(&function, options.method)?;
+        let ring = Ring::new(
+            Arc::clone(&function),
+            &space,
+            page,
+            (0, ADMIN_ENTRIES),
+            registers.limits.bells(0),
+        )?;
+        let trigger = Trigger::new()?;
+        let vector = interrupts.attach(0, &trigger)?;
+        let addresses = ring.addresses();
+        let admin = Admin {
+            pair: Pair::new(ring, trigger, vector),
+            timeout: options.timeout,
+            queues: BTreeSet::new(),
+            lost: Vec::new(),
+            closed: false,
+        };
+        let started = Started { registers, function, admin };
+        started.start(addresses, &space, options.queues, vectors).map(|(started, info)| {
+            let Started { registers, function, admin } = started;
+            Self(Arc::new(Shared {
+                registers,
+                interrupts,
+                space,
+                function,
+                info,
+                timeout: options.timeout,
+                admin: Mutex::new(admin),
+                closed: AtomicBool::new(false),
+            }))
+        })
+    }
+
+    /// What the controller says of itself.
+    pub fn info(&self) -> &Info {
+        &self.0.info
+    }
+
+    /// What the admin queue has counted.
+    pub fn admin_stats(&self) -> Stats {
+        self.0.admin().pair.stats
+    }
+
+    /// Memory for data.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Memory`]; [`Error::Request`] when it is larger than [`Info::transfer`].
+    pub fn buffer(&self, len: usize) -> Result<Buffer, Error> {
+        let mut buffers = self.buffers(1, len)?;
+        buffers.pop().ok_or_else(|| Error::Request("a buffer needs a length".into()))
+    }
+
+    /// Several buffers in one piece of memory, which is less work for the system.
+    ///
+    /// # Errors
+    ///
+    /// As [`Driver::buffer`].
+    pub fn buffers(&self, count: usize, len: usize) -> Result<Vec<Buffer>, Error> {
+        self.0.check_open()?;
+        let most = self.0.info.transfer;
+        if len == 0 || len as u64 > most {
+            return Err(Error::Request(format!(
+                "a buffer of {len} bytes is no use: a command moves 1 to {most}"
+            )));
+        }
+        Buffer::many(&self.0.space, self.0.registers.limits.page, count, len)
+    }
+
+    /// Creates an I/O queue for so many commands at one time (or as many as the controller can), and
+    /// attaches a vector for it. Other queues may be at work.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoQueue`], [`Error::Interrupt`], [`Error::Memory`]; [`Error::Status`] with what the
+    /// controller said. Nothing is left behind then.
+    pub fn create_queue(&self, depth: u16) -> Result<Queue, Error> {
+        let shared = &self.0;
+        let Registers { limits, .. } = &shared.registers;
+        let mut admin = shared.admin();
+        shared.check_open()?;
+        let most = shared.info.queues;
+        let id = (1..=most).find(|id| !admin.queues.contains(id));
+        let id = id.ok_or(Error::NoQueue { most })?;
+        let entries = depth.saturating_add(1).clamp(2, limits.entries);
+        let function = Arc::clone(&shared.function);
+        let (page, bells) = (limits.page, limits.bells(id));
+        let mut ring = Ring::new(function, &shared.space, page, (id, entries), bells)?;
+        let trigger = Trigger::new()?;
+        let vector = shared.interrupts.attach(id.into(), &trigger)?;
+        if let Err(error) = admin.create(&shared.registers, &ring) {
+            if !matches!(error, Error::Status { .. }) {
+                // The controller may have it all the same.
+                admin.queues.insert(id);
+                admin.lost.extend(ring.held());
+            }
+            return Err(error);
+        }
+        admin.queues.insert(id);
+        drop(admin);
+        Ok(Queue::new(Arc::clone(shared), Pair::new(ring, trigger, vector)))
+    }
+
+    /// Shuts the controller down and says if that fails; dropping only logs.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NotReady`] and others when the controller does not stop in order. It cannot reach
+    /// for memory any more all the same, unless it does not answer at all.
+    pub fn close(self) -> Result<(), Error> {
+        self.shut_down()
+    }
+
+    fn shut_down(&self) -> Result<(), Error> {
+        let shared = &self.0;
+        let mut admin = shared.admin();
+        if std::mem::replace(&mut admin.closed, true) {
+            return Ok(());
+        }
+        shared.closed.store(true, Ordering::Release);
+        let done = shared.registers.shut_down(shared.timeout);
+        let still = shared.function.set_bus_master(false);
+        let disabled = shared.interrupts.disable();
+        admin.lost.clear();
+        done?;
+        still.map_err(Error::access("turning bus mastering off"))?;
+        Ok(disabled?)
+    }
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        if let Err(error) = self.shut_down() {
+            tracing::warn!(%error, "an NVMe controller was not shut down in order");
+        }
+    }
+}
+
+/// A controller on its way to being enabled.
+struct Started {
+    registers: Registers,
+    function: AnyFunction,
+    admin: Admin,
+}
+
+impl Started {
+    fn start(
+        mut self,
+        addresses: (u64, u64),
+        space: &Arc<Space>,
+        wanted: u16,
+        vectors: u32,
+    ) -> Result<(Self, Info), Error> {
+        let started = self.enable(addresses, space, wanted, vectors);
+        match started {
+            Ok(info) => Ok((self, info)),
+            Err(error) => {
+                // Before its memory goes.
+                if let Err(error) = self.registers.disable() {
+                    tracing::warn!(%error, "an NVMe controller that did not start does not stop");
+                }
+                if let Err(error) = self.function.set_bus_master(false) {
+                    tracing::warn!(%error, "an NVMe controller may still reach for memory");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn enable(
+        &mut self,
+        addresses: (u64, u64),
+        space: &Arc<Space>,
+        wanted: u16,
+        vectors: u32,
+    ) -> Result<Info, Error> {
+        let Self { registers, function, admin } = self;
+        function.set_bus_master(true).map_err(Error::access("turning bus mastering on"))?;
+        registers.enable(addresses, ADMIN_ENTRIES)?;
+        let page = registers.limits.page;
+        // A list of pages is one page of addresses.
+        let most = page * page / 8;
+        let buffer = Buffer::many(space, page, 1, admin::PAGE)?;
+        let buffer = buffer.first().ok_or(Error::Closed)?;
+        let mut info = admin.info(registers, buffer, most)?;
+        // Vector 0 is the admin queue's.
+        let vectors = u16::try_from(vectors.saturating_sub(1)).unwrap_or(u16::MAX);
+        let there = vectors.min(registers.limits.queues);
+        if there == 0 {
+            return Err(Error::Unfit("it has one vector, and a queue needs a second".into()));
+        }
+        let granted = admin.set_queues(registers, wanted.clamp(1, there))?;
+        info.queues = granted.min(wanted.clamp(1, there));
+        Ok(info)
+    }
+}
+
+/// Lower and upper half.
+fn halves(value: u64) -> (u32, u32) {
+    let [a, b, c, d, e, f, g, h] = value.to_le_bytes();
+    (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))
+}

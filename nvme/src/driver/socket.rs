@@ -1,0 +1,97 @@
+//! A controller behind a vfio-user socket.
+
+use super::Function;
+use super::memory::Memory;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use vfio_irq::{Index, Info, Remote, SetIrqs, Transport};
+use vfio_irq_user::pci::region::CONFIG;
+use vfio_irq_user::{Client, ClientError, ClientOptions};
+
+/// BAR 0.
+const REGISTERS: u32 = 0;
+/// Where in configuration space the command register is, and its bits.
+const COMMAND: u64 = 4;
+const MEMORY: u16 = 1 << 1;
+const MASTER: u16 = 1 << 2;
+
+/// A controller that another process emulates.
+///
+/// Its memory is shared with that process. Registers are read and written by messages; doorbells are
+/// messages that nobody waits for.
+pub struct Socket {
+    remote: Remote<Client>,
+    size: u64,
+}
+
+impl Socket {
+    /// Connects to a server's socket.
+    ///
+    /// # Errors
+    ///
+    /// When nobody listens there, or it is no PCI device.
+    pub fn connect(path: impl AsRef<Path>) -> Result<Self, ClientError> {
+        Self::over(Client::connect(path, ClientOptions::default())?)
+    }
+
+    /// Takes a connection.
+    ///
+    /// # Errors
+    ///
+    /// When it is no PCI device.
+    pub fn over(client: Client) -> Result<Self, ClientError> {
+        let size = client.region(REGISTERS)?.size;
+        Ok(Self { remote: Remote::new(client), size })
+    }
+
+    fn client(&self) -> &Client {
+        self.remote.socket()
+    }
+}
+
+impl Transport for Socket {
+    fn irq_info(&self, index: Index) -> io::Result<Info> {
+        self.remote.irq_info(index)
+    }
+
+    fn set_irqs(&self, request: &SetIrqs<'_>) -> io::Result<u32> {
+        self.remote.set_irqs(request)
+    }
+}
+
+impl Function for Socket {
+    fn size(&self) -> u64 {
+        self.size
+    }
+
+    fn read32(&self, offset: u64) -> io::Result<u32> {
+        let mut value = [0; 4];
+        self.client().region_read(REGISTERS, offset, &mut value)?;
+        Ok(u32::from_le_bytes(value))
+    }
+
+    fn write32(&self, offset: u64, value: u32) -> io::Result<()> {
+        Ok(self.client().region_write(REGISTERS, offset, &value.to_le_bytes())?)
+    }
+
+    fn ring(&self, offset: u64, value: u32) -> io::Result<()> {
+        Ok(self.client().region_post(REGISTERS, offset, &value.to_le_bytes())?)
+    }
+
+    fn set_bus_master(&self, on: bool) -> io::Result<()> {
+        let mut command = [0; 2];
+        self.client().region_read(CONFIG, COMMAND, &mut command)?;
+        let other = (u16::from_le_bytes(command) | MEMORY) & !MASTER;
+        let command = if on { other | MASTER } else { other };
+        Ok(self.client().region_write(CONFIG, COMMAND, &command.to_le_bytes())?)
+    }
+
+    fn map(&self, memory: &Memory, address: u64) -> io::Result<()> {
+        Ok(self.client().dma_map(address, memory.size(), Some((memory.as_fd(), 0)))?)
+    }
+
+    fn unmap(&self, address: u64, size: u64) -> io::Result<()> {
+        Ok(self.client().dma_unmap(address, size)?)
+    }
+}
