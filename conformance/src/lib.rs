@@ -12,6 +12,7 @@ mod error;
 pub mod eventfd;
 pub mod pin;
 pub mod regressions;
+pub mod shortage;
 pub mod stress;
 pub mod sys;
 pub mod target;

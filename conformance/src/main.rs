@@ -9,7 +9,9 @@ use vfio_irq_conformance::devices::Kind;
 use vfio_irq_conformance::pin::Pinned;
 use vfio_irq_conformance::regressions::{self, Place};
 use vfio_irq_conformance::target::{Driver, Kernel};
-use vfio_irq_conformance::{Error, answers, atomicity, bench, cases, compare, stress, vfio};
+use vfio_irq_conformance::{
+    Error, answers, atomicity, bench, cases, compare, shortage, stress, vfio,
+};
 
 /// What a VFIO device's interrupts must do, tried on a running kernel.
 #[derive(Debug, Parser)]
@@ -79,6 +81,18 @@ enum Command {
         /// How often, with --kill-after.
         #[arg(long, default_value_t = 10)]
         rounds: u32,
+    },
+    /// What holds while the machine has no interrupt left; one line each.
+    Shortage {
+        /// Address of an NVMe controller bound to a VFIO driver.
+        #[arg(long)]
+        bdf: String,
+        /// Addresses of others, which together have more vectors than the machine; repeated.
+        #[arg(long = "other", required = true)]
+        others: Vec<String>,
+        /// Only those whose name contains this.
+        #[arg(long, default_value = "")]
+        only: String,
     },
     /// What once went wrong in a driver, each in a process of its own; one line each.
     Regressions {
@@ -168,6 +182,10 @@ fn run(command: Command) -> Result<bool, Error> {
             println!("{report}");
             Ok(report.is_clean())
         }
+        Command::Shortage { bdf, others, only } => {
+            let _pinned = Pinned::new()?;
+            Ok(try_shortages(&shortage::Place { bdf, others }, &only))
+        }
         Command::Regressions { at, only } => Ok(try_regressions(&at.into(), &only)),
         Command::Regression { at, name } => {
             let one = regressions::ALL.iter().find(|one| one.name == name);
@@ -179,33 +197,43 @@ fn run(command: Command) -> Result<bool, Error> {
     }
 }
 
-/// How many held and how many did not.
+/// How many held, and which did not.
 #[derive(Default)]
 struct Score {
     passed: u32,
-    failed: u32,
+    /// Name and reason of each.
+    failed: Vec<(&'static str, String)>,
 }
 
 impl Score {
     /// Counts an outcome; it as a word, and what is to be said of it.
-    fn count(&mut self, outcome: Outcome, proves: &str) -> (&'static str, String) {
+    fn count(
+        &mut self,
+        name: &'static str,
+        outcome: Outcome,
+        proves: &str,
+    ) -> (&'static str, String) {
         match outcome {
             Outcome::Held => {
                 self.passed += 1;
                 ("ok", proves.trim().into())
             }
             Outcome::Broken(why) => {
-                self.failed += 1;
+                self.failed.push((name, why.clone()));
                 ("FAIL", why)
             }
             Outcome::NotApplicable(why) => ("n/a", why),
         }
     }
 
-    /// Prints the last line; whether none failed.
+    /// Prints what failed once more, since of a long list only the end may be kept, and the last
+    /// line; whether none failed.
     fn close(&self) -> bool {
-        println!("{} passed, {} failed", self.passed, self.failed);
-        self.failed == 0
+        for (name, why) in &self.failed {
+            println!("failed: {name}: {why}");
+        }
+        println!("{} passed, {} failed", self.passed, self.failed.len());
+        self.failed.is_empty()
     }
 }
 
@@ -213,7 +241,7 @@ impl Score {
 fn try_cases(target: &mut Kernel, only: &str, json: bool) -> bool {
     let mut score = Score::default();
     for case in cases::all().filter(|case| case.name.contains(only)) {
-        let (verdict, why) = score.count(case.try_on(target), case.proves);
+        let (verdict, why) = score.count(case.name, case.try_on(target), case.proves);
         if json {
             let (name, proves) = (case.name, case.proves.trim());
             let line = serde_json::json!({
@@ -231,7 +259,17 @@ fn try_cases(target: &mut Kernel, only: &str, json: bool) -> bool {
 fn try_regressions(place: &Place, only: &str) -> bool {
     let mut score = Score::default();
     for one in regressions::ALL.iter().filter(|one| one.name.contains(only)) {
-        let (verdict, why) = score.count(one.try_apart(place), one.proves);
+        let (verdict, why) = score.count(one.name, one.try_apart(place), one.proves);
+        println!("{verdict:<4} {:<38} {why}", one.name);
+    }
+    score.close()
+}
+
+/// Tries what must hold in a shortage of interrupts; whether none failed.
+fn try_shortages(place: &shortage::Place, only: &str) -> bool {
+    let mut score = Score::default();
+    for one in shortage::ALL.iter().filter(|one| one.name.contains(only)) {
+        let (verdict, why) = score.count(one.name, one.try_at(place), one.proves);
         println!("{verdict:<4} {:<38} {why}", one.name);
     }
     score.close()

@@ -42,7 +42,7 @@ pub struct Stage<'t> {
 }
 
 impl<'t> Stage<'t> {
-    pub(super) fn new(target: &'t mut dyn Target) -> Self {
+    pub(crate) fn new(target: &'t mut dyn Target) -> Self {
         Self { target }
     }
 
@@ -99,7 +99,7 @@ impl<'t> Stage<'t> {
                 need(false, &format!("the machine is short of vectors for {index:?}: {answer}"))
             }
             Answer::ENODEV if index == Index::Intx => need(false, "the pin leads nowhere"),
-            answer => Err(Stop::Broken(format!("{request} answered {answer}"))),
+            answer => Err(Stop::Broken(format!("{request} answered {answer}, not {}", Answer::OK))),
         }
     }
 

@@ -164,10 +164,19 @@ impl Target for Kernel {
     }
 
     fn handlers(&self) -> Option<Vec<String>> {
+        Some(self.interrupts()?.into_iter().map(|(_, handler)| handler).collect())
+    }
+
+    fn interrupts(&self) -> Option<Vec<(u32, String)>> {
         let table = std::fs::read_to_string("/proc/interrupts").ok()?;
         let ours = format!("({})", self.opener.bdf());
-        let names = table.split_whitespace().filter(|word| word.ends_with(&ours));
-        Some(names.map(String::from).collect())
+        let of_line = |line: &str| {
+            let (irq, rest) = line.trim_start().split_once(':')?;
+            let handlers = rest.split_whitespace().filter(|word| word.ends_with(&ours));
+            let irq: u32 = irq.parse().ok()?;
+            Some(handlers.map(|handler| (irq, handler.into())).collect::<Vec<_>>())
+        };
+        Some(table.lines().filter_map(of_line).flatten().collect())
     }
 
     fn reset(&mut self) -> Result<bool, Error> {

@@ -110,6 +110,11 @@ pub trait Target {
     /// The names of this device's handlers as the system lists them; `None` where it lists none.
     fn handlers(&self) -> Option<Vec<String>>;
 
+    /// The same, each with the number of its interrupt.
+    fn interrupts(&self) -> Option<Vec<(u32, String)>> {
+        None
+    }
+
     /// Resets the device; `false` where there is no such thing.
     fn reset(&mut self) -> Result<bool, Error>;
 
