@@ -190,3 +190,25 @@ fn b02_and_b03_no_interrupt_is_lost_at_speed() {
     assert!((1..=2 * ROUNDS as u64).contains(&extra), "{extra} signals of {ROUNDS} unmasks");
     assert!(!interrupts.is_pending(5));
 }
+
+#[test]
+fn b05_what_requests_do_to_a_vector_is_counted() {
+    let bench = Bench::new();
+    let (client, interrupts) = (bench.client(), bench.bus().interrupts);
+    let (one, other) = (event(), event());
+    client.attach(Index::Msix, 3, &[one.as_fd()]).unwrap();
+    client.attach(Index::Msix, 3, &[one.as_fd()]).unwrap();
+    client.attach(Index::Msix, 3, &[other.as_fd()]).unwrap();
+    for action in [flags::ACTION_MASK, flags::ACTION_MASK, flags::ACTION_UNMASK] {
+        client.set_irqs(Index::Msix, action, 3, IrqData::None(1)).unwrap();
+        assert_eq!(interrupts.is_masked(3), action == flags::ACTION_MASK);
+    }
+    client.set_irqs(Index::Msix, TRIGGER, 3, IrqData::None(1)).unwrap();
+    let counts = interrupts.counts(3);
+    assert_eq!((counts.masks, counts.unmasks), (1, 1));
+    assert_eq!((counts.retargets, counts.loopbacks, counts.signals), (1, 1, 0));
+    // The device keeps them when its client goes; another vector has its own.
+    drop(client);
+    bench.client();
+    assert_eq!((interrupts.counts(3), interrupts.counts(2)), (counts, Default::default()));
+}

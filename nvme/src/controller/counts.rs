@@ -4,6 +4,7 @@ use super::Common;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use vfio_irq_user::Interrupts;
 
 /// Counters that the worker adds to.
 #[derive(Default)]
@@ -34,6 +35,16 @@ pub(super) fn get(counter: &AtomicU64) -> u64 {
 pub struct Counts(pub(super) Arc<Common>);
 
 impl Counts {
+    /// The controller's interrupts, each with its own counts.
+    pub fn interrupts(&self) -> &Interrupts {
+        &self.0.bus.interrupts
+    }
+
+    /// How many vectors the controller uses at most: one for the admin queue, one for each I/O queue.
+    pub fn vectors(&self) -> u32 {
+        u32::from(self.0.queues) + 1
+    }
+
     /// What was counted so far.
     pub fn totals(&self) -> Totals {
         let (counters, interrupts) = (&self.0.counters, &self.0.bus.interrupts);

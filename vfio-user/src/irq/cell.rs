@@ -205,6 +205,11 @@ impl<W: Word> Cell<W> {
         Target::of(self.word.load()).is_some()
     }
 
+    /// Whether anybody masks it.
+    pub(crate) fn is_masked(&self) -> bool {
+        self.word.load() & MASKED != 0
+    }
+
     /// Masks the vector. When this returns, nothing is signalled any more.
     pub(crate) fn mask(&self, mask: Mask, pause: impl FnMut(u32)) {
         self.word.fetch_or(mask.bit());

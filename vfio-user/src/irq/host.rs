@@ -2,7 +2,7 @@
 
 use super::cell::Mask;
 use super::line::lock;
-use super::table::Table;
+use super::table::{Done, Table};
 use super::trigger::{Eventfds, Trigger, pause};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -202,6 +202,7 @@ impl Host for IrqHost {
             let old = &vector.trigger;
             cell.attach(trigger.target(), None, &Eventfds, |turn| old.pause(turn));
         }
+        self.table.count(number, Done::Retarget);
         vector.trigger = trigger;
     }
 
@@ -213,13 +214,21 @@ impl Host for IrqHost {
 
     fn set_gate(&mut self, _: Kind, vector: &mut Attached, gate: Gate) {
         let Some(cell) = self.table.cell(vector.number) else { return };
-        match gate {
-            Gate::Masked => cell.mask(Mask::Request, |turn| vector.trigger.pause(turn)),
-            Gate::Open => cell.unmask(Mask::Request, &Eventfds),
-        }
+        let done = match gate {
+            Gate::Masked => {
+                cell.mask(Mask::Request, |turn| vector.trigger.pause(turn));
+                Done::Mask
+            }
+            Gate::Open => {
+                cell.unmask(Mask::Request, &Eventfds);
+                Done::Unmask
+            }
+        };
+        self.table.count(vector.number, done);
     }
 
     fn signal(&mut self, vector: &Attached) {
+        self.table.count(vector.number, Done::Loopback);
         vector.trigger.signal();
     }
 

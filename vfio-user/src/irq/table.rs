@@ -14,15 +14,37 @@ struct Entry {
     cell: Cell<AtomicU64>,
     /// Interrupts beyond those that the cell counts.
     signals: AtomicU64,
+    masks: AtomicU64,
+    unmasks: AtomicU64,
+    retargets: AtomicU64,
+    loopbacks: AtomicU64,
 }
 
 struct Page([Entry; PAGE]);
 
-/// How often a vector was raised (`CONTRACT.md`, B-05).
+/// How often a vector was raised, and what requests did to it while an eventfd was attached
+/// (`CONTRACT.md`, B-05). The counts are the device's: they outlive its clients.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct VectorCounts {
     /// The client was told, or will be once it unmasks.
     pub signals: u64,
+    /// A request masked it.
+    pub masks: u64,
+    /// A request unmasked it.
+    pub unmasks: u64,
+    /// Its eventfd was replaced by another.
+    pub retargets: u64,
+    /// The loopback signalled it.
+    pub loopbacks: u64,
+}
+
+/// What requests do to a vector, as far as it is counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Done {
+    Mask,
+    Unmask,
+    Retarget,
+    Loopback,
 }
 
 /// The table that devices raise from and that requests change.
@@ -69,6 +91,10 @@ impl Table {
         let entry = || Entry {
             cell: Cell::new(AtomicU64::new(Cell::<AtomicU64>::IDLE)),
             signals: AtomicU64::new(0),
+            masks: AtomicU64::new(0),
+            unmasks: AtomicU64::new(0),
+            retargets: AtomicU64::new(0),
+            loopbacks: AtomicU64::new(0),
         };
         let page = page.get_or_init(|| {
             let page = Page(std::array::from_fn(|_| entry()));
@@ -78,6 +104,18 @@ impl Table {
             Box::new(page)
         });
         page.0.get(number as usize % PAGE).map(|entry| &entry.cell)
+    }
+
+    /// Counts what a request did to a vector.
+    pub(crate) fn count(&self, number: u32, done: Done) {
+        let Some(entry) = self.entry(number) else { return };
+        let counter = match done {
+            Done::Mask => &entry.masks,
+            Done::Unmask => &entry.unmasks,
+            Done::Retarget => &entry.retargets,
+            Done::Loopback => &entry.loopbacks,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Every vector that was ever used, in order.
@@ -156,11 +194,23 @@ impl Interrupts {
         self.0.cell(vector).is_some_and(Cell::is_attached)
     }
 
+    /// Whether the vector is masked, by a request or by a register of the device's own.
+    pub fn is_masked(&self, vector: u32) -> bool {
+        self.0.cell(vector).is_some_and(Cell::is_masked)
+    }
+
     /// How often the vector was raised. Exact once no raise is under way; meanwhile it may be late by
     /// up to 256.
     pub fn counts(&self, vector: u32) -> VectorCounts {
-        let count = |entry: &Entry| entry.signals.load(Ordering::Relaxed) + entry.cell.counted();
-        VectorCounts { signals: self.0.entry(vector).map_or(0, count) }
+        let Some(entry) = self.0.entry(vector) else { return VectorCounts::default() };
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        VectorCounts {
+            signals: get(&entry.signals) + entry.cell.counted(),
+            masks: get(&entry.masks),
+            unmasks: get(&entry.unmasks),
+            retargets: get(&entry.retargets),
+            loopbacks: get(&entry.loopbacks),
+        }
     }
 
     /// Asserts the interrupt line, or lets go of it. A line that is still asserted when the client
