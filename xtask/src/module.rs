@@ -63,7 +63,7 @@ fn is_routine(line: &str) -> bool {
 }
 
 /// Brings the stage up to date: only files that differ are written, so that a rebuild is incremental.
-fn copy_sources(source: &Path, stage: &Path) -> Result<()> {
+pub fn copy_sources(source: &Path, stage: &Path) -> Result<()> {
     let kbuild = source.join("kernel/Kbuild");
     if !kbuild.is_file() {
         return Err(Error::other(format!(

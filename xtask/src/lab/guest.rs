@@ -50,6 +50,8 @@ pub struct Builder {
     pub driver: Driver,
     /// The module to load for [`Driver::VfioPciRs`]; built from the checkout where none is given.
     pub module: Option<PathBuf>,
+    /// Modules to load in place of the kernel's own VFIO and of `module`, where there are any.
+    pub vfio: Vec<PathBuf>,
     /// The devices.
     pub devices: Vec<device::Kind>,
     /// What goes into the first file system.
@@ -98,6 +100,7 @@ impl Builder {
             series,
             driver,
             module: None,
+            vfio: Vec::new(),
             devices: Vec::new(),
             image: Image::default(),
             icount: false,
@@ -129,11 +132,16 @@ impl Builder {
             first.push("kvm_amd".to_owned());
             image.parameters.push("kvm_amd.nested=1".to_owned());
         }
-        first.extend(["vfio_iommu_type1", "vfio-pci"].map(str::to_owned));
-        if self.driver == Driver::VfioPciRs {
-            let built =
-                self.module.clone().map_or_else(|| module::build(cache, self.series), Ok)?;
-            first.push(built.display().to_string());
+        if self.vfio.is_empty() {
+            first.extend(["vfio_iommu_type1", "vfio-pci"].map(str::to_owned));
+            if self.driver == Driver::VfioPciRs {
+                let built =
+                    self.module.clone().map_or_else(|| module::build(cache, self.series), Ok)?;
+                first.push(built.display().to_string());
+            }
+        } else {
+            first.push("irqbypass".to_owned());
+            first.extend(self.vfio.iter().map(|path| path.display().to_string()));
         }
         image.modules.splice(0..0, first);
         let mut set = |name: &str, value: String| image.variables.push((name.to_owned(), value));

@@ -60,7 +60,8 @@ impl Series {
         }
     }
 
-    fn suite(self) -> &'static str {
+    /// The suite of Debian that has it.
+    pub fn suite(self) -> &'static str {
         match self {
             Self::V6_1 => "bookworm",
             Self::V6_12 => "trixie",

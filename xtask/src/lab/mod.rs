@@ -2,6 +2,7 @@
 
 pub mod archive;
 pub mod cache;
+pub mod cdev;
 pub mod cpio;
 pub mod device;
 pub mod guest;

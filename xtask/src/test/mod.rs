@@ -16,6 +16,7 @@ use crate::demo;
 use crate::emulated;
 use crate::error::{Error, Result, last_lines};
 use crate::lab::cache::Cache;
+use crate::lab::cdev;
 use crate::lab::guest::{Builder, Driver};
 use crate::lab::kernel::{Kernel, Series};
 use crate::lab::process::follow;
@@ -131,18 +132,16 @@ fn lab_tests(options: &Options) -> Result<Count> {
     let cases = cases(options);
     let programs = if cases.is_empty() { Vec::new() } else { conformance::build_all()? };
     // Everything slow once and first, so that guests started side by side only read.
-    let mut ready: HashMap<(Series, Driver), std::result::Result<Option<PathBuf>, String>> =
-        HashMap::new();
+    let mut ready: HashMap<_, std::result::Result<Built, String>> = HashMap::new();
     for case in &cases {
-        let key = (case.series, case.driver);
+        let key = (case.series, case.driver, case.row.cdev);
         // A kernel that is gone, or a module that does not build, fails its own cases alone.
-        ready.entry(key).or_insert_with(|| {
-            prepare(&cache, case.series, case.driver).map_err(|e| e.to_string())
-        });
+        ready.entry(key).or_insert_with(|| prepare(&cache, case).map_err(|e| e.to_string()));
     }
     let mut count = side_by_side(&cases, |case| {
-        let module = ready.get(&(case.series, case.driver)).cloned().unwrap_or(Ok(None))?;
-        run_case(&cache, case, &programs, module)
+        let key = (case.series, case.driver, case.row.cdev);
+        let built = ready.get(&key).cloned().unwrap_or_else(|| Ok(Built::default()))?;
+        run_case(&cache, case, &programs, built)
     });
     let wanted =
         |title: &str| options.only.as_ref().is_none_or(|text| title.contains(text.as_str()));
@@ -166,13 +165,25 @@ fn words(failures: Result<Vec<String>>) -> std::result::Result<(), String> {
     }
 }
 
-/// Gets the kernel, and the module where the driver is ours.
-fn prepare(cache: &Cache, series: Series, driver: Driver) -> Result<Option<PathBuf>> {
-    Kernel::obtain(cache, series)?;
-    if driver == Driver::VfioPci {
-        return Ok(None);
+/// What was built for a case.
+#[derive(Clone, Default)]
+struct Built {
+    /// Our module, where the driver is ours.
+    module: Option<PathBuf>,
+    /// All of VFIO, where it is not the kernel's own.
+    vfio: Vec<PathBuf>,
+}
+
+/// Gets the kernel, and the modules that it does not have.
+fn prepare(cache: &Cache, case: &Case) -> Result<Built> {
+    Kernel::obtain(cache, case.series)?;
+    let mut built = Built::default();
+    if case.row.cdev {
+        built.vfio = cdev::build(cache, case.series)?;
+    } else if case.driver == Driver::VfioPciRs {
+        built.module = Some(module::build(cache, case.series)?);
     }
-    module::build(cache, series).map(Some)
+    Ok(built)
 }
 
 /// Runs the cases, as many at once as the machine has processors (a guest keeps one busy).
@@ -215,12 +226,13 @@ fn run_case(
     cache: &Cache,
     case: &Case,
     programs: &[PathBuf],
-    module: Option<PathBuf>,
+    built: Built,
 ) -> std::result::Result<(), String> {
     let mut builder = Builder::new(case.series, case.driver);
     builder.devices = case.row.devices.to_vec();
     builder.cpus = case.row.cpus;
-    builder.module = module;
+    builder.module = built.module;
+    builder.vfio = built.vfio;
     builder.image.parameters = case.row.parameters.iter().map(|text| (*text).to_owned()).collect();
     builder.append = case.row.append.iter().map(|text| (*text).to_owned()).collect();
     builder.timeout = Duration::from_secs(400);

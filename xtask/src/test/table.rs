@@ -28,6 +28,8 @@ pub struct Row {
     pub devices: &'static [Kind],
     /// Virtual processors.
     pub cpus: u32,
+    /// Whether VFIO has character devices, which no stock kernel of Debian has.
+    pub cdev: bool,
     /// Parameters of modules, as `module.parameter=value`.
     pub parameters: &'static [&'static str],
     /// More for the kernel's command line.
@@ -45,6 +47,7 @@ const ROW: Row = Row {
     drivers: &[VfioPci, VfioPciRs],
     devices: &[Nvme],
     cpus: 1,
+    cdev: false,
     parameters: &[],
     append: &[],
     command: "false",
@@ -111,6 +114,16 @@ const NO_SRIOV: &str = r#"device=/sys/bus/pci/devices/$VFIO_IRQ_IGB
 /// Vectors added one by one under interrupts (the usual way must lose some, the library none), and requests
 /// that fail.
 const CLIENT: &str = "vfio-irq-client group $VFIO_IRQ_NVME";
+
+const CLIENT_CDEV: &str = "vfio-irq-client cdev $VFIO_IRQ_NVME";
+
+/// The NVMe driver in user space: 63 queues added one by one under load stall none. Adding them the old
+/// way does; not more than 31, as QEMU's controller ends QEMU when vectors above are disabled in use.
+const QUEUES: &str = r#"vfio-irq-nvme $VFIO_IRQ_NVME 63 dynamic &&
+vfio-irq-nvme $VFIO_IRQ_NVME 31 reenable release-all >said
+status=$?
+cat said
+[ $status = 0 ] && grep -q "^release-all.* [1-9][0-9]* stalls" said"#;
 
 /// Eight controllers of 65 vectors, four of each used: 32 of the host's interrupts, or all 520.
 /// Both are counted in /proc/interrupts.
@@ -278,10 +291,30 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
+        name: "the NVMe driver in user space: 63 queues added under load, nothing lost",
+        command: QUEUES,
+        ..ROW
+    },
+    Row {
+        name: "the NVMe driver in user space on older kernels: 63 queues added under load, nothing lost",
+        when: When::Long,
+        kernels: &[V6_1, V6_12],
+        drivers: &[VfioPci],
+        command: QUEUES,
+        ..ROW
+    },
+    Row {
         name: "8 devices use 4 of 65 vectors: 32 host interrupts, not 520",
         devices: &[Nvme; 8],
         cpus: 4,
         command: HOST_INTERRUPTS,
+        ..ROW
+    },
+    Row {
+        name: "the client through a character device and an iommufd (VFIO built with CONFIG_VFIO_DEVICE_CDEV, which Debian leaves out)",
+        when: When::Long,
+        cdev: true,
+        command: CLIENT_CDEV,
         ..ROW
     },
     Row {
