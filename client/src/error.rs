@@ -131,6 +131,20 @@ pub enum Error {
         /// How many bytes.
         len: usize,
     },
+    /// What was saved is of another table.
+    #[cfg(feature = "kvm")]
+    #[error(
+        "{table} bytes of table and {pending} of pending bits are not those of a table of {entries} entries, which has {} and {}",
+        .entries.saturating_mul(16), .entries.div_ceil(64).saturating_mul(8)
+    )]
+    NotThisTable {
+        /// How many entries this table has.
+        entries: usize,
+        /// How many bytes of table were saved.
+        table: usize,
+        /// How many bytes of pending bits were saved.
+        pending: usize,
+    },
     /// KVM said no.
     #[cfg(feature = "kvm")]
     #[error("KVM refused {what}: {source}")]

@@ -5,14 +5,46 @@ use super::watch::Watch;
 use super::{Message, Vm};
 use crate::{Error, Transport, Trigger, Vector};
 
+/// Bit 0 of the vector control word.
+pub(super) const MASKED: u32 = 1;
+
 /// What the guest wrote, and what there is behind it.
 #[derive(Debug)]
 pub(super) struct Entry<T: Transport> {
     pub(super) message: Message,
     /// The vector control word; bit 0 masks.
     pub(super) control: u32,
+    /// An interrupt that came in where the table was saved and is still to be delivered.
+    pub(super) owed: bool,
     /// Nothing until the guest unmasks it for the first time.
     pub(super) live: Option<Box<Live<T>>>,
+}
+
+impl<T: Transport> Entry<T> {
+    /// An entry that the guest has not written to.
+    pub(super) fn new(device: Option<u32>) -> Self {
+        let message = Message { device, ..Message::default() };
+        Self { message, control: MASKED, owed: false, live: None }
+    }
+
+    /// Its pending bit: what came in while it was masked.
+    pub(super) fn is_pending(&self) -> bool {
+        self.owed || self.live.as_ref().is_some_and(|live| live.is_pending())
+    }
+
+    /// Whether an interrupt came in that the guest has not been told of, masked or not.
+    pub(super) fn is_due(&self) -> bool {
+        self.owed || self.live.as_ref().is_some_and(|live| live.is_due())
+    }
+
+    /// Signals what is owed, now that the vector is open.
+    pub(super) fn pay(&mut self) -> Result<(), Error> {
+        if let Some(live) = self.live.as_ref().filter(|_| self.owed) {
+            live.signal()?;
+            self.owed = false;
+        }
+        Ok(())
+    }
 }
 
 /// A vector that the guest uses.
@@ -65,9 +97,25 @@ impl<T: Transport> Live<T> {
         Ok(Self { vector, gsi, fast: None, way: Way::Watched(trigger) })
     }
 
-    /// Its pending bit.
-    pub(super) fn is_pending(&self) -> bool {
+    fn is_pending(&self) -> bool {
         matches!(&self.way, Way::Held(trigger) if trigger.is_signalled())
+    }
+
+    /// Whether it was signalled and nobody took that yet; KVM takes at once.
+    fn is_due(&self) -> bool {
+        match &self.way {
+            Way::Held(trigger) | Way::Watched(trigger) => trigger.is_signalled(),
+            Way::Direct { .. } => false,
+        }
+    }
+
+    /// Signals the eventfd that its interrupts signal.
+    fn signal(&self) -> Result<(), Error> {
+        match (&self.way, &self.fast) {
+            (Way::Held(trigger) | Way::Watched(trigger), _) => trigger.signal(),
+            (Way::Direct { .. }, Some(fast)) => fast.signal(),
+            (Way::Direct { .. }, None) => Ok(()),
+        }
     }
 
     pub(super) fn is_held(&self) -> bool {

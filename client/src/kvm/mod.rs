@@ -35,10 +35,12 @@
 
 mod entry;
 mod routes;
+mod saved;
 mod table;
 mod vm;
 mod watch;
 
 pub use routes::Routes;
+pub use saved::Saved;
 pub use table::MsixTable;
 pub use vm::{Message, Route, Vm};

@@ -1,18 +1,18 @@
 //! The table as the guest sees it.
 
-use super::entry::{Entry, Live, Open};
+use super::Vm;
+use super::entry::{Entry, Live, MASKED, Open};
 use super::routes::Routes;
 use super::watch::Watch;
-use super::{Message, Vm};
 use crate::{Error, Transport, Trigger, Vectors};
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 const ENTRY: u64 = 16;
-const MASKED: u32 = 1;
 const ENABLE: u16 = 1 << 15;
 const FUNCTION_MASK: u16 = 1 << 14;
+pub(super) const WRITABLE: u16 = ENABLE | FUNCTION_MASK;
 
 /// A guest's MSI-X table: see the [module](super).
 ///
@@ -57,8 +57,8 @@ pub struct MsixTable<T: Transport, V: Vm> {
     vectors: Vectors<T>,
     routes: Arc<Routes<V>>,
     watch: Watch,
-    entries: Vec<Entry<T>>,
-    control: u16,
+    pub(super) entries: Vec<Entry<T>>,
+    pub(super) control: u16,
     /// Vectors that wait for a route.
     waiting: BTreeSet<u32>,
 }
@@ -83,9 +83,7 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
         routes: Arc<Routes<V>>,
         device: Option<u32>,
     ) -> Result<Self, Error> {
-        let message = Message { device, ..Message::default() };
-        let entry = |_| Entry { message, control: MASKED, live: None };
-        let entries = (0..vectors.capabilities().count()).map(entry).collect();
+        let entries = (0..vectors.capabilities().count()).map(|_| Entry::new(device)).collect();
         let (watch, control, waiting) = (Watch::new()?, 0, BTreeSet::new());
         Ok(Self { vectors, routes, watch, entries, control, waiting })
     }
@@ -160,10 +158,8 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
             let at = offset.checked_add(step).and_then(|at| usize::try_from(at).ok());
             let first = at.and_then(|at| at.checked_mul(8));
             let entries = first.and_then(|first| self.entries.get(first..)).unwrap_or_default();
-            let pending =
-                |entry: &Entry<T>| entry.live.as_ref().is_some_and(|live| live.is_pending());
             let bits = entries.iter().take(8).enumerate();
-            *byte = bits.fold(0, |byte, (bit, entry)| byte | u8::from(pending(entry)) << bit);
+            *byte = bits.fold(0, |byte, (bit, entry)| byte | u8::from(entry.is_pending()) << bit);
         }
     }
 
@@ -176,7 +172,7 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
     ///
     /// What the host or KVM refused.
     pub fn set_control(&mut self, control: u16) -> Result<(), Error> {
-        let before = std::mem::replace(&mut self.control, control & (ENABLE | FUNCTION_MASK));
+        let before = std::mem::replace(&mut self.control, control & WRITABLE);
         if self.control & ENABLE == 0 {
             return self.take_down();
         }
@@ -242,7 +238,7 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
     }
 
     fn is_open(&self, entry: &Entry<T>) -> bool {
-        self.control & (ENABLE | FUNCTION_MASK) == ENABLE && entry.control & MASKED == 0
+        self.control & WRITABLE == ENABLE && entry.control & MASKED == 0
     }
 
     fn is_new(&self, number: u32) -> bool {
@@ -267,6 +263,7 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
                 self.waiting.insert(number);
             }
             opened?;
+            entry.pay()?;
         }
         Ok(())
     }
@@ -290,6 +287,7 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
                     let live = Live::new(vector, trigger, message, &self.routes, &self.watch)?;
                     entry.live = Some(Box::new(live));
                     self.waiting.insert(number);
+                    entry.pay()?;
                 }
                 Ok(())
             }
@@ -328,12 +326,15 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
         outcome
     }
 
-    fn take_down(&mut self) -> Result<(), Error> {
+    pub(super) fn take_down(&mut self) -> Result<(), Error> {
         self.waiting.clear();
         // First, so that no vector is detached alone.
         let outcome = self.vectors.disable();
-        for live in self.entries.iter_mut().filter_map(|entry| entry.live.take()) {
-            live.close(&self.routes, &self.watch);
+        for entry in &mut self.entries {
+            entry.owed = false;
+            if let Some(live) = entry.live.take() {
+                live.close(&self.routes, &self.watch);
+            }
         }
         outcome
     }

@@ -34,6 +34,16 @@ struct Counts {
 }
 
 impl Counting {
+    /// Messages that were sent from user space.
+    pub fn signalled(&self) -> Vec<Message> {
+        self.look(|counts| counts.signalled.clone())
+    }
+
+    /// Eventfds that have an irqfd.
+    pub fn irqfds(&self) -> usize {
+        self.look(|counts| counts.irqfds.len())
+    }
+
     fn look<R>(&self, look: impl FnOnce(&mut Counts) -> R) -> R {
         look(&mut self.0.lock().unwrap())
     }
@@ -74,9 +84,9 @@ impl Vm for Counting {
 /// No processor takes this one.
 const NOWHERE: u32 = 0xff;
 
-type Counted = Table<Arc<Counting>>;
+pub type Counted = Table<Arc<Counting>>;
 
-fn opened(vectors: u32, gsis: u32) -> (Arc<Counting>, Arc<vfio_irq::sim::Simulated>, Counted) {
+pub fn opened(vectors: u32, gsis: u32) -> (Arc<Counting>, Arc<vfio_irq::sim::Simulated>, Counted) {
     let vm = Arc::new(Counting::default());
     let (device, mut table) = table(Arc::clone(&vm), vectors, gsis);
     table.set_control(ENABLE).unwrap();

@@ -7,14 +7,15 @@
 mod counted;
 mod machine;
 mod real;
+mod saved;
 
 use libtest_mimic::{Arguments, Trial};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let missing = machine::missing();
-    let plain = counted::CASES.iter().map(|(name, case)| trial(name, *case));
-    let real = real::CASES.iter().map(|(name, case)| {
+    let plain = counted::CASES.iter().chain(&saved::CASES).map(|(name, case)| trial(name, *case));
+    let real = real::CASES.iter().chain(&saved::REAL).map(|(name, case)| {
         let trial = trial(name, *case);
         match &missing {
             Some(why) => trial.with_kind(format!("NOT RUN, {why}")).with_ignored_flag(true),

@@ -1,0 +1,163 @@
+//! A table that is saved, and restored elsewhere.
+
+use crate::counted::opened;
+use crate::machine::{ENABLE, FUNCTION_MASK, Machine, is_pending, set_mask, table, unmask};
+use vfio_irq::Error;
+use vfio_irq::kvm::Saved;
+
+pub const CASES: [(&str, fn()); 6] = [
+    ("a_restored_table_reads_as_the_one_saved", reads_the_same),
+    ("saving_changes_nothing", saving_changes_nothing),
+    ("what_was_pending_comes_when_it_is_unmasked_elsewhere", pending_moves),
+    ("what_user_space_had_not_passed_on_comes_elsewhere", undelivered_moves),
+    ("a_host_without_vectors_owes_what_was_restored", owed_until_there_are_vectors),
+    ("a_reset_forgets_everything", reset_forgets),
+];
+
+pub const REAL: [(&str, fn()); 1] = [("kvm_a_restored_table_delivers", delivers)];
+
+fn reads_the_same() {
+    for control in [0, ENABLE, ENABLE | FUNCTION_MASK] {
+        let (_, _, mut here) = opened(70, 70);
+        here.set_control(control).unwrap();
+        for number in [0, 5, 69] {
+            unmask(&mut here, number, 0x40);
+        }
+        here.write(16, &0xfee0_1000_1234_5678_u64.to_le_bytes()).unwrap();
+        set_mask(&mut here, 5, true);
+        let saved = here.save();
+        assert_eq!((saved.table.len(), saved.pending.len()), (70 * 16, 16));
+        let (vm, device, mut there) = opened(70, 70);
+        // Whatever it had goes.
+        unmask(&mut there, 33, 0x51);
+        there.commit().unwrap();
+        there.restore(&saved).unwrap();
+        assert_eq!(there.save(), saved);
+        let expected: &[u32] = if control == ENABLE { &[0, 69] } else { &[] };
+        assert_eq!(there.vectors().enabled(), expected);
+        drop(there);
+        assert_eq!(device.leaks(), None);
+        assert_eq!(vm.irqfds(), 0);
+    }
+}
+
+fn saving_changes_nothing() {
+    let (vm, device, mut table) = opened(64, 64);
+    unmask(&mut table, 1, 0x41);
+    unmask(&mut table, 2, 0x42);
+    table.commit().unwrap();
+    unmask(&mut table, 3, 0x43);
+    set_mask(&mut table, 1, true);
+    (1..4).for_each(|number| device.raise(number));
+    let before = device.requests();
+    let saved = table.save();
+    assert_eq!(saved.pending[0], 0b1010, "2 went to KVM");
+    assert_eq!(table.save(), saved);
+    assert_eq!(device.requests(), before);
+    assert_eq!(table.handle_events().unwrap(), 1, "the guest goes on: 3 is signalled");
+    set_mask(&mut table, 1, false);
+    assert_eq!(vm.signalled().iter().map(|message| message.data).collect::<Vec<_>>(), [0x43]);
+    assert_eq!(table.save().pending[0], 0, "1 went to its irqfd when it was unmasked");
+}
+
+fn pending_moves() {
+    let (_, device, mut here) = opened(64, 64);
+    for number in [4, 9] {
+        unmask(&mut here, number, 0x40);
+        set_mask(&mut here, number, true);
+        device.raise(number);
+    }
+    let saved = here.save();
+    let (vm, device, mut there) = opened(64, 64);
+    there.restore(&saved).unwrap();
+    assert!(is_pending(&there, 4) && is_pending(&there, 9) && !is_pending(&there, 5));
+    assert_eq!(device.allocated(), 0, "a masked vector costs nothing yet");
+    set_mask(&mut there, 4, false);
+    assert!(!is_pending(&there, 4) && is_pending(&there, 9));
+    assert_eq!(there.handle_events().unwrap(), 1);
+    // Moved on once more, before the other was unmasked.
+    let (_, _, mut farther) = opened(64, 64);
+    farther.restore(&there.save()).unwrap();
+    set_mask(&mut farther, 9, false);
+    assert_eq!(farther.handle_events().unwrap(), 1);
+    set_mask(&mut farther, 9, true);
+    set_mask(&mut farther, 9, false);
+    assert_eq!(farther.handle_events().unwrap(), 0, "once");
+    assert_eq!(vm.signalled().len(), 1);
+}
+
+fn undelivered_moves() {
+    let (here_vm, device, mut here) = opened(64, 64);
+    unmask(&mut here, 7, 0x61);
+    device.raise(7);
+    // Nobody has called `handle_events`.
+    assert!(!is_pending(&here, 7), "it is not masked: the guest sees no pending bit");
+    let (vm, _, mut there) = opened(64, 64);
+    there.restore(&here.save()).unwrap();
+    assert!(!is_pending(&there, 7));
+    assert_eq!(there.handle_events().unwrap(), 1);
+    assert_eq!(vm.signalled()[0].data, 0x61);
+    assert!(here_vm.signalled().is_empty());
+}
+
+fn owed_until_there_are_vectors() {
+    let (_, device, mut here) = opened(64, 64);
+    unmask(&mut here, 0, 0x40);
+    device.raise(0);
+    let saved = here.save();
+    let (_, device, mut there) = opened(64, 64);
+    device.set_interrupts(0);
+    assert_eq!(there.restore(&saved).unwrap_err().errno(), Some(28));
+    assert_eq!(there.save(), saved, "restored all the same");
+    device.set_interrupts(64);
+    there.retry().unwrap();
+    assert_eq!(there.handle_events().unwrap(), 1);
+    // What is of another table changes nothing.
+    let other = Saved { control: 0, table: vec![0; 16], pending: vec![0; 8] };
+    let error = there.restore(&other).unwrap_err();
+    assert!(matches!(error, Error::NotThisTable { entries: 64, table: 16, pending: 8 }));
+    assert_eq!(
+        error.to_string(),
+        "16 bytes of table and 8 of pending bits are not those of a table of 64 entries, which has 1024 and 8"
+    );
+    assert_eq!(there.vectors().enabled(), [0]);
+}
+
+fn reset_forgets() {
+    let (vm, device, mut table) = opened(64, 64);
+    let fresh = table.save();
+    unmask(&mut table, 3, 0x40);
+    unmask(&mut table, 4, 0x40);
+    table.commit().unwrap();
+    set_mask(&mut table, 4, true);
+    device.raise(4);
+    table.reset().unwrap();
+    assert_eq!(table.save(), Saved { control: 0, ..fresh });
+    assert_eq!((device.leaks(), vm.irqfds()), (None, 0));
+    table.set_control(ENABLE).unwrap();
+    unmask(&mut table, 4, 0x40);
+    assert_eq!(table.handle_events().unwrap(), 0, "nothing is owed");
+}
+
+fn delivers() {
+    let machine = Machine::new();
+    let (device, mut here) = table(machine.vm.clone(), 64, 64);
+    here.set_control(ENABLE).unwrap();
+    unmask(&mut here, 1, 0x81);
+    unmask(&mut here, 2, 0x82);
+    here.commit().unwrap();
+    set_mask(&mut here, 2, true);
+    device.raise(2);
+    let saved = here.save();
+    drop(here);
+    let machine = Machine::new();
+    let (device, mut there) = table(machine.vm.clone(), 64, 64);
+    there.restore(&saved).unwrap();
+    there.commit().unwrap();
+    device.raise(1);
+    assert!(machine.wait(0x81));
+    assert!(!machine.take(0x82));
+    set_mask(&mut there, 2, false);
+    there.handle_events().unwrap();
+    assert!(machine.wait(0x82), "what was pending where it was saved");
+}
