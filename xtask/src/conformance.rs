@@ -13,6 +13,9 @@ pub const PROGRAM: &str = "vfio-irq-conformance";
 /// The client's tests, examples of its crate.
 const CLIENT: [&str; 2] = ["vfio-irq-client", "vfio-irq-host-interrupts"];
 
+/// The NVMe driver's, an example of its crate.
+const NVME: &str = "vfio-irq-nvme";
+
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Builds it, statically linked, and says where it is.
@@ -27,6 +30,8 @@ pub fn build_all() -> Result<Vec<PathBuf>> {
         let what = ["-p", "vfio-irq", "--example", name];
         programs.push(build_one(&what, &format!("examples/{name}"))?);
     }
+    let what = ["-p", "vfio-irq-nvme", "--features", "vfio-ioctls", "--example", NVME];
+    programs.push(build_one(&what, &format!("examples/{NVME}"))?);
     Ok(programs)
 }
 
