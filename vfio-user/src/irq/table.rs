@@ -14,6 +14,7 @@ struct Entry {
     cell: Cell<AtomicU64>,
     /// Interrupts beyond those that the cell counts.
     signals: AtomicU64,
+    dropped: AtomicU64,
     masks: AtomicU64,
     unmasks: AtomicU64,
     retargets: AtomicU64,
@@ -23,11 +24,14 @@ struct Entry {
 struct Page([Entry; PAGE]);
 
 /// How often a vector was raised, and what requests did to it while an eventfd was attached
-/// (`CONTRACT.md`, B-05). The counts are the device's: they outlive its clients.
+/// (`CONTRACT.md`, B-05). The counts are the device's: they outlive its clients. What was raised
+/// before the vector was used for the first time is not counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct VectorCounts {
     /// The client was told, or will be once it unmasks.
     pub signals: u64,
+    /// It was raised while nothing was attached: nobody was told, nor will be.
+    pub dropped: u64,
     /// A request masked it.
     pub masks: u64,
     /// A request unmasked it.
@@ -91,6 +95,7 @@ impl Table {
         let entry = || Entry {
             cell: Cell::new(AtomicU64::new(Cell::<AtomicU64>::IDLE)),
             signals: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
             masks: AtomicU64::new(0),
             unmasks: AtomicU64::new(0),
             retargets: AtomicU64::new(0),
@@ -164,7 +169,12 @@ impl Table {
     #[inline]
     fn raise(&self, number: u32) -> Raised {
         let Some(entry) = self.entry(number) else { return Raised::Dropped };
-        entry.cell.raise(&Eventfds, || _ = entry.signals.fetch_add(COUNTED, Ordering::Relaxed))
+        let raised =
+            entry.cell.raise(&Eventfds, || _ = entry.signals.fetch_add(COUNTED, Ordering::Relaxed));
+        if raised == Raised::Dropped {
+            entry.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        raised
     }
 }
 
@@ -206,6 +216,7 @@ impl Interrupts {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         VectorCounts {
             signals: get(&entry.signals) + entry.cell.counted(),
+            dropped: get(&entry.dropped),
             masks: get(&entry.masks),
             unmasks: get(&entry.unmasks),
             retargets: get(&entry.retargets),
