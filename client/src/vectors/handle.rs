@@ -154,16 +154,20 @@ impl<T: Transport> Vector<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`]. A handle that is stale detaches nothing, which is no error.
+    /// [`Error::Refused`]; the vector signals as before, until it is enabled again or the index is
+    /// disabled. A handle that is stale detaches nothing, which is no error.
     pub fn detach(mut self) -> Result<(), Error> {
         self.let_go()
     }
 
     fn let_go(&mut self) -> Result<(), Error> {
         let outcome = self.with(|shared, state| {
-            shared.change(state, &Changes::from([(self.number, None)]))?;
-            state.attach(self.number, None);
-            Ok(())
+            let detached = shared.change(state, &Changes::from([(self.number, None)]));
+            match detached {
+                Ok(()) => state.attach(self.number, None),
+                Err(_) => state.orphan(self.number),
+            }
+            detached
         });
         self.shared = Weak::new();
         match outcome {

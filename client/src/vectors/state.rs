@@ -44,8 +44,8 @@ pub(super) enum Mask {
 
 #[derive(Clone, Debug)]
 struct Attachment {
-    /// Which handle it belongs to.
-    id: u64,
+    /// Which handle it belongs to; none when the host refused to detach it.
+    id: Option<u64>,
     trigger: Trigger,
 }
 
@@ -68,7 +68,7 @@ impl State {
 
     /// The handle that a vector belongs to.
     pub(super) fn id(&self, number: u32) -> Option<u64> {
-        self.slots.get(&number)?.attachment.as_ref().map(|attachment| attachment.id)
+        self.slots.get(&number)?.attachment.as_ref()?.id
     }
 
     pub(super) fn trigger(&self, number: u32) -> Option<&Trigger> {
@@ -78,10 +78,19 @@ impl State {
     /// A vector belongs to a new handle from now on; `None` detaches it.
     pub(super) fn attach(&mut self, number: u32, trigger: Option<Trigger>) {
         self.last_id = self.last_id.wrapping_add(1);
-        let id = self.last_id;
+        let id = Some(self.last_id);
         self.slots.entry(number).or_default().attachment =
             trigger.map(|trigger| Attachment { id, trigger });
         self.prune(number);
+    }
+
+    /// A vector's handle is gone and it is attached all the same: the next one takes its place.
+    pub(super) fn orphan(&mut self, number: u32) {
+        if let Some(attachment) =
+            self.slots.get_mut(&number).and_then(|slot| slot.attachment.as_mut())
+        {
+            attachment.id = None;
+        }
     }
 
     /// A vector signals another eventfd; its handle is the same.

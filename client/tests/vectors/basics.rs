@@ -1,8 +1,8 @@
 //! Each call by itself.
 
-use crate::hosts::{no_eventfd, old, triggers};
+use crate::hosts::{KeepsVectors, no_eventfd, old, triggers};
 use std::sync::Arc;
-use vfio_irq::sim::{Shape, Simulated};
+use vfio_irq::sim::{Errno, Shape, Simulated};
 use vfio_irq::{Error, Event, Index, Line, NoResize, Trigger, Vectors};
 
 fn opened() -> (Arc<Simulated>, Vectors<Arc<Simulated>>) {
@@ -23,6 +23,24 @@ fn a_vector_signals_until_it_is_dropped() {
     assert_eq!(trigger.take(), 0);
     assert!(vectors.is_active(), "it stays allocated");
     drop(vectors);
+    assert_eq!(device.leaks(), None);
+}
+
+#[test]
+fn a_vector_whose_detach_was_refused_can_be_enabled_again() {
+    let device = Arc::new(Simulated::new());
+    let vectors = Vectors::open(KeepsVectors(Arc::clone(&device)), Index::Msix).unwrap();
+    let [old, new] = triggers();
+    let vector = vectors.enable(5, &old).unwrap();
+    assert_eq!(vector.detach().unwrap_err().errno(), Some(Errno::ENOMEM.raw()));
+    assert_eq!(vectors.enabled(), [5]);
+    assert_eq!(old.take(), 1, "brought back, and told so");
+    device.raise(5);
+    assert_eq!(old.take(), 1, "it signals as before");
+    let again = vectors.enable(5, &new).unwrap();
+    device.raise(5);
+    assert_eq!((old.take(), new.take()), (0, 1));
+    drop((again, vectors));
     assert_eq!(device.leaks(), None);
 }
 

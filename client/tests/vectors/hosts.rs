@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use vfio_irq::sim::{Shape, Simulated};
+use vfio_irq::sim::{Errno, Shape, Simulated};
 use vfio_irq::{Action, Data, Index, Info, SetIrqs, Transport, Trigger};
 
 /// So many eventfds.
@@ -37,8 +37,10 @@ impl Transport for LikeC {
     }
 
     fn set_irqs(&self, request: &SetIrqs<'_>) -> io::Result<u32> {
+        let active = self.0.allocated() > 0;
         let failed = match self.0.set_irqs(request) {
-            Err(error) => error,
+            Err(error) if active => error,
+            // Enabling an idle index is undone in Linux, too.
             done => return done,
         };
         if let (Data::Eventfd(fds), Action::Trigger) = (request.data, request.action) {
@@ -51,6 +53,24 @@ impl Transport for LikeC {
             }
         }
         Err(failed)
+    }
+}
+
+/// A host that refuses to detach a vector that is attached.
+pub struct KeepsVectors(pub Arc<Simulated>);
+
+impl Transport for KeepsVectors {
+    fn irq_info(&self, index: Index) -> io::Result<Info> {
+        self.0.irq_info(index)
+    }
+
+    fn set_irqs(&self, request: &SetIrqs<'_>) -> io::Result<u32> {
+        let detach = matches!(request.data, Data::Eventfd([None])) && request.start > 0;
+        if detach {
+            Err(io::Error::from_raw_os_error(Errno::ENOMEM.raw()))
+        } else {
+            self.0.set_irqs(request)
+        }
     }
 }
 

@@ -4,4 +4,5 @@ mod all_or_nothing;
 mod basics;
 mod hosts;
 mod noresize;
+mod random;
 mod remote;
