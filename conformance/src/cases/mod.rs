@@ -4,6 +4,7 @@
 
 mod beyond;
 mod checks;
+mod costs;
 mod events;
 mod growth;
 mod info;
@@ -72,6 +73,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         events::CASES,
         beyond::CASES,
         masks::CASES,
+        costs::CASES,
     ];
     groups.into_iter().flatten()
 }

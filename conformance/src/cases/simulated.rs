@@ -6,7 +6,7 @@ use vfio_irq_engine::Retention;
 use vfio_irq_engine::sim::Shape;
 
 /// Cases about things that only a kernel has.
-const KERNEL_ONLY: [&str; 9] = [
+const KERNEL_ONLY: [&str; 11] = [
     "i01_unwritable_is_efault",
     "x02_signal_unmasks",
     "x06_still_asserted_signals_again",
@@ -16,6 +16,8 @@ const KERNEL_ONLY: [&str; 9] = [
     "v12_a_cleared_table_is_repaired",
     "v13_line_closes",
     "b05_interrupts_are_counted",
+    "b06_a_replacement_requests_nothing",
+    "b06_costs_what_it_touches",
 ];
 
 fn shapes() -> [Shape; 6] {

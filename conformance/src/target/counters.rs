@@ -32,6 +32,12 @@ pub(super) fn of_vector(table: &str, vector: u32) -> Option<Counted> {
     })
 }
 
+/// The vectors that have a line.
+pub(super) fn vectors(table: &str) -> Vec<u32> {
+    let firsts = table.lines().filter_map(|line| line.split_whitespace().next());
+    firsts.filter_map(|first| first.parse().ok()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,6 +60,7 @@ vector   irq state    signals      masks    unmasks  retargets  loopbacks   fail
         let twelve = Counted { masks: 1, ..Counted::default() };
         assert_eq!(of_vector(TABLE, 12), Some(twelve));
         assert_eq!(of_vector(TABLE, 2), None);
+        assert_eq!(vectors(TABLE), [1, 12]);
         assert!(!detach_frees(TABLE));
     }
 }

@@ -1,5 +1,6 @@
 //! A real device behind a driver of the running kernel.
 
+use super::calls::{Calls, Trace};
 use super::{Counted, Driver, Target, counters};
 use crate::devices::{Kind, Stimulus};
 use crate::eventfd::Eventfd;
@@ -161,6 +162,17 @@ impl Target for Kernel {
 
     fn counted(&self, vector: u32) -> Option<Counted> {
         counters::of_vector(&counters::read(self.opener.bdf())?, vector)
+    }
+
+    fn known(&self) -> Option<Vec<u32>> {
+        Some(counters::vectors(&counters::read(self.opener.bdf())?))
+    }
+
+    fn calls_of(&mut self, bytes: &[u8]) -> Result<Option<(Answer, Calls)>, Error> {
+        let Some(trace) = Trace::new()? else { return Ok(None) };
+        let opened = self.opened()?;
+        opened.request.put(bytes)?;
+        trace.count(|| opened.device.set_irqs(&opened.request)).map(Some)
     }
 
     fn handlers(&self) -> Option<Vec<String>> {

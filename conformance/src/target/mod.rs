@@ -1,9 +1,11 @@
 //! What the cases run against: two ioctls as bytes, eventfds, and a device to be provoked.
 
+mod calls;
 mod counters;
 mod kernel;
 mod sim;
 
+pub use calls::Calls;
 pub use kernel::Kernel;
 pub use sim::Simulator;
 
@@ -106,6 +108,14 @@ pub trait Target {
 
     /// What was counted of a vector; `None` where nothing can be read.
     fn counted(&self, vector: u32) -> Option<Counted>;
+
+    /// The vectors of which something is remembered; `None` where nothing can be read.
+    fn known(&self) -> Option<Vec<u32>>;
+
+    /// SET_IRQS, and what it asked of the kernel; `None` where that cannot be counted.
+    fn calls_of(&mut self, _bytes: &[u8]) -> Result<Option<(Answer, Calls)>, Error> {
+        Ok(None)
+    }
 
     /// The names of this device's handlers as the system lists them; `None` where it lists none.
     fn handlers(&self) -> Option<Vec<String>>;

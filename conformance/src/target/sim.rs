@@ -152,6 +152,10 @@ impl Target for Simulator {
         })
     }
 
+    fn known(&self) -> Option<Vec<u32>> {
+        Some(self.device.vectors().slots().map(|(number, _)| number).collect())
+    }
+
     fn handlers(&self) -> Option<Vec<String>> {
         None
     }

@@ -1,0 +1,105 @@
+//! Which functions of the kernel a request calls, by its own tracing.
+
+use crate::Error;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The functions that are counted, each with how often it was called.
+pub type Calls = BTreeMap<&'static str, usize>;
+
+const TRACING: &str = "/sys/kernel/tracing";
+
+/// What a driver asks of Linux to have interrupts, by its exported names.
+const COUNTED: [&str; 12] = [
+    "request_threaded_irq",
+    "free_irq",
+    "enable_irq",
+    "disable_irq",
+    "synchronize_irq",
+    "pci_alloc_irq_vectors",
+    "pci_free_irq_vectors",
+    "pci_msix_alloc_irq_at",
+    "pci_msix_free_irq",
+    "pci_write_msi_msg",
+    "eventfd_ctx_fdget",
+    "eventfd_signal_mask",
+];
+
+/// A trace of its own, which counts what this thread calls; taken down when dropped.
+#[derive(Debug)]
+pub(super) struct Trace(PathBuf);
+
+impl Trace {
+    /// `None` where the kernel has no tracing of functions, or it is not mounted.
+    pub(super) fn new() -> Result<Option<Self>, Error> {
+        let there = fs::read_to_string(Path::new(TRACING).join("available_tracers"));
+        if !there.is_ok_and(|tracers| tracers.split_whitespace().any(|one| one == "function")) {
+            return Ok(None);
+        }
+        let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
+        let dir = Path::new(TRACING).join("instances").join(format!("vfio-irq-{thread}"));
+        fs::create_dir(&dir).map_err(|source| Error::File { path: dir.clone(), source })?;
+        let trace = Self(dir);
+        trace.write("tracing_on", "0")?;
+        trace.write("set_ftrace_pid", &thread)?;
+        trace.write("set_ftrace_filter", &COUNTED.join(" "))?;
+        trace.write("current_tracer", "function")?;
+        Ok(Some(trace))
+    }
+
+    /// Counts what is called meanwhile.
+    pub(super) fn count<T>(&self, run: impl FnOnce() -> T) -> Result<(T, Calls), Error> {
+        self.write("trace", "")?;
+        self.write("tracing_on", "1")?;
+        let ran = run();
+        self.write("tracing_on", "0")?;
+        let path = self.0.join("trace");
+        let text = fs::read_to_string(&path);
+        Ok((ran, calls(&text.map_err(|source| Error::File { path, source })?)))
+    }
+
+    fn write(&self, file: &str, text: &str) -> Result<(), Error> {
+        let path = self.0.join(file);
+        fs::write(&path, text).map_err(|source: io::Error| Error::File { path, source })
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        // What is left behind costs nothing but the name of a directory.
+        let _ = self.write("current_tracer", "nop");
+        let _ = fs::remove_dir(&self.0);
+    }
+}
+
+/// The lines `task-12 [000] ..... 1.234567: function <-caller`.
+fn calls(trace: &str) -> Calls {
+    let mut calls = Calls::new();
+    for line in trace.lines().filter(|line| !line.starts_with('#')) {
+        let called = line.split_once(" <-").and_then(|(before, _)| before.rsplit(' ').next());
+        if let Some(name) = COUNTED.iter().find(|name| called == Some(**name)) {
+            *calls.entry(name).or_default() += 1;
+        }
+    }
+    calls
+}
+
+#[cfg(test)]
+mod tests {
+    use super::calls;
+
+    #[test]
+    fn calls_are_counted_by_name() {
+        let trace = "\
+# tracer: function
+    vfio-irq-conf-61      [000] .....    12.345678: eventfd_ctx_fdget <-set_irqs
+    vfio-irq-conf-61      [000] .....    12.345679: free_irq <-vfio_msi_set_vector_signal
+    vfio-irq-conf-61      [000] .....    12.345680: free_irq <-vfio_msi_set_vector_signal
+    vfio-irq-conf-61      [000] .....    12.345681: something_else <-free_irq
+";
+        let counted: Vec<_> = calls(trace).into_iter().collect();
+        assert_eq!(counted, [("eventfd_ctx_fdget", 1), ("free_irq", 2)]);
+    }
+}
