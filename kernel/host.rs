@@ -32,6 +32,8 @@ pub(crate) struct Linux {
     retention: Retention,
     bypass: bool,
     power: Power,
+    /// The index was turned on by the request that is being carried out.
+    just_enabled: bool,
     retired: Retired,
     /// Signals of vectors that were detached since.
     gone_signals: u64,
@@ -45,6 +47,7 @@ impl Linux {
             retention: policy.retention,
             bypass: policy.bypass,
             power: Power::Untouched,
+            just_enabled: false,
             retired: Retired::default(),
             gone_signals: 0,
         }
@@ -75,6 +78,7 @@ impl Linux {
     /// The request is over: the device's power and decoding are as user space left them.
     #[inline]
     pub(crate) fn settle(&mut self) {
+        self.just_enabled = false;
         if !matches!(self.power, Power::Untouched) {
             self.core.restore(core::mem::replace(&mut self.power, Power::Untouched));
         }
@@ -171,6 +175,7 @@ impl Host for Linux {
     fn enable(&mut self, kind: Kind, vectors: u32) -> Result<Size, Refusal> {
         self.touch();
         self.core.alloc_vectors(kind, vectors)?;
+        self.just_enabled = true;
         Ok(if self.growing(kind) { Size::Growing } else { Size::Fixed(vectors) })
     }
 
@@ -186,8 +191,8 @@ impl Host for Linux {
             None if self.growing(kind) => (self.core.alloc_vector(number)?, true),
             None => return Err(Errno::EINVAL),
         };
-        if kind == Kind::Msix && !fresh {
-            // A reset that the kernel did not see may have cleared the table.
+        if kind == Kind::Msix && !fresh && !self.just_enabled {
+            // A reset that the kernel did not see may have cleared the table since.
             self.core.rewrite_message(irq);
         }
         match Interrupt::request(&self.core, kind, number, irq, trigger) {
