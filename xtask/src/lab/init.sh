@@ -20,6 +20,7 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
 mount -t debugfs debug /sys/kernel/debug
+mount -t tracefs trace /sys/kernel/tracing
 mkdir -p /dev/pts /dev/shm && mount -t devpts pts /dev/pts
 mount -t tmpfs tmp /tmp
 stty raw -echo -F /dev/ttyS2

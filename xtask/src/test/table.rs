@@ -62,7 +62,12 @@ vfio-pci) grep -q "errno=EBADF alive=1 of=6 atomic=false" said ;;
 *) grep -q "errno=EBADF alive=6 of=6 atomic=true" said ;;
 esac"#;
 
-const CASES_NVME: &str = "vfio-irq-conformance cases --bdf $VFIO_IRQ_NVME --device nvme";
+/// What a request calls is counted by the kernel's own tracing: a kernel without it must not pass.
+const CASES_NVME: &str = r#"vfio-irq-conformance cases --bdf $VFIO_IRQ_NVME --device nvme >said
+status=$?
+cat said
+grep -q "^ok  *b06_costs_what_it_touches" said || { echo "calls were not counted"; exit 1; }
+exit $status"#;
 const CASES_EDU: &str = "vfio-irq-conformance cases --bdf $VFIO_IRQ_EDU --device edu";
 const CASES_XHCI: &str = "vfio-irq-conformance cases --bdf $VFIO_IRQ_XHCI --device xhci";
 const CASES_IGB: &str = "vfio-irq-conformance cases --bdf $VFIO_IRQ_IGB --device igb";
@@ -148,7 +153,8 @@ vfio-irq-conformance shortage --bdf $VFIO_IRQ_NVME $others"#;
 const TOO_FEW: &str = r#"vfio-irq-conformance cases --bdf $VFIO_IRQ_XHCI --device xhci >said
 status=$?
 cat said
-grep -q "^ok  *v06_too_few_is_positive" said && exit $status"#;
+grep -q "^ok  *v06_too_few_is_positive" said || { echo "too few was not tried"; exit 1; }
+exit $status"#;
 
 /// What an open file runs is the module's: it must not go before.
 const DEBUGFS_KEEPS: &str = r#"exec 3</sys/kernel/debug/vfio-pci-rs/$VFIO_IRQ_NVME || exit 1
