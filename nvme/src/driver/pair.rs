@@ -61,6 +61,7 @@ impl Pair {
         (words, data): (Words, Option<Arc<Dma>>),
         timeout: Duration,
     ) -> Result<u32, Error> {
+        self.ring.alive()?;
         let queue = self.ring.id();
         if self.ring.open() > 0 {
             return Err(Error::Busy { queue, open: self.ring.open() });

@@ -105,7 +105,7 @@ impl Ring {
 
     /// How many commands are under way.
     pub(super) fn open(&self) -> usize {
-        self.slots.len().saturating_sub(self.free.len())
+        self.depth().saturating_sub(self.free.len())
     }
 
     /// No more is submitted or taken.
@@ -119,7 +119,8 @@ impl Ring {
         std::iter::once(Arc::clone(&self.memory)).chain(data)
     }
 
-    fn alive(&self) -> Result<(), Error> {
+    /// Whether it is of use.
+    pub(super) fn alive(&self) -> Result<(), Error> {
         if self.dead { Err(Error::Dead { queue: self.id }) } else { Ok(()) }
     }
 

@@ -1,0 +1,162 @@
+//! What comes and goes: queues, the driver, the controller.
+
+use crate::emulated::{Emulated, PATIENCE};
+use crate::puppet::{Puppet, Script};
+use std::sync::Arc;
+use std::time::Instant;
+use vfio_irq::NoResize;
+use vfio_irq_nvme::driver::{Driver, Error, Method, Options, Request};
+
+const METHODS: [Method; 3] = [
+    Method::Dynamic(NoResize::ReserveAll { most: u32::MAX }),
+    Method::Dynamic(NoResize::Reenable { spare: 0 }),
+    Method::ReleaseAll,
+];
+
+fn vectors(puppet: &Puppet) -> Vec<u32> {
+    puppet.see(|state| state.vectors.keys().copied().collect())
+}
+
+#[test]
+fn a_vector_is_attached_as_long_as_its_queue_exists() {
+    for method in METHODS {
+        let puppet = Puppet::new(Script::default());
+        let options = Options { method, ..Options::default() };
+        let driver = Driver::open(puppet.clone(), options).unwrap();
+        assert_eq!(driver.info().queues, 8);
+        let mut queues: Vec<_> = (0..8).map(|_| driver.create_queue(4).unwrap()).collect();
+        assert_eq!(vectors(&puppet), (0..9).collect::<Vec<_>>());
+        drop(queues.remove(2));
+        queues.remove(4).delete().unwrap();
+        assert_eq!(vectors(&puppet), [0, 1, 2, 4, 5, 7, 8], "{method:?}");
+        let again = driver.create_queue(4).unwrap();
+        assert_eq!((again.id(), vectors(&puppet)), (3, vec![0, 1, 2, 3, 4, 5, 7, 8]));
+        queues.push(again);
+        for queue in &mut queues {
+            queue.flush().unwrap();
+        }
+        drop(queues);
+        driver.close().unwrap();
+        assert!(vectors(&puppet).is_empty());
+    }
+}
+
+#[test]
+fn closing_shuts_the_controller_down_and_gives_everything_back() {
+    let puppet = Puppet::new(Script::default());
+    let driver = Driver::open(puppet.clone(), Options::default()).unwrap();
+    let mut queue = driver.create_queue(4).unwrap();
+    let buffer = driver.buffer(512).unwrap();
+    queue.read(0, &buffer).unwrap();
+    driver.close().unwrap();
+    puppet.see(|state| {
+        let [.., normal, off] = state.configured[..] else { panic!("{:?}", state.configured) };
+        assert_eq!((normal >> 14 & 3, normal & 1, off), (1, 1, 0));
+        assert!(!state.master && state.vectors.is_empty());
+    });
+    assert!(matches!(queue.read(0, &buffer), Err(Error::Closed)));
+    assert!(matches!(queue.submit(Request::Flush, 0), Err(Error::Closed)));
+    assert!(matches!(queue.check(), Err(Error::Closed)));
+    queue.delete().unwrap();
+    drop(buffer);
+    assert!(puppet.see(|state| state.maps.is_empty()));
+}
+
+#[test]
+fn a_queue_that_the_controller_refuses_leaves_nothing() {
+    // Create I/O Submission Queue ends with "invalid queue size", once.
+    let refuse = std::sync::atomic::AtomicBool::new(true);
+    let complete = move |_: u16, opcode: u32, end: &mut [u32; 4]| {
+        if opcode == 1 && refuse.swap(false, std::sync::atomic::Ordering::Relaxed) {
+            end[3] |= 0x102 << 17;
+        }
+        true
+    };
+    let script = Script { complete: Arc::new(complete), ..Script::default() };
+    let puppet = Puppet::new(script);
+    let driver = Driver::open(puppet.clone(), Options::default()).unwrap();
+    let maps = puppet.see(|state| state.maps.len());
+    let error = driver.create_queue(4).unwrap_err();
+    assert!(error.to_string().contains("invalid queue size"), "{error}");
+    assert_eq!((vectors(&puppet), puppet.see(|state| state.maps.len())), (vec![0], maps));
+    assert_eq!(puppet.see(|state| state.commands.last().copied()), Some(4), "it goes as it came");
+    assert_eq!(driver.create_queue(4).unwrap().id(), 1);
+}
+
+#[test]
+fn a_queue_that_the_controller_keeps_keeps_its_memory_until_the_end() {
+    let complete = |_: u16, opcode: u32, end: &mut [u32; 4]| {
+        end[3] |= if opcode == 0 { 6 << 17 } else { 0 };
+        true
+    };
+    // Flush has the same number, so the queue itself is left alone.
+    let complete = move |queue: u16, opcode: u32, end: &mut [u32; 4]| {
+        queue != 0 || complete(queue, opcode, end)
+    };
+    let puppet = Puppet::new(Script { complete: Arc::new(complete), ..Script::default() });
+    let driver = Driver::open(puppet.clone(), Options::default()).unwrap();
+    let queue = driver.create_queue(4).unwrap();
+    let maps = puppet.see(|state| state.maps.len());
+    let error = queue.delete().unwrap_err();
+    assert!(error.to_string().contains("internal error"), "{error}");
+    assert_eq!((vectors(&puppet), puppet.see(|state| state.maps.len())), (vec![0], maps));
+    assert_eq!(driver.create_queue(4).unwrap().id(), 2);
+    driver.close().unwrap();
+    assert!(puppet.see(|state| state.maps.is_empty()));
+}
+
+/// A vector that is told of again after it was attached anew has nothing new.
+#[test]
+fn a_signal_without_a_completion_is_no_completion() {
+    let puppet = Puppet::new(Script::default());
+    let driver = Driver::open(puppet, Options::default()).unwrap();
+    let mut queue = driver.create_queue(4).unwrap();
+    queue.trigger().signal().unwrap();
+    assert_eq!(queue.drain(|_| panic!("there is none")).unwrap(), 0);
+    queue.trigger().signal().unwrap();
+    queue.flush().unwrap();
+    let stats = queue.stats();
+    assert_eq!((stats.completions, stats.signals, stats.polled, stats.stalls), (1, 3, 0, 0));
+}
+
+/// Without its interrupt, a command ends all the same, a second later, and is counted.
+#[test]
+fn a_lost_interrupt_is_a_stall() {
+    let puppet = Puppet::new(Script::default());
+    let driver = Driver::open(puppet.clone(), Options::default()).unwrap();
+    let mut queue = driver.create_queue(4).unwrap();
+    puppet.state.lock().unwrap().vectors.remove(&1);
+    queue.flush().unwrap();
+    let stats = queue.stats();
+    assert_eq!((stats.completions, stats.signals, stats.polled, stats.stalls), (1, 0, 1, 1));
+}
+
+#[test]
+fn a_controller_that_goes_away_is_an_error_for_everybody() {
+    let emulated = Emulated::new(2);
+    let driver = emulated.driver(Method::default());
+    let mut queue = driver.create_queue(4).unwrap();
+    let buffer = driver.buffer(512).unwrap();
+    queue.read(0, &buffer).unwrap();
+    drop(emulated);
+    let since = Instant::now();
+    let error = queue.read(0, &buffer).unwrap_err();
+    assert!(matches!(error, Error::Access { .. }), "{error}");
+    assert!(driver.create_queue(4).is_err());
+    assert!(queue.delete().is_err());
+    assert!(driver.close().is_err());
+    assert!(since.elapsed() < PATIENCE);
+}
+
+#[test]
+fn a_controller_is_opened_again_after_it_was_closed_and_after_it_was_not() {
+    let emulated = Emulated::new(2);
+    for _ in 0..3 {
+        let driver = emulated.driver(Method::default());
+        let mut queue = driver.create_queue(4).unwrap();
+        queue.read(0, &driver.buffer(512).unwrap()).unwrap();
+        // The queue goes after the driver.
+        drop(driver);
+        assert!(matches!(queue.flush(), Err(Error::Closed)));
+    }
+}
