@@ -20,7 +20,7 @@ use std::io;
 #[non_exhaustive]
 pub enum Error {
     /// The device said no.
-    #[error("{what} was refused: {source}")]
+    #[error("{what} was refused: {source}{}", hint(source))]
     Refused {
         /// What was asked of it.
         what: What,
@@ -154,6 +154,19 @@ pub enum Error {
         /// What it answered.
         source: io::Error,
     },
+}
+
+/// What is usually behind an error number.
+fn hint(source: &io::Error) -> &'static str {
+    match source.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
+        Some(rustix::io::Errno::INVAL) => {
+            "; a device has one of INTx, MSI and MSI-X enabled at a time, takes eventfds only, and must be bound to its iommufd if it is a character device"
+        }
+        Some(rustix::io::Errno::NOSPC) => {
+            "; the host has no interrupt left: let queues share vectors, or free others"
+        }
+        _ => "",
+    }
 }
 
 impl Error {

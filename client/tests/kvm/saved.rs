@@ -1,17 +1,20 @@
 //! A table that is saved, and restored elsewhere.
 
-use crate::counted::opened;
+use crate::counted::{Counting, opened};
 use crate::machine::{ENABLE, FUNCTION_MASK, Machine, is_pending, set_mask, table, unmask};
-use vfio_irq::Error;
-use vfio_irq::kvm::Saved;
+use std::sync::Arc;
+use vfio_irq::kvm::{Message, MsixTable, Routes, Saved, Vm};
+use vfio_irq::sim::Simulated;
+use vfio_irq::{Error, Index, Transport, Vectors};
 
-pub const CASES: [(&str, fn()); 6] = [
+pub const CASES: [(&str, fn()); 7] = [
     ("a_restored_table_reads_as_the_one_saved", reads_the_same),
     ("saving_changes_nothing", saving_changes_nothing),
     ("what_was_pending_comes_when_it_is_unmasked_elsewhere", pending_moves),
     ("what_user_space_had_not_passed_on_comes_elsewhere", undelivered_moves),
     ("a_host_without_vectors_owes_what_was_restored", owed_until_there_are_vectors),
     ("a_reset_forgets_everything", reset_forgets),
+    ("device_and_hypervisor_can_be_trait_objects", trait_objects),
 ];
 
 pub const REAL: [(&str, fn()); 1] = [("kvm_a_restored_table_delivers", delivers)];
@@ -88,7 +91,8 @@ fn pending_moves() {
 
 fn undelivered_moves() {
     let (here_vm, device, mut here) = opened(64, 64);
-    unmask(&mut here, 7, 0x61);
+    here.write(7 * 16, &0x12_fee0_1fe8_u64.to_le_bytes()).unwrap();
+    here.write(7 * 16 + 8, &0x61_u64.to_le_bytes()).unwrap();
     device.raise(7);
     // Nobody has called `handle_events`.
     assert!(!is_pending(&here, 7), "it is not masked: the guest sees no pending bit");
@@ -96,7 +100,12 @@ fn undelivered_moves() {
     there.restore(&here.save()).unwrap();
     assert!(!is_pending(&there, 7));
     assert_eq!(there.handle_events().unwrap(), 1);
-    assert_eq!(vm.signalled()[0].data, 0x61);
+    let message = Message { address: 0x12_fee0_1fe8, data: 0x61, device: None };
+    assert_eq!(
+        vm.signalled(),
+        [message],
+        "the upper half and the bits of extended destinations, too"
+    );
     assert!(here_vm.signalled().is_empty());
 }
 
@@ -137,6 +146,24 @@ fn reset_forgets() {
     table.set_control(ENABLE).unwrap();
     unmask(&mut table, 4, 0x40);
     assert_eq!(table.handle_events().unwrap(), 0, "nothing is owed");
+}
+
+/// As a VMM has it that knows devices of several kinds and more than one hypervisor.
+fn trait_objects() {
+    fn crosses_threads<S: Send>(_: &S) {}
+    let (counting, device) = (Arc::new(Counting::default()), Arc::new(Simulated::new()));
+    let vm: Arc<dyn Vm + Send + Sync> = counting.clone();
+    let transport: Arc<dyn Transport + Send + Sync> = device.clone();
+    let vectors = Vectors::open(transport, Index::Msix).unwrap();
+    let routes = Arc::new(Routes::new(vm, Vec::new(), 24..64));
+    let mut table = MsixTable::with_device_id(vectors, routes, Some(0x21)).unwrap();
+    crosses_threads(&table);
+    table.set_control(ENABLE).unwrap();
+    table.write(12, &0_u32.to_le_bytes()).unwrap();
+    device.raise(0);
+    assert_eq!(table.handle_events().unwrap(), 1);
+    assert_eq!(counting.signalled()[0].device, Some(0x21));
+    let _ = crosses_threads::<MsixTable<Arc<vfio_ioctls::VfioDevice>, Arc<kvm_ioctls::VmFd>>>;
 }
 
 fn delivers() {
