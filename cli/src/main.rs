@@ -1,71 +1,152 @@
-//! The command `vfio-irq`: devices emulated by this process, for whoever speaks vfio-user.
+//! The command `vfio-irq`: interrupts of devices that are handed to user space, seen, measured and
+//! emulated.
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use error::Error;
+use pci::System;
+use report::Out;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-mod nvme;
-mod size;
-mod stop;
+mod bench;
+mod bind;
+mod counts;
+mod error;
+mod info;
+mod list;
+mod manual;
+mod pci;
+mod report;
+mod serve;
+mod target;
+mod watch;
 
+/// Interrupts of PCI devices that are handed to a virtual machine or to a user-space driver
 #[derive(Parser)]
-#[command(name = "vfio-irq", about, version)]
+#[command(name = "vfio-irq", version, after_help = AFTER)]
 struct Arguments {
+    /// Print JSON: results on standard output, a failure as one object on standard error
+    #[arg(long, global = true)]
+    json: bool,
     #[command(subcommand)]
-    command: Task,
+    task: Task,
 }
+
+const AFTER: &str =
+    "TARGET is the address of a PCI function (0000:01:00.0, or 01:00.0 for short), \
+vfio-user:PATH for a device that another process emulates, or sim for one made up here.
+The exit status is 0, 1 when something failed, and 2 when the command was not understood.";
 
 #[derive(Subcommand)]
 enum Task {
+    /// List PCI functions and their interrupts
+    List(list::Options),
+    /// Tell everything about the interrupts of one device
+    Info(info::Options),
+    /// Hand a PCI function to a VFIO driver, unless something would break
+    Bind(bind::BindOptions),
+    /// Give a PCI function back to its own driver
+    Unbind(bind::UnbindOptions),
+    /// Show what each vector of a device does, as it happens
+    Watch(watch::Options),
+    /// Measure what requests about interrupts cost
+    Bench(bench::Options),
     /// Emulate devices and serve them on sockets until SIGINT or SIGTERM
     #[command(subcommand)]
-    Serve(Served),
-}
-
-#[derive(Subcommand)]
-enum Served {
-    /// NVMe controllers, one for each socket
-    Nvme(nvme::Options),
-}
-
-/// Why nothing is served.
-#[derive(Debug, thiserror::Error)]
-enum Error {
-    #[error(
-        "there are {sockets} sockets and {files} disks: say --file once for each --socket, in the same order, or --size for disks in memory"
-    )]
-    Pairs { sockets: usize, files: usize },
-    #[error("{0} is named twice: each socket has a controller of its own")]
-    Twice(std::path::PathBuf),
-    #[error(transparent)]
-    Disk(#[from] vfio_irq_nvme::DiskError),
-    #[error(transparent)]
-    Function(#[from] vfio_irq_user::pci::FunctionError),
-    #[error(transparent)]
-    Server(#[from] vfio_irq_user::ServerError),
-    #[error("cannot wait for signals: {0}")]
-    Signals(std::io::Error),
+    Serve(serve::Served),
+    /// Print what completes this command's words in a shell
+    Completions(manual::Completions),
+    /// Write this command's manual pages
+    Man(manual::Man),
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    start_log();
-    let Task::Serve(Served::Nvme(options)) = arguments.command;
-    match nvme::serve(options) {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return misunderstood(&error),
+    };
+    let json = arguments.json;
+    start_log(matches!(arguments.task, Task::Serve(_)));
+    match run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.unread => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            complain(&error, json);
             ExitCode::FAILURE
         }
     }
 }
 
-/// The log goes to standard error; `RUST_LOG` says how much of it.
-fn start_log() {
+/// Where `/sys`, `/proc` and `/dev` are: tests make up a system of their own.
+fn root() -> PathBuf {
+    std::env::var_os("VFIO_IRQ_ROOT").map_or_else(|| "/".into(), PathBuf::from)
+}
+
+fn run(arguments: Arguments) -> Result<(), Error> {
+    let out = Out { json: arguments.json };
+    let system = System::at(&root());
+    match arguments.task {
+        Task::List(options) => list::run(&system, out, &options),
+        Task::Info(options) => info::run(&system, out, &options),
+        Task::Bind(options) => bind::bind(&system, out, &options),
+        Task::Unbind(options) => bind::unbind(&system, out, &options),
+        Task::Watch(options) => watch::run(&system, out, &options),
+        Task::Bench(options) => bench::run(&system, out, &options),
+        Task::Serve(served) => serve::run(served),
+        Task::Completions(options) => manual::completions(Arguments::command(), &options),
+        Task::Man(options) => manual::man(Arguments::command(), &options),
+    }
+}
+
+/// Says what is wrong with the command line, or shows help; the exit status that goes with it.
+fn misunderstood(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        return match report::print(&error.render().to_string()) {
+            Err(error) if !error.unread => ExitCode::FAILURE,
+            _ => ExitCode::SUCCESS,
+        };
+    }
+    if std::env::args_os().any(|word| word == "--json") {
+        let text = error.render().to_string();
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        let what: Vec<&str> = lines.take_while(|line| !line.starts_with("Usage:")).collect();
+        let what = what.join(" ");
+        complain(
+            &Error::new(
+                what.trim_start_matches("error: "),
+                "`vfio-irq help` shows what would be right",
+            ),
+            true,
+        );
+    } else {
+        // Clap knows whether there are colours.
+        let _ = error.print();
+    }
+    ExitCode::from(2)
+}
+
+fn complain(error: &Error, json: bool) {
+    let text = match serde_json::to_string(error) {
+        Ok(text) if json => text + "\n",
+        _ => format!("error: {error}\n"),
+    };
+    write_error(&text);
+}
+
+/// To standard error; where that is closed, nobody can be told.
+fn write_error(text: &str) {
+    use std::io::Write;
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
+/// The log goes to standard error; `RUST_LOG` says how much of it. Whoever serves tells of comings and
+/// goings, the others only of what is wrong.
+fn start_log(serves: bool) {
     use std::io::IsTerminal;
+    use tracing::level_filters::LevelFilter;
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::builder()
-        .with_default_directive(tracing::level_filters::LevelFilter::INFO.into())
-        .from_env_lossy();
+    let level = if serves { LevelFilter::INFO } else { LevelFilter::WARN };
+    let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

@@ -1,7 +1,8 @@
 //! `vfio-irq serve nvme`.
 
-use crate::stop::Stop;
-use crate::{Error, size};
+use super::counts::{self, Published};
+use super::stop::Stop;
+use super::{Error, size};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use tracing::info;
@@ -32,6 +33,7 @@ pub fn serve(options: Options) -> Result<(), Error> {
     let controllers = controllers(&options)?;
     let server = Server::start(vfio_irq_user::Options::default())?;
     let mut all: Vec<(PathBuf, Counts)> = Vec::new();
+    let mut published = Vec::new();
     for (socket, disk, serial) in controllers {
         let settings = Settings { queues: options.queues, serial };
         let bytes = disk.size();
@@ -40,17 +42,41 @@ pub fn serve(options: Options) -> Result<(), Error> {
             all.push((socket.clone(), controller.counts()));
             controller
         })?;
+        if let Some((path, its)) = all.last() {
+            let its = its.clone();
+            published.push(Published::bind(path, move || nvme(&its))?);
+        }
         let (path, serial) = (socket.display(), settings.serial);
         info!(%path, serial, bytes, queues = options.queues, "an NVMe controller waits for its client");
     }
+    let publisher = counts::publish(published).map_err(Error::Publish)?;
     let signal = stop.wait();
     info!(signal, "stopping");
     server.stopper().stop();
     server.wait();
+    drop(publisher);
     for (socket, counts) in all {
         info!(path = %socket.display(), "in all: {}", counts.totals());
     }
     Ok(())
+}
+
+/// What a controller counts.
+fn nvme(counts: &Counts) -> crate::counts::Counts {
+    let totals = counts.totals();
+    let commands = [
+        ("reads", totals.reads),
+        ("writes", totals.writes),
+        ("flushes", totals.flushes),
+        ("others", totals.others),
+        ("errors", totals.failures),
+    ];
+    crate::counts::Counts {
+        device: "NVMe controller".to_owned(),
+        driver: "vfio-irq serve nvme".to_owned(),
+        totals: commands.map(|(name, count)| (name.to_owned(), count)).into(),
+        ..counts::of(counts.interrupts(), counts.vectors())
+    }
 }
 
 /// Every socket with its disk and its serial number.

@@ -1,0 +1,84 @@
+//! `vfio-irq bench`.
+
+mod rounds;
+
+use crate::error::Error;
+use crate::info::device;
+use crate::pci::System;
+use crate::report::{self, Out};
+use crate::target::Target;
+use rounds::{Cost, measure};
+use serde::Serialize;
+use vfio_irq::{Index, Name, Transport, sim::Simulated};
+
+/// What to measure.
+#[derive(clap::Args)]
+pub struct Options {
+    /// The device; nothing else may be using it
+    target: Target,
+    /// How often each request is made
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rounds: u32,
+    /// Which vectors
+    #[arg(long, value_enum)]
+    index: Option<Kind>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum Kind {
+    Msi,
+    Msix,
+}
+
+#[derive(Serialize)]
+struct Document {
+    target: String,
+    index: String,
+    vectors: u32,
+    dynamic: bool,
+    maskable: bool,
+    rounds: u32,
+    unit: &'static str,
+    costs: Vec<Cost>,
+}
+
+/// Measures it.
+pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
+    let document = match &options.target {
+        Target::Pci(bdf) => {
+            let function = system.function(*bdf)?;
+            document(device::open(system, &function)?, options)
+        }
+        Target::User(path) => document(device::connect(path)?, options),
+        Target::Sim => document(Simulated::new(), options),
+    }?;
+    out.one(&document, || {
+        let Document { target, index, vectors, rounds, .. } = &document;
+        let rows = document.costs.iter().map(|cost| {
+            let micros = [cost.min, cost.median, cost.p99].map(|value| format!("{value:.1}"));
+            [vec![cost.request.clone()], micros.to_vec()].concat()
+        });
+        let table = report::table(&["REQUEST", ">MIN", ">MEDIAN", ">P99"], rows);
+        format!("{target}: {vectors} vectors of {index}, {rounds} rounds, µs\n{table}")
+    })
+}
+
+fn document<T: Transport>(device: T, options: &Options) -> Result<Document, Error> {
+    let index = match options.index {
+        Some(Kind::Msi) => Index::Msi,
+        Some(Kind::Msix) => Index::Msix,
+        None if device.irq_info(Index::Msix).is_ok_and(|info| info.count > 0) => Index::Msix,
+        None => Index::Msi,
+    };
+    let (capabilities, costs) = measure(&device, index, options.rounds)?;
+    Ok(Document {
+        target: options.target.to_string(),
+        index: Name(index).to_string(),
+        vectors: capabilities.count(),
+        dynamic: capabilities.resizable(),
+        maskable: capabilities.maskable(),
+        rounds: options.rounds,
+        unit: "microseconds",
+        costs,
+    })
+}

@@ -1,0 +1,84 @@
+//! What is in the way of handing a function to user space.
+
+use crate::error::Obstacle;
+use crate::pci::function::Function;
+use crate::pci::{System, class, holders, users};
+use std::path::Path;
+
+/// Everything, before anything is changed.
+pub fn before_bind(system: &System, function: &Function, wanted: &str) -> Vec<Obstacle> {
+    let mut found = Vec::new();
+    found.extend(privilege(system));
+    if class::is_bridge(function.class) {
+        let what = format!("{} is a {}", function.bdf, function.what);
+        found.push(never(what, "hand over what is behind it instead"));
+    }
+    if function.group.is_none() {
+        let error = crate::info::device::no_iommu(function.bdf);
+        found.push(never(error.what, error.remedy.unwrap_or_default()));
+    }
+    if !system.has(Path::new("sys/bus/pci/drivers").join(wanted)) {
+        let remedy = match wanted {
+            "vfio-pci-rs" => {
+                "modprobe vfio-pci, then insmod vfio_pci_rs.ko (`cargo xtask module` builds it)"
+            }
+            _ => "modprobe vfio-pci",
+        };
+        found.push(never(format!("the driver {wanted} is not loaded"), remedy));
+    }
+    found.extend(held(system, function));
+    found.extend(users::of(system, function.bdf));
+    let group = function.group.iter();
+    for other in group.flat_map(|group| &group.others).filter(|other| !other.harmless) {
+        let driver = other.driver.as_deref().unwrap_or_default();
+        let what = format!("{} of the same IOMMU group is bound to {driver}", other.bdf);
+        let remedy = format!(
+            "user space gets all of a group or nothing: bind {} as well (the first with --force)",
+            other.bdf
+        );
+        found.push(Obstacle { what, remedy, forceable: true });
+    }
+    found
+}
+
+/// The same for giving it back.
+pub fn before_unbind(system: &System, function: &Function) -> Vec<Obstacle> {
+    privilege(system).into_iter().chain(held(system, function)).collect()
+}
+
+fn never(what: impl Into<String>, remedy: impl Into<String>) -> Obstacle {
+    Obstacle { what: what.into(), remedy: remedy.into(), forceable: false }
+}
+
+/// Only root changes drivers.
+fn privilege(system: &System) -> Option<Obstacle> {
+    (!system.privileged).then(|| never("only root may change drivers", "run this as root"))
+}
+
+/// User space has it: the kernel asks for it back and waits.
+fn held(system: &System, function: &Function) -> Option<Obstacle> {
+    if !function.vfio {
+        return None;
+    }
+    let holders = holders::of(system, function);
+    (!holders.processes.is_empty()).then(|| Obstacle {
+        what: format!("{} is in use by {}", function.bdf, holders.words()),
+        remedy: "end that first".to_owned(),
+        forceable: true,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::privilege;
+    use crate::pci::System;
+
+    #[test]
+    fn who_is_not_root_is_told_so() {
+        let mut system = System::at("/nowhere".as_ref());
+        assert_eq!(privilege(&system), None);
+        system.privileged = false;
+        let obstacle = privilege(&system).unwrap();
+        assert_eq!((obstacle.remedy.as_str(), obstacle.forceable), ("run this as root", false));
+    }
+}

@@ -1,0 +1,166 @@
+//! `vfio-irq bind`, `vfio-irq unbind`.
+
+mod checks;
+mod steps;
+
+use crate::error::{Error, Obstacle};
+use crate::pci::System;
+use crate::pci::function::{Function, driver};
+use crate::report::Out;
+use crate::target::Bdf;
+use serde::Serialize;
+use steps::{Before, Step, take};
+
+/// What to hand over.
+#[derive(clap::Args)]
+pub struct BindOptions {
+    /// The function's address: 0000:01:00.0, or 01:00.0
+    bdf: Bdf,
+    /// The driver that gets it
+    #[arg(long, value_enum, default_value_t = Driver::VfioPciRs)]
+    driver: Driver,
+    #[command(flatten)]
+    how: How,
+}
+
+/// What to give back.
+#[derive(clap::Args)]
+pub struct UnbindOptions {
+    /// The function's address: 0000:01:00.0, or 01:00.0
+    bdf: Bdf,
+    #[command(flatten)]
+    how: How,
+}
+
+#[derive(clap::Args)]
+struct How {
+    /// Say what would be done, and what is in the way
+    #[arg(long)]
+    dry_run: bool,
+    /// Go on in spite of what can be forced
+    #[arg(long)]
+    force: bool,
+}
+
+/// A driver that hands functions to user space.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
+enum Driver {
+    /// This project's
+    VfioPciRs,
+    /// Linux's own
+    VfioPci,
+}
+
+impl Driver {
+    fn name(self) -> &'static str {
+        match self {
+            Self::VfioPciRs => "vfio-pci-rs",
+            Self::VfioPci => "vfio-pci",
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    bdf: Bdf,
+    before: Option<&'a str>,
+    /// The driver that has it now.
+    driver: Option<String>,
+    dry_run: bool,
+    steps: &'a [Step],
+}
+
+/// Hands a function to a VFIO driver.
+pub fn bind(system: &System, out: Out, options: &BindOptions) -> Result<(), Error> {
+    let function = system.function(options.bdf)?;
+    let wanted = options.driver.name();
+    if function.driver.as_deref() == Some(wanted) {
+        return tell(out, &function, Some(wanted.to_owned()), &[], &options.how);
+    }
+    let obstacles = checks::before_bind(system, &function, wanted);
+    change(system, out, &function, Some(wanted), obstacles, &options.how)
+}
+
+/// Gives a function back.
+pub fn unbind(system: &System, out: Out, options: &UnbindOptions) -> Result<(), Error> {
+    let function = system.function(options.bdf)?;
+    if !function.vfio {
+        let has = function.driver.as_deref().unwrap_or("no driver");
+        let what = format!("{} is not bound to a VFIO driver: {has} has it", options.bdf);
+        return Err(Error::new(what, "there is nothing to give back"));
+    }
+    let obstacles = checks::before_unbind(system, &function);
+    change(system, out, &function, None, obstacles, &options.how)
+}
+
+fn change(
+    system: &System,
+    out: Out,
+    function: &Function,
+    wanted: Option<&str>,
+    obstacles: Vec<Obstacle>,
+    how: &How,
+) -> Result<(), Error> {
+    let before = Before::of(system, function.bdf);
+    let steps = before.steps_to(system, wanted);
+    let left: Vec<_> = obstacles.into_iter().filter(|o| !(o.forceable && how.force)).collect();
+    if how.dry_run {
+        tell(out, function, None, &steps, how)?;
+    }
+    if !left.is_empty() {
+        let what = format!("{} is left as it is, because:", function.bdf);
+        return Err(Error { obstacles: left, ..Error::plain(what) });
+    }
+    if how.dry_run {
+        return Ok(());
+    }
+    let done = steps.iter().try_for_each(take).and_then(|()| verify(system, function.bdf, wanted));
+    if let Err(error) = done {
+        return Err(match before.restore(system) {
+            Ok(()) => Error { what: format!("{} (all is as it was)", error.what), ..error },
+            Err(worse) => Error::new(
+                format!(
+                    "{}; and what was there before could not be brought back: {}",
+                    error.what, worse.what
+                ),
+                "the kernel's log (dmesg) says more",
+            ),
+        });
+    }
+    tell(out, function, driver(system, function.bdf), &steps, how)
+}
+
+/// Whether the driver took it.
+fn verify(system: &System, bdf: Bdf, wanted: Option<&str>) -> Result<(), Error> {
+    let now = driver(system, bdf);
+    let Some(wanted) = wanted else { return Ok(()) };
+    if now.as_deref() == Some(wanted) {
+        return Ok(());
+    }
+    Err(Error::new(format!("{wanted} did not take {bdf}"), "the kernel's log (dmesg) says why"))
+}
+
+fn tell(
+    out: Out,
+    function: &Function,
+    now: Option<String>,
+    steps: &[Step],
+    how: &How,
+) -> Result<(), Error> {
+    let (bdf, before) = (function.bdf, function.driver.as_deref());
+    let document = Document { bdf, before, driver: now.clone(), dry_run: how.dry_run, steps };
+    out.one(&document, || {
+        if how.dry_run && !steps.is_empty() {
+            let lines: Vec<String> = steps.iter().map(|step| format!("{step}\n")).collect();
+            return lines.concat();
+        }
+        match (before, &now) {
+            _ if steps.is_empty() => {
+                format!("{bdf} is bound to {} already\n", before.unwrap_or("it"))
+            }
+            (Some(before), Some(now)) => format!("{bdf}: {before} -> {now}\n"),
+            (None, Some(now)) => format!("{bdf} -> {now}\n"),
+            (_, None) => format!("{bdf} has no driver now: none that is loaded wants it\n"),
+        }
+    })
+}

@@ -1,0 +1,105 @@
+//! Opening devices, to ask and to measure them.
+
+use crate::error::Error;
+use crate::pci::function::{Abilities, Function};
+use crate::pci::{System, holders};
+use std::path::Path;
+use std::sync::Arc;
+use vfio_ioctls::{VfioContainer, VfioDevice, VfioOps};
+use vfio_irq::{Capabilities, Index, Remote};
+use vfio_irq_user::{Client, ClientOptions};
+
+/// Opens a function that a VFIO driver has. Nobody else has it open then, and it has been reset.
+///
+/// # Errors
+///
+/// When it cannot be opened: who has it, or what is missing.
+pub fn open(system: &System, function: &Function) -> Result<Arc<VfioDevice>, Error> {
+    let bdf = function.bdf;
+    if !function.vfio {
+        let driver = function.driver.as_deref().unwrap_or("no driver");
+        let remedy = format!("`vfio-irq bind {bdf}` hands it to user space");
+        return Err(Error::new(
+            format!("{bdf} is not bound to a VFIO driver ({driver} has it)"),
+            remedy,
+        ));
+    }
+    let group = function.group.as_ref().ok_or_else(|| no_iommu(bdf))?;
+    if let Some(other) = group.others.iter().find(|other| !other.harmless) {
+        let what = format!(
+            "{} of the same IOMMU group {} is not bound to a VFIO driver",
+            other.bdf, group.number
+        );
+        return Err(Error::new(
+            what,
+            format!("`vfio-irq bind {}`, or leave it without driver", other.bdf),
+        ));
+    }
+    let holders = holders::of(system, function);
+    if !holders.processes.is_empty() {
+        let what = format!("{bdf} is in use by {}", holders.words());
+        return Err(Error::new(what, "end that first: only one may have it"));
+    }
+    if !system.is_real() {
+        return Err(Error::plain(format!("{bdf} cannot be opened: it is not of this machine")));
+    }
+    let file = format!("dev/vfio/{}", group.number);
+    let refused = |error: vfio_ioctls::VfioError| {
+        let what = format!("{bdf} cannot be opened: {error}");
+        if !system.has("dev/vfio/vfio") {
+            return Error::new(what, "modprobe vfio_iommu_type1 brings /dev/vfio/vfio");
+        }
+        if !system.privileged {
+            return Error::new(what, format!("run this as root, or as who may open /{file}"));
+        }
+        Error::new(
+            what,
+            "it may be in use by a process of another PID namespace: see the kernel's log",
+        )
+    };
+    let container: Arc<dyn VfioOps> = Arc::new(VfioContainer::new(None).map_err(refused)?);
+    let path = Path::new("/sys/bus/pci/devices").join(bdf.to_string());
+    Ok(Arc::new(VfioDevice::new(&path, container, true).map_err(refused)?))
+}
+
+/// There is no IOMMU.
+pub fn no_iommu(bdf: crate::target::Bdf) -> Error {
+    let remedy = "turn it on in the firmware and on the kernel's command line (intel_iommu=on, or amd_iommu=on)";
+    Error::new(
+        format!("{bdf} is in no IOMMU group: the machine has no IOMMU, or it is off"),
+        remedy,
+    )
+}
+
+/// Connects to a device that another process emulates.
+///
+/// # Errors
+///
+/// When nobody answers.
+pub fn connect(path: &Path) -> Result<Remote<Client>, Error> {
+    let client = Client::connect(path, ClientOptions::default()).map_err(|error| {
+        use vfio_irq_user::ClientError::{Broken, Connect};
+        let remedy = match &error {
+            Connect { .. } => {
+                "is a server listening there? `vfio-irq serve nvme --socket PATH --size 64M` would"
+            }
+            Broken(_) => "it has a client already, perhaps: a device serves one at a time",
+            _ => return Error::from(error),
+        };
+        Error::new(error.to_string(), remedy)
+    })?;
+    Ok(Remote::new(client))
+}
+
+/// What a function can do with vectors, from its own mouth.
+///
+/// # Errors
+///
+/// When it cannot be opened.
+pub fn abilities(system: &System, function: &Function) -> Result<Abilities, Error> {
+    let device = open(system, function)?;
+    let msix = Capabilities::of(&device, Index::Msix)?;
+    let which = if msix.count() > 0 { msix } else { Capabilities::of(&device, Index::Msi)? };
+    let dynamic = Some(which.resizable());
+    Ok(Abilities { dynamic, maskable: Some(which.maskable()), source: "the device" })
+}

@@ -1,0 +1,256 @@
+//! `vfio-irq info`.
+
+pub mod device;
+
+use crate::counts::Counts;
+use crate::error::Error;
+use crate::pci::function::Function;
+use crate::pci::holders::Holders;
+use crate::pci::interrupts::{self, HostIrq};
+use crate::pci::{System, debugfs, holders, users};
+use crate::report::{self, Out, many};
+use crate::target::{Bdf, Target};
+use crate::watch::view;
+use serde::Serialize;
+use std::fmt::Write;
+use vfio_irq::{Capabilities, Index, Name, Transport, sim::Simulated};
+
+/// What about.
+#[derive(clap::Args)]
+pub struct Options {
+    /// The device
+    target: Target,
+    /// Do not open it, so that it is not reset: two of five indexes are known then
+    #[arg(long)]
+    no_open: bool,
+}
+
+#[derive(Serialize)]
+struct Document {
+    target: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function: Option<Function>,
+    /// Empty when they could not be asked for.
+    indexes: Vec<Answer>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    holders: Option<Holders>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    host_interrupts: Vec<HostIrq>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counts: Option<Counts>,
+    /// What is missing, and what can be done about it.
+    notes: Vec<String>,
+}
+
+/// What a device says of one index.
+#[derive(Serialize)]
+struct Answer {
+    index: String,
+    count: u32,
+    eventfd: bool,
+    maskable: bool,
+    automasked: bool,
+    noresize: bool,
+}
+
+/// Tells it.
+pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
+    let document = match &options.target {
+        Target::Pci(bdf) => function(system, *bdf, options.no_open)?,
+        Target::User(path) => {
+            let counts = crate::serve::counts::read(path);
+            let asked = device::connect(path).and_then(|device| ask(&device));
+            let (indexes, notes) = match (asked, &counts) {
+                (Ok(indexes), _) => (indexes, Vec::new()),
+                // Somebody else is its client.
+                (Err(error), Ok(_)) => (Vec::new(), vec![error.to_string()]),
+                (Err(error), Err(_)) => return Err(error),
+            };
+            Document { counts: counts.ok(), ..empty(&options.target, indexes, notes) }
+        }
+        Target::Sim => empty(&options.target, ask(&Simulated::new())?, Vec::new()),
+    };
+    out.one(&document, || words(&document))
+}
+
+fn empty(target: &Target, indexes: Vec<Answer>, notes: Vec<String>) -> Document {
+    let target = target.to_string();
+    Document {
+        target,
+        function: None,
+        indexes,
+        holders: None,
+        host_interrupts: Vec::new(),
+        counts: None,
+        notes,
+    }
+}
+
+fn ask(device: &impl Transport) -> Result<Vec<Answer>, Error> {
+    let all = [Index::Intx, Index::Msi, Index::Msix, Index::Err, Index::Req];
+    let answer = |index| {
+        let said = Capabilities::of(device, index)?;
+        Ok(Answer {
+            index: Name(index).to_string(),
+            count: said.count(),
+            eventfd: said.eventfd(),
+            maskable: said.maskable(),
+            automasked: said.automasked(),
+            noresize: !said.resizable(),
+        })
+    };
+    all.into_iter().map(answer).collect()
+}
+
+fn function(system: &System, bdf: Bdf, no_open: bool) -> Result<Document, Error> {
+    let function = system.function(bdf)?;
+    let mut notes = Vec::new();
+    let holders = function.vfio.then(|| holders::of(system, &function));
+    if function.offered.is_none() {
+        notes.push("configuration space shows its first 64 bytes only: run this as root for the vectors that the function has".to_owned());
+    }
+    // Before the device is opened: that resets it.
+    let host_interrupts = interrupts::of(system, bdf);
+    let counts = counts(system, &function, &mut notes);
+    let indexes = if no_open {
+        notes.push("the indexes were not asked for (--no-open)".to_owned());
+        Vec::new()
+    } else {
+        let asked = device::open(system, &function).and_then(|device| ask(&device));
+        asked.unwrap_or_else(|error| {
+            notes.push(error.to_string());
+            Vec::new()
+        })
+    };
+    if function.vfio
+        && function.abilities.maskable == Some(false)
+        && function.driver.as_deref() == Some("vfio-pci")
+    {
+        notes.push(format!("this driver masks no vectors and counts none: `vfio-irq bind {bdf}` hands it to vfio-pci-rs, which does"));
+    }
+    if !function.vfio {
+        notes.extend(users::of(system, bdf).iter().map(|user| format!("in use: {}", user.what)));
+    }
+    let target = bdf.to_string();
+    Ok(Document {
+        target,
+        function: Some(function),
+        indexes,
+        holders,
+        host_interrupts,
+        counts,
+        notes,
+    })
+}
+
+/// The driver's own counts, and why there are none where there could be.
+fn counts(system: &System, function: &Function, notes: &mut Vec<String>) -> Option<Counts> {
+    if function.driver.as_deref() != Some("vfio-pci-rs") {
+        return None;
+    }
+    match debugfs::read(system, function.bdf) {
+        Ok(counts) => {
+            Some(Counts { device: "counts".to_owned(), driver: "vfio-pci-rs".to_owned(), ..counts })
+        }
+        Err(error) => {
+            let remedy = match error.kind() {
+                std::io::ErrorKind::NotFound => "mount -t debugfs debugfs /sys/kernel/debug",
+                _ => "run this as root",
+            };
+            let file = debugfs::file(function.bdf);
+            notes.push(format!("no counts of single vectors: /{file}: {error}; {remedy}"));
+            None
+        }
+    }
+}
+
+fn words(document: &Document) -> String {
+    let mut text = format!("{}\n", document.target);
+    let mut line = |name: &str, value: String| _ = writeln!(text, "  {name:<12} {value}");
+    if let Some(function) = &document.function {
+        line("device", format!("{} [{}]", function.what, function.id));
+        line("driver", report::or_none(function.driver.as_ref()));
+        line(
+            "IOMMU group",
+            function.group.as_ref().map_or("none".to_owned(), |group| {
+                let member = |m: &crate::pci::function::Member| {
+                    format!("{} ({})", m.bdf, m.driver.as_deref().unwrap_or("no driver"))
+                };
+                let others: Vec<_> = group.others.iter().map(member).collect();
+                match others.is_empty() {
+                    true => format!("{}, alone", group.number),
+                    false => format!("{}, with {}", group.number, others.join(", ")),
+                }
+            }),
+        );
+        if let Some(offered) = function.offered {
+            line(
+                "offers",
+                format!("{} of MSI-X, {} of MSI", many(offered.msix.into(), "vector"), offered.msi),
+            );
+        }
+        let (used, all) = (function.in_use, function.allocated);
+        line("host", format!("{} allocated, {used} in use", many(all.into(), "interrupt")));
+        if function.vfio && document.indexes.is_empty() {
+            let able = function.abilities;
+            line(
+                "vectors",
+                format!(
+                    "added at any time: {}, maskable: {} (from {})",
+                    report::yes(able.dynamic),
+                    report::yes(able.maskable),
+                    able.source
+                ),
+            );
+        }
+    }
+    if let Some(holders) = &document.holders {
+        let doubt = if holders.complete { "" } else { " as far as can be seen; root sees all" };
+        line(
+            "open in",
+            match holders.processes.is_empty() {
+                true => format!("no process{doubt}"),
+                false => holders.words(),
+            },
+        );
+    }
+    if !document.indexes.is_empty() {
+        text += "\n";
+        text += &report::table(
+            &["INDEX", ">COUNT", "WHAT IT CAN DO"],
+            document.indexes.iter().map(index_row),
+        );
+    }
+    if let Some(counts) = &document.counts {
+        text += "\n";
+        text += &view::plain(counts, None);
+    } else if !document.host_interrupts.is_empty() {
+        text += "\n";
+        text += &report::table(
+            &[">VECTOR", ">IRQ", ">COUNT", "HANDLER"],
+            document.host_interrupts.iter().map(host_row),
+        );
+    }
+    for note in &document.notes {
+        text += &format!("\nnote: {note}");
+    }
+    if document.notes.is_empty() { text } else { text + "\n" }
+}
+
+fn index_row(answer: &Answer) -> Vec<String> {
+    let words = [
+        (answer.eventfd, "signals eventfds"),
+        (answer.maskable, "maskable"),
+        (answer.automasked, "masks itself when it signals"),
+        (answer.noresize, "enabled as a set (NORESIZE)"),
+        (answer.count > 1 && !answer.noresize, "vectors added at any time"),
+    ];
+    let said: Vec<&str> = words.into_iter().filter(|(yes, _)| *yes).map(|(_, word)| word).collect();
+    let said = if answer.count == 0 { "not there".to_owned() } else { said.join(", ") };
+    vec![answer.index.clone(), answer.count.to_string(), said]
+}
+
+fn host_row(irq: &HostIrq) -> Vec<String> {
+    let handler = irq.handler.clone().unwrap_or_else(|| "- (allocated only)".to_owned());
+    vec![irq.vector.to_string(), irq.irq.to_string(), irq.count.to_string(), handler]
+}

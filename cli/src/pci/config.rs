@@ -1,0 +1,95 @@
+//! Configuration space, as sysfs shows it.
+
+use serde::Serialize;
+
+/// What a function's configuration space says of its interrupts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Offered {
+    /// Vectors of MSI-X; 0 without the capability.
+    pub msix: u32,
+    /// Vectors of MSI; 0 without the capability.
+    pub msi: u32,
+    /// MSI has a mask bit for each vector.
+    pub msi_masks: bool,
+    /// There is an interrupt pin.
+    pub pin: bool,
+}
+
+const STATUS: usize = 0x06;
+const CAPABILITY_LIST: u16 = 0x10;
+const CAPABILITIES: usize = 0x34;
+const PIN: usize = 0x3d;
+const MSI: u8 = 0x05;
+const MSIX: u8 = 0x11;
+
+impl Offered {
+    /// Reads it; `None` when it cannot be known. Whoever is not root sees 64 bytes, and the
+    /// capabilities come after them; a function that is powered down shows nothing at all.
+    pub fn read(config: &[u8]) -> Option<Self> {
+        let word = |at: usize| Some(u16::from_le_bytes(*config.get(at..)?.first_chunk()?));
+        let byte = |at: usize| config.get(at).copied();
+        if word(0)? == 0xffff {
+            return None;
+        }
+        let mut offered = Self { msix: 0, msi: 0, msi_masks: false, pin: byte(PIN)? != 0 };
+        if word(STATUS)? & CAPABILITY_LIST == 0 {
+            return Some(offered);
+        }
+        let mut at = usize::from(byte(CAPABILITIES)? & !3);
+        // As many as fit: a list that bites its tail ends all the same.
+        for _ in 0..48 {
+            if at == 0 {
+                break;
+            }
+            let control = word(at + 2)?;
+            match byte(at)? {
+                MSIX => offered.msix = u32::from(control & 0x7ff) + 1,
+                MSI => {
+                    offered.msi = 1 << (control >> 1 & 7).min(5);
+                    offered.msi_masks = control & 0x100 != 0;
+                }
+                _ => {}
+            }
+            at = usize::from(byte(at + 1)? & !3);
+        }
+        Some(offered)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Offered;
+
+    fn config() -> Vec<u8> {
+        let mut config = vec![0; 256];
+        config[0x06] = 0x10;
+        config[0x34] = 0x40;
+        config[0x3d] = 1;
+        config[0x40..0x44].copy_from_slice(&[0x05, 0x50, 0x06, 0x01]);
+        config[0x50..0x54].copy_from_slice(&[0x11, 0x00, 0x40, 0x80]);
+        config
+    }
+
+    #[test]
+    fn capabilities_are_found() {
+        let offered = Offered { msix: 65, msi: 8, msi_masks: true, pin: true };
+        assert_eq!(Offered::read(&config()), Some(offered));
+    }
+
+    #[test]
+    fn what_is_not_readable_is_not_known() {
+        assert_eq!(Offered::read(&config()[..64]), None);
+        assert_eq!(Offered::read(&[]), None);
+        assert_eq!(Offered::read(&[0xff; 256]), None);
+        // Without capabilities the first 64 bytes say it all.
+        let none = Offered { msix: 0, msi: 0, msi_masks: false, pin: false };
+        assert_eq!(Offered::read(&[0; 64]), Some(none));
+    }
+
+    #[test]
+    fn a_list_that_bites_its_tail_ends() {
+        let mut config = config();
+        config[0x51] = 0x40;
+        assert_eq!(Offered::read(&config).map(|offered| offered.msix), Some(65));
+    }
+}

@@ -1,0 +1,105 @@
+//! What vfio-pci-rs counts, as its table in debugfs says it.
+
+use super::System;
+use crate::counts::{Counts, Row};
+use crate::target::Bdf;
+use std::io;
+
+/// Where the table of a device is.
+pub fn file(bdf: Bdf) -> String {
+    format!("sys/kernel/debug/vfio-pci-rs/{bdf}")
+}
+
+/// A device's counts.
+///
+/// # Errors
+///
+/// When there is no such file, or it may not be read.
+pub fn read(system: &System, bdf: Bdf) -> io::Result<Counts> {
+    Ok(parse(&std::fs::read_to_string(system.path(file(bdf)))?))
+}
+
+/// Reads the table: pairs of words, a line of names, a line for each vector.
+fn parse(text: &str) -> Counts {
+    let mut counts = Counts::default();
+    let mut names: Vec<&str> = Vec::new();
+    for line in text.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.first() {
+            None => {}
+            Some(&"vector") => names = words,
+            Some(_) if names.is_empty() => {
+                for pair in words.chunks_exact(2) {
+                    let &[name, value] = pair else { continue };
+                    // The first line says what the device is like, the second counts.
+                    match value.parse() {
+                        Ok(number) if words.first() != Some(&"mode") => {
+                            counts.totals.insert(name.to_owned(), number);
+                        }
+                        _ => _ = counts.facts.insert(name.to_owned(), value.to_owned()),
+                    }
+                }
+            }
+            Some(first) => {
+                let row = row(&names, &words);
+                if *first == "gone" {
+                    counts.gone = Some(row);
+                } else {
+                    counts.vectors.push(row);
+                }
+            }
+        }
+    }
+    counts
+}
+
+fn row(names: &[&str], words: &[&str]) -> Row {
+    let word = |name: &str| {
+        let place = names.iter().position(|known| *known == name)?;
+        words.get(place).copied()
+    };
+    let number = |name: &str| word(name)?.parse().ok();
+    Row {
+        vector: number("vector").and_then(|number| u32::try_from(number).ok()),
+        irq: number("irq").and_then(|number| u32::try_from(number).ok()),
+        state: match (word("state"), number("signals")) {
+            (Some("masked"), None) => "masked, empty".to_owned(),
+            (Some(_), None) => "empty".to_owned(),
+            (state, _) => state.unwrap_or_default().to_owned(),
+        },
+        signals: number("signals"),
+        rate: None,
+        masks: number("masks"),
+        unmasks: number("unmasks"),
+        retargets: number("retargets"),
+        loopbacks: number("loopbacks"),
+        failures: number("failures"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn the_drivers_table_is_read() {
+        let text = "mode msix msi 0 msix 65 dynamic 1 detach keep
+requests 9 refused 1 enables 1 disables 0 attaches 3 detaches 1
+vector   irq state    signals      masks    unmasks  retargets  loopbacks   failures
+     0    27 open          12          1          1          2          3          0
+     5     - masked         -          1          0          0          0          0
+  gone     - -              7          0          0          0          0          1
+";
+        let counts = parse(text);
+        assert_eq!(counts.facts["mode"], "msix");
+        assert_eq!((counts.totals["refused"], counts.facts["dynamic"].as_str()), (1, "1"));
+        let [first, second] = &counts.vectors[..] else { panic!("{counts:?}") };
+        assert_eq!((first.vector, first.irq, first.signals), (Some(0), Some(27), Some(12)));
+        assert_eq!((first.retargets, first.loopbacks), (Some(2), Some(3)));
+        assert_eq!((second.vector, second.irq, second.signals), (Some(5), None, None));
+        assert_eq!((first.state.as_str(), second.state.as_str()), ("open", "masked, empty"));
+        assert_eq!(counts.gone.as_ref().and_then(|gone| gone.failures), Some(1));
+        assert_eq!(counts.total(), 19);
+        assert!(parse("").vectors.is_empty());
+    }
+}

@@ -1,0 +1,105 @@
+//! What the system says of PCI functions and their interrupts, read from sysfs and procfs.
+
+pub mod class;
+pub mod config;
+pub mod debugfs;
+pub mod function;
+pub mod holders;
+pub mod interrupts;
+pub mod users;
+
+use crate::error::Error;
+use crate::target::Bdf;
+use function::Function;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The system whose files are read: this machine's, or one that a test made up.
+#[derive(Clone, Debug)]
+pub struct System {
+    root: PathBuf,
+    /// Whether whoever runs this may change what drivers have.
+    pub privileged: bool,
+}
+
+impl System {
+    /// The system whose `/sys`, `/proc` and `/dev` are below `root`.
+    pub fn at(root: &Path) -> Self {
+        let real = root == Path::new("/");
+        Self { root: root.to_owned(), privileged: !real || rustix::process::geteuid().is_root() }
+    }
+
+    /// Whether it is this machine, whose devices can be opened.
+    pub fn is_real(&self) -> bool {
+        self.root == Path::new("/")
+    }
+
+    /// Where a file is.
+    pub fn path(&self, file: impl AsRef<Path>) -> PathBuf {
+        self.root.join(file)
+    }
+
+    /// A file's text without white space around it; `None` when it cannot be read.
+    pub fn text(&self, file: impl AsRef<Path>) -> Option<String> {
+        fs::read_to_string(self.path(file)).ok().map(|text| text.trim().to_owned())
+    }
+
+    /// Names in a directory, in order; none when there is no such directory.
+    pub fn names(&self, directory: impl AsRef<Path>) -> Vec<String> {
+        names(&self.path(directory))
+    }
+
+    /// Whether a file is there.
+    pub fn has(&self, file: impl AsRef<Path>) -> bool {
+        self.path(file).exists()
+    }
+
+    /// The release of the kernel: `7.3` of `7.3.4-amd64`.
+    pub fn kernel(&self) -> Option<(u32, u32)> {
+        let text = self.text("proc/sys/kernel/osrelease")?;
+        let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+        Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+    }
+
+    /// Every PCI function, in order.
+    ///
+    /// # Errors
+    ///
+    /// When the system shows none at all.
+    pub fn functions(&self) -> Result<Vec<Function>, Error> {
+        let directory = self.path("sys/bus/pci/devices");
+        let entries = fs::read_dir(&directory);
+        let entries = entries.map_err(|error| Error::file("read", &directory, &error))?;
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let mut all: Vec<Bdf> = names.filter_map(|name| name.parse().ok()).collect();
+        all.sort_unstable();
+        // One that is unplugged meanwhile is left out.
+        Ok(all.into_iter().filter_map(|bdf| Function::read(self, bdf)).collect())
+    }
+
+    /// One function.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn function(&self, bdf: Bdf) -> Result<Function, Error> {
+        Function::read(self, bdf).ok_or_else(|| {
+            let remedy = "`vfio-irq list --all` shows all that are there";
+            Error::new(format!("there is no PCI function {bdf}"), remedy)
+        })
+    }
+}
+
+/// Names in a directory, in order.
+pub fn names(directory: &Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let mut names: Vec<_> =
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort_unstable();
+    names
+}
+
+/// The last part of what a link points to.
+pub fn link(path: &Path) -> Option<String> {
+    Some(fs::read_link(path).ok()?.file_name()?.to_str()?.to_owned())
+}

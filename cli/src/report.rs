@@ -1,0 +1,104 @@
+//! What is printed: tables for people, JSON for programs.
+
+use crate::error::Error;
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use serde::Serialize;
+use std::io::{self, Write};
+
+/// Where results go, and as what.
+#[derive(Clone, Copy, Debug)]
+pub struct Out {
+    /// As JSON.
+    pub json: bool,
+}
+
+impl Out {
+    /// Prints one document, or what stands for it in words.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn one(
+        self,
+        document: &impl Serialize,
+        words: impl FnOnce() -> String,
+    ) -> Result<(), Error> {
+        if !self.json {
+            return print(&words());
+        }
+        let text = serde_json::to_string_pretty(document);
+        print(&(text.map_err(|error| Error::plain(error.to_string()))? + "\n"))
+    }
+
+    /// Prints one of many: a line of JSON, or words.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn line(
+        self,
+        document: &impl Serialize,
+        words: impl FnOnce() -> String,
+    ) -> Result<(), Error> {
+        if !self.json {
+            return print(&words());
+        }
+        let text = serde_json::to_string(document);
+        print(&(text.map_err(|error| Error::plain(error.to_string()))? + "\n"))
+    }
+}
+
+/// Prints to standard output, all of it and at once.
+///
+/// # Errors
+///
+/// [`Error::unread`] when the reader is gone; what the system says otherwise.
+pub fn print(text: &str) -> Result<(), Error> {
+    let mut stdout = io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    written.map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Error::unread(),
+        _ => Error::plain(format!("cannot write to standard output: {error}")),
+    })
+}
+
+/// A table without lines. Columns whose name begins with `>` are aligned to the right.
+pub fn table(columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(columns.iter().map(|name| name.trim_start_matches('>')));
+    rows.into_iter().for_each(|row| _ = table.add_row(row));
+    for (number, name) in columns.iter().enumerate() {
+        if let Some(column) = table.column_mut(number) {
+            let right = name.starts_with('>');
+            column.set_cell_alignment(if right {
+                CellAlignment::Right
+            } else {
+                CellAlignment::Left
+            });
+            column.set_padding((0, 2));
+        }
+    }
+    let lines = table.lines().map(|line| line.trim_end().to_owned() + "\n");
+    lines.collect()
+}
+
+/// A value, or `?` where it is not known.
+pub fn or_unknown(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "?".to_owned(), |value| value.to_string())
+}
+
+/// A value, or `-` where there is none.
+pub fn or_none(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+/// `yes`, `no` or `?`.
+pub fn yes(value: Option<bool>) -> String {
+    or_unknown(value.map(|yes| if yes { "yes" } else { "no" }))
+}
+
+/// `1 vector`, `2 vectors`.
+pub fn many(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}

@@ -1,0 +1,213 @@
+//! What a served device counts, beside its socket.
+//!
+//! A device has one client at a time, so whoever only wants to look uses another socket: `PATH.counts`
+//! answers each connection with one line of JSON ([`crate::counts::Counts`]) and closes it.
+
+use super::Error;
+use crate::counts::{Counts, Row};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use tracing::{debug, warn};
+use vfio_irq_user::Interrupts;
+
+/// How long a reader may take over one answer. Others wait meanwhile.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// An answer is a few hundred bytes for each vector.
+const LONGEST: u64 = 16 << 20;
+
+/// Where the counts of a socket's device are.
+pub fn beside(socket: &Path) -> PathBuf {
+    let mut path = socket.as_os_str().to_owned();
+    path.push(".counts");
+    path.into()
+}
+
+/// What is counted of the first `vectors` interrupts of an emulated device. Those that were never used
+/// are left out.
+pub fn of(interrupts: &Interrupts, vectors: u32) -> Counts {
+    let row = |vector| {
+        let counted = interrupts.counts(vector);
+        let state = match (interrupts.is_attached(vector), interrupts.is_masked(vector)) {
+            (true, false) => "open",
+            (true, true) if interrupts.is_pending(vector) => "masked, pending",
+            (true, true) => "masked",
+            (false, true) => "masked, empty",
+            (false, false) => "empty",
+        };
+        let used = state != "empty" || counted != vfio_irq_user::VectorCounts::default();
+        used.then(|| Row {
+            vector: Some(vector),
+            irq: None,
+            state: state.to_owned(),
+            signals: Some(counted.signals),
+            rate: None,
+            masks: Some(counted.masks),
+            unmasks: Some(counted.unmasks),
+            retargets: Some(counted.retargets),
+            loopbacks: Some(counted.loopbacks),
+            failures: None,
+        })
+    };
+    Counts { vectors: (0..vectors).filter_map(row).collect(), ..Counts::default() }
+}
+
+/// A socket that tells counts.
+pub struct Published {
+    path: PathBuf,
+    inode: u64,
+    listener: UnixListener,
+    counts: Box<dyn Fn() -> Counts + Send>,
+}
+
+impl Published {
+    /// Listens beside the socket of a device that this process serves, so that whatever is there
+    /// is left over: the device's own socket was free.
+    pub fn bind(
+        socket: &Path,
+        counts: impl Fn() -> Counts + Send + 'static,
+    ) -> Result<Self, Error> {
+        let path = beside(socket);
+        let failed = |source| Error::Counts { path: path.clone(), source };
+        let bound = match UnixListener::bind(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_abandoned(&path) => {
+                std::fs::remove_file(&path).and_then(|()| UnixListener::bind(&path))
+            }
+            bound => bound,
+        };
+        let listener = bound.map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let inode = std::fs::symlink_metadata(&path).map_err(failed)?.ino();
+        Ok(Self { path, inode, listener, counts: Box::new(counts) })
+    }
+
+    /// Answers whoever has come.
+    fn answer(&self) {
+        let Ok((mut reader, _)) = self.listener.accept() else { return };
+        let line = serde_json::to_string(&(self.counts)()).map(|line| line + "\n");
+        let sent =
+            line.map_err(io::Error::from).and_then(|line| send(&mut reader, line.as_bytes()));
+        if let Err(error) = sent {
+            debug!(path = %self.path.display(), %error, "a reader of counts was left");
+        }
+    }
+}
+
+impl Drop for Published {
+    fn drop(&mut self) {
+        let ours = std::fs::symlink_metadata(&self.path).is_ok_and(|meta| meta.ino() == self.inode);
+        if ours {
+            // Somebody may be faster; it is gone then.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// A socket on which nobody listens.
+fn is_abandoned(path: &Path) -> bool {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
+    let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    is_socket && UnixStream::connect(path).err().is_some_and(refused)
+}
+
+/// Sends all of it, to a reader that reads: one that does not is left after a while.
+fn send(reader: &mut UnixStream, mut bytes: &[u8]) -> io::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    reader.set_nonblocking(true)?;
+    while !bytes.is_empty() {
+        match reader.write(bytes) {
+            Ok(sent) => bytes = bytes.get(sent..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                let left = Timespec::try_from(left).map_err(io::Error::other)?;
+                let ready = poll(&mut [PollFd::new(reader, PollFlags::OUT)], Some(&left))?;
+                if ready == 0 {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// The thread that answers on all sockets, until it is dropped; the sockets are gone then.
+pub struct Publisher {
+    stop: Arc<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Answers on all these sockets from now on.
+///
+/// # Errors
+///
+/// When this process can have no more threads or descriptors.
+pub fn publish(sockets: Vec<Published>) -> io::Result<Publisher> {
+    let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+    let its = Arc::clone(&stop);
+    let builder = std::thread::Builder::new().name("counts".into());
+    let thread = builder.spawn(move || answer_all(&sockets, &its))?;
+    Ok(Publisher { stop, thread: Some(thread) })
+}
+
+fn answer_all(sockets: &[Published], stop: &OwnedFd) {
+    loop {
+        let listeners = sockets.iter().map(|socket| socket.listener.as_fd());
+        let watched = std::iter::once(stop.as_fd()).chain(listeners);
+        let mut polled: Vec<_> =
+            watched.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+        match poll(&mut polled, None) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return warn!(%error, "counts are not told any more"),
+        }
+        let mut ready = polled.iter().map(|polled| !polled.revents().is_empty());
+        if ready.next() == Some(true) {
+            return;
+        }
+        sockets
+            .iter()
+            .zip(ready)
+            .filter(|(_, ready)| *ready)
+            .for_each(|(socket, _)| socket.answer());
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        // An eventfd that stands at 0 takes it.
+        let _ = rustix::io::write(&*self.stop, &1_u64.to_ne_bytes());
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// Asks for the counts of the device behind a socket.
+///
+/// # Errors
+///
+/// When nobody tells them.
+pub fn read(socket: &Path) -> Result<Counts, crate::error::Error> {
+    use crate::error::Error;
+    let path = beside(socket);
+    let ask = || {
+        let stream = UnixStream::connect(&path)?;
+        stream.set_read_timeout(Some(2 * PATIENCE))?;
+        let mut text = String::new();
+        stream.take(LONGEST).read_to_string(&mut text)?;
+        io::Result::Ok(text)
+    };
+    let text = ask().map_err(|error| {
+        let remedy =
+            "`vfio-irq serve` tells them beside the socket that it serves; other servers do not";
+        Error::new(format!("no counts at {}: {error}", path.display()), remedy)
+    })?;
+    let senseless =
+        |error| Error::plain(format!("what {} says makes no sense: {error}", path.display()));
+    serde_json::from_str(&text).map_err(senseless)
+}

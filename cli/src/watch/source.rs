@@ -1,0 +1,88 @@
+//! Who counts.
+
+use super::load::Load;
+use crate::counts::{Counts, Row};
+use crate::error::Error;
+use crate::pci::{System, debugfs, interrupts};
+use crate::serve;
+use crate::target::{Bdf, Target};
+use std::path::PathBuf;
+
+/// Where counts come from.
+pub enum Source {
+    /// vfio-pci-rs's table.
+    Debugfs(System, Bdf),
+    /// The host's interrupts of a function, whoever drives it.
+    Host(System, Bdf),
+    /// A device that another process emulates.
+    Served(PathBuf),
+    /// A device of this process, with a load.
+    Made(Load),
+}
+
+impl Source {
+    /// The best there is for a device.
+    ///
+    /// # Errors
+    ///
+    /// When there is none.
+    pub fn of(system: &System, target: &Target) -> Result<Self, Error> {
+        Ok(match target {
+            Target::Pci(bdf) => {
+                system.function(*bdf)?;
+                let table = debugfs::read(system, *bdf).is_ok();
+                let kind = if table { Self::Debugfs } else { Self::Host };
+                kind(system.clone(), *bdf)
+            }
+            Target::User(path) => Self::Served(path.clone()),
+            Target::Sim => Self::Made(Load::start()?),
+        })
+    }
+
+    /// What is counted now.
+    ///
+    /// # Errors
+    ///
+    /// When the device is gone.
+    pub fn read(&self) -> Result<Counts, Error> {
+        match self {
+            Self::Debugfs(system, bdf) => {
+                let function = system.function(*bdf)?;
+                let gone = |_| Error::plain(format!("{bdf} is not bound to vfio-pci-rs any more"));
+                let counts = debugfs::read(system, *bdf).map_err(gone)?;
+                Ok(Counts {
+                    device: format!("{bdf} {} [{}]", function.what, function.id),
+                    driver: function.driver.unwrap_or_default(),
+                    ..counts
+                })
+            }
+            Self::Host(system, bdf) => host(system, *bdf),
+            Self::Served(path) => {
+                let counts = serve::counts::read(path)?;
+                let device = format!("{} {}", path.display(), counts.device);
+                Ok(Counts { device, ..counts })
+            }
+            Self::Made(load) => Ok(load.counts()),
+        }
+    }
+}
+
+/// What the host itself knows: how often, not what was done.
+fn host(system: &System, bdf: Bdf) -> Result<Counts, Error> {
+    let function = system.function(bdf)?;
+    let row = |irq: interrupts::HostIrq| Row {
+        vector: Some(irq.vector),
+        irq: Some(irq.irq),
+        state: if irq.handler.is_some() { "open" } else { "empty" }.to_owned(),
+        signals: irq.handler.is_some().then_some(irq.count),
+        ..Row::default()
+    };
+    let mut counts = Counts {
+        device: format!("{bdf} {} [{}]", function.what, function.id),
+        driver: function.driver.unwrap_or_else(|| "no driver".to_owned()),
+        vectors: interrupts::of(system, bdf).into_iter().map(row).collect(),
+        ..Counts::default()
+    };
+    counts.facts.insert("counted by".to_owned(), "/proc/interrupts".to_owned());
+    Ok(counts)
+}

@@ -1,0 +1,245 @@
+//! `bind` and `unbind` on a system that is made up: what is in the way, what is written.
+
+mod common;
+
+use common::{Tree, config, refused, said};
+use std::os::unix::fs::symlink;
+
+const NVME: &str = "0000:00:04.0";
+
+fn disk(driver: &str) -> (Tree, String) {
+    let tree = Tree::new();
+    let at = tree.function(NVME, "010802", &config(65, 0), driver, "1");
+    (tree, at)
+}
+
+/// A disk of the function's with a partition.
+fn namespace(tree: &Tree, at: &str) {
+    for (path, number) in [("nvme0n1", "259:0"), ("nvme0n1/nvme0n1p1", "259:1")] {
+        let below = format!("{at}/nvme/nvme0/{path}");
+        tree.file(&format!("{below}/dev"), format!("{number}\n"));
+        let name = path.rsplit('/').next().unwrap();
+        tree.link(&format!("sys/class/block/{name}"), &below);
+    }
+    tree.file(&format!("{at}/nvme/nvme0/nvme0n1/queue/scheduler"), "none\n");
+    tree.file(&format!("{at}/nvme/nvme0/nvme0n1/nvme0n1p1/partition"), "1\n");
+}
+
+#[test]
+fn a_dry_run_shows_the_steps_and_takes_none() {
+    let (tree, at) = disk("nvme");
+    let shown = said(&tree.words(&["bind", "00:04.0", "--dry-run"]));
+    insta::assert_snapshot!("bind_dry_run", tree.plain(&shown));
+    let shown = said(&tree.words(&["bind", NVME, "--driver", "vfio-pci", "--dry-run", "--json"]));
+    insta::assert_snapshot!("bind_dry_run_json", tree.plain(&shown));
+    assert_eq!(tree.read(&format!("{at}/driver_override")), "(null)\n");
+    assert_eq!(tree.read("sys/bus/pci/drivers/nvme/unbind"), "");
+    assert_eq!(tree.read("sys/bus/pci/drivers_probe"), "");
+}
+
+/// Files do not bind drivers: every step is taken, none has an effect, and all is undone.
+#[test]
+fn a_driver_that_does_not_take_it_leaves_things_as_they_were() {
+    let (tree, at) = disk("nvme");
+    tree.file(&format!("{at}/driver_override"), "mine\n");
+    let said = refused(&tree.words(&["bind", NVME]));
+    assert!(said.contains("vfio-pci-rs did not take 0000:00:04.0 (all is as it was)"), "{said}");
+    assert_eq!(tree.read("sys/bus/pci/drivers/nvme/unbind"), format!("{NVME}\n"));
+    assert_eq!(tree.read("sys/bus/pci/drivers_probe"), format!("{NVME}\n"));
+    assert!(tree.read(&format!("{at}/driver_override")).starts_with("mine\n"));
+}
+
+#[test]
+fn a_step_that_fails_undoes_those_before_it() {
+    let (tree, at) = disk("nvme");
+    std::fs::remove_file(tree.path("sys/bus/pci/drivers/nvme/unbind")).unwrap();
+    let said = refused(&tree.words(&["bind", NVME]));
+    assert!(said.contains("cannot write") && said.contains("all is as it was"), "{said}");
+    assert!(tree.read(&format!("{at}/driver_override")).starts_with('\n'));
+    assert_eq!(tree.read("sys/bus/pci/drivers_probe"), "");
+}
+
+#[test]
+fn a_function_that_is_bound_already_is_left_alone() {
+    let (tree, at) = disk("vfio-pci-rs");
+    assert!(said(&tree.words(&["bind", NVME])).contains("is bound to vfio-pci-rs already"));
+    assert_eq!(tree.read(&format!("{at}/driver_override")), "(null)\n");
+}
+
+#[test]
+fn unbind_gives_the_function_to_any_driver() {
+    let (tree, at) = disk("vfio-pci-rs");
+    tree.file(&format!("{at}/driver_override"), "");
+    said(&tree.words(&["unbind", NVME]));
+    assert_eq!(tree.read(&format!("{at}/driver_override")), "\n");
+    assert_eq!(tree.read("sys/bus/pci/drivers/vfio-pci-rs/unbind"), format!("{NVME}\n"));
+    assert_eq!(tree.read("sys/bus/pci/drivers_probe"), format!("{NVME}\n"));
+    let (tree, _) = disk("nvme");
+    assert!(
+        refused(&tree.words(&["unbind", NVME])).contains("not bound to a VFIO driver: nvme has")
+    );
+    assert!(refused(&tree.words(&["unbind", "00:09.0"])).contains("no PCI function"));
+}
+
+/// A tree in which something is in the way, what is said of it, and whether it can be forced.
+type Case = (&'static str, fn(&Tree, &str), &'static str, bool);
+
+#[test]
+fn what_would_break_is_said_before_anything_is_done() {
+    let cases: &[Case] = &[
+        (
+            "a mounted partition",
+            |tree, at| {
+                namespace(tree, at);
+                let line = "36 1 259:1 / /data rw - ext4 /dev/nvme0n1p1 rw\n";
+                tree.file("proc/self/mountinfo", line);
+            },
+            "nvme0n1p1 on nvme0n1 is mounted at /data: umount /data",
+            false,
+        ),
+        (
+            "a file system over several disks",
+            |tree, at| {
+                namespace(tree, at);
+                tree.file("proc/self/mountinfo", "36 1 0:35 / / rw - btrfs /dev/nvme0n1 rw\n");
+            },
+            "nvme0n1 is mounted at /",
+            false,
+        ),
+        (
+            "swap",
+            |tree, at| {
+                namespace(tree, at);
+                tree.file("proc/swaps", "Filename Type\n/dev/nvme0n1p1 partition 1 0 -2\n");
+            },
+            "nvme0n1p1 on nvme0n1 is swap space: swapoff /dev/nvme0n1p1",
+            false,
+        ),
+        (
+            "a RAID that is mounted",
+            |tree, at| {
+                namespace(tree, at);
+                tree.file("sys/class/block/nvme0n1p1/holders/md0/size", "1\n");
+                tree.file("sys/class/block/md0/dev", "9:0\n");
+                tree.file("proc/self/mountinfo", "36 1 9:0 / /raid rw - ext4 /dev/md0 rw\n");
+            },
+            "md0 on nvme0n1 is mounted at /raid",
+            false,
+        ),
+        (
+            "an encrypted disk",
+            |tree, at| {
+                namespace(tree, at);
+                tree.file("sys/class/block/nvme0n1/holders/dm-3/size", "1\n");
+            },
+            "the mapped device dm-3 is built on nvme0n1",
+            false,
+        ),
+        (
+            "a disk of USB",
+            |tree, at| {
+                let below = format!("{at}/usb1/1-1/host0/target0:0:0/0:0:0:0/block/sda");
+                tree.file(&format!("{below}/dev"), "8:0\n");
+                tree.link("sys/class/block/sda", &below);
+                tree.file("proc/self/mountinfo", "36 1 8:0 / /media rw - vfat /dev/sda rw\n");
+            },
+            "sda is mounted at /media",
+            false,
+        ),
+        (
+            "a network interface",
+            |tree, at| {
+                tree.file(&format!("{at}/net/eth0/flags"), "0x1003\n");
+                tree.link("sys/class/net/eth0", &format!("{at}/net/eth0"));
+                tree.file("proc/net/route", "Iface Destination\neth0 00000000\n");
+            },
+            "the network interface eth0 is up and has addresses",
+            true,
+        ),
+        (
+            "a network interface of a bridge",
+            |tree, at| {
+                tree.file(&format!("{at}/net/eth0/flags"), "0x1002\n");
+                tree.link(&format!("{at}/net/eth0/master"), "sys/class/net/br0");
+                tree.link("sys/class/net/eth0", &format!("{at}/net/eth0"));
+            },
+            "the network interface eth0 is part of br0",
+            true,
+        ),
+        (
+            "the console",
+            |tree, at| tree.file(&format!("{at}/boot_vga"), "1\n"),
+            "the machine's console is on this graphics card",
+            true,
+        ),
+        (
+            "another member of the group",
+            |tree, _| {
+                tree.function("0000:00:04.1", "020000", &config(4, 0), "igb", "1");
+                tree.function("0000:00:04.2", "020000", &config(4, 0), "vfio-pci", "1");
+                tree.function("0000:00:04.3", "020000", &config(4, 0), "", "1");
+            },
+            "0000:00:04.1 of the same IOMMU group is bound to igb",
+            true,
+        ),
+        (
+            "no IOMMU",
+            |tree, at| std::fs::remove_file(tree.path(&format!("{at}/iommu_group"))).unwrap(),
+            "is in no IOMMU group: the machine has no IOMMU, or it is off",
+            false,
+        ),
+        (
+            "no driver",
+            |tree, _| {
+                std::fs::remove_dir_all(tree.path("sys/bus/pci/drivers/vfio-pci-rs")).unwrap()
+            },
+            "the driver vfio-pci-rs is not loaded: modprobe vfio-pci, then insmod",
+            false,
+        ),
+        (
+            "a bridge",
+            |tree, at| tree.file(&format!("{at}/class"), "0x060400\n"),
+            "is a PCI bridge: hand over what is behind it instead",
+            false,
+        ),
+    ];
+    for (name, put, what, forceable) in cases {
+        let (tree, at) = disk("nvme");
+        // Nothing is in the way without it.
+        said(&tree.words(&["bind", NVME, "--dry-run"]));
+        put(&tree, &at);
+        let refusal = refused(&tree.words(&["bind", NVME]));
+        assert!(refusal.contains(what), "{name}: {refusal}");
+        assert_eq!(
+            refusal.matches("\n  - ").count(),
+            if name.contains("RAID") { 2 } else { 1 },
+            "{name}: {refusal}"
+        );
+        assert_eq!(tree.read(&format!("{at}/driver_override")), "(null)\n", "{name}");
+        assert_eq!(tree.read("sys/bus/pci/drivers_probe"), "", "{name}");
+        let forced = common::command(&tree.words(&["bind", NVME, "--force", "--dry-run"])).output();
+        assert_eq!(forced.unwrap().status.success(), *forceable, "{name}");
+    }
+}
+
+#[test]
+fn who_has_it_open_is_said() {
+    let (tree, _) = disk("vfio-pci");
+    tree.file("proc/77/comm", "qemu-system-x86\n");
+    std::fs::create_dir_all(tree.path("proc/77/fd")).unwrap();
+    symlink("/dev/vfio/1", tree.path("proc/77/fd/9")).unwrap();
+    for verb in ["bind", "unbind"] {
+        let refusal = refused(&tree.words(&[verb, NVME]));
+        assert!(refusal.contains("in use by qemu-system-x86 (process 77)"), "{refusal}");
+    }
+}
+
+#[test]
+fn a_refusal_as_json_names_each_thing() {
+    let (tree, at) = disk("nvme");
+    tree.file(&format!("{at}/boot_vga"), "1\n");
+    let refusal = refused(&tree.words(&["bind", NVME, "--json"]));
+    let refusal: serde_json::Value = serde_json::from_str(&refusal).unwrap();
+    assert_eq!(refusal["obstacles"][0]["forceable"], true);
+    assert_eq!(refusal["error"], "0000:00:04.0 is left as it is, because:");
+}

@@ -1,0 +1,165 @@
+//! A system that exists only as files, and the command that looks at it.
+#![allow(dead_code, reason = "not every test uses all of it")]
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// The command with its words; `--root` and a directory in front of them say where it looks.
+pub fn command(words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vfio-irq"));
+    command.env_remove("RUST_LOG").env_remove("VFIO_IRQ_ROOT");
+    match words {
+        ["--root", root, words @ ..] => command.args(words).env("VFIO_IRQ_ROOT", root),
+        words => command.args(words),
+    };
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// What a command said when it went well.
+pub fn said(words: &[&str]) -> String {
+    let output = command(words).output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{words:?}: {error}");
+    assert_eq!(error, "", "{words:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The same as JSON.
+pub fn json(words: &[&str]) -> serde_json::Value {
+    serde_json::from_str(&said(&[words, &["--json"]].concat())).unwrap()
+}
+
+/// What a command said when it failed.
+pub fn refused(words: &[&str]) -> String {
+    let output = command(words).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{words:?}: {output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// Waits for something, but not for ever.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "{what} did not come about");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Ends a command, and says what it said.
+pub fn stop(child: std::process::Child, signal: &str) -> Output {
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    child.wait_with_output().unwrap()
+}
+
+/// `/sys` and `/proc` below a directory.
+pub struct Tree(tempfile::TempDir);
+
+/// Configuration space with these vectors.
+pub fn config(msix: u16, msi_control: u16) -> Vec<u8> {
+    let mut config = vec![0; 256];
+    (config[0x06], config[0x34], config[0x3d]) = (0x10, 0x40, 1);
+    let (msi, x) = (msi_control.to_le_bytes(), msix.saturating_sub(1).to_le_bytes());
+    let next = if msix > 0 { 0x50 } else { 0 };
+    config[0x40..0x44].copy_from_slice(&[0x05, next, msi[0], msi[1]]);
+    if msi_control == 0 {
+        config[0x40] = 0x01;
+    }
+    config[0x50..0x54].copy_from_slice(&[0x11, 0, x[0], x[1]]);
+    config
+}
+
+impl Tree {
+    /// Linux 7.3 with both VFIO drivers, and no functions.
+    pub fn new() -> Self {
+        let tree = Self(tempfile::tempdir().unwrap());
+        tree.file("proc/sys/kernel/osrelease", "7.3.4-amd64\n");
+        tree.file("proc/interrupts", "            CPU0       CPU1\n");
+        tree.file("sys/bus/pci/drivers_probe", "");
+        fs::create_dir_all(tree.path("sys/bus/pci/devices")).unwrap();
+        ["vfio-pci", "vfio-pci-rs"].iter().for_each(|name| tree.has_driver(name));
+        tree
+    }
+
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.0.path().join(file)
+    }
+
+    /// The words that make the command look here.
+    pub fn words<'t>(&'t self, words: &[&'t str]) -> Vec<&'t str> {
+        [&["--root", self.0.path().to_str().unwrap()], words].concat()
+    }
+
+    /// A text of the command's without the name of this directory.
+    pub fn plain(&self, text: &str) -> String {
+        text.replace(self.0.path().to_str().unwrap(), "")
+    }
+
+    pub fn file(&self, file: &str, content: impl AsRef<[u8]>) {
+        let path = self.path(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    pub fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.path(file)).unwrap()
+    }
+
+    pub fn link(&self, file: &str, to: &str) {
+        let path = self.path(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let _ = fs::remove_file(&path);
+        symlink(self.path(to), path).unwrap();
+    }
+
+    pub fn has_driver(&self, name: &str) {
+        self.file(&format!("sys/bus/pci/drivers/{name}/bind"), "");
+        self.file(&format!("sys/bus/pci/drivers/{name}/unbind"), "");
+    }
+
+    /// A function with its driver, in a group that it shares with those of the same number.
+    pub fn function(
+        &self,
+        bdf: &str,
+        class: &str,
+        config: &[u8],
+        driver: &str,
+        group: &str,
+    ) -> String {
+        let at = format!("sys/devices/pci0000:00/{bdf}");
+        self.file(&format!("{at}/class"), format!("0x{class}\n"));
+        self.file(&format!("{at}/vendor"), "0x8086\n");
+        self.file(&format!("{at}/device"), "0x10c9\n");
+        self.file(&format!("{at}/driver_override"), "(null)\n");
+        self.file(&format!("{at}/config"), config);
+        self.link(&format!("sys/bus/pci/devices/{bdf}"), &at);
+        if !driver.is_empty() {
+            self.has_driver(driver);
+            self.link(&format!("{at}/driver"), &format!("sys/bus/pci/drivers/{driver}"));
+        }
+        if !group.is_empty() {
+            let of = format!("sys/kernel/iommu_groups/{group}");
+            self.link(&format!("{at}/iommu_group"), &of);
+            self.link(&format!("{of}/devices/{bdf}"), &at);
+        }
+        at
+    }
+
+    /// An interrupt of a function's; without words it is allocated only.
+    pub fn irq(&self, bdf: &str, irq: u32, words: &str) {
+        self.file(&format!("sys/devices/pci0000:00/{bdf}/msi_irqs/{irq}"), "msix\n");
+        if !words.is_empty() {
+            let all = self.read("proc/interrupts");
+            self.file("proc/interrupts", format!("{all}{irq:>4}: {words}\n"));
+        }
+    }
+}
+
+/// A path as text.
+pub fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}

@@ -1,0 +1,193 @@
+//! `watch` and `bench` on devices that are at work.
+
+mod common;
+
+use common::{command, eventually, json, refused, said, stop, text};
+use std::io::{BufRead, BufReader};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::Child;
+use vfio_irq::{Index, Trigger, Vectors};
+use vfio_irq_user::{Client, ClientOptions};
+
+struct Served {
+    child: Option<Child>,
+    folder: tempfile::TempDir,
+}
+
+impl Served {
+    fn start() -> Self {
+        let mut served = Self { child: None, folder: tempfile::tempdir().unwrap() };
+        served.again();
+        served
+    }
+
+    fn again(&mut self) {
+        let socket = self.socket();
+        let words = ["serve", "nvme", "--socket", text(&socket), "--size", "1M", "--queues", "7"];
+        self.child = Some(command(&words).spawn().unwrap());
+        eventually("a server", || UnixStream::connect(self.counts()).is_ok());
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.folder.path().join("disk")
+    }
+
+    fn counts(&self) -> PathBuf {
+        self.folder.path().join("disk.counts")
+    }
+
+    fn target(&self) -> String {
+        format!("vfio-user:{}", text(&self.socket()))
+    }
+
+    fn end(&mut self, signal: &str) {
+        stop(self.child.take().unwrap(), signal);
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        if let Some(child) = self.child.take() {
+            stop(child, "-KILL");
+        }
+    }
+}
+
+/// The client masks, re-targets and signals while somebody watches: all that is done is counted.
+#[test]
+fn a_served_device_tells_its_own_counts() {
+    let mut served = Served::start();
+    let words = ["watch", &served.target(), "--json", "--interval", "0.05"];
+    let mut watch = command(&words).spawn().unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut next = move || -> serde_json::Value {
+        serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap()
+    };
+    assert_eq!(next()["vectors"], serde_json::json!([]));
+    let client = Client::connect(served.socket(), ClientOptions::default()).unwrap();
+    let vectors = Vectors::open(vfio_irq::Remote::new(client), Index::Msix).unwrap();
+    let trigger = Trigger::new().unwrap();
+    let held = vectors.enable_many((0..4).map(|number| (number, &trigger))).unwrap();
+    for vector in &held {
+        vector.retarget(Trigger::new().unwrap()).unwrap();
+        (0..vector.number()).for_each(|_| vector.loopback().unwrap());
+    }
+    (0..3).for_each(|_| vectors.mask(1, 2).and_then(|()| vectors.unmask(1, 2)).unwrap());
+    vectors.mask(2, 1).unwrap();
+    let expected = |number: u64| -> (u64, String, u64, u64, u64) {
+        let masks = [0, 3, 4, 0][usize::try_from(number).unwrap()];
+        (number, if number == 2 { "masked" } else { "open" }.to_owned(), masks, 1, number)
+    };
+    eventually("all counts", || {
+        let snapshot = next();
+        let rows = snapshot["vectors"].as_array().unwrap();
+        let number = |row: &serde_json::Value, name: &str| row[name].as_u64().unwrap();
+        let seen = rows.iter().map(|row| {
+            let state = row["state"].as_str().unwrap().to_owned();
+            let counts =
+                ["vector", "masks", "retargets", "loopbacks"].map(|name| number(row, name));
+            (counts[0], state, counts[1], counts[2], counts[3])
+        });
+        Vec::from_iter(seen) == Vec::from_iter((0..4).map(expected))
+    });
+    // The device keeps them when its client has gone, and takes the sockets along when it goes.
+    drop((held, vectors));
+    eventually("an end", || json_rows(&served).iter().all(|row| row["state"] == "empty"));
+    assert_eq!(json_rows(&served)[3]["loopbacks"], 3);
+    served.end("-TERM");
+    assert!(!served.counts().exists() && !served.socket().exists());
+    let output = watch.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("no counts at"), "{error}");
+}
+
+fn json_rows(served: &Served) -> Vec<serde_json::Value> {
+    json(&["watch", &served.target(), "--once"])["vectors"].as_array().unwrap().clone()
+}
+
+#[test]
+fn counts_are_told_in_spite_of_peers_that_do_not_read_and_files_that_are_left_over() {
+    let mut served = Served::start();
+    let idle: Vec<UnixStream> =
+        (0..20).map(|_| UnixStream::connect(served.counts()).unwrap()).collect();
+    assert_eq!(json_rows(&served).len(), 0);
+    drop(idle);
+    // Killed, it leaves both sockets; the next one takes their places.
+    served.end("-KILL");
+    assert!(served.counts().exists());
+    served.again();
+    assert_eq!(json_rows(&served).len(), 0);
+    // What is no socket is not taken away.
+    served.end("-TERM");
+    std::fs::write(served.counts(), "precious").unwrap();
+    let socket = served.socket();
+    let refusal = refused(&["serve", "nvme", "--socket", text(&socket), "--size", "1M"]);
+    assert!(refusal.contains("cannot listen on") && refusal.contains("disk.counts"), "{refusal}");
+    assert_eq!(std::fs::read_to_string(served.counts()).unwrap(), "precious");
+}
+
+#[test]
+fn a_made_up_device_is_watched() {
+    let output = command(&["watch", "sim", "--json", "--count", "3", "--interval", "0.3"]).output();
+    let text = String::from_utf8(output.unwrap().stdout).unwrap();
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let total = |line: usize| lines[line]["total"].as_u64().unwrap();
+    assert!(lines.len() == 3 && total(0) < total(1) && total(1) < total(2), "{text}");
+    assert_eq!(lines[2]["vectors"].as_array().unwrap().len(), 8);
+    assert!(lines[2]["vectors"][0]["rate"].as_f64().unwrap() > 0.0);
+    assert!(said(&["watch", "sim", "--once"]).contains("VECTOR"));
+}
+
+const REQUESTS: [&str; 13] = [
+    "GET_IRQ_INFO",
+    "first enable",
+    "add one",
+    "detach",
+    "attach again",
+    "re-target",
+    "same eventfd again",
+    "mask",
+    "unmask",
+    "loopback",
+    "disable",
+    "enable # at once",
+    "disable #",
+];
+
+fn check(document: &serde_json::Value, rounds: u64, many: u32) {
+    let costs = document["costs"].as_array().unwrap();
+    let names: Vec<&str> = costs.iter().map(|cost| cost["request"].as_str().unwrap()).collect();
+    assert_eq!(names, REQUESTS.map(|name| name.replace('#', &many.to_string())));
+    for cost in costs {
+        let number = |name: &str| cost[name].as_f64().unwrap();
+        assert!(0.0 < number("min") && number("min") <= number("median"), "{cost}");
+        assert!(number("median") <= number("p99") && cost["samples"] == rounds, "{cost}");
+    }
+}
+
+#[test]
+fn requests_are_measured_on_a_made_up_device_and_on_a_served_one() {
+    check(&json(&["bench", "sim", "--rounds", "5"]), 5, 64);
+    let msi = json(&["bench", "sim", "--rounds", "2", "--index", "msi"]);
+    assert_eq!((&msi["index"], &msi["vectors"]), (&"MSI".into(), &8.into()));
+    assert!(said(&["bench", "sim", "--rounds", "1"]).contains("enable 64 at once"));
+    let served = Served::start();
+    check(&json(&["bench", &served.target(), "--rounds", "3"]), 3, 8);
+    // One client at a time.
+    let client = Client::connect(served.socket(), ClientOptions::default()).unwrap();
+    let refusal = refused(&["bench", &served.target()]);
+    assert!(refusal.contains("it has a client already"), "{refusal}");
+    drop(client);
+}
+
+#[test]
+fn what_cannot_be_opened_is_said() {
+    let tree = common::Tree::new();
+    tree.function("0000:00:04.0", "010802", &common::config(65, 0), "nvme", "1");
+    let refusal = refused(&tree.words(&["bench", "00:04.0"]));
+    assert!(refusal.contains("not bound to a VFIO driver (nvme has it)"), "{refusal}");
+    assert!(refusal.contains("`vfio-irq bind 0000:00:04.0`"), "{refusal}");
+}
