@@ -18,6 +18,8 @@
 //! # drop(server);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! [`driver`] is the other side: a driver in user space, for this controller and for real ones.
 
 mod command;
 mod controller;

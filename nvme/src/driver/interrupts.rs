@@ -169,4 +169,12 @@ impl Together {
     }
 }
 
+impl Drop for Together {
+    fn drop(&mut self) {
+        if let Err(error) = self.disable() {
+            tracing::warn!(%error, "vectors stay enabled");
+        }
+    }
+}
+
 const MSIX: Name = Name(Index::Msix);

@@ -7,7 +7,7 @@ use super::pair::Pair;
 use super::ring::{Completion, Words};
 use super::{Error, Shared, Stats, halves};
 use std::fmt;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 use vfio_irq::Trigger;
@@ -77,8 +77,45 @@ impl Request<'_> {
 /// the queue's descriptor ([`AsFd`]) is readable: it is an eventfd, so `poll`, `epoll`, io_uring and
 /// every runtime can. It may be readable without a completion, so look and go on.
 ///
-/// In tokio that is `AsyncFd::new(queue)?.readable().await`. A future of its own would need a runtime
-/// to wake it up, and there is more than one.
+/// A future needs a runtime that wakes it, and there is more than one, so this has none of its own.
+/// With tokio:
+///
+/// ```
+/// use tokio::io::unix::AsyncFd;
+/// use vfio_irq_nvme::driver::{Buffer, Queue, Request};
+///
+/// async fn read(queue: &mut AsyncFd<Queue>, start: u64, into: &Buffer) -> std::io::Result<()> {
+///     let request = Request::Read { start, blocks: 1, into };
+///     queue.get_mut().submit(request, 0).map_err(std::io::Error::other)?;
+///     let mut end = None;
+///     while end.is_none() {
+///         queue.readable_mut().await?.clear_ready();
+///         let drained = queue.get_mut().drain(|done| end = Some(done.result));
+///         drained.map_err(std::io::Error::other)?;
+///     }
+///     Ok(())
+/// }
+/// # use vfio_irq_nvme::driver::{Driver, Options, Socket};
+/// # use vfio_irq_nvme::{Controller, Disk, Settings};
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("nvme.sock");
+/// # let settings = Settings { queues: 4, serial: "example".into() };
+/// # let disk = Disk::memory(64 << 20)?;
+/// # let server = vfio_irq_user::Server::start(Default::default())?;
+/// # server.add(&path, settings.function()?, |bus| Controller::new(bus, disk, &settings))?;
+/// # let driver = Driver::open(Socket::connect(&path)?, Options::default())?;
+/// # let buffer = driver.buffer(512)?;
+/// # let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+/// # runtime.block_on(async {
+/// #     let mut queue = AsyncFd::new(driver.create_queue(1)?)?;
+/// #     for start in 0..1000 {
+/// #         read(&mut queue, start, &buffer).await?;
+/// #     }
+/// #     assert_eq!(queue.get_ref().stats().completions, 1000);
+/// #     Ok::<(), Box<dyn std::error::Error>>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Queue {
     shared: Arc<Shared>,
     pair: Pair,
@@ -95,6 +132,12 @@ impl AsFd for Queue {
     /// Readable when there may be completions. Leave it to [`Queue::drain`] to read it.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pair.trigger.as_fd()
+    }
+}
+
+impl AsRawFd for Queue {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
     }
 }
 

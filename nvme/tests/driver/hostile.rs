@@ -4,18 +4,24 @@ use crate::puppet::{CAP, Puppet, Script};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-use vfio_irq_nvme::driver::{Driver, Error, Options, Queue, Request};
+use vfio_irq_nvme::driver::{Driver, Error, Method, Options, Queue, Request};
 
 fn options() -> Options {
     Options { timeout: Duration::from_millis(200), ..Options::default() }
 }
 
 fn refused(script: Script) -> Error {
+    refused_with(script.clone(), Method::ReleaseAll);
+    refused_with(script, Method::default())
+}
+
+fn refused_with(script: Script, method: Method) -> Error {
     let puppet = Puppet::new(script);
-    let error = Driver::open(puppet.clone(), options()).map(|_| "opened").unwrap_err();
+    let options = Options { method, ..options() };
+    let error = Driver::open(puppet.clone(), options).map(|_| "opened").unwrap_err();
     puppet.see(|state| {
         assert!(state.maps.is_empty(), "memory stays mapped after {error}");
-        assert!(state.vectors.is_empty() && !state.master, "after {error}");
+        assert!(state.disabled() && !state.master, "after {error}");
     });
     error
 }

@@ -41,6 +41,8 @@ pub struct State {
     pub maps: BTreeMap<u64, (File, u64)>,
     /// Vectors that signal.
     pub vectors: BTreeMap<u32, OwnedFd>,
+    /// MSI-X is.
+    enabled: bool,
     pub master: bool,
     /// What CC was set to, in order.
     pub configured: Vec<u32>,
@@ -77,6 +79,11 @@ impl Puppet {
 }
 
 impl State {
+    /// Whether MSI-X is.
+    pub fn disabled(&self) -> bool {
+        !self.enabled && self.vectors.is_empty()
+    }
+
     fn at(&self, address: u64) -> (&File, u64) {
         let (start, (file, size)) = self.maps.range(..=address).next_back().unwrap();
         assert!(address - start < *size, "{address:#x} is not mapped");
@@ -186,10 +193,14 @@ impl Transport for Puppet {
 
     fn set_irqs(&self, request: &SetIrqs<'_>) -> io::Result<u32> {
         assert_eq!((request.index, request.action), (Index::Msix, Action::Trigger));
-        let vectors = &mut self.state.lock().unwrap().vectors;
+        let State { vectors, enabled, .. } = &mut *self.state.lock().unwrap();
         match request.data {
-            Data::None { count: 0 } => vectors.clear(),
+            Data::None { count: 0 } => {
+                vectors.clear();
+                *enabled = false;
+            }
             Data::Eventfd(fds) => {
+                *enabled = true;
                 for (number, fd) in (request.start..).zip(fds) {
                     assert!(number < 9);
                     match fd {
