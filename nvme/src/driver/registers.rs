@@ -168,6 +168,7 @@ impl Registers {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::{Duration, Limits};
 

@@ -206,7 +206,7 @@ fn completions_of_noise_never_do_worse_than_an_error() {
             // Some bits of some words, so that some go through.
             end[2] ^= (random & random >> 16 & random >> 24 & 0xff) as u32;
             end[3] ^= (random >> 32 & random >> 40 & random >> 48 & 0xff) as u32;
-            end[0] ^= random as u32;
+            end[0] ^= (random & 0xffff_ffff) as u32;
             true
         });
         for token in 0..20 {

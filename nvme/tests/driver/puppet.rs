@@ -12,6 +12,9 @@ use vfio_irq_nvme::driver::{Function, Memory};
 /// As the emulated controller's, but half a second to become ready.
 pub const CAP: u64 = 63 | 1 << 16 | 1 << 24 | 1 << 37;
 
+/// What becomes of a completion: queue, opcode, words. `false`: it never comes.
+pub type Complete = Arc<dyn Fn(u16, u32, &mut [u32; 4]) -> bool + Send + Sync>;
+
 /// How it misbehaves.
 #[derive(Clone)]
 pub struct Script {
@@ -20,8 +23,8 @@ pub struct Script {
     pub status: fn(u32) -> u32,
     /// What Identify (0: namespace, 1: controller) says instead.
     pub identify: fn(u32, &mut [u8]),
-    /// What a completion says instead: queue, opcode, words. `false`: it never comes.
-    pub complete: Arc<dyn Fn(u16, u32, &mut [u32; 4]) -> bool + Send + Sync>,
+    /// What a completion says instead.
+    pub complete: Complete,
 }
 
 impl Default for Script {
