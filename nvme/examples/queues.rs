@@ -5,6 +5,9 @@
 //! vfio-irq-nvme BDF|SOCKET QUEUES METHOD...
 //! ```
 //!
+//! With `verify` for a method, as many threads and queues write to the disk (what was there is gone) and
+//! read it back, from one block to as many as a command moves.
+//!
 //! `METHOD` is `dynamic`, `reenable` (the same on a host that can add vectors), or `release-all`
 //! (what was done before hosts could). For each it prints what was counted. A completion that lies in
 //! its queue for a second while no interrupt comes is a stall. The exit status is 0 when there was
@@ -97,6 +100,16 @@ fn run() -> Result<bool, Error> {
     let queues: u16 = arguments.next().ok_or(usage)?.parse()?;
     let mut well = true;
     for name in arguments {
+        if name == "verify" {
+            let options = Options { queues, ..Options::default() };
+            let driver = match device.contains('/') {
+                true => Driver::open(Socket::connect(&device)?, options)?,
+                false => Driver::open(Device::open(&device)?, options)?,
+            };
+            let bytes = verify(&driver, queues)?;
+            println!("verify: {queues} queues, {bytes} bytes written and read back");
+            continue;
+        }
         let method = match name.as_str() {
             "dynamic" => Method::default(),
             "reenable" => Method::Dynamic(NoResize::Reenable { spare: 0 }),
@@ -117,6 +130,46 @@ fn run() -> Result<bool, Error> {
         well &= completions > 0 && (stalls == 0 || method == Method::ReleaseAll);
     }
     Ok(well)
+}
+
+/// Writes and reads back from as many threads as there are queues; how many bytes.
+fn verify(driver: &Driver, queues: u16) -> Result<u64, Error> {
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..queues)
+            .map(|part| scope.spawn(move || verify_part(driver, part.into(), queues.into())))
+            .collect();
+        let join = |thread: thread::ScopedJoinHandle<'_, Result<u64, Error>>| {
+            thread.join().map_err(|_| "a thread has failed")?
+        };
+        threads.into_iter().map(join).sum()
+    })
+}
+
+fn verify_part(driver: &Driver, part: u64, parts: u64) -> Result<u64, Error> {
+    let info = driver.info();
+    let start = info.blocks / parts * part;
+    let block = usize::try_from(info.block)?;
+    let most = usize::try_from(info.transfer.min(info.blocks / parts * info.block))?;
+    let mut queue = driver.create_queue(1)?;
+    let mut bytes = 0;
+    // One page and less, a block more, two pages, lists of pages; each from a buffer of its own.
+    for len in [block, 4096, 4096 + block, 8192, 12288, 65536, most - block, most] {
+        let (from, into) = (driver.buffer(len)?, driver.buffer(len)?);
+        let seed = part << 32 | len as u64;
+        let word = |at: u64| (seed ^ at).wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
+        let data: Vec<u8> = (0..).flat_map(word).take(len).collect();
+        from.write(0, &data)?;
+        queue.write(start, &from)?;
+        queue.flush()?;
+        queue.read(start, &into)?;
+        let mut back = vec![0; len];
+        into.read(0, &mut back)?;
+        if back != data {
+            return Err(format!("{len} bytes at block {start} came back changed").into());
+        }
+        bytes += len as u64;
+    }
+    Ok(bytes)
 }
 
 /// Adds queues one by one, and sums up what they counted.

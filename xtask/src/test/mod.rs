@@ -230,6 +230,7 @@ fn run_case(
 ) -> std::result::Result<(), String> {
     let mut builder = Builder::new(case.series, case.driver);
     builder.devices = case.row.devices.to_vec();
+    builder.disk = case.row.disk;
     builder.cpus = case.row.cpus;
     builder.module = built.module;
     builder.vfio = built.vfio;

@@ -26,6 +26,8 @@ pub struct Row {
     pub drivers: &'static [Driver],
     /// The devices.
     pub devices: &'static [Kind],
+    /// Size in MiB of the file behind each NVMe disk, where one must remember.
+    pub disk: Option<u64>,
     /// Virtual processors.
     pub cpus: u32,
     /// Whether VFIO has character devices, which no stock kernel of Debian has.
@@ -299,6 +301,12 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "the NVMe driver in user space: 63 queues added under load, nothing lost",
         command: QUEUES,
+        ..ROW
+    },
+    Row {
+        name: "the NVMe driver in user space: what eight queues write they read back",
+        disk: Some(64),
+        command: "vfio-irq-nvme $VFIO_IRQ_NVME 8 verify",
         ..ROW
     },
     Row {
