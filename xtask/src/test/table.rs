@@ -48,6 +48,7 @@ const ROW: Row = Row {
     kernels: &[V7_3],
     drivers: &[VfioPci, VfioPciRs],
     devices: &[Nvme],
+    disk: None,
     cpus: 1,
     cdev: false,
     parameters: &[],
