@@ -78,8 +78,9 @@ impl Linux {
     /// The request is over: the device's power and decoding are as user space left them.
     #[inline]
     pub(crate) fn settle(&mut self) {
-        self.just_enabled = false;
         if !matches!(self.power, Power::Untouched) {
+            // Enabling touches the device, so that this is not missed.
+            self.just_enabled = false;
             self.core.restore(core::mem::replace(&mut self.power, Power::Untouched));
         }
     }

@@ -40,8 +40,8 @@ pub enum Size {
 /// What becomes of the interrupt of a vector that is detached (`CONTRACT.md`, B-04).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Retention {
-    /// It stays allocated until the index is disabled, as in Linux: attaching again cannot fail
-    /// for want of interrupts.
+    /// It stays allocated until the index is disabled, as in Linux. (What the platform takes at
+    /// attach, as a vector of a processor on x86, may be gone when it is attached again.)
     #[default]
     Keep,
     /// It goes back to the platform, for machines that are short of interrupts.
