@@ -81,8 +81,7 @@ impl Admin {
         Ok(answer)
     }
 
-    /// What the controller and its first namespace are. `least` is the smallest page of CAP,
-    /// `most` what a list of pages describes.
+    /// What the controller and its first namespace are. `most` is what a list of pages describes.
     pub(super) fn info(
         &mut self,
         registers: &Registers,

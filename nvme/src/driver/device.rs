@@ -18,6 +18,14 @@ const MEMORY: u16 = 1 << 1;
 const MASTER: u16 = 1 << 2;
 
 /// A controller that is bound to a VFIO driver.
+///
+/// ```no_run
+/// use vfio_irq_nvme::driver::{Device, Driver, Options};
+///
+/// let driver = Driver::open(Device::open("0000:01:00.0")?, Options::default())?;
+/// println!("{:?}", driver.info());
+/// # Ok::<(), vfio_irq_nvme::driver::Error>(())
+/// ```
 pub struct Device {
     /// Before the device, so that it goes first.
     registers: Option<Registers>,

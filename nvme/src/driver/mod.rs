@@ -74,6 +74,7 @@ mod queue;
 mod registers;
 mod ring;
 mod socket;
+mod start;
 mod status;
 #[cfg(feature = "vfio-ioctls")]
 mod sys;
@@ -97,15 +98,11 @@ use memory::Space;
 use pair::Pair;
 use registers::Registers;
 use ring::Ring;
-use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use vfio_irq::Trigger;
-
-/// Entries of the admin queue.
-const ADMIN_ENTRIES: u16 = 32;
 
 /// How a driver behaves.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -204,43 +201,7 @@ impl Driver {
     /// [`Error::Unfit`] when it cannot be used; [`Error::NotReady`], [`Error::Fatal`],
     /// [`Error::Gone`] when it does not start; [`Error::Interrupt`] when it gets no vector.
     pub fn open(function: impl Function + 'static, options: Options) -> Result<Self, Error> {
-        let function: AnyFunction = Arc::new(function);
-        let registers = Registers::open(Arc::clone(&function))?;
-        registers.disable()?;
-        let page = registers.limits.page;
-        let space = Space::new(Arc::clone(&function), page);
-        let (interrupts, vectors) = Interrupts::open(&function, options.method)?;
-        let ring = Ring::new(
-            Arc::clone(&function),
-            &space,
-            page,
-            (0, ADMIN_ENTRIES),
-            registers.limits.bells(0),
-        )?;
-        let trigger = Trigger::new()?;
-        let vector = interrupts.attach(0, &trigger)?;
-        let addresses = ring.addresses();
-        let admin = Admin {
-            pair: Pair::new(ring, trigger, vector),
-            timeout: options.timeout,
-            queues: BTreeSet::new(),
-            lost: Vec::new(),
-            closed: false,
-        };
-        let started = Started { registers, function, admin };
-        started.start(addresses, &space, options.queues, vectors).map(|(started, info)| {
-            let Started { registers, function, admin } = started;
-            Self(Arc::new(Shared {
-                registers,
-                interrupts,
-                space,
-                function,
-                info,
-                timeout: options.timeout,
-                admin: Mutex::new(admin),
-                closed: AtomicBool::new(false),
-            }))
-        })
+        start::start(Arc::new(function), &options).map(|shared| Self(Arc::new(shared)))
     }
 
     /// What the controller says of itself.
@@ -345,65 +306,6 @@ impl Drop for Driver {
         if let Err(error) = self.shut_down() {
             tracing::warn!(%error, "an NVMe controller was not shut down in order");
         }
-    }
-}
-
-/// A controller on its way to being enabled.
-struct Started {
-    registers: Registers,
-    function: AnyFunction,
-    admin: Admin,
-}
-
-impl Started {
-    fn start(
-        mut self,
-        addresses: (u64, u64),
-        space: &Arc<Space>,
-        wanted: u16,
-        vectors: u32,
-    ) -> Result<(Self, Info), Error> {
-        let started = self.enable(addresses, space, wanted, vectors);
-        match started {
-            Ok(info) => Ok((self, info)),
-            Err(error) => {
-                // Before its memory goes.
-                if let Err(error) = self.registers.disable() {
-                    tracing::warn!(%error, "an NVMe controller that did not start does not stop");
-                }
-                if let Err(error) = self.function.set_bus_master(false) {
-                    tracing::warn!(%error, "an NVMe controller may still reach for memory");
-                }
-                Err(error)
-            }
-        }
-    }
-
-    fn enable(
-        &mut self,
-        addresses: (u64, u64),
-        space: &Arc<Space>,
-        wanted: u16,
-        vectors: u32,
-    ) -> Result<Info, Error> {
-        let Self { registers, function, admin } = self;
-        function.set_bus_master(true).map_err(Error::access("turning bus mastering on"))?;
-        registers.enable(addresses, ADMIN_ENTRIES)?;
-        let page = registers.limits.page;
-        // A list of pages is one page of addresses.
-        let most = page * page / 8;
-        let buffer = Buffer::many(space, page, 1, admin::PAGE)?;
-        let buffer = buffer.first().ok_or(Error::Closed)?;
-        let mut info = admin.info(registers, buffer, most)?;
-        // Vector 0 is the admin queue's.
-        let vectors = u16::try_from(vectors.saturating_sub(1)).unwrap_or(u16::MAX);
-        let there = vectors.min(registers.limits.queues);
-        if there == 0 {
-            return Err(Error::Unfit("it has one vector, and a queue needs a second".into()));
-        }
-        let granted = admin.set_queues(registers, wanted.clamp(1, there))?;
-        info.queues = granted.min(wanted.clamp(1, there));
-        Ok(info)
     }
 }
 

@@ -160,3 +160,39 @@ fn a_controller_is_opened_again_after_it_was_closed_and_after_it_was_not() {
         assert!(matches!(queue.flush(), Err(Error::Closed)));
     }
 }
+
+#[test]
+fn memory_is_mapped_as_long_as_a_command_uses_it() {
+    let complete = |queue: u16, _: u32, _: &mut [u32; 4]| queue == 0;
+    let puppet = Puppet::new(Script { complete: Arc::new(complete), ..Script::default() });
+    let driver = Driver::open(puppet.clone(), Options::default()).unwrap();
+    let before = puppet.see(|state| state.maps.len());
+    let mut queue = driver.create_queue(4).unwrap();
+    let into = driver.buffer(512).unwrap();
+    queue.submit(Request::Read { start: 0, blocks: 1, into: &into }, 0).unwrap();
+    drop(into);
+    assert_eq!(puppet.see(|state| state.maps.len()), before + 2);
+    queue.delete().unwrap();
+    assert_eq!(puppet.see(|state| state.maps.len()), before);
+}
+
+#[test]
+fn addresses_are_used_again_and_by_one_at_a_time() {
+    let puppet = Puppet::new(Script::default());
+    let driver = Driver::open(puppet.clone(), Options::default()).unwrap();
+    let mut held = std::collections::VecDeque::new();
+    for round in 0..500_usize {
+        held.push_back(driver.buffer(1 + round * 7919 % 100_000).unwrap());
+        if held.len() > 20 {
+            held.remove(round % 20);
+        }
+        puppet.see(|state| {
+            let ends = state.maps.iter().map(|(start, (_, size))| start + size);
+            assert!(state.maps.keys().skip(1).zip(ends).all(|(next, end)| end <= *next));
+        });
+    }
+    // 22 pieces of 26 pages at most, and holes between.
+    let (first, last) = puppet
+        .see(|state| (*state.maps.keys().next().unwrap(), *state.maps.keys().last().unwrap()));
+    assert!(last - first < 8 << 20, "{first:#x} to {last:#x}");
+}
