@@ -49,9 +49,21 @@ fn older_kernels_add_no_vectors() {
     assert_eq!(dynamic(), true);
     tree.file("proc/sys/kernel/osrelease", "6.1.0-44-amd64\n");
     assert_eq!(dynamic(), false);
-    // Neither the release nor the debugfs of our driver: it is not known.
+    // Without a release it is not known.
     tree.file("proc/sys/kernel/osrelease", "?\n");
     assert_eq!(dynamic(), serde_json::Value::Null);
+}
+
+/// vfio-pci-rs looks at a device when it is first opened.
+#[test]
+fn what_the_driver_does_not_know_yet_is_not_taken_for_a_no() {
+    let tree = Tree::new();
+    tree.function("0000:00:05.0", "010802", &config(65, 0), "vfio-pci-rs", "2");
+    for (known, dynamic) in [("msix 0 dynamic 0", true), ("msix 65 dynamic 0", false)] {
+        let table = format!("mode idle msi 0 {known} detach keep\n");
+        tree.file("sys/kernel/debug/vfio-pci-rs/0000:00:05.0", table);
+        assert_eq!(json(&tree.words(&["list"]))["functions"][0]["abilities"]["dynamic"], dynamic);
+    }
 }
 
 #[test]

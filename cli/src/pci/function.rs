@@ -156,17 +156,19 @@ fn abilities(
         (Some(true), able) => able,
         (None, _) => None,
     };
+    let by_version = "the driver and the kernel's version";
     if driver != "vfio-pci-rs" {
-        let source = "the driver and the kernel's version";
-        return Abilities { dynamic: grows(newer), maskable: Some(false), source };
+        return Abilities { dynamic: grows(newer), maskable: Some(false), source: by_version };
     }
     let maskable = offered.map(|offered| offered.msix > 0 || offered.msi_masks);
-    let told = debugfs::read(system, bdf).ok();
+    let told = debugfs::read(system, bdf).ok().filter(|counts| {
+        // Before it was first opened the driver has not looked at the device.
+        ["msi", "msix"].iter().any(|kind| counts.facts.get(*kind).is_some_and(|n| n != "0"))
+    });
     match told.as_ref().and_then(|counts| counts.facts.get("dynamic")) {
         Some(dynamic) => {
             Abilities { dynamic: grows(Some(dynamic != "0")), maskable, source: "the driver" }
         }
-        // The platform decides; where it cannot be asked, the driver's name does not tell.
-        None => Abilities { dynamic: grows(None), maskable, source: "the driver's name" },
+        None => Abilities { dynamic: grows(newer), maskable, source: by_version },
     }
 }

@@ -55,7 +55,12 @@ pub fn of(interrupts: &Interrupts, vectors: u32) -> Counts {
             failures: None,
         })
     };
-    Counts { vectors: (0..vectors).filter_map(row).collect(), ..Counts::default() }
+    let dropped = (0..vectors).map(|vector| interrupts.counts(vector).dropped).sum();
+    Counts {
+        totals: [("dropped".to_owned(), dropped)].into(),
+        vectors: (0..vectors).filter_map(row).collect(),
+        ..Counts::default()
+    }
 }
 
 /// A socket that tells counts.

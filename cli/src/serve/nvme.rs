@@ -71,12 +71,11 @@ fn nvme(counts: &Counts) -> crate::counts::Counts {
         ("others", totals.others),
         ("errors", totals.failures),
     ];
-    crate::counts::Counts {
-        device: "NVMe controller".to_owned(),
-        driver: "vfio-irq serve nvme".to_owned(),
-        totals: commands.map(|(name, count)| (name.to_owned(), count)).into(),
-        ..counts::of(counts.interrupts(), counts.vectors())
-    }
+    let mut all = counts::of(counts.interrupts(), counts.vectors());
+    all.device = "NVMe controller".to_owned();
+    all.driver = "vfio-irq serve nvme".to_owned();
+    all.totals.extend(commands.map(|(name, count)| (name.to_owned(), count)));
+    all
 }
 
 /// Every socket with its disk and its serial number.

@@ -71,6 +71,8 @@ impl App {
             Sort::Rate => rows.sort_by(|a, b| rate(b).total_cmp(&rate(a))),
             Sort::Total => rows.sort_by_key(|row| std::cmp::Reverse(row.signals)),
         }
+        // What is gone is no vector, and comes last.
+        rows.extend(snapshot.counts.gone.iter().filter(|_| !self.hide_idle));
         rows
     }
 }

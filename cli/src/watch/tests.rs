@@ -30,7 +30,7 @@ fn counts(seconds: u64) -> Counts {
         facts: [("mode".to_owned(), "msix".to_owned())].into(),
         totals: [("requests".to_owned(), 12), ("refused".to_owned(), 1)].into(),
         vectors: (0..).zip(signals).map(row).collect(),
-        gone: None,
+        gone: Some(Row { signals: Some(30), ..Row::default() }),
     }
 }
 
@@ -55,7 +55,7 @@ fn order(app: &App) -> Vec<u32> {
 
 #[test]
 fn the_screen_shows_every_vector() {
-    insta::assert_snapshot!("screen", screen(&app(), 96, 12));
+    insta::assert_snapshot!("screen", screen(&app(), 96, 13));
 }
 
 #[test]
@@ -79,9 +79,13 @@ fn what_does_not_fit_is_scrolled_to() {
     (0..2).for_each(|_| assert!(app.press(KeyCode::Down)));
     assert!(screen(&app, 96, 9).contains(" 29 "));
     app.press(KeyCode::PageDown);
-    assert!(screen(&app, 96, 9).contains(" 30 "));
+    assert!(screen(&app, 96, 9).contains("gone"));
     app.press(KeyCode::Home);
     assert!(screen(&app, 96, 9).contains(" 27 "));
+    // A column that does not fit is left out, and no number is cut.
+    let narrow = screen(&app, 60, 12);
+    assert!(narrow.contains(" 5000 ") && narrow.contains("RATE/S"), "{narrow}");
+    assert!(!narrow.contains("MASKS"), "{narrow}");
     // No terminal is too small.
     for (width, height) in [(1, 1), (3, 2), (20, 5), (300, 80)] {
         screen(&app, width, height);

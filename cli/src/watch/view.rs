@@ -73,13 +73,18 @@ pub fn draw(frame: &mut Frame<'_>, app: &App) {
 }
 
 fn vectors(frame: &mut Frame<'_>, area: Rect, app: &App, snapshot: &Snapshot) {
-    let right = |number: usize, text: String| {
-        let width = WIDTHS.get(number).copied().unwrap_or(0).into();
-        if number == STATE { text } else { format!("{text:>width$}") }
+    // Columns that do not fit are left out: a number must not be cut.
+    let mut end = 0;
+    let fits = move |width: &&u16| {
+        end += **width + 1;
+        end <= area.width.saturating_add(1)
     };
+    let widths: Vec<u16> = WIDTHS.iter().take_while(fits).copied().collect();
     let row = |texts: [String; 9]| {
-        let cells =
-            texts.into_iter().enumerate().map(|(number, text)| Cell::new(right(number, text)));
+        let cells = texts.into_iter().zip(&widths).enumerate().map(|(number, (text, width))| {
+            let width = usize::from(*width);
+            Cell::new(if number == STATE { text } else { format!("{text:>width$}") })
+        });
         ratatui::widgets::Row::new(cells)
     };
     let shown = app.rows(snapshot);
@@ -95,7 +100,7 @@ fn vectors(frame: &mut Frame<'_>, area: Rect, app: &App, snapshot: &Snapshot) {
         row(cells(vector)).style(style)
     });
     let names = row(COLUMNS.map(str::to_owned)).style(Modifier::REVERSED);
-    frame.render_widget(Table::new(rows, WIDTHS).header(names), area);
+    frame.render_widget(Table::new(rows, widths.iter().copied()).header(names), area);
 }
 
 fn foot(app: &App) -> Line<'static> {
