@@ -11,6 +11,7 @@ use std::process::ExitCode;
 mod bench;
 mod bind;
 mod counts;
+mod demo;
 mod error;
 mod info;
 mod list;
@@ -39,6 +40,8 @@ The exit status is 0, 1 when something failed, and 2 when the command was not un
 
 #[derive(Subcommand)]
 enum Task {
+    /// Show what dynamic MSI-X is good for: queues at work, one more after the other
+    Demo(demo::Options),
     /// List PCI functions and their interrupts
     List(list::Options),
     /// Tell everything about the interrupts of one device
@@ -86,6 +89,7 @@ fn run(arguments: Arguments) -> Result<(), Error> {
     let out = Out { json: arguments.json };
     let system = System::at(&root());
     match arguments.task {
+        Task::Demo(options) => demo::run(out, &options),
         Task::List(options) => list::run(&system, out, &options),
         Task::Info(options) => info::run(&system, out, &options),
         Task::Bind(options) => bind::bind(&system, out, &options),

@@ -1,0 +1,180 @@
+//! Queues at work, one more after the other.
+
+use super::Method;
+use super::machine::Machine;
+use super::record::{Lane, Run};
+use crate::error::Error;
+use indicatif::ProgressBar;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, ScopedJoinHandle};
+use std::time::{Duration, Instant};
+use vfio_irq_nvme::driver::{Buffer, Queue, Request};
+
+/// Bytes that each command reads.
+const BYTES: usize = 4096;
+/// How often a queue that hears nothing is looked at.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+/// A completion that nobody told of for this long is a stall.
+const STALL: Duration = Duration::from_secs(1);
+/// A controller that says nothing for this long has failed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// One run of the demo.
+pub struct Load {
+    /// How vectors are added.
+    pub method: Method,
+    /// How many queues.
+    pub queues: u16,
+    /// Time between two of them.
+    pub interval: Duration,
+}
+
+/// What all queues share.
+struct Shared {
+    begin: Instant,
+    over: AtomicBool,
+    completed: AtomicU64,
+    stalls: AtomicU64,
+}
+
+/// A queue that has come to rest, and its story.
+type Worked = Result<(Queue, Lane), Error>;
+
+impl Load {
+    /// Adds the queues, and counts.
+    pub fn run(&self, machine: &Machine, bar: &ProgressBar) -> Result<(Run, Vec<Lane>), Error> {
+        let buffers = machine.driver.buffers(self.queues.into(), BYTES)?;
+        let shared = Shared {
+            begin: Instant::now(),
+            over: AtomicBool::new(false),
+            completed: AtomicU64::new(0),
+            stalls: AtomicU64::new(0),
+        };
+        let mut longest_add = Duration::ZERO;
+        let worked = thread::scope(|scope| {
+            let mut workers: Vec<ScopedJoinHandle<'_, Worked>> = Vec::new();
+            let added = buffers.iter().try_for_each(|buffer| {
+                let asked = Instant::now();
+                let queue = machine.driver.create_queue(1)?;
+                longest_add = longest_add.max(asked.elapsed());
+                let shared = &shared;
+                let worker = thread::Builder::new().name(format!("queue {}", queue.id()));
+                let worker = worker.spawn_scoped(scope, move || work(queue, buffer, shared));
+                workers.push(worker.map_err(|error| {
+                    Error::plain(format!("no thread for another queue: {error}"))
+                })?);
+                bar.inc(1);
+                pause(self.interval, shared, bar);
+                Ok(())
+            });
+            pause(self.interval * 5, &shared, bar);
+            shared.over.store(true, Ordering::Relaxed);
+            let worked: Vec<Worked> = workers.into_iter().map(join).collect();
+            added.and_then(|()| worked.into_iter().collect::<Result<Vec<_>, Error>>())
+        })?;
+        let mut run = Run {
+            method: self.method,
+            queues: self.queues,
+            completed: 0,
+            raised: 0,
+            delivered: 0,
+            lost: 0,
+            stalls: 0,
+            longest_gap_us: 0,
+            longest_add_us: micros(longest_add),
+        };
+        let mut lanes = Vec::new();
+        for (queue, lane) in worked {
+            run.add(machine, queue, &lane)?;
+            lanes.push(lane);
+        }
+        Ok((run, lanes))
+    }
+}
+
+impl Run {
+    /// Ends a queue that is at rest, and adds what it came to.
+    fn add(&mut self, machine: &Machine, queue: Queue, lane: &Lane) -> Result<(), Error> {
+        let (id, stats, trigger) = (queue.id(), queue.stats(), queue.trigger().clone());
+        // Once it is deleted nothing is on its way: what is in the eventfd now is the last.
+        queue.delete()?;
+        let signals = stats.signals + trigger.take();
+        let (raised, delivered) = match machine.raised(id) {
+            Some(raised) => (raised, signals),
+            None => (stats.completions, stats.completions.saturating_sub(stats.stalls)),
+        };
+        self.completed += stats.completions;
+        self.raised += raised;
+        self.delivered += delivered;
+        self.lost += raised.saturating_sub(delivered);
+        self.stalls += stats.stalls;
+        self.longest_gap_us = self.longest_gap_us.max(micros(lane.longest_gap));
+        Ok(())
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Lets the queues work for a while, unless one has failed.
+fn pause(time: Duration, shared: &Shared, bar: &ProgressBar) {
+    let until = Instant::now() + time;
+    while Instant::now() < until && !shared.over.load(Ordering::Relaxed) {
+        let (completed, stalls) = (&shared.completed, &shared.stalls);
+        bar.set_message(format!(
+            "{} interrupts, {} stalls",
+            completed.load(Ordering::Relaxed),
+            stalls.load(Ordering::Relaxed)
+        ));
+        thread::sleep(until.saturating_duration_since(Instant::now()).min(STALL / 20));
+    }
+}
+
+fn join(worker: ScopedJoinHandle<'_, Worked>) -> Worked {
+    worker.join().unwrap_or_else(|_| Err(Error::plain("a queue's thread has failed")))
+}
+
+/// Keeps one command under way until the run is over, as a program does that reads and waits.
+fn work(queue: Queue, buffer: &Buffer, shared: &Shared) -> Worked {
+    let worked = go_on(queue, buffer, shared);
+    if worked.is_err() {
+        shared.over.store(true, Ordering::Relaxed);
+    }
+    worked
+}
+
+fn go_on(mut queue: Queue, buffer: &Buffer, shared: &Shared) -> Worked {
+    let mut lane = Lane::new(shared.begin.elapsed());
+    let mut heard = Instant::now();
+    let mut failed = None;
+    loop {
+        if queue.open() == 0 {
+            if shared.over.load(Ordering::Relaxed) {
+                return Ok((queue, lane));
+            }
+            queue.submit(Request::Read { start: 0, blocks: 8, into: buffer }, 0)?;
+        }
+        let told = poll(&mut [PollFd::new(&queue, PollFlags::IN)], Some(&LOOK));
+        let told = told.map_err(|error| Error::plain(format!("cannot wait: {error}")))? > 0;
+        let stalled = !told && queue.untold().is_some_and(|time| time >= STALL);
+        if told || stalled {
+            let done = queue.drain(|done| failed = failed.or(done.result.err()))?;
+            if done > 0 {
+                heard = Instant::now();
+                lane.note(shared.begin.elapsed(), stalled);
+                shared.completed.fetch_add(1, Ordering::Relaxed);
+                shared.stalls.fetch_add(stalled.into(), Ordering::Relaxed);
+            }
+        }
+        if let Some(status) = failed {
+            return Err(Error::plain(format!("queue {} was refused: {status}", queue.id())));
+        }
+        if heard.elapsed() > PATIENCE {
+            queue.check()?;
+            let what = format!("queue {} has no answer for {PATIENCE:?}", queue.id());
+            return Err(Error::new(what, "the device does not work: look at the kernel's log"));
+        }
+    }
+}

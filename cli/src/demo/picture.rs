@@ -1,0 +1,131 @@
+//! The picture: a line for each queue, coloured while it works.
+
+use super::record::{Lane, Run};
+use crate::error::Error;
+use crate::report::many;
+use plotters::coord::Shift;
+use plotters::prelude::*;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tempfile::NamedTempFile;
+
+const WIDTH: u32 = 1100;
+/// Height of a queue's line, and of what is around the lines of one method.
+const LANE: u32 = 14;
+const FRAME: u32 = 120;
+const BUSY: RGBColor = RGBColor(46, 139, 87);
+const STALL: RGBColor = RGBColor(200, 30, 30);
+const IDLE: RGBColor = RGBColor(255, 224, 216);
+
+/// A file that will be there when the picture is: a place that cannot be written to is known before
+/// anything else happens, and what was there before stays until then.
+pub struct Canvas {
+    file: NamedTempFile,
+    path: PathBuf,
+}
+
+impl Canvas {
+    /// Makes sure that a picture can be written there.
+    ///
+    /// # Errors
+    ///
+    /// What the system says.
+    pub fn prepare(path: &Path) -> Result<Self, Error> {
+        let folder = match path.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        };
+        let mut file = tempfile::Builder::new();
+        // For everybody, as far as the user's mask allows.
+        let file = file.permissions(std::fs::Permissions::from_mode(0o666)).tempfile_in(folder);
+        let file = file.map_err(|error| Error::file("write", path, &error))?;
+        Ok(Self { file, path: path.to_owned() })
+    }
+
+    /// Draws every run below the other, with one scale of time.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be drawn or written.
+    pub fn draw(mut self, runs: &[(Run, Vec<Lane>)]) -> Result<(), Error> {
+        let drawn = drawn(runs);
+        let drawn =
+            drawn.map_err(|error| Error::plain(format!("the picture cannot be drawn: {error}")))?;
+        let written = self.file.write_all(drawn.as_bytes());
+        let written = written.and_then(|()| Ok(self.file.persist(&self.path)?));
+        written.map(drop).map_err(|error| Error::file("write", &self.path, &error))
+    }
+}
+
+fn drawn(runs: &[(Run, Vec<Lane>)]) -> Result<String, Box<dyn std::error::Error>> {
+    let ends = runs.iter().flat_map(|(_, lanes)| lanes).filter_map(|lane| lane.busy.last());
+    let end = ends.map(|(_, end)| *end).max().unwrap_or_default();
+    let mut drawn = String::new();
+    let heights: Vec<u32> = runs.iter().map(|(run, _)| height(run)).collect();
+    {
+        let area = SVGBackend::with_string(&mut drawn, (WIDTH, heights.iter().sum()));
+        let mut rest = area.into_drawing_area();
+        rest.fill(&WHITE)?;
+        for ((run, lanes), height) in runs.iter().zip(heights) {
+            let (panel, below) = rest.split_vertically(height);
+            draw_run(&panel, run, lanes, end)?;
+            rest = below;
+        }
+        rest.present()?;
+    }
+    Ok(drawn)
+}
+
+fn height(run: &Run) -> u32 {
+    FRAME + LANE * u32::from(run.queues)
+}
+
+type Drawn = Result<(), Box<dyn std::error::Error>>;
+
+fn draw_run(
+    panel: &DrawingArea<SVGBackend<'_>, Shift>,
+    run: &Run,
+    lanes: &[Lane],
+    end: Duration,
+) -> Drawn {
+    let lost = match run.lost {
+        0 => "no interrupt lost".to_owned(),
+        lost => format!("{} lost", many(lost, "interrupt")),
+    };
+    let title =
+        format!("{}: {lost} of {}, {}", run.method.name(), run.raised, many(run.stalls, "stall"));
+    let top = f64::from(run.queues) + 0.5;
+    let mut chart = ChartBuilder::on(panel)
+        .caption(title, ("sans-serif", 20))
+        .margin(12)
+        .x_label_area_size(42)
+        .y_label_area_size(48)
+        .build_cartesian_2d(0.0..end.as_secs_f64(), 0.5..top)?;
+    chart
+        .configure_mesh()
+        .disable_mesh()
+        .x_desc("seconds; green: completions arrive, pale: the queue waits, red: it waited in vain")
+        .y_desc("queue")
+        .y_label_formatter(&|queue| format!("{queue:.0}"))
+        .draw()?;
+    let thinnest = end.as_secs_f64() / f64::from(WIDTH);
+    let bar = |lane: f64, (from, to): (Duration, Duration), thinnest: f64, colour: RGBColor| {
+        let (from, to) = (from.as_secs_f64(), to.as_secs_f64());
+        let corners = [(from, lane - 0.35), (to.max(from + thinnest), lane + 0.35)];
+        Rectangle::new(corners, colour.filled())
+    };
+    for (number, lane) in (1_u32..).zip(lanes) {
+        let number = f64::from(number);
+        let last = lane.busy.last().map_or(lane.since, |(_, end)| *end);
+        let pale = bar(number, (lane.since, last), thinnest, IDLE);
+        let green = lane.busy.iter().map(|span| bar(number, *span, thinnest, BUSY));
+        // Above what is green, and wide enough to be seen: it ends where the wait ended.
+        let wide = Duration::from_secs_f64(4.0 * thinnest);
+        let red = lane.stalls.iter();
+        let red = red.map(|at| bar(number, (at.saturating_sub(wide), *at), thinnest, STALL));
+        chart.draw_series(std::iter::once(pale).chain(green).chain(red))?;
+    }
+    Ok(())
+}
