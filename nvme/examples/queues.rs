@@ -45,6 +45,10 @@ impl<F: Transport> Transport for Interrupted<F> {
 }
 
 impl<F: Function> Function for Interrupted<F> {
+    fn class(&self) -> io::Result<u32> {
+        self.0.class()
+    }
+
     fn size(&self) -> u64 {
         self.0.size()
     }

@@ -12,7 +12,9 @@ use vfio_bindings::bindings::vfio::{
 use vfio_ioctls::{VfioContainer, VfioDevice, VfioOps, VfioRegionInfoCap};
 use vfio_irq::{Index, Info, SetIrqs, Transport};
 
-/// Where in configuration space the command register is, and its bits.
+/// Where in configuration space the revision and the class are.
+const CLASS: u64 = 8;
+/// Where the command register is, and its bits.
 const COMMAND: u64 = 4;
 const MEMORY: u16 = 1 << 1;
 const MASTER: u16 = 1 << 2;
@@ -107,6 +109,12 @@ impl Transport for Device {
 }
 
 impl Function for Device {
+    fn class(&self) -> io::Result<u32> {
+        let mut revision_and_class = [0xff; 4];
+        self.device.region_read(VFIO_PCI_CONFIG_REGION_INDEX, &mut revision_and_class, CLASS);
+        Ok(u32::from_le_bytes(revision_and_class) >> 8)
+    }
+
     fn size(&self) -> u64 {
         self.size
     }

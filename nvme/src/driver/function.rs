@@ -11,6 +11,13 @@ use vfio_irq::Transport;
 /// [`super::Socket`] is one behind a vfio-user socket, `super::Device` one of the kernel's (feature
 /// `vfio-ioctls`).
 pub trait Function: Transport + Send + Sync {
+    /// The class code of configuration space: base class, subclass, interface, such as 0x010802.
+    ///
+    /// # Errors
+    ///
+    /// When the device does not answer.
+    fn class(&self) -> io::Result<u32>;
+
     /// Bytes of BAR 0.
     fn size(&self) -> u64;
 

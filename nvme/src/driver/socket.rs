@@ -11,7 +11,9 @@ use vfio_irq_user::{Client, ClientError, ClientOptions};
 
 /// BAR 0.
 const REGISTERS: u32 = 0;
-/// Where in configuration space the command register is, and its bits.
+/// Where in configuration space the revision and the class are.
+const CLASS: u64 = 8;
+/// Where the command register is, and its bits.
 const COMMAND: u64 = 4;
 const MEMORY: u16 = 1 << 1;
 const MASTER: u16 = 1 << 2;
@@ -61,6 +63,12 @@ impl Transport for Socket {
 }
 
 impl Function for Socket {
+    fn class(&self) -> io::Result<u32> {
+        let mut revision_and_class = [0; 4];
+        self.client().region_read(CONFIG, CLASS, &mut revision_and_class)?;
+        Ok(u32::from_le_bytes(revision_and_class) >> 8)
+    }
+
     fn size(&self) -> u64 {
         self.size
     }

@@ -14,11 +14,21 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use vfio_irq::Trigger;
 
+/// Mass storage, non-volatile memory, NVMe.
+const CLASS: u32 = 0x01_08_02;
+
 /// Entries of the admin queue.
 const ENTRIES: u16 = 32;
 
 /// Resets the controller, enables it with its admin queue, and asks what it is.
 pub(super) fn start(function: AnyFunction, options: &Options) -> Result<Shared, Error> {
+    // Before anything is written to a device that is something else.
+    let class = function.class().map_err(Error::access("reading its class"))?;
+    if class != CLASS {
+        return Err(Error::Unfit(format!(
+            "it is no NVMe controller: its class is {class:#08x}, and {CLASS:#08x} would be"
+        )));
+    }
     let registers = Registers::open(Arc::clone(&function))?;
     registers.disable()?;
     let page = registers.limits.page;

@@ -42,6 +42,14 @@ fn a_controller_that_does_not_start_is_an_error() {
 }
 
 #[test]
+fn a_device_that_is_something_else_is_not_written_to() {
+    let puppet = Puppet::new(Script { class: 0x02_0000, ..Script::default() });
+    let error = Driver::open(puppet.clone(), options()).map(|_| "opened").unwrap_err();
+    assert!(error.to_string().contains("its class is 0x020000, and 0x010802 would be"), "{error}");
+    assert!(puppet.see(|state| state.configured.is_empty()));
+}
+
+#[test]
 fn capabilities_that_make_no_sense_are_an_error() {
     for cap in [0, CAP & !(1 << 37), CAP & !0xffff, CAP | 15 << 32, CAP | 15 << 48, u64::MAX - 1] {
         let error = refused(Script { cap, ..Script::default() });

@@ -149,6 +149,30 @@ fn a_controller_that_goes_away_is_an_error_for_everybody() {
 }
 
 #[test]
+fn a_controller_that_goes_away_under_load_is_an_error_for_everybody() {
+    let emulated = Emulated::new(4);
+    let driver = emulated.driver(Method::default());
+    let (ready, started) = std::sync::mpsc::channel();
+    let since = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            let (driver, ready) = (&driver, ready.clone());
+            scope.spawn(move || {
+                let mut queue = driver.create_queue(4).unwrap();
+                let buffer = driver.buffer(4096).unwrap();
+                queue.read(0, &buffer).unwrap();
+                ready.send(()).unwrap();
+                let error = (0..).find_map(|_| queue.read(0, &buffer).err()).unwrap();
+                assert!(matches!(error, Error::Access { .. }), "{error}");
+            });
+        }
+        started.iter().take(4).for_each(drop);
+        drop(emulated);
+    });
+    assert!(since.elapsed() < PATIENCE);
+}
+
+#[test]
 fn a_controller_is_opened_again_after_it_was_closed_and_after_it_was_not() {
     let emulated = Emulated::new(2);
     for _ in 0..3 {

@@ -18,6 +18,7 @@ pub type Complete = Arc<dyn Fn(u16, u32, &mut [u32; 4]) -> bool + Send + Sync>;
 /// How it misbehaves.
 #[derive(Clone)]
 pub struct Script {
+    pub class: u32,
     pub cap: u64,
     /// What CSTS says instead.
     pub status: fn(u32) -> u32,
@@ -30,6 +31,7 @@ pub struct Script {
 impl Default for Script {
     fn default() -> Self {
         Self {
+            class: 0x01_0802,
             cap: CAP,
             status: |status| status,
             identify: |_, _| {},
@@ -219,6 +221,10 @@ impl Transport for Puppet {
 }
 
 impl Function for Puppet {
+    fn class(&self) -> io::Result<u32> {
+        Ok(self.script.class)
+    }
+
     fn size(&self) -> u64 {
         0x2000
     }
