@@ -16,6 +16,9 @@ const CLIENT: [&str; 2] = ["vfio-irq-client", "vfio-irq-host-interrupts"];
 /// The NVMe driver's, an example of its crate.
 const NVME: &str = "vfio-irq-nvme";
 
+/// The command for people.
+const COMMAND: &str = "vfio-irq";
+
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Builds it, statically linked, and says where it is.
@@ -32,6 +35,7 @@ pub fn build_all() -> Result<Vec<PathBuf>> {
     }
     let what = ["-p", "vfio-irq-nvme", "--features", "vfio-ioctls", "--example", NVME];
     programs.push(build_one(&what, &format!("examples/{NVME}"))?);
+    programs.push(build_one(&["-p", "vfio-irq-cli"], COMMAND)?);
     Ok(programs)
 }
 

@@ -167,6 +167,47 @@ grep -q vfio_pci_rs /proc/modules || exit 1
 exec 3<&-
 rmmod vfio_pci_rs && ! grep -q vfio_pci_rs /proc/modules"#;
 
+/// The command as people use it, on a device that is free and on one that is in use.
+const COMMAND: &str = r#"want() { grep -qE -- "$1" said || { cat said; echo "not said: $1"; exit 1; }; }
+fails() { "$@" >said 2>&1 && { cat said; echo "went well: $*"; exit 1; }; cat said; }
+driver=/sys/bus/pci/devices/$VFIO_IRQ_NVME/driver
+vfio-irq list >said || exit 1
+want "^$VFIO_IRQ_NVME +NVMe controller .* $VFIO_IRQ_DRIVER .* 65 .* yes"
+vfio-irq info $VFIO_IRQ_NVME >said || exit 1
+want "^MSI-X +65 .*vectors added at any time"
+vfio-irq unbind $VFIO_IRQ_NVME || exit 1
+[ ! -e $driver ] || { echo "it is still bound"; exit 1; }
+fails vfio-irq bench $VFIO_IRQ_NVME
+want "no driver has it"
+vfio-irq bind $VFIO_IRQ_NVME --driver $VFIO_IRQ_DRIVER >said || exit 1
+want "$VFIO_IRQ_NVME -> $VFIO_IRQ_DRIVER"
+[ "$(basename $(readlink $driver))" = $VFIO_IRQ_DRIVER ] || { echo "it is not bound"; exit 1; }
+vfio-irq bench $VFIO_IRQ_NVME --rounds 5 >said || exit 1
+for request in GET_IRQ_INFO "add one" re-target loopback detach "enable 64 at once"; do want "^$request +[0-9]"; done
+vfio-irq-conformance stress --bdf $VFIO_IRQ_NVME --requests 1000000 >/dev/null 2>&1 &
+user=$!
+sleep 2
+fails vfio-irq bench $VFIO_IRQ_NVME
+want "in use by vfio-irq-confor .process $user"
+fails vfio-irq unbind $VFIO_IRQ_NVME
+want "in use by vfio-irq-confor"
+# Without the driver's own counts a vector that is freed takes its count along.
+for look in 1 2 3 4 5 6 7 8 9 10; do
+    vfio-irq watch $VFIO_IRQ_NVME --count 2 --interval 0.3 >said || exit 1
+    grep -qE "\($VFIO_IRQ_DRIVER\): [1-9][0-9]* interrupts, [1-9]" said && break
+done
+want "\($VFIO_IRQ_DRIVER\): [1-9][0-9]* interrupts, [1-9]"
+vfio-irq watch $VFIO_IRQ_NVME --once --json >said || exit 1
+want "\"driver\":\"$VFIO_IRQ_DRIVER\".*\"total\":[0-9]"
+kill -9 $user
+wait
+vfio-irq bind $VFIO_IRQ_NVME --driver $([ $VFIO_IRQ_DRIVER = vfio-pci ] && echo vfio-pci-rs || echo vfio-pci) >said 2>&1
+status=$?
+cat said
+[ $VFIO_IRQ_DRIVER = vfio-pci-rs ] && exit $status
+want "the driver vfio-pci-rs is not loaded"
+[ "$(basename $(readlink $driver))" = vfio-pci ]"#;
+
 /// Every row. The longest come first: they run side by side.
 pub const ROWS: &[Row] = &[
     Row { name: "the contract's rules, NVMe", command: CASES_NVME, ..ROW },
@@ -229,6 +270,7 @@ pub const ROWS: &[Row] = &[
         command: DEBUGFS_KEEPS,
         ..ROW
     },
+    Row { name: "the command: list, info, bind, unbind, bench, watch", command: COMMAND, ..ROW },
     Row {
         name: "an unbind waits for a user under load",
         drivers: &[VfioPciRs],
