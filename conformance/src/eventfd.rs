@@ -5,9 +5,9 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-/// A completion on an attached and open vector without a signal for this long is a stall: the one
-/// place where time decides.
-pub const STALL: Duration = Duration::from_secs(1);
+/// How long a signal may take that must come: only a broken promise waits so long, whatever else
+/// the machine is busy with.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An eventfd that is never waited for by reading.
 #[derive(Debug)]
@@ -43,10 +43,10 @@ impl Eventfd {
         Ok(())
     }
 
-    /// Waits until it is signalled, [`STALL`] at most; whether it was.
+    /// Waits until it is signalled, ten seconds at most; whether it was.
     pub fn wait(&self) -> bool {
         let mut polled = [PollFd::new(&self.0, PollFlags::IN)];
-        let seconds = i64::try_from(STALL.as_secs()).unwrap_or(1);
+        let seconds = i64::try_from(PATIENCE.as_secs()).unwrap_or(1);
         let timeout = Timespec { tv_sec: seconds, tv_nsec: 0 };
         matches!(rustix::event::poll(&mut polled, Some(&timeout)), Ok(1..))
     }

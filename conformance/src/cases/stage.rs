@@ -164,7 +164,7 @@ impl<'t> Stage<'t> {
     /// An eventfd must be signalled, once.
     pub fn arrives(&mut self, fd: i32, when: &str) -> Verdict {
         let arrived = self.target.wait(fd)?;
-        check(arrived, || format!("{when}: no signal within a second"))?;
+        check(arrived, || format!("{when}: no signal within ten seconds"))?;
         self.signalled(fd, 1, when)
     }
 

@@ -35,6 +35,6 @@ pub(super) fn works_after_msix(place: &Place) -> Verdict {
     must(&device, &Request::unmask(Index::Intx, 0, 1))?;
     trigger.take();
     controller.raise(Index::Intx, 0)?;
-    check(trigger.wait(), || "the device raised its line: no signal within a second".into())?;
+    check(trigger.wait(), || "the device raised its line: no signal within ten seconds".into())?;
     Ok(controller.acknowledge()?)
 }

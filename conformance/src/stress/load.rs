@@ -4,8 +4,11 @@
 use super::board::Board;
 use crate::Error;
 use crate::devices::nvme::Controller;
-use crate::eventfd::STALL;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// A completion on an attached and open vector without a signal for this long is a stall: the one
+/// place where time decides. Longer, and most would be excused by the next request.
+const STALL: Duration = Duration::from_secs(1);
 
 /// What the device and its interrupts did.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]

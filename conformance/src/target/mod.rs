@@ -82,7 +82,7 @@ pub trait Target {
     /// How often an eventfd was signalled since this was asked last.
     fn signals(&mut self, fd: i32) -> Result<u64, Error>;
 
-    /// Waits until an eventfd is signalled, [`crate::eventfd::STALL`] at most; whether it was.
+    /// Waits until an eventfd is signalled, ten seconds at most; whether it was.
     fn wait(&mut self, fd: i32) -> Result<bool, Error>;
 
     /// Signals an eventfd from user space's side, and lets whoever watches it act.
