@@ -48,7 +48,7 @@ pub const ALL: &[Shortage] = &[
         run: none_to_add,
     },
     Shortage {
-        name: "v09_a_detached_vector_may_lose_its_place",
+        name: "v09_detached_may_lose_its_place",
         proves: "Where a detached vector's interrupt went elsewhere, attaching again is ENOSPC.",
         run: detached,
     },
