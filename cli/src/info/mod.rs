@@ -61,7 +61,8 @@ pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
             let counts = crate::serve::counts::read(path);
             let asked = device::connect(path).and_then(|device| ask(&device));
             let (indexes, notes) = match (asked, &counts) {
-                (Ok(indexes), _) => (indexes, Vec::new()),
+                (Ok(indexes), Ok(_)) => (indexes, Vec::new()),
+                (Ok(indexes), Err(error)) => (indexes, vec![error.to_string()]),
                 // Somebody else is its client.
                 (Err(error), Ok(_)) => (Vec::new(), vec![error.to_string()]),
                 (Err(error), Err(_)) => return Err(error),

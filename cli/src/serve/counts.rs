@@ -216,3 +216,29 @@ pub fn read(socket: &Path) -> Result<Counts, crate::error::Error> {
         |error| Error::plain(format!("what {} says makes no sense: {error}", path.display()));
     serde_json::from_str(&text).map_err(senseless)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::send;
+    use std::io::{ErrorKind, Read};
+    use std::os::unix::net::UnixStream;
+
+    /// More than any socket keeps.
+    const MUCH: usize = 8 << 20;
+
+    #[test]
+    fn a_reader_gets_all_and_one_that_does_not_read_is_left() {
+        let (mut here, mut there) = UnixStream::pair().unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut all = Vec::new();
+            there.read_to_end(&mut all).map(|_| all.len())
+        });
+        send(&mut here, &vec![7; MUCH]).unwrap();
+        drop(here);
+        assert_eq!(reader.join().unwrap().unwrap(), MUCH);
+        let (mut here, there) = UnixStream::pair().unwrap();
+        assert_eq!(send(&mut here, &vec![7; MUCH]).unwrap_err().kind(), ErrorKind::TimedOut);
+        drop(there);
+        assert!(send(&mut here, &[7]).is_err());
+    }
+}

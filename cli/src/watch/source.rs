@@ -77,12 +77,18 @@ fn host(system: &System, bdf: Bdf) -> Result<Counts, Error> {
         signals: irq.handler.is_some().then_some(irq.count),
         ..Row::default()
     };
+    let by = match function.driver.as_deref() {
+        Some("vfio-pci-rs") => {
+            "/proc/interrupts (root, with debugfs mounted, sees the driver's own)"
+        }
+        _ => "/proc/interrupts",
+    };
     let mut counts = Counts {
         device: format!("{bdf} {} [{}]", function.what, function.id),
         driver: function.driver.unwrap_or_else(|| "no driver".to_owned()),
         vectors: interrupts::of(system, bdf).into_iter().map(row).collect(),
         ..Counts::default()
     };
-    counts.facts.insert("counted by".to_owned(), "/proc/interrupts".to_owned());
+    counts.facts.insert("counted by".to_owned(), by.to_owned());
     Ok(counts)
 }

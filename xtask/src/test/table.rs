@@ -186,21 +186,31 @@ vfio-irq bench $VFIO_IRQ_NVME --rounds 5 >said || exit 1
 for request in GET_IRQ_INFO "add one" re-target loopback detach "enable 64 at once"; do want "^$request +[0-9]"; done
 vfio-irq-conformance stress --bdf $VFIO_IRQ_NVME --requests 1000000 >/dev/null 2>&1 &
 user=$!
-sleep 2
+until vfio-irq info $VFIO_IRQ_NVME --no-open | grep -q "open in .*vfio-irq-confor"; do
+    kill -0 $user || exit 1
+    sleep 0.1
+done
 fails vfio-irq bench $VFIO_IRQ_NVME
 want "in use by vfio-irq-confor .process $user"
 fails vfio-irq unbind $VFIO_IRQ_NVME
 want "in use by vfio-irq-confor"
 # Without the driver's own counts a vector that is freed takes its count along.
-for look in 1 2 3 4 5 6 7 8 9 10; do
+until grep -qE "\($VFIO_IRQ_DRIVER\): [1-9][0-9]* interrupts, [1-9]" said; do
+    kill -0 $user || exit 1
     vfio-irq watch $VFIO_IRQ_NVME --count 2 --interval 0.3 >said || exit 1
-    grep -qE "\($VFIO_IRQ_DRIVER\): [1-9][0-9]* interrupts, [1-9]" said && break
 done
-want "\($VFIO_IRQ_DRIVER\): [1-9][0-9]* interrupts, [1-9]"
 vfio-irq watch $VFIO_IRQ_NVME --once --json >said || exit 1
 want "\"driver\":\"$VFIO_IRQ_DRIVER\".*\"total\":[0-9]"
 kill -9 $user
 wait
+# Nobody is asked to take it: it goes back to who had it.
+mount -o bind /dev/null /sys/bus/pci/drivers_probe || exit 1
+if [ $VFIO_IRQ_DRIVER = vfio-pci-rs ]; then
+    fails vfio-irq bind $VFIO_IRQ_NVME --driver vfio-pci
+    want "vfio-pci did not take $VFIO_IRQ_NVME .all is as it was"
+    [ "$(basename $(readlink $driver))" = vfio-pci-rs ] || { echo "it was not given back"; exit 1; }
+fi
+umount /sys/bus/pci/drivers_probe
 vfio-irq bind $VFIO_IRQ_NVME --driver $([ $VFIO_IRQ_DRIVER = vfio-pci ] && echo vfio-pci-rs || echo vfio-pci) >said 2>&1
 status=$?
 cat said
