@@ -206,6 +206,10 @@ impl Target for Wire {
         None
     }
 
+    fn known(&self) -> Option<Vec<u32>> {
+        None
+    }
+
     fn handlers(&self) -> Option<Vec<String>> {
         None
     }

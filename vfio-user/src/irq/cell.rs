@@ -1,19 +1,21 @@
-//! One vector: everything that a raise must know, in one word.
+//! One vector: everything that a raise must know, in one word, and how often it was raised.
 //!
 //! ```text
-//!   63    56 55      46 45      36 35     34     33     32         31         30      0
-//!  ┌────────┬──────────┬──────────┬──────┬──────┬──────┬──────────┬──────────┬──────────┐
-//!  │ count  │ pins, 1  │ pins, 0  │ slow │ turn │ held │ masked   │ masked   │ eventfd  │
-//!  │        │          │          │      │      │      │ register │ request  │          │
-//!  └────────┴──────────┴──────────┴──────┴──────┴──────┴──────────┴──────────┴──────────┘
+//!   63    36   35    34     33     32         31         30      0
+//!  ┌────────┬──────┬──────┬──────┬──────────┬──────────┬──────────┐
+//!  │ owner  │      │ slow │ held │ masked   │ masked   │ eventfd  │
+//!  │        │      │      │      │ register │ request  │          │
+//!  └────────┴──────┴──────┴──────┴──────────┴──────────┴──────────┘
 //! ```
 //!
-//! A raise *pins* the word while it uses the eventfd that it found there: one load, one addition, the
-//! write, one addition that takes the pin back and counts, and it never repeats a step. Whoever takes an eventfd away first replaces
-//! it in the word, then waits until the pins of either *turn* have been gone once; a pin that is taken
-//! later found the new eventfd. Raises go on meanwhile on the other turn, so the wait ends.
+//! A raise holds its thread's pin ([`super::pins`]) while it uses the eventfd that it found in the word,
+//! and never repeats a step. Whoever takes an eventfd away first replaces it in the word, then waits for
+//! the pins of those who may have seen the old one.
+//!
+//! The thread that raises a vector first *owns* its count, which it adds to without a locked instruction;
+//! others count beside it. Detaching the vector ends that.
 
-use super::trigger::Signal;
+use super::pins::{Numbered, Pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What became of an interrupt.
@@ -27,31 +29,42 @@ pub enum Raised {
     Dropped,
 }
 
-/// An atomic word; the real one, or loom's.
+/// An atomic word with the fences around it; the real one, or loom's.
 pub(crate) trait Word {
+    /// Acquires.
     fn load(&self) -> u64;
+    /// Releases.
+    fn put(&self, value: u64);
+    /// Neither: of a word that only the caller writes.
+    fn peek(&self) -> u64;
     fn fetch_add(&self, value: u64) -> u64;
-    fn fetch_sub(&self, value: u64) -> u64;
     fn fetch_or(&self, value: u64) -> u64;
     fn fetch_and(&self, value: u64) -> u64;
-    fn fetch_xor(&self, value: u64) -> u64;
     fn compare_exchange(&self, current: u64, new: u64) -> Result<u64, u64>;
+    /// Between what a thread says it uses and what it reads of it.
+    fn light_fence();
+    /// Between a change and the look at who uses what it changes.
+    fn heavy_fence();
 }
 
 macro_rules! word {
-    ($atomic:ty) => {
+    ($atomic:ty, $light:expr, $heavy:expr) => {
         impl $crate::irq::cell::Word for $atomic {
             #[inline]
             fn load(&self) -> u64 {
                 self.load(Ordering::Acquire)
             }
             #[inline]
-            fn fetch_add(&self, value: u64) -> u64 {
-                self.fetch_add(value, Ordering::AcqRel)
+            fn put(&self, value: u64) {
+                self.store(value, Ordering::Release);
             }
             #[inline]
-            fn fetch_sub(&self, value: u64) -> u64 {
-                self.fetch_sub(value, Ordering::AcqRel)
+            fn peek(&self) -> u64 {
+                self.load(Ordering::Relaxed)
+            }
+            #[inline]
+            fn fetch_add(&self, value: u64) -> u64 {
+                self.fetch_add(value, Ordering::AcqRel)
             }
             #[inline]
             fn fetch_or(&self, value: u64) -> u64 {
@@ -62,30 +75,37 @@ macro_rules! word {
                 self.fetch_and(value, Ordering::AcqRel)
             }
             #[inline]
-            fn fetch_xor(&self, value: u64) -> u64 {
-                self.fetch_xor(value, Ordering::AcqRel)
-            }
-            #[inline]
             fn compare_exchange(&self, current: u64, new: u64) -> Result<u64, u64> {
                 self.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire)
+            }
+            #[inline]
+            fn light_fence() {
+                $light
+            }
+            fn heavy_fence() {
+                $heavy
             }
         }
     };
 }
-word!(AtomicU64);
+word!(AtomicU64, super::pins::light_fence(), super::pins::heavy_fence());
+
+/// What a cell needs of its process; a test's own in tests.
+pub(crate) trait Process<W> {
+    /// Writes to an eventfd. The caller holds a pin, or is the one that changes eventfds.
+    fn signal(&self, target: Target);
+    /// The pins of all threads that may raise.
+    fn each_pin(&self, visit: impl FnMut(&Pin<W>));
+}
 
 const EVENTFD: u64 = 0x7fff_ffff;
 const HELD: u64 = 1 << 33;
-const TURN: u64 = 1 << 34;
-const SLOW: u64 = 1 << 35;
-/// One raise of either turn; a thousand threads may raise one vector at a time.
-const PIN: [u64; 2] = [1 << 36, 1 << 46];
-const PINS: u64 = (1 << 10) - 1;
-/// One interrupt. The highest bits, so that what does not fit is lost and nothing else.
-const COUNT: u64 = 1 << COUNT_AT;
-const COUNT_AT: u32 = 56;
-/// How many interrupts the word itself counts.
-pub(crate) const COUNTED: u64 = 1 << (64 - COUNT_AT);
+const SLOW: u64 = 1 << 34;
+/// The number of the pin whose thread owns the count; 0 for nobody's.
+const OWNER_AT: u32 = 36;
+const OWNER: u64 = u64::MAX << OWNER_AT;
+/// Numbers that fit.
+const OWNERS: u64 = OWNER >> OWNER_AT;
 const MASKED: u64 = Mask::Request.bit() | Mask::Register.bit();
 
 /// Who masked a vector. It is open when nobody did.
@@ -133,65 +153,85 @@ impl Target {
 /// holds the device's [`super::IrqHost`].
 pub(crate) struct Cell<W> {
     word: W,
+    /// What the owner counts.
+    own: W,
+    /// What everybody else counts.
+    others: W,
 }
 
 impl<W: Word> Cell<W> {
-    /// What the word of a vector with nothing attached is.
-    pub(crate) const IDLE: u64 = EVENTFD;
-
-    pub(crate) const fn new(word: W) -> Self {
-        Self { word }
+    /// A vector with nothing attached; `word` makes an atomic word of a value.
+    pub(crate) fn new(word: impl Fn(u64) -> W) -> Self {
+        Self { word: word(EVENTFD), own: word(0), others: word(0) }
     }
 
-    /// The device raises the vector. `full` is called when the word has counted [`COUNTED`] of them
-    /// and begins anew.
+    /// What a pin calls this cell.
+    fn name(&self) -> u64 {
+        std::ptr::from_ref(self).addr() as u64
+    }
+
+    /// The device raises the vector. The pin is the calling thread's.
     #[inline]
-    pub(crate) fn raise(&self, signal: &impl Signal, full: impl FnOnce()) -> Raised {
+    pub(crate) fn raise(&self, by: Numbered<'_, W>, process: &impl Process<W>) -> Raised {
+        by.pin.begin(self.name());
         let seen = self.word.load();
-        if Target::of(seen).is_none() {
-            return Raised::Dropped;
-        }
-        let pin = if seen & TURN == 0 { PIN[0] } else { PIN[1] };
-        let seen = self.word.fetch_add(pin);
         let raised = match Target::of(seen) {
-            None => {
-                self.word.fetch_sub(pin);
-                return Raised::Dropped;
-            }
+            None => Raised::Dropped,
             Some(target) if seen & MASKED == 0 => {
-                signal.signal(target);
+                process.signal(target);
+                self.count(seen, by.number);
                 Raised::Signalled
             }
-            Some(_) => self.hold(signal),
+            Some(_) => {
+                let raised = self.hold(process);
+                self.count(seen, by.number);
+                raised
+            }
         };
-        let before = self.word.fetch_add(COUNT - pin);
-        if before >> COUNT_AT == COUNTED - 1 {
-            full();
-        }
+        by.pin.end();
         raised
     }
 
-    /// Interrupts since the word began anew.
+    /// Counts one interrupt of a raise that found `seen`, and still holds its pin.
+    #[inline]
+    fn count(&self, seen: u64, number: u64) {
+        let owned = seen >> OWNER_AT == number && number != 0;
+        if owned || (seen & OWNER == 0 && self.own(seen, number)) {
+            self.own.put(self.own.peek().wrapping_add(1));
+        } else {
+            self.others.fetch_add(1);
+        }
+    }
+
+    /// Makes the count the caller's. Only as long as the word is what the raise found: had the vector
+    /// been detached meanwhile, the owner of then might still count.
+    #[cold]
+    fn own(&self, seen: u64, number: u64) -> bool {
+        let fits = number != 0 && number <= OWNERS;
+        fits && self.word.compare_exchange(seen, seen | number << OWNER_AT).is_ok()
+    }
+
+    /// Interrupts that were raised, whether signalled or held.
     pub(crate) fn counted(&self) -> u64 {
-        self.word.load() >> COUNT_AT
+        self.own.load().wrapping_add(self.others.load())
     }
 
     /// Leaves the interrupt to whoever unmasks the vector, unless that has happened meanwhile.
-    fn hold(&self, signal: &impl Signal) -> Raised {
+    fn hold(&self, process: &impl Process<W>) -> Raised {
         let seen = self.word.fetch_or(HELD);
         if seen & MASKED != 0 {
             return Raised::Held;
         }
-        self.release(signal);
+        self.release(process);
         Raised::Signalled
     }
 
     /// Signals an interrupt that is held, if one is. The caller has pinned the word, or is the one
     /// that changes eventfds.
-    fn release(&self, signal: &impl Signal) {
+    fn release(&self, process: &impl Process<W>) {
         let seen = self.word.fetch_and(!HELD);
         if let Some(target) = Target::of(seen).filter(|_| seen & HELD != 0) {
-            signal.signal(target);
+            process.signal(target);
         }
     }
 
@@ -211,16 +251,23 @@ impl<W: Word> Cell<W> {
     }
 
     /// Masks the vector. When this returns, nothing is signalled any more.
-    pub(crate) fn mask(&self, mask: Mask, pause: impl FnMut(u32)) {
+    pub(crate) fn mask(&self, mask: Mask, process: &impl Process<W>, pause: impl FnMut(u32)) {
+        self.close(mask);
+        W::heavy_fence();
+        self.settle(process, pause);
+    }
+
+    /// Masks the vector. What was raised before may still be signalled until a heavy fence and
+    /// [`Cell::settle`].
+    pub(crate) fn close(&self, mask: Mask) {
         self.word.fetch_or(mask.bit());
-        self.settle(pause);
     }
 
     /// Unmasks the vector, and signals what is held unless it is masked otherwise.
-    pub(crate) fn unmask(&self, mask: Mask, signal: &impl Signal) {
+    pub(crate) fn unmask(&self, mask: Mask, process: &impl Process<W>) {
         let seen = self.word.fetch_and(!mask.bit());
         if seen & MASKED & !mask.bit() == 0 {
-            self.release(signal);
+            self.release(process);
         }
     }
 
@@ -231,7 +278,7 @@ impl<W: Word> Cell<W> {
         &self,
         target: Target,
         mask_request: Option<bool>,
-        signal: &impl Signal,
+        process: &impl Process<W>,
         pause: impl FnMut(u32),
     ) {
         let keep = !(EVENTFD | SLOW);
@@ -244,17 +291,19 @@ impl<W: Word> Cell<W> {
             gate | target.to_word()
         });
         if Target::of(seen).is_some() {
-            self.settle(pause);
+            W::heavy_fence();
+            self.settle(process, pause);
         }
         if self.word.load() & MASKED == 0 {
-            self.release(signal);
+            self.release(process);
         }
     }
 
     /// Detaches. When this returns, the eventfd is used no more. Masks stay, and so does what is held.
-    pub(crate) fn detach(&self, pause: impl FnMut(u32)) {
-        self.update(|word| word & !SLOW | EVENTFD);
-        self.settle(pause);
+    pub(crate) fn detach(&self, process: &impl Process<W>, pause: impl FnMut(u32)) {
+        self.update(|word| word & !(SLOW | OWNER) | EVENTFD);
+        W::heavy_fence();
+        self.settle(process, pause);
     }
 
     /// Forgets what is held.
@@ -277,17 +326,10 @@ impl<W: Word> Cell<W> {
         }
     }
 
-    /// Waits until every raise that may have seen the word as it was is over.
-    fn settle(&self, mut pause: impl FnMut(u32)) {
-        for _ in 0..2 {
-            let before = self.word.fetch_xor(TURN);
-            let shift = if before & TURN == 0 { PIN[0] } else { PIN[1] }.trailing_zeros();
-            let mut turns = 0_u32;
-            while (self.word.load() >> shift) & PINS != 0 {
-                pause(turns);
-                turns = turns.saturating_add(1);
-            }
-        }
+    /// Waits until every raise is over that may have seen the word as it was before the caller's heavy
+    /// fence.
+    pub(crate) fn settle(&self, process: &impl Process<W>, mut pause: impl FnMut(u32)) {
+        process.each_pin(|pin| pin.wait(self.name(), &mut pause));
     }
 }
 

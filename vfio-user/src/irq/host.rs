@@ -208,7 +208,7 @@ impl Host for IrqHost {
 
     fn stop(&mut self, _: Kind, number: u32, vector: Attached, _: Retention) {
         if let Some(cell) = self.table.cell(number) {
-            cell.detach(|turn| vector.trigger.pause(turn));
+            cell.detach(&Eventfds, |turn| vector.trigger.pause(turn));
         }
     }
 
@@ -216,7 +216,7 @@ impl Host for IrqHost {
         let Some(cell) = self.table.cell(vector.number) else { return };
         let done = match gate {
             Gate::Masked => {
-                cell.mask(Mask::Request, |turn| vector.trigger.pause(turn));
+                cell.mask(Mask::Request, &Eventfds, |turn| vector.trigger.pause(turn));
                 Done::Mask
             }
             Gate::Open => {

@@ -6,6 +6,7 @@
 mod cell;
 mod host;
 mod line;
+mod pins;
 mod table;
 mod trigger;
 

@@ -1,7 +1,8 @@
 //! All interrupts of one device.
 
-use super::cell::{COUNTED, Cell, Mask, Raised};
+use super::cell::{Cell, Mask, Raised, Word};
 use super::line::{Line, lock};
+use super::pins;
 use super::trigger::{Eventfds, Trigger, pause};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -12,8 +13,6 @@ const PAGE: usize = 64;
 
 struct Entry {
     cell: Cell<AtomicU64>,
-    /// Interrupts beyond those that the cell counts.
-    signals: AtomicU64,
     dropped: AtomicU64,
     masks: AtomicU64,
     unmasks: AtomicU64,
@@ -63,6 +62,7 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn new(vectors: u32) -> Self {
+        pins::prepare();
         let pages = (vectors as usize).div_ceil(PAGE);
         Self {
             pages: std::iter::repeat_with(OnceLock::new).take(pages).collect(),
@@ -93,8 +93,7 @@ impl Table {
         }
         let page = self.pages.get(number as usize / PAGE)?;
         let entry = || Entry {
-            cell: Cell::new(AtomicU64::new(Cell::<AtomicU64>::IDLE)),
-            signals: AtomicU64::new(0),
+            cell: Cell::new(AtomicU64::new),
             dropped: AtomicU64::new(0),
             masks: AtomicU64::new(0),
             unmasks: AtomicU64::new(0),
@@ -104,7 +103,7 @@ impl Table {
         let page = page.get_or_init(|| {
             let page = Page(std::array::from_fn(|_| entry()));
             if self.function_masked.load(Ordering::Relaxed) {
-                page.0.iter().for_each(|entry| entry.cell.mask(Mask::Register, pause));
+                page.0.iter().for_each(|entry| entry.cell.close(Mask::Register));
             }
             Box::new(page)
         });
@@ -134,13 +133,12 @@ impl Table {
         if self.function_masked.swap(masked, Ordering::Relaxed) == masked {
             return;
         }
-        for cell in self.cells() {
-            if masked {
-                cell.mask(Mask::Register, pause);
-            } else {
-                cell.unmask(Mask::Register, &Eventfds);
-            }
+        if !masked {
+            return self.cells().for_each(|cell| cell.unmask(Mask::Register, &Eventfds));
         }
+        self.cells().for_each(|cell| cell.close(Mask::Register));
+        AtomicU64::heavy_fence();
+        self.cells().for_each(|cell| cell.settle(&Eventfds, pause));
     }
 
     /// The mask register of MSI: a bit a vector.
@@ -148,7 +146,7 @@ impl Table {
         for number in (0..vectors.min(32)).filter(|n| (before ^ now) >> n & 1 != 0) {
             let Some(cell) = self.ensure(number) else { continue };
             if now >> number & 1 != 0 {
-                cell.mask(Mask::Register, pause);
+                cell.mask(Mask::Register, &Eventfds, pause);
             } else {
                 cell.unmask(Mask::Register, &Eventfds);
             }
@@ -169,8 +167,7 @@ impl Table {
     #[inline]
     fn raise(&self, number: u32) -> Raised {
         let Some(entry) = self.entry(number) else { return Raised::Dropped };
-        let raised =
-            entry.cell.raise(&Eventfds, || _ = entry.signals.fetch_add(COUNTED, Ordering::Relaxed));
+        let raised = pins::with_pin(|pin| entry.cell.raise(pin, &Eventfds));
         if raised == Raised::Dropped {
             entry.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -209,13 +206,12 @@ impl Interrupts {
         self.0.cell(vector).is_some_and(Cell::is_masked)
     }
 
-    /// How often the vector was raised. Exact once no raise is under way; meanwhile it may be late by
-    /// up to 256.
+    /// How often the vector was raised: every raise that has returned.
     pub fn counts(&self, vector: u32) -> VectorCounts {
         let Some(entry) = self.0.entry(vector) else { return VectorCounts::default() };
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         VectorCounts {
-            signals: get(&entry.signals) + entry.cell.counted(),
+            signals: entry.cell.counted(),
             dropped: get(&entry.dropped),
             masks: get(&entry.masks),
             unmasks: get(&entry.unmasks),

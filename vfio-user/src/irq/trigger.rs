@@ -1,23 +1,24 @@
 //! Eventfds of a client's.
 
-use super::cell::Target;
+use super::cell::{Process, Target};
+use super::pins::{self, Pin};
 use crate::sys;
 use rustix::fs::OFlags;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::atomic::AtomicU64;
 use vfio_irq_engine::Errno;
 
-/// What a cell tells its eventfd with; a test's own in tests.
-pub(crate) trait Signal {
-    fn signal(&self, target: Target);
-}
-
-/// Eventfds of the kernel's.
+/// Eventfds of the kernel's, and the threads of this process.
 pub(crate) struct Eventfds;
 
-impl Signal for Eventfds {
+impl Process<AtomicU64> for Eventfds {
     #[inline]
     fn signal(&self, target: Target) {
         sys::signal(target.fd, target.may_block);
+    }
+
+    fn each_pin(&self, visit: impl FnMut(&Pin<AtomicU64>)) {
+        pins::all().for_each(visit);
     }
 }
 

@@ -1,26 +1,29 @@
 //! Every interleaving of raises with masks, unmasks and new eventfds.
 
-use super::{Cell, Mask, Raised, Signal, Target};
+use super::{Cell, Mask, Numbered, Pin, Process, Raised, Target};
 use loom::sync::Arc;
-use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use loom::thread;
 
-word!(AtomicU64);
+word!(AtomicU64, fence(Ordering::SeqCst), fence(Ordering::SeqCst));
 
-/// Three eventfds: what was signalled on each, and whether it is closed.
+/// Three eventfds: what was signalled on each, and whether it is closed; and the pins of three threads.
 struct Board {
     cell: Cell<AtomicU64>,
     eventfds: [AtomicUsize; 3],
+    pins: [Pin<AtomicU64>; 3],
 }
 
 const CLOSED: usize = 1 << 16;
 
-struct Signals<'b>(&'b [AtomicUsize; 3]);
-
-impl Signal for Signals<'_> {
+impl Process<AtomicU64> for Board {
     fn signal(&self, target: Target) {
-        let before = self.0[target.fd as usize].fetch_add(1, Ordering::Relaxed);
+        let before = self.eventfds[target.fd as usize].fetch_add(1, Ordering::Relaxed);
         assert!(before < CLOSED, "an eventfd was signalled after it was closed");
+    }
+
+    fn each_pin(&self, visit: impl FnMut(&Pin<AtomicU64>)) {
+        self.pins.iter().for_each(visit);
     }
 }
 
@@ -35,23 +38,25 @@ fn pause(_: u32) {
 impl Board {
     fn new() -> Self {
         Self {
-            cell: Cell::new(AtomicU64::new(Cell::<AtomicU64>::IDLE)),
+            cell: Cell::new(AtomicU64::new),
             eventfds: std::array::from_fn(|_| AtomicUsize::new(0)),
+            pins: std::array::from_fn(|_| Pin::default()),
         }
     }
 
     fn attached() -> Arc<Self> {
         let board = Self::new();
-        board.cell.attach(to(0), Some(false), &board.signals(), pause);
+        board.cell.attach(to(0), Some(false), &board, pause);
         Arc::new(board)
     }
 
-    fn signals(&self) -> Signals<'_> {
-        Signals(&self.eventfds)
-    }
-
+    /// A raise by a thread that takes a pin and gives it back.
     fn raise(&self) -> Raised {
-        self.cell.raise(&self.signals(), || panic!("few are raised here"))
+        let mut pins = self.pins.iter().zip(1..);
+        let (pin, number) = pins.find(|(pin, _)| pin.claim()).expect("a pin for each thread");
+        let raised = self.cell.raise(Numbered { pin, number }, self);
+        pin.free();
+        raised
     }
 
     fn close(&self, fd: usize) -> usize {
@@ -94,7 +99,7 @@ fn b02_a_raise_meets_the_old_eventfd_or_the_new_one() {
     explore(|| {
         let board = Board::attached();
         let raising = raiser(&board);
-        board.cell.attach(to(1), None, &board.signals(), pause);
+        board.cell.attach(to(1), None, &*board, pause);
         let old = board.close(0);
         assert_eq!(raising.join().unwrap(), Raised::Signalled);
         assert_eq!(old + board.signalled(1), 1);
@@ -106,9 +111,9 @@ fn b02_a_raise_meets_one_of_two_replacements() {
     explore(|| {
         let board = Board::attached();
         let raising = raiser(&board);
-        board.cell.attach(to(1), None, &board.signals(), pause);
+        board.cell.attach(to(1), None, &*board, pause);
         let first = board.close(0);
-        board.cell.attach(to(2), None, &board.signals(), pause);
+        board.cell.attach(to(2), None, &*board, pause);
         let second = board.close(1);
         assert_eq!(raising.join().unwrap(), Raised::Signalled);
         assert_eq!(first + second + board.signalled(2), 1);
@@ -120,7 +125,7 @@ fn b02_two_raises_and_a_replacement() {
     explore_two(|| {
         let board = Board::attached();
         let raising = [raiser(&board), raiser(&board)];
-        board.cell.attach(to(1), None, &board.signals(), pause);
+        board.cell.attach(to(1), None, &*board, pause);
         board.close(0);
         for raise in raising {
             assert_eq!(raise.join().unwrap(), Raised::Signalled);
@@ -135,7 +140,7 @@ fn detach_ends_every_use_of_the_eventfd() {
     explore(|| {
         let board = Board::attached();
         let raising = raiser(&board);
-        board.cell.detach(pause);
+        board.cell.detach(&*board, pause);
         let signalled = board.close(0);
         let raised = raising.join().unwrap();
         assert_eq!(signalled, usize::from(raised == Raised::Signalled));
@@ -148,9 +153,9 @@ fn detach_ends_every_use_of_the_eventfd() {
 fn b03_what_arrives_while_masked_is_signalled_once_at_unmask() {
     explore_two(|| {
         let board = Board::attached();
-        board.cell.mask(Mask::Request, pause);
+        board.cell.mask(Mask::Request, &*board, pause);
         let raising = [raiser(&board), raiser(&board)];
-        board.cell.unmask(Mask::Request, &board.signals());
+        board.cell.unmask(Mask::Request, &*board);
         for raise in raising {
             assert_ne!(raise.join().unwrap(), Raised::Dropped);
         }
@@ -165,13 +170,13 @@ fn b03_after_mask_nothing_is_signalled() {
     explore(|| {
         let board = Board::attached();
         let raising = raiser(&board);
-        board.cell.mask(Mask::Request, pause);
+        board.cell.mask(Mask::Request, &*board, pause);
         let before = board.signalled(0);
         let raised = raising.join().unwrap();
         assert_eq!(board.signalled(0), before);
         assert_eq!(before, usize::from(raised == Raised::Signalled));
         assert_eq!(board.cell.is_held(), raised == Raised::Held);
-        board.cell.unmask(Mask::Request, &board.signals());
+        board.cell.unmask(Mask::Request, &*board);
         assert_eq!(board.signalled(0), 1);
     });
 }
@@ -180,11 +185,11 @@ fn b03_after_mask_nothing_is_signalled() {
 fn b03_masked_raised_and_retargeted_is_signalled_on_the_new_eventfd() {
     explore(|| {
         let board = Board::attached();
-        board.cell.mask(Mask::Request, pause);
+        board.cell.mask(Mask::Request, &*board, pause);
         let raising = raiser(&board);
-        board.cell.attach(to(1), None, &board.signals(), pause);
+        board.cell.attach(to(1), None, &*board, pause);
         assert_eq!(board.close(0), 0);
-        board.cell.unmask(Mask::Request, &board.signals());
+        board.cell.unmask(Mask::Request, &*board);
         raising.join().unwrap();
         assert_eq!(board.signalled(1), 1);
     });
@@ -194,13 +199,13 @@ fn b03_masked_raised_and_retargeted_is_signalled_on_the_new_eventfd() {
 fn two_masks_hold_until_both_are_gone() {
     explore(|| {
         let board = Board::attached();
-        board.cell.mask(Mask::Request, pause);
-        board.cell.mask(Mask::Register, pause);
+        board.cell.mask(Mask::Request, &*board, pause);
+        board.cell.mask(Mask::Register, &*board, pause);
         let raising = raiser(&board);
-        board.cell.unmask(Mask::Request, &board.signals());
+        board.cell.unmask(Mask::Request, &*board);
         assert_eq!(raising.join().unwrap(), Raised::Held);
         assert_eq!(board.signalled(0), 0);
-        board.cell.unmask(Mask::Register, &board.signals());
+        board.cell.unmask(Mask::Register, &*board);
         assert_eq!(board.signalled(0), 1);
     });
 }
@@ -209,14 +214,28 @@ fn two_masks_hold_until_both_are_gone() {
 fn unmask_and_mask_again_loses_nothing() {
     explore(|| {
         let board = Board::attached();
-        board.cell.mask(Mask::Request, pause);
+        board.cell.mask(Mask::Request, &*board, pause);
         let raising = raiser(&board);
-        board.cell.unmask(Mask::Request, &board.signals());
-        board.cell.mask(Mask::Request, pause);
+        board.cell.unmask(Mask::Request, &*board);
+        board.cell.mask(Mask::Request, &*board, pause);
         raising.join().unwrap();
         let held = usize::from(board.cell.is_held());
         assert_eq!(board.signalled(0) + held, 1, "signalled, or still held, and not both");
-        board.cell.unmask(Mask::Request, &board.signals());
+        board.cell.unmask(Mask::Request, &*board);
         assert_eq!(board.signalled(0), 1);
+    });
+}
+
+#[test]
+fn b05_the_count_passes_from_one_owner_to_the_next() {
+    explore_two(|| {
+        let board = Board::attached();
+        let raising = [raiser(&board), raiser(&board)];
+        board.cell.detach(&*board, pause);
+        board.cell.attach(to(1), None, &*board, pause);
+        board.raise();
+        let raised = raising.map(|raise| raise.join().unwrap());
+        let told = raised.iter().filter(|raised| **raised == Raised::Signalled).count();
+        assert_eq!(board.counted(), told as u64 + 1);
     });
 }
