@@ -6,7 +6,8 @@
 //! an interrupt is requested disabled while a request is prepared and enabled when it is committed.
 
 use crate::slots::Tree;
-use crate::sys::{Core, Interrupt, Power, Retired, Trigger, Watch};
+use crate::sys::{Core, Interrupt, Restore, Retired, Trigger, Watch};
+use core::mem::{replace, take};
 use vfio_irq_engine::{Errno, Event, EventHost, Gate, Host, Kind, Refusal, Retention, Size, Slot};
 
 /// What the device can do: read once when it is opened, since configuration space is slow.
@@ -26,14 +27,24 @@ pub(crate) struct Policy {
     pub(crate) bypass: bool,
 }
 
+/// The device's registers, as the request that is being carried out finds them.
+enum Registers {
+    /// Not looked at yet.
+    Untouched,
+    /// Reachable until the request is over.
+    Reachable(Restore),
+    /// Reachable, and the request has turned the index on: what the kernel wrote to the table then
+    /// is still there.
+    Written(Restore),
+}
+
 pub(crate) struct Linux {
     core: Core,
-    shape: Shape,
+    /// `None` until the device is opened for the first time.
+    shape: Option<Shape>,
     retention: Retention,
     bypass: bool,
-    power: Power,
-    /// The index was turned on by the request that is being carried out.
-    just_enabled: bool,
+    registers: Registers,
     retired: Retired,
     /// Signals of vectors that were detached since.
     gone_signals: u64,
@@ -43,11 +54,10 @@ impl Linux {
     pub(crate) fn new(core: Core, policy: Policy) -> Self {
         Self {
             core,
-            shape: Shape::default(),
+            shape: None,
             retention: policy.retention,
             bypass: policy.bypass,
-            power: Power::Untouched,
-            just_enabled: false,
+            registers: Registers::Untouched,
             retired: Retired::default(),
             gone_signals: 0,
         }
@@ -57,8 +67,14 @@ impl Linux {
         &self.core
     }
 
-    pub(crate) fn shape(&self) -> Shape {
+    /// What the device can do; `None` until it is opened for the first time.
+    pub(crate) fn shape(&self) -> Option<Shape> {
         self.shape
+    }
+
+    /// The same for requests, which come from whoever opened it.
+    fn known(&self) -> Shape {
+        self.shape.unwrap_or_default()
     }
 
     pub(crate) fn detach(&self) -> Retention {
@@ -71,30 +87,30 @@ impl Linux {
 
     /// The device was opened.
     pub(crate) fn opened(&mut self) -> Shape {
-        self.shape = self.core.shape();
-        self.shape
+        *self.shape.insert(self.core.shape())
     }
 
     /// The request is over: the device's power and decoding are as user space left them.
     #[inline]
     pub(crate) fn settle(&mut self) {
-        if !matches!(self.power, Power::Untouched) {
-            // Enabling touches the device, so that this is not missed.
-            self.just_enabled = false;
-            self.core.restore(core::mem::replace(&mut self.power, Power::Untouched));
+        match replace(&mut self.registers, Registers::Untouched) {
+            Registers::Untouched => {}
+            Registers::Reachable(restore) | Registers::Written(restore) => {
+                self.core.restore(restore)
+            }
         }
     }
 
     /// Watches that were taken down, to be dropped without the device's lock.
     pub(crate) fn retired(&mut self) -> Retired {
-        core::mem::take(&mut self.retired)
+        take(&mut self.retired)
     }
 
     /// The device's registers are about to be touched: it must decode memory, and be in D0, until
     /// [`Linux::settle`].
     fn touch(&mut self) {
-        if let Power::Untouched = self.power {
-            self.power = self.core.ready();
+        if let Registers::Untouched = self.registers {
+            self.registers = Registers::Reachable(self.core.ready());
         }
     }
 }
@@ -104,7 +120,7 @@ impl Linux {
     /// that costs less than [`Linux::touch`].
     #[inline]
     fn reach<R>(&mut self, run: impl FnOnce(&Core) -> R) -> R {
-        if let Power::Untouched = self.power {
+        if let Registers::Untouched = self.registers {
             if let Some(_reachable) = self.core.reachable() {
                 return run(&self.core);
             }
@@ -149,19 +165,19 @@ impl Host for Linux {
 
     fn count(&self, kind: Kind) -> u32 {
         match kind {
-            Kind::Msi => self.shape.msi,
-            Kind::Msix => self.shape.msix,
+            Kind::Msi => self.known().msi,
+            Kind::Msix => self.known().msix,
         }
     }
 
     fn growing(&self, kind: Kind) -> bool {
-        kind == Kind::Msix && self.shape.msix_growing
+        kind == Kind::Msix && self.known().msix_growing
     }
 
     fn maskable(&self, kind: Kind) -> bool {
         match kind {
-            Kind::Msi => self.shape.msi_maskable,
-            Kind::Msix => self.shape.msix > 0,
+            Kind::Msi => self.known().msi_maskable,
+            Kind::Msix => self.known().msix > 0,
         }
     }
 
@@ -176,7 +192,10 @@ impl Host for Linux {
     fn enable(&mut self, kind: Kind, vectors: u32) -> Result<Size, Refusal> {
         self.touch();
         self.core.alloc_vectors(kind, vectors)?;
-        self.just_enabled = true;
+        self.registers = match replace(&mut self.registers, Registers::Untouched) {
+            Registers::Reachable(restore) => Registers::Written(restore),
+            other => other,
+        };
         Ok(if self.growing(kind) { Size::Growing } else { Size::Fixed(vectors) })
     }
 
@@ -192,7 +211,7 @@ impl Host for Linux {
             None if self.growing(kind) => (self.core.alloc_vector(number)?, true),
             None => return Err(Errno::EINVAL),
         };
-        if kind == Kind::Msix && !fresh && !self.just_enabled {
+        if kind == Kind::Msix && !fresh && !matches!(self.registers, Registers::Written(_)) {
             // A reset that the kernel did not see may have cleared the table since.
             self.core.rewrite_message(irq);
         }

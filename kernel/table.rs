@@ -14,19 +14,22 @@ impl kernel::fmt::Display for State {
             Some(Kind::Msix) => "msix",
             None => "idle",
         };
-        let shape = self.host.shape();
         let detach = match self.host.detach() {
             Retention::Keep => "keep",
             Retention::Free => "free",
         };
-        f.write_fmt(fmt!(
-            "mode {} msi {} msix {} dynamic {} detach {}\n",
-            mode,
-            shape.msi,
-            shape.msix,
-            u8::from(shape.msix_growing),
-            detach
-        ))?;
+        f.write_fmt(fmt!("mode {mode} "))?;
+        match self.host.shape() {
+            Some(shape) => f.write_fmt(fmt!(
+                "msi {} msix {} dynamic {}",
+                shape.msi,
+                shape.msix,
+                u8::from(shape.msix_growing)
+            ))?,
+            // Nobody has opened the device yet.
+            None => f.write_str("msi - msix - dynamic -")?,
+        }
+        f.write_fmt(fmt!(" detach {detach}\n"))?;
         self.show_totals(f)?;
         f.write_str("vector   irq state    signals      masks    unmasks  retargets  loopbacks   failures\n")?;
         for (number, slot) in self.vectors.slots() {

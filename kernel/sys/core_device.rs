@@ -25,17 +25,13 @@ unsafe impl Send for Core {}
 unsafe impl Sync for Core {}
 
 /// What must be put back once the device's registers have been touched.
+/// `memory_lock` is held for reading as long as there is one.
 #[must_use]
-pub(crate) enum Power {
-    /// Nothing was looked at yet.
-    Untouched,
-    /// The device is ready, and `memory_lock` is held for reading.
-    Ready {
-        /// Memory decoding was turned on.
-        decoded: bool,
-        /// It slept, and is to sleep again.
-        slept: Option<c_int>,
-    },
+pub(crate) struct Restore {
+    /// Memory decoding was turned on.
+    decoded: bool,
+    /// It slept, and is to sleep again.
+    slept: Option<c_int>,
 }
 
 const D0: c_int = 0;
@@ -231,7 +227,7 @@ impl Core {
     /// Makes the device's registers reachable, until [`Core::restore`]. Meanwhile `memory_lock` is
     /// held for reading: nobody resets the device, puts it to sleep or changes its decoding, be it
     /// through this device or through another of its set.
-    pub(crate) fn ready(&self) -> Power {
+    pub(crate) fn ready(&self) -> Restore {
         let lock = memory_lock(self);
         // SAFETY: By the invariant the lock is initialised.
         unsafe { bindings::down_write(lock) };
@@ -245,12 +241,12 @@ impl Core {
         }
         // SAFETY: Taken above.
         unsafe { bindings::downgrade_write(lock) };
-        Power::Ready { decoded: !decodes, slept }
+        Restore { decoded: !decodes, slept }
     }
 
     /// Puts the device back as it was.
-    pub(crate) fn restore(&self, power: Power) {
-        let Power::Ready { decoded, slept } = power else { return };
+    pub(crate) fn restore(&self, restore: Restore) {
+        let Restore { decoded, slept } = restore;
         let lock = memory_lock(self);
         // SAFETY: Held for reading since `ready`.
         unsafe { bindings::up_read(lock) };

@@ -38,7 +38,7 @@ mod interrupt;
 mod ioctl;
 mod watch;
 
-pub(crate) use core_device::{Core, Power};
+pub(crate) use core_device::{Core, Restore};
 pub(crate) use driver::Module;
 pub(crate) use eventfd::Trigger;
 pub(crate) use interrupt::Interrupt;

@@ -161,14 +161,12 @@ fn abilities(
         return Abilities { dynamic: grows(newer), maskable: Some(false), source: by_version };
     }
     let maskable = offered.map(|offered| offered.msix > 0 || offered.msi_masks);
-    let told = debugfs::read(system, bdf).ok().filter(|counts| {
-        // Before it was first opened the driver has not looked at the device.
-        ["msi", "msix"].iter().any(|kind| counts.facts.get(*kind).is_some_and(|n| n != "0"))
-    });
-    match told.as_ref().and_then(|counts| counts.facts.get("dynamic")) {
+    let told = debugfs::read(system, bdf).ok();
+    match told.as_ref().and_then(|counts| counts.facts.get("dynamic")?.parse::<u8>().ok()) {
         Some(dynamic) => {
-            Abilities { dynamic: grows(Some(dynamic != "0")), maskable, source: "the driver" }
+            Abilities { dynamic: grows(Some(dynamic != 0)), maskable, source: "the driver" }
         }
+        // Before it was first opened the driver has not looked at the device.
         None => Abilities { dynamic: grows(newer), maskable, source: by_version },
     }
 }
