@@ -23,39 +23,58 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Builds it, statically linked, and says where it is.
 pub fn build() -> Result<PathBuf> {
-    build_one(&["-p", PROGRAM], PROGRAM)
+    run_cargo(&["-p", PROGRAM])?;
+    built(PROGRAM)
+}
+
+/// Builds the command, statically linked as the others are, and says where it is.
+pub fn build_command() -> Result<PathBuf> {
+    build_everything()?;
+    built(COMMAND)
 }
 
 /// Builds everything that tests run in guests.
 pub fn build_all() -> Result<Vec<PathBuf>> {
-    let mut programs = vec![build()?];
-    for name in CLIENT {
-        let what = ["-p", "vfio-irq", "--example", name];
-        programs.push(build_one(&what, &format!("examples/{name}"))?);
-    }
-    let what = ["-p", "vfio-irq-nvme", "--features", "vfio-ioctls", "--example", NVME];
-    programs.push(build_one(&what, &format!("examples/{NVME}"))?);
-    programs.push(build_one(&["-p", "vfio-irq-cli"], COMMAND)?);
-    Ok(programs)
+    build_everything()?;
+    let examples = CLIENT.iter().chain([&NVME]).map(|name| format!("examples/{name}"));
+    let files = [PROGRAM, COMMAND].map(str::to_owned).into_iter().chain(examples);
+    files.map(|file| built(&file)).collect()
 }
 
-fn build_one(what: &[&str], file: &str) -> Result<PathBuf> {
-    // A directory of its own: other flags would otherwise build everything anew each time.
-    let dir = checkout().join("target/guest");
+/// All in one go: what they share is built once, with the features that any of them wants.
+fn build_everything() -> Result<()> {
+    let mut what =
+        vec!["-p", PROGRAM, "-p", "vfio-irq", "-p", "vfio-irq-nvme", "-p", "vfio-irq-cli"];
+    what.extend(["--features", "vfio-irq-nvme/vfio-ioctls", "--bins", "--example", NVME]);
+    what.extend(CLIENT.iter().flat_map(|name| ["--example", name]));
+    run_cargo(&what)
+}
+
+fn target_dir() -> PathBuf {
+    // A directory of its own: whoever builds something else meanwhile does not wait.
+    checkout().join("target/guest")
+}
+
+fn run_cargo(what: &[&str]) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command
         .current_dir(checkout())
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        // No debugger comes there, and what is smaller boots sooner.
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
     command
         .args(["build", "--release", "--target", TARGET])
         .args(what)
         .arg("--target-dir")
-        .arg(&dir);
-    let step = Step::start("Building the test program for guests", None);
-    follow(command, "building the test program with cargo", |line| step.note(line))?;
-    let program = dir.join(TARGET).join("release").join(file);
+        .arg(target_dir());
+    let step = Step::start("Building the test programs for guests", None);
+    follow(command, "building the test programs with cargo", |line| step.note(line))
+}
+
+fn built(file: &str) -> Result<PathBuf> {
+    let program = target_dir().join(TARGET).join("release").join(file);
     if program.is_file() {
         Ok(program)
     } else {

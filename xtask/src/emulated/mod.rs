@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use crate::conformance;
 use crate::error::{Error, Result, last_lines};
 use crate::lab::cache::{Cache, remove_tree};
 use crate::lab::guest::{Report, attend, run_dir};
@@ -71,7 +72,7 @@ impl Boot {
 
 /// Boots twice; what was not as it should be, in words.
 pub fn check(cache: &Cache, series: Series) -> Result<Vec<String>> {
-    let program = server::build()?;
+    let program = conformance::build_command()?;
     let (dir, _lock) = run_dir(cache)?;
     let disk = dir.join("disk0");
     let file = File::create(&disk).map_err(Error::io("create", &disk))?;

@@ -6,26 +6,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result, last_lines};
-use crate::lab::process::{Step, follow};
-use crate::module::checkout;
 
 /// What the server says before its counts when a client has left.
 pub const COUNTED: &str = "this client: ";
-
-/// Builds the command and says where it is.
-pub fn build() -> Result<PathBuf> {
-    let dir = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| checkout().join("target"), PathBuf::from);
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command
-        .current_dir(checkout())
-        .args(["build", "--release", "-p", "vfio-irq-cli", "--target-dir"])
-        .arg(&dir);
-    let step = Step::start("Building the command vfio-irq", None);
-    follow(command, "building vfio-irq with cargo", |line| step.note(line))?;
-    Ok(dir.join("release/vfio-irq"))
-}
 
 /// A server with one disk, stopped when this value is gone.
 pub struct Server {

@@ -142,6 +142,25 @@ grep -qx "host interrupts, one vector at a time: 32" said &&
     grep -qx "host interrupts, everything at once: 520" said && exit $status
 exit 1"#;
 
+/// What the command shows people: queues added the old way lose interrupts, the new way none, on the
+/// same controller; and the picture of it.
+const DEMO: &str = r#"vfio-irq demo --device $VFIO_IRQ_NVME --json --queues 24 --picture /tmp/demo.svg >said
+status=$?
+cat said
+[ $status = 0 ] || exit 1
+value() { tr -d ' \n' <said | tr '{}' '\n\n' | grep "\"method\":\"$1\"" | tr ',' '\n' | sed -n "s/^\"$2\":\([0-9][0-9]*\)$/\1/p"; }
+is() { [ -n "$(value $1 $2)" ] && [ $(value $1 $2) $3 ] || { echo "$1: $2 is '$(value $1 $2)', not $3"; exit 1; }; }
+for method in release-all dynamic; do
+    is $method queues "-eq 24"
+    is $method raised "-gt 24"
+done
+is dynamic lost "-eq 0"
+is dynamic stalls "-eq 0"
+is release-all lost "-gt 0"
+is release-all stalls "-gt 0"
+[ "$(head -c 5 /tmp/demo.svg)" = "<svg " ] && tail -n 1 /tmp/demo.svg | grep -q "</svg>" || { echo "the picture is none"; exit 1; }
+[ $(grep -c "<rect" /tmp/demo.svg) -gt 48 ] || { echo "the picture does not show each queue"; exit 1; }"#;
+
 const UNLOAD: &str = "for device in $BIND; do echo $device >/sys/bus/pci/drivers/vfio-pci-rs/unbind; done; rmmod vfio_pci_rs && ! grep -q vfio_pci_rs /proc/modules && [ ! -e /sys/kernel/debug/vfio-pci-rs ]";
 
 const REGRESSIONS: &str =
@@ -368,6 +387,21 @@ pub const ROWS: &[Row] = &[
         kernels: &[V6_1, V6_12],
         drivers: &[VfioPci],
         command: QUEUES,
+        ..ROW
+    },
+    Row {
+        name: "the demo on real VFIO: 24 queues, the old way loses interrupts, the new way none",
+        cpus: 2,
+        command: DEMO,
+        ..ROW
+    },
+    Row {
+        name: "the demo on older kernels: 24 queues, the old way loses interrupts, the new way none",
+        when: When::Long,
+        kernels: &[V6_1, V6_12],
+        drivers: &[VfioPci],
+        cpus: 2,
+        command: DEMO,
         ..ROW
     },
     Row {
