@@ -19,6 +19,7 @@ mod opcode {
     pub(super) const SET_FEATURE: u8 = 0x09;
     pub(super) const GET_FEATURE: u8 = 0x0a;
     pub(super) const EVENT: u8 = 0x0c;
+    pub(super) const BUFFERS: u8 = 0x7c;
 }
 
 /// All namespaces.
@@ -41,6 +42,7 @@ impl Worker {
             opcode::ABORT => self.abort(command),
             opcode::SET_FEATURE => self.set_feature(command),
             opcode::GET_FEATURE => self.get_feature(command),
+            opcode::BUFFERS => self.set_buffers(command),
             opcode::EVENT => return self.ask_for_event(command),
             _ => Err(Status::INVALID_OPCODE),
         };

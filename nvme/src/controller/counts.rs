@@ -18,6 +18,7 @@ pub(super) struct Counters {
     pub(super) failures: AtomicU64,
     pub(super) media_failures: AtomicU64,
     pub(super) enabled: AtomicU64,
+    pub(super) doorbells: AtomicU64,
 }
 
 /// Adds to a counter.
@@ -56,6 +57,7 @@ impl Counts {
             flushes: get(&counters.flushes),
             others: get(&counters.others),
             failures: get(&counters.failures),
+            doorbells: get(&counters.doorbells),
             vectors: (0..=u32::from(self.0.queues)).map(|v| interrupts.counts(v).signals).collect(),
         }
     }
@@ -85,6 +87,8 @@ pub struct Totals {
     pub others: u64,
     /// Commands that ended with an error.
     pub failures: u64,
+    /// Writes to doorbell registers. A guest whose doorbells are in memory needs fewer.
+    pub doorbells: u64,
     /// How often each vector was signalled.
     pub vectors: Vec<u64>,
 }
@@ -102,6 +106,7 @@ impl Totals {
             flushes: self.flushes.saturating_sub(before.flushes),
             others: self.others.saturating_sub(before.others),
             failures: self.failures.saturating_sub(before.failures),
+            doorbells: self.doorbells.saturating_sub(before.doorbells),
             vectors: vectors.map(|(v, count)| count.saturating_sub(at(v))).collect(),
         }
     }
@@ -111,14 +116,15 @@ impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} reads of {} blocks, {} writes of {} blocks, {} flushes, {} other commands, {} errors; interrupts",
+            "{} reads of {} blocks, {} writes of {} blocks, {} flushes, {} other commands, {} errors, {} doorbells; interrupts",
             self.reads,
             self.read_blocks,
             self.writes,
             self.written_blocks,
             self.flushes,
             self.others,
-            self.failures
+            self.failures,
+            self.doorbells
         )?;
         for (vector, count) in self.vectors.iter().enumerate().filter(|(_, count)| **count > 0) {
             write!(f, " {vector}:{count}")?;

@@ -59,6 +59,8 @@ pub(super) fn controller(page: &mut [u8], common: &Common) {
     put(page, 80, &VERSION.to_le_bytes());
     // An I/O controller.
     put(page, 111, &[1]);
+    // Doorbells may be in memory.
+    put(page, 256, &(1_u16 << 8).to_le_bytes());
     // Aborts and events at one time; one slot of firmware that cannot be written; log pages may be
     // read from anywhere; entries of the error log.
     let events = less_one(MOST_REQUESTS);

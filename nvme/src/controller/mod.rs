@@ -15,6 +15,7 @@ mod queue;
 mod queues;
 mod registers;
 mod run;
+mod shadow;
 mod worker;
 
 use crate::disk::Disk;
@@ -190,6 +191,7 @@ impl Device for Controller {
             && offset.is_multiple_of(4)
         {
             let place = usize::try_from((offset - DOORBELLS) / 4).unwrap_or(usize::MAX);
+            counts::add(&self.common.counters.doorbells, 1);
             self.tell(|run| run.ring(place, u32::from_le_bytes(value)));
         }
         Ok(())

@@ -2,9 +2,11 @@
 
 use super::queue::{Completion, Submission};
 use super::registers::MOST_ENTRIES;
+use super::shadow::{Buffers, Doorbell};
 use super::worker::{Answer, Worker};
 use crate::command::{Command, high, low};
 use crate::status::Status;
+use vfio_irq_user::Errno;
 
 impl Worker {
     /// Number and size of a queue to be created: its number is free, its pages are where they may be.
@@ -38,8 +40,14 @@ impl Worker {
         }
         let wanted = command.word(11) & 2 != 0;
         let vector = wanted.then_some(u32::from(vector));
+        let mut queue = Completion::new(base, entries, vector);
+        if let Some(buffers) = self.buffers {
+            let memory = &self.common.bus.memory;
+            let doorbell = queue.place_doorbell(buffers, memory, low(command.word(10)));
+            queue.set_doorbell(doorbell.map_err(|_| Status::INVALID_FIELD)?);
+        }
         let place = self.completions.get_mut(id).ok_or(Status::QUEUE_ID)?;
-        *place = Some(Completion::new(base, entries, vector));
+        *place = Some(queue);
         Ok(0)
     }
 
@@ -49,11 +57,46 @@ impl Worker {
         let taken = self.submissions.get(place).is_some_and(Option::is_some);
         let (base, entries) = self.new_queue(command, taken)?;
         let target = high(command.word(11));
+        let mut new = Submission::new(base, entries, target);
         let queue = self.completions.get_mut(usize::from(target)).filter(|_| target != 0);
         let queue = queue.and_then(Option::as_mut).ok_or(Status::COMPLETION_QUEUE)?;
         let place = self.submissions.get_mut(place).ok_or(Status::QUEUE_ID)?;
+        if let Some(buffers) = self.buffers {
+            let doorbell = new.place_doorbell(buffers, &self.common.bus.memory, id);
+            new.set_doorbell(doorbell.map_err(|_| Status::INVALID_FIELD)?);
+        }
         queue.users.push(id);
-        *place = Some(Submission::new(base, entries, target));
+        *place = Some(new);
+        Ok(0)
+    }
+
+    /// Doorbell Buffer Config: from now on doorbells are in memory, those of the queues that are there
+    /// and of those to come.
+    pub(super) fn set_buffers(&mut self, command: &Command) -> Answer {
+        let memory = &self.common.bus.memory;
+        let buffers = Buffers::new(memory, self.page, command.prp1(), command.prp2());
+        let buffers = buffers.ok_or(Status::INVALID_FIELD)?;
+        // All of them, or none.
+        let place = |doorbell: Option<Result<Doorbell, Errno>>| doorbell.transpose();
+        let tails = (0..).zip(&mut self.submissions).map(|(id, queue)| {
+            place(queue.as_mut().map(|queue| queue.place_doorbell(buffers, memory, id)))
+        });
+        let tails = tails.collect::<Result<Vec<_>, _>>().map_err(|_| Status::INVALID_FIELD)?;
+        let heads = (0..).zip(&mut self.completions).map(|(id, queue)| {
+            place(queue.as_mut().map(|queue| queue.place_doorbell(buffers, memory, id)))
+        });
+        let heads = heads.collect::<Result<Vec<_>, _>>().map_err(|_| Status::INVALID_FIELD)?;
+        for (queue, doorbell) in
+            self.submissions.iter_mut().flatten().zip(tails.into_iter().flatten())
+        {
+            queue.set_doorbell(doorbell);
+        }
+        for (queue, doorbell) in
+            self.completions.iter_mut().flatten().zip(heads.into_iter().flatten())
+        {
+            queue.set_doorbell(doorbell);
+        }
+        self.buffers = Some(buffers);
         Ok(0)
     }
 

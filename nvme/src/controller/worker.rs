@@ -9,6 +9,7 @@ use super::logs::Errors;
 use super::queue::{Completion, Submission};
 use super::registers::Setup;
 use super::run::{FATAL, Run, SHUT_DOWN};
+use super::shadow::{Buffers, Found};
 use crate::command::{Command, first_words, last_word};
 use crate::prp::{self, Segment};
 use crate::status::Status;
@@ -17,6 +18,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tracing::{debug, warn};
 use vfio_irq_user::Errno;
+
+/// What cannot be reached.
+const DOORBELLS: &str = "a doorbell buffer";
 
 /// Commands of one queue before the next has its turn, and before their completions are signalled.
 const BURST: usize = 8;
@@ -48,6 +52,8 @@ pub(super) struct Worker {
     pub(super) features: Features,
     pub(super) events: Events,
     pub(super) errors: Errors,
+    /// Doorbells in memory, if the guest has them.
+    pub(super) buffers: Option<Buffers>,
     segments: Vec<Segment>,
     broken: bool,
 }
@@ -76,6 +82,7 @@ impl Worker {
             features: Features::default(),
             events: Events::default(),
             errors: Errors::default(),
+            buffers: None,
             segments: Vec::new(),
             broken: false,
         }
@@ -142,32 +149,36 @@ impl Worker {
 
     fn hear_tail(&mut self, id: usize, tail: u32) -> Result<(), Event> {
         let queue = self.submissions.get_mut(id).and_then(Option::as_mut).ok_or(Event::NoQueue)?;
-        if !queue.set_tail(tail) {
-            return Err(Event::Value);
+        match queue.hear(&self.common.bus.memory, tail) {
+            Ok(Found::Something) => self.enqueue(id),
+            Ok(Found::Nothing) => {}
+            Ok(Found::Nonsense) => return Err(Event::Value),
+            Err(why) => self.fail(DOORBELLS, why),
         }
-        self.enqueue(id);
         Ok(())
     }
 
     fn hear_head(&mut self, id: usize, head: u32) -> Result<(), Event> {
         let queue = self.completions.get_mut(id).and_then(Option::as_mut).ok_or(Event::NoQueue)?;
         let was_full = queue.is_full();
-        if !queue.set_head(head) {
-            return Err(Event::Value);
-        }
-        if was_full && !queue.is_full() {
-            let users = queue.users.clone();
-            users.into_iter().for_each(|user| self.enqueue(usize::from(user)));
-            self.tell_events();
+        match queue.hear(&self.common.bus.memory, head) {
+            Ok(Found::Something) if was_full => {
+                let users = queue.users.clone();
+                users.into_iter().for_each(|user| self.enqueue(usize::from(user)));
+                self.tell_events();
+            }
+            Ok(Found::Something | Found::Nothing) => {}
+            Ok(Found::Nonsense) => return Err(Event::Value),
+            Err(why) => self.fail(DOORBELLS, why),
         }
         Ok(())
     }
 
-    /// Gives a queue a turn if it has commands.
+    /// Gives a queue a turn. It ends soon if there are no commands.
     fn enqueue(&mut self, id: usize) {
         let Some(queue) = self.submissions.get_mut(id).and_then(Option::as_mut) else { return };
         let Ok(id) = u16::try_from(id) else { return };
-        if !queue.queued && !queue.is_empty() {
+        if !queue.queued {
             queue.queued = true;
             self.turns.push_back(id);
         }
@@ -201,15 +212,36 @@ impl Worker {
         self.submissions.get(usize::from(id)).and_then(Option::as_ref)
     }
 
-    fn has_room(&self, completion: u16) -> bool {
-        let queue = self.completions.get(usize::from(completion)).and_then(Option::as_ref);
-        queue.is_some_and(|queue| !queue.is_full())
+    fn has_room(&mut self, completion: u16) -> bool {
+        let queue = self.completions.get_mut(usize::from(completion)).and_then(Option::as_mut);
+        let found = queue.map(|queue| queue.look(&self.common.bus.memory));
+        self.judge(found)
+    }
+
+    fn has_commands(&mut self, id: u16) -> bool {
+        let queue = self.submissions.get_mut(usize::from(id)).and_then(Option::as_mut);
+        let found = queue.map(|queue| queue.look(&self.common.bus.memory));
+        self.judge(found)
+    }
+
+    /// Whether there is something to do; what is wrong is told.
+    fn judge(&mut self, found: Option<Result<Found, Errno>>) -> bool {
+        match found {
+            Some(Ok(Found::Nonsense)) => self.events.happen(Event::Value),
+            Some(Err(why)) => self.fail(DOORBELLS, why),
+            Some(Ok(Found::Something | Found::Nothing)) | None => {}
+        }
+        found == Some(Ok(Found::Something))
     }
 
     /// Carries out one command of a queue, if there is room to say how it ended.
     fn step(&mut self, id: u16) -> Turn {
-        let ready = self.submission(id).filter(|queue| !queue.is_empty());
-        let Some(completion) = ready.map(|queue| queue.completion) else { return Turn::Over };
+        if !self.has_commands(id) {
+            return Turn::Over;
+        }
+        let Some(completion) = self.submission(id).map(|queue| queue.completion) else {
+            return Turn::Over;
+        };
         if !self.has_room(completion) {
             return Turn::Over;
         }
@@ -284,7 +316,7 @@ impl Worker {
     }
 
     /// Whether two admin commands can end now.
-    pub(super) fn admin_has_room_for_two(&self) -> bool {
+    pub(super) fn admin_has_room_for_two(&mut self) -> bool {
         self.completions.first().and_then(Option::as_ref).is_some_and(|queue| queue.room() > 1)
     }
 

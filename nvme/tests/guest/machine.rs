@@ -2,22 +2,30 @@
 
 use rustix::event::{EventfdFlags, eventfd};
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
 use vfio_irq_nvme::{Controller, Counts, Disk, Settings};
 use vfio_irq_user::abi::Index;
 use vfio_irq_user::pci::region::CONFIG;
 use vfio_irq_user::{Client, ClientOptions, DmaHandler, Errno, Options, Server};
+use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
 
 /// Where the guest's memory begins, and how much there is.
 pub const BASE: u64 = 0x10_0000;
-pub const MEMORY: u64 = 16 << 20;
+pub const MEMORY: u64 = 32 << 20;
 /// Where nothing is.
 pub const NOWHERE: u64 = 0x7fff_0000_0000;
 /// Data, and lists of pages.
 pub const DATA: u64 = BASE + 0x40_0000;
 pub const LISTS: u64 = BASE + 0x20_0000;
+/// Doorbells in memory: their values, and from where on the controller wants to be rung.
+pub const SHADOW: u64 = BASE + 0x10_0000;
+pub const EVENTS: u64 = BASE + 0x11_0000;
+/// Where queues are; each has three pages.
+const QUEUES: u64 = BASE + 0x100_0000;
 
 pub const CC: u64 = 0x14;
 pub const CSTS: u64 = 0x1c;
@@ -62,6 +70,7 @@ struct Pair {
     submission: u64,
     completion: u64,
     entries: u32,
+    completions: u32,
     tail: u32,
     head: u32,
     phase: bool,
@@ -73,6 +82,15 @@ pub struct End {
     pub id: u16,
     pub status: u16,
     pub result: u32,
+}
+
+/// Which doorbells are in memory.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Follow {
+    /// As Linux does it: not those of the admin queue.
+    Io,
+    /// As the specification has it.
+    All,
 }
 
 struct Pages(Arc<OwnedFd>);
@@ -92,6 +110,11 @@ pub struct Guest {
     pub counts: Counts,
     memory: Arc<OwnedFd>,
     shared: bool,
+    words: MmapRegion,
+    /// Doorbells are in memory: those of I/O queues, or of all.
+    shadow: Option<Follow>,
+    /// How far behind the first buffers those in use are.
+    moved: u64,
     pairs: BTreeMap<u16, Pair>,
     events: BTreeMap<u32, OwnedFd>,
     next: u16,
@@ -120,6 +143,8 @@ impl Guest {
         let client = Client::connect(&path, ClientOptions::default()).unwrap();
         let memory = rustix::fs::memfd_create("guest", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
         rustix::fs::ftruncate(&memory, MEMORY).unwrap();
+        let file = File::from(memory.try_clone().unwrap());
+        let words = MmapRegion::from_file(FileOffset::new(file, 0), MEMORY as usize).unwrap();
         let memory = Arc::new(memory);
         client.set_dma_handler(Pages(Arc::clone(&memory)));
         let file = shared.then(|| (memory.as_fd(), 0));
@@ -129,6 +154,9 @@ impl Guest {
             client,
             counts: counts.unwrap(),
             memory,
+            words,
+            shadow: None,
+            moved: 0,
             shared,
             pairs: BTreeMap::new(),
             events: BTreeMap::new(),
@@ -167,6 +195,7 @@ impl Guest {
         self.wait("ready", |guest| guest.get(CSTS) & 1 != 0);
         let pair = Pair { submission: BASE, completion: BASE + 0x1000, ..Self::pair(32) };
         self.pairs = BTreeMap::from([(0, pair)]);
+        self.shadow = None;
     }
 
     pub fn disable(&mut self) {
@@ -175,7 +204,8 @@ impl Guest {
     }
 
     fn pair(entries: u32) -> Pair {
-        Pair { submission: 0, completion: 0, entries, tail: 0, head: 0, phase: true }
+        let (submission, completion, completions) = (0, 0, entries);
+        Pair { submission, completion, entries, completions, tail: 0, head: 0, phase: true }
     }
 
     fn clear(&self, address: u64, entries: u32) {
@@ -218,17 +248,22 @@ impl Guest {
 
     /// Creates a completion and a submission queue of this number, with the vector of this number.
     pub fn create(&mut self, id: u16, entries: u32) {
-        let place = BASE + 0x1_0000 + u64::from(id) * 0x3000;
+        self.create_pair(id, entries, entries);
+    }
+
+    /// Creates queues of different lengths.
+    pub fn create_pair(&mut self, id: u16, entries: u32, completions: u32) {
+        let place = QUEUES + u64::from(id) * 0x3000;
         self.attach(id.into());
-        self.clear(place + 0x2000, entries);
-        let size = entries - 1;
-        let (low, id32) = (u32::from(id) | size << 16, u32::from(id));
-        let cq = Cmd::new(5).prp(place + 0x2000, 0).word(10, low).word(11, id32 << 16 | 3);
-        assert_eq!(self.admin(cq).status, 0, "completion queue {id}");
-        let sq = Cmd::new(1).prp(place, 0).word(10, low).word(11, id32 << 16 | 1);
+        self.clear(place + 0x2000, completions);
+        let (low, id32) = (|entries: u32| u32::from(id) | (entries - 1) << 16, u32::from(id));
+        let cq = Cmd::new(5).prp(place + 0x2000, 0).word(10, low(completions));
+        let made = self.admin(cq.word(11, id32 << 16 | 3));
+        assert_eq!(made.status, 0, "completion queue {id}");
+        let sq = Cmd::new(1).prp(place, 0).word(10, low(entries)).word(11, id32 << 16 | 1);
         assert_eq!(self.admin(sq).status, 0, "submission queue {id}");
-        let pair = Pair { submission: place, completion: place + 0x2000, ..Self::pair(entries) };
-        self.pairs.insert(id, pair);
+        let (submission, completion) = (place, place + 0x2000);
+        self.pairs.insert(id, Pair { submission, completion, completions, ..Self::pair(entries) });
     }
 
     pub fn delete(&mut self, id: u16) {
@@ -251,14 +286,59 @@ impl Guest {
         id
     }
 
-    /// Tells the controller what was put into a queue.
-    pub fn ring(&self, queue: u16) {
+    /// Tells the controller what was put into a queue; whether its register was needed.
+    pub fn ring(&self, queue: u16) -> bool {
         let tail = self.pairs.get(&queue).unwrap().tail;
-        self.doorbell(u64::from(queue) * 2, tail);
+        self.tell(u64::from(queue) * 2, tail)
     }
 
+    /// Writes the register.
     pub fn doorbell(&self, number: u64, value: u32) {
         self.set(0x1000 + 4 * number, value);
+    }
+
+    /// Writes a doorbell, in memory where it is there, and the register where the event index has
+    /// been passed; whether that was so.
+    fn tell(&self, number: u64, value: u32) -> bool {
+        if number >= 2 && self.shadow.is_some() || self.shadow == Some(Follow::All) {
+            let place = self.moved + 4 * number;
+            let old = self.load(SHADOW + place);
+            self.store(SHADOW + place, value);
+            fence(Ordering::SeqCst);
+            let event = self.load(EVENTS + place);
+            let distance = |to: u32| (value as u16).wrapping_sub(to as u16);
+            if distance(event).wrapping_sub(1) >= distance(old) {
+                return false;
+            }
+        }
+        self.doorbell(number, value);
+        true
+    }
+
+    /// A word of the memory, at once.
+    pub fn load(&self, address: u64) -> u32 {
+        let at = (address - BASE) as usize;
+        self.words.as_volatile_slice().load(at, Ordering::Acquire).unwrap()
+    }
+
+    pub fn store(&self, address: u64, value: u32) {
+        let at = (address - BASE) as usize;
+        self.words.as_volatile_slice().store(value, at, Ordering::Release).unwrap();
+    }
+
+    /// Has the controller look for doorbells in memory from now on; elsewhere, if they are there already.
+    pub fn follow(&mut self, what: Follow) {
+        let moved = if self.shadow.is_some() { 0x2_0000 - self.moved } else { 0 };
+        for place in [SHADOW, EVENTS] {
+            self.write(place + moved, &[0; 0x3000]);
+        }
+        assert_eq!(self.admin(Cmd::new(0x7c).prp(SHADOW + moved, EVENTS + moved)).status, 0);
+        (self.shadow, self.moved) = (Some(what), moved);
+    }
+
+    /// Uses registers alone again, without telling the controller.
+    pub fn unfollow(&mut self) {
+        self.shadow = None;
     }
 
     /// The next completion of a queue, if it is there.
@@ -271,16 +351,16 @@ impl Guest {
             return None;
         }
         let pair = self.pairs.get_mut(&queue).unwrap();
-        pair.head = (pair.head + 1) % pair.entries;
+        pair.head = (pair.head + 1) % pair.completions;
         pair.phase ^= pair.head == 0;
         let (id, status) = ((last & 0xffff) as u16, (last >> 17 & 0x7ff) as u16);
         Some(End { id, status, result: word(0) })
     }
 
-    /// Tells the controller what was taken out of a queue.
-    pub fn acknowledge(&self, queue: u16) {
+    /// Tells the controller what was taken out of a queue; whether its register was needed.
+    pub fn acknowledge(&self, queue: u16) -> bool {
         let head = self.pairs.get(&queue).unwrap().head;
-        self.doorbell(u64::from(queue) * 2 + 1, head);
+        self.tell(u64::from(queue) * 2 + 1, head)
     }
 
     /// Waits for the next completion and takes it.

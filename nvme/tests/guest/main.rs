@@ -5,3 +5,4 @@ mod admin;
 mod hostile;
 mod io;
 mod machine;
+mod shadow;

@@ -1,0 +1,270 @@
+//! Doorbells in memory: the register is written only where the event index says so, and no command is
+//! missed.
+
+use crate::machine::{BASE, CSTS, Cmd, DATA, EVENTS, Follow, Guest, MEMORY, NOWHERE, SHADOW};
+use std::collections::BTreeSet;
+
+const BUFFERS: u8 = 0x7c;
+const FLUSH: u8 = 0;
+
+/// Waits until the event index of a doorbell is there.
+fn event(guest: &mut Guest, number: u64, value: u32) {
+    guest.wait("event index", |guest| guest.load(EVENTS + 4 * number) == value);
+}
+
+#[test]
+fn the_register_is_needed_only_where_the_event_index_says_so() {
+    let mut guest = Guest::ready(4);
+    guest.follow(Follow::Io);
+    guest.create_pair(1, 16, 4);
+    let (tail, head) = (2, 3);
+    // An idle queue is rung for its first command.
+    let mut ids = vec![guest.put(1, Cmd::new(FLUSH))];
+    assert!(guest.ring(1));
+    for at in 1..=2 {
+        event(&mut guest, tail, at);
+        ids.push(guest.put(1, Cmd::new(FLUSH)));
+        assert!(guest.ring(1), "command {at}");
+    }
+    event(&mut guest, tail, 3);
+    // The completions are full: commands wait, and more of them need no ringing.
+    ids.push(guest.put(1, Cmd::new(FLUSH)));
+    assert!(guest.ring(1));
+    event(&mut guest, head, 0);
+    for more in 0..9 {
+        ids.push(guest.put(1, Cmd::new(FLUSH)));
+        assert!(!guest.ring(1), "command {more} behind those that wait");
+    }
+    let before = guest.counts.totals().doorbells;
+    let mut done = Vec::new();
+    while done.len() < ids.len() {
+        guest.wait("completion", |guest| match guest.look(1) {
+            Some(end) => {
+                done.push(end.id);
+                true
+            }
+            None => false,
+        });
+        guest.acknowledge(1);
+    }
+    assert_eq!(ids, done);
+    // Commands were not rung for; only for room, once for each completion at most.
+    let rung = guest.counts.totals().doorbells - before;
+    assert!((1..=13).contains(&rung), "{rung}");
+    event(&mut guest, tail, 13);
+    assert_eq!(guest.run(1, Cmd::new(FLUSH)).status, 0);
+}
+
+#[test]
+fn completions_are_acknowledged_without_the_register_as_long_as_there_is_room() {
+    let mut guest = Guest::ready(4);
+    guest.follow(Follow::Io);
+    guest.create_pair(1, 16, 64);
+    let before = guest.counts.totals().doorbells;
+    // Three rounds: the controller looks at the head before the guest has come round.
+    for at in 1..=200 {
+        guest.put(1, Cmd::new(FLUSH));
+        assert!(guest.ring(1));
+        guest.wait("completion", |guest| guest.look(1).is_some());
+        assert!(!guest.acknowledge(1), "completion {at}");
+        event(&mut guest, 2, at % 16);
+    }
+    assert_eq!(guest.counts.totals().doorbells - before, 200);
+}
+
+#[test]
+fn the_admin_queue_may_use_memory_or_the_register() {
+    for follow in [Follow::Io, Follow::All] {
+        let mut guest = Guest::ready(4);
+        guest.follow(follow);
+        // Round its queue of 32 entries more than once.
+        for _ in 0..100 {
+            assert_eq!(guest.admin(Cmd::new(10).word(10, 7)).status, 0, "{follow:?}");
+        }
+        guest.create(3, 8);
+        assert_eq!(guest.run(3, Cmd::new(FLUSH)).status, 0);
+        guest.delete(3);
+    }
+}
+
+#[test]
+fn registers_alone_go_on_working_beside_memory_that_nobody_writes() {
+    let mut guest = Guest::ready(4);
+    guest.create(1, 8);
+    assert_eq!(guest.run(1, Cmd::new(FLUSH)).status, 0);
+    guest.follow(Follow::Io);
+    guest.create(2, 8);
+    guest.unfollow();
+    for _ in 0..30 {
+        assert_eq!(guest.run(1, Cmd::new(FLUSH)).status, 0);
+        assert_eq!(guest.run(2, Cmd::new(FLUSH)).status, 0);
+    }
+}
+
+#[test]
+fn queues_from_before_and_after_use_memory_and_begin_at_nothing_when_they_come_again() {
+    let mut guest = Guest::ready(4);
+    guest.create(1, 8);
+    for _ in 0..3 {
+        assert_eq!(guest.run(1, Cmd::new(FLUSH)).status, 0);
+    }
+    guest.follow(Follow::Io);
+    // The controller has written where the queue is: the guest goes on from there.
+    assert_eq!((guest.load(SHADOW + 8), guest.load(EVENTS + 8)), (3, 3));
+    for _ in 0..20 {
+        guest.create(2, 5);
+        assert_eq!(guest.load(SHADOW + 16), 0);
+        for _ in 0..7 {
+            assert_eq!(guest.run(1, Cmd::new(FLUSH)).status, 0);
+            assert_eq!(guest.run(2, Cmd::new(FLUSH)).status, 0);
+        }
+        guest.delete(2);
+    }
+    // Other buffers, while queues are there whose completions were acknowledged in the old ones alone.
+    for follow in [Follow::All, Follow::Io, Follow::All] {
+        guest.follow(follow);
+        for _ in 0..20 {
+            assert_eq!(guest.run(1, Cmd::new(FLUSH)).status, 0);
+        }
+    }
+}
+
+#[test]
+fn buffers_that_cannot_be_are_refused() {
+    let mut guest = Guest::ready(4);
+    guest.create(1, 8);
+    let end = BASE + MEMORY;
+    for (what, one, other) in [
+        ("an odd address", SHADOW + 64, EVENTS),
+        ("an odd second one", SHADOW, EVENTS + 4),
+        ("nowhere", NOWHERE, EVENTS),
+        ("nowhere for events", SHADOW, NOWHERE),
+        ("no address", 0, EVENTS),
+        ("one for both", SHADOW, SHADOW),
+        ("behind the end", end, EVENTS),
+        ("the end of everything", SHADOW, u64::MAX - 0xfff),
+    ] {
+        assert_eq!(guest.admin(Cmd::new(BUFFERS).prp(one, other)).status, 2, "{what}");
+        assert_eq!(guest.run(1, Cmd::new(FLUSH)).status, 0, "after {what}");
+    }
+    guest.follow(Follow::Io);
+    assert_eq!(guest.admin(Cmd::new(BUFFERS).prp(SHADOW + 8, EVENTS)).status, 2);
+    assert_eq!(guest.run(1, Cmd::new(FLUSH)).status, 0, "the old ones are still used");
+}
+
+#[test]
+fn a_reset_forgets_the_buffers() {
+    let mut guest = Guest::ready(4);
+    guest.follow(Follow::All);
+    guest.disable();
+    guest.write(SHADOW, &[5; 64]);
+    guest.enable();
+    guest.create(1, 8);
+    for _ in 0..20 {
+        assert_eq!(guest.run(1, Cmd::new(FLUSH)).status, 0);
+    }
+    assert_eq!(guest.read(SHADOW, 64), [5; 64]);
+}
+
+#[test]
+fn values_in_memory_that_make_no_sense_are_told_and_harm_nobody() {
+    let mut guest = Guest::ready(4);
+    guest.follow(Follow::Io);
+    guest.create(1, 8);
+    guest.create(2, 8);
+    let request = guest.put(0, Cmd::new(0x0c));
+    guest.ring(0);
+    for (number, value) in [(2, 8), (2, 0xffff), (2, u32::MAX), (3, 1), (3, 99)] {
+        guest.store(SHADOW + 4 * number, value);
+        guest.doorbell(number, value);
+        assert_eq!(guest.run(2, Cmd::new(FLUSH)).status, 0);
+    }
+    let told = guest.next(0);
+    assert_eq!((told.id, told.result), (request, 1 << 8 | 1 << 16));
+    for number in [2, 3] {
+        guest.store(SHADOW + 4 * number, 0);
+    }
+    guest.doorbell(2, 0);
+    assert_eq!(guest.run(1, Cmd::new(FLUSH)).status, 0);
+}
+
+#[test]
+fn buffers_taken_away_stop_the_controller_until_it_is_enabled_again() {
+    let mut guest = Guest::ready(4);
+    let apart = BASE + (1 << 32);
+    let file = rustix::fs::memfd_create("buffers", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    rustix::fs::ftruncate(&file, 0x2000).unwrap();
+    use std::os::fd::AsFd;
+    guest.client.dma_map(apart, 0x2000, Some((file.as_fd(), 0))).unwrap();
+    assert_eq!(guest.admin(Cmd::new(BUFFERS).prp(apart, apart + 0x1000)).status, 0);
+    guest.create(1, 8);
+    guest.client.dma_unmap(apart, 0x2000).unwrap();
+    guest.put(1, Cmd::new(FLUSH));
+    guest.ring(1);
+    guest.wait("fatal status", |guest| guest.get(CSTS) & 2 != 0);
+    guest.disable();
+    guest.enable();
+    guest.create(1, 8);
+    assert_eq!(guest.run(1, Cmd::new(FLUSH)).status, 0);
+}
+
+/// The next of a sequence that looks like chance.
+fn chance(seed: &mut u64, below: u64) -> u64 {
+    *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    (*seed >> 33) % below
+}
+
+#[test]
+fn nothing_is_lost_under_load_with_queues_of_any_length() {
+    for seed in 1..=6_u64 {
+        under_load(seed);
+    }
+}
+
+/// Queues of lengths by chance, filled and emptied by chance, until each had some thousand commands.
+fn under_load(seed: u64) {
+    const QUEUES: u16 = 4;
+    const COMMANDS: usize = 4000;
+    let mut guest = Guest::ready(QUEUES);
+    guest.follow(if seed.is_multiple_of(2) { Follow::Io } else { Follow::All });
+    let mut dice = seed;
+    let lengths: Vec<(u32, u32)> = (0..QUEUES)
+        .map(|_| {
+            let mut length = || 2 + chance(&mut dice, 1 << (1 + seed)).min(126) as u32;
+            (length(), length())
+        })
+        .collect();
+    for (id, (entries, completions)) in (1..).zip(&lengths) {
+        guest.create_pair(id, *entries, *completions);
+    }
+    let mut open = vec![BTreeSet::new(); lengths.len()];
+    let mut left = vec![COMMANDS; lengths.len()];
+    let mut acknowledged = vec![true; lengths.len()];
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while left.iter().any(|left| *left > 0) || open.iter().any(|open| !open.is_empty()) {
+        let place = chance(&mut dice, lengths.len() as u64) as usize;
+        let id = place as u16 + 1;
+        let room = (lengths[place].0 as usize - 1 - open[place].len()).min(left[place]);
+        let more = chance(&mut dice, room as u64 + 1) as usize;
+        for _ in 0..more {
+            let cmd = if more.is_multiple_of(2) { Cmd::new(FLUSH) } else { Cmd::new(2).prp(DATA, 0) };
+            assert!(open[place].insert(guest.put(id, cmd)));
+        }
+        left[place] -= more;
+        if more > 0 {
+            guest.ring(id);
+        }
+        for _ in 0..chance(&mut dice, 8) {
+            let Some(end) = guest.look(id) else { break };
+            assert!(open[place].remove(&end.id), "command {} ended, and was not open", end.id);
+            assert_eq!(end.status, 0);
+            acknowledged[place] = false;
+        }
+        // Now and then late: the completions may be full.
+        if !acknowledged[place] && chance(&mut dice, 3) > 0 {
+            guest.acknowledge(id);
+            acknowledged[place] = true;
+        }
+        assert!(std::time::Instant::now() < deadline, "{open:?} are lost, lengths {lengths:?}");
+    }
+}
