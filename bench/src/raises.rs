@@ -1,0 +1,127 @@
+//! One raise beside one bare write to an eventfd.
+
+use crate::error::Error;
+use crate::goal::{Goal, Kind};
+use crate::stats::Spread;
+use rustix::event::{EventfdFlags, eventfd};
+use serde::Serialize;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::time::Instant;
+use vfio_irq_user::abi::Index;
+use vfio_irq_user::pci::{Bar, Function};
+use vfio_irq_user::{
+    Bus, Client, ClientOptions, Device, Errno, Interrupts, Options, Raised, Server,
+};
+
+const VECTOR: u32 = 3;
+
+struct Silent(#[allow(dead_code)] Bus);
+
+impl Device for Silent {
+    fn read(&mut self, _: u32, _: u64, _: &mut [u8]) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    fn write(&mut self, _: u32, _: u64, _: &[u8]) -> Result<(), Errno> {
+        Ok(())
+    }
+
+    fn reset(&mut self) {}
+}
+
+/// What interrupts cost.
+#[derive(Clone, Debug, Serialize)]
+pub struct Raises {
+    /// Batches of each kind, in turn.
+    pub batches: usize,
+    /// Interrupts in a batch.
+    pub batch: usize,
+    /// Nanoseconds of a raise.
+    pub raise_ns: Spread,
+    /// Nanoseconds of a bare write to the same eventfd.
+    pub write_ns: Spread,
+    /// Interrupts that one thread raises in a second.
+    pub per_second: f64,
+    /// One raise against one write, batch by batch.
+    pub ratio: Spread,
+    /// What the ratio should be.
+    pub goal: Goal,
+}
+
+/// Measures.
+pub fn measure(folder: &Path, batches: usize, batch: usize) -> Result<Raises, Error> {
+    let server = Server::start(Options::default()).map_err(Error::device("no server"))?;
+    let function = Function::builder(1, 2)
+        .bar(0, Bar::memory32(0x10000))
+        .msix(2048, 0, 0, 0x8000)
+        .build()
+        .map_err(Error::device("no such device"))?;
+    let (path, mut interrupts) = (folder.join("raises"), None);
+    let make = |bus: Bus| {
+        interrupts = Some(bus.interrupts.clone());
+        Silent(bus)
+    };
+    server.add(&path, function, make).map_err(Error::device("no socket"))?;
+    let interrupts = interrupts.ok_or(Error::NotSignalled)?;
+    let client = Client::connect(&path, ClientOptions::default());
+    let client = client.map_err(Error::device("no client"))?;
+    let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+    let fd = fd.map_err(Error::system("no eventfd"))?;
+    client.attach(Index::Msix, VECTOR, &[fd.as_fd()]).map_err(Error::device("no vector"))?;
+    if interrupts.raise(VECTOR) != Raised::Signalled {
+        return Err(Error::NotSignalled);
+    }
+    alternate(&interrupts, fd.as_fd(), batches, batch)
+}
+
+fn alternate(
+    interrupts: &Interrupts,
+    fd: BorrowedFd<'_>,
+    batches: usize,
+    batch: usize,
+) -> Result<Raises, Error> {
+    let (mut raises, mut writes) = (Vec::new(), Vec::new());
+    for round in 0..batches {
+        // Who is first changes, should that be worth anything.
+        for first in [round % 2 == 0, round % 2 != 0] {
+            if first {
+                raises.push(time_raises(interrupts, batch)?);
+            } else {
+                writes.push(time_writes(fd, batch)?);
+            }
+        }
+    }
+    let (ratio, raise_ns, write_ns) =
+        (Spread::of_ratios(&raises, &writes), Spread::of(raises), Spread::of(writes));
+    let nothing = || Error::Nothing("--batches");
+    let ratio = ratio.ok_or_else(nothing)?;
+    let (raise_ns, write_ns) = (raise_ns.ok_or_else(nothing)?, write_ns.ok_or_else(nothing)?);
+    let goal = Goal::new(Kind::AtMost, 1.1, ratio.median);
+    let per_second = 1e9 / raise_ns.median;
+    Ok(Raises { batches, batch, raise_ns, write_ns, per_second, ratio, goal })
+}
+
+/// Nanoseconds of one.
+#[allow(clippy::cast_precision_loss)] // Thousands.
+fn each(since: Instant, batch: usize) -> f64 {
+    since.elapsed().as_secs_f64() * 1e9 / batch as f64
+}
+
+fn time_raises(interrupts: &Interrupts, batch: usize) -> Result<f64, Error> {
+    let since = Instant::now();
+    for _ in 0..batch {
+        if interrupts.raise(VECTOR) != Raised::Signalled {
+            return Err(Error::NotSignalled);
+        }
+    }
+    Ok(each(since, batch))
+}
+
+fn time_writes(fd: BorrowedFd<'_>, batch: usize) -> Result<f64, Error> {
+    let since = Instant::now();
+    for _ in 0..batch {
+        rustix::io::write(fd, &1_u64.to_ne_bytes()).map_err(Error::system("no write"))?;
+    }
+    Ok(each(since, batch))
+}

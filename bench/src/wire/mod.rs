@@ -1,0 +1,8 @@
+//! Round trips: the same client beside four servers, which run in a process of their own.
+
+mod contest;
+mod message;
+mod ping;
+pub mod servers;
+
+pub use contest::{Block, measure};

@@ -1,0 +1,143 @@
+//! The least that a round trip can be: bytes there and bytes back, with a descriptor or without,
+//! and nobody who looks at them.
+
+use super::message::Shape;
+use rustix::io::Errno;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv,
+    recvmsg, send, sendmsg,
+};
+use std::io::{self, IoSlice, IoSliceMut, Read};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Longer than any message.
+const ROOM: usize = 64;
+
+const SPACE: usize = rustix::cmsg_space!(ScmRights(1));
+
+/// Answers whoever comes, each in a thread of its own.
+pub fn serve(listener: &UnixListener) {
+    for stream in listener.incoming().flatten() {
+        std::thread::spawn(move || echo(stream));
+    }
+}
+
+/// The client's first bytes say the shape.
+fn echo(mut stream: UnixStream) -> io::Result<()> {
+    let mut shape = [0; 3];
+    stream.read_exact(&mut shape)?;
+    let [request, reply, descriptor] = shape;
+    let shape = Shape { request, reply, descriptor: descriptor != 0 };
+    let bytes = [7; ROOM];
+    while take(stream.as_fd(), shape.request, shape.descriptor)? {
+        put(stream.as_fd(), bytes.get(..shape.reply.into()).unwrap_or_default(), None)?;
+    }
+    Ok(())
+}
+
+/// Reads a message; whether there was one. A descriptor that comes with it is closed, as a device
+/// closes the one that it had before.
+fn take(socket: BorrowedFd<'_>, len: u8, descriptor: bool) -> io::Result<bool> {
+    let (mut room, mut got) = ([0; ROOM], 0);
+    while got < len.into() {
+        let room = room.get_mut(got..).unwrap_or_default();
+        let bytes = if descriptor {
+            let mut space = [MaybeUninit::uninit(); SPACE];
+            let mut control = RecvAncillaryBuffer::new(&mut space);
+            let mut slices = [IoSliceMut::new(room)];
+            recvmsg(socket, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC)?.bytes
+        } else {
+            recv(socket, room, RecvFlags::empty())?.1
+        };
+        if bytes == 0 {
+            return Ok(false);
+        }
+        got += bytes;
+    }
+    Ok(true)
+}
+
+fn put(socket: BorrowedFd<'_>, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let Some(fd) = fd else {
+        send(socket, bytes, SendFlags::NOSIGNAL)?;
+        return Ok(());
+    };
+    let mut space = [MaybeUninit::uninit(); SPACE];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = [fd];
+    control.push(SendAncillaryMessage::ScmRights(&fds));
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+/// The side that asks.
+pub struct Pinger {
+    stream: UnixStream,
+    shape: Shape,
+    /// How long to look for the reply before sleeping.
+    spin: Duration,
+}
+
+impl Pinger {
+    pub fn connect(path: &Path, shape: Shape, spin: Duration) -> io::Result<Self> {
+        let stream = UnixStream::connect(path)?;
+        put(stream.as_fd(), &[shape.request, shape.reply, shape.descriptor.into()], None)?;
+        Ok(Self { stream, shape, spin })
+    }
+
+    /// One round trip.
+    pub fn ask(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let socket = self.stream.as_fd();
+        let bytes = [7; ROOM];
+        let bytes = bytes.get(..self.shape.request.into()).unwrap_or_default();
+        put(socket, bytes, self.shape.descriptor.then_some(fd))?;
+        if !self.spin.is_zero() && self.look(socket)? {
+            return Ok(());
+        }
+        if take(socket, self.shape.reply, false)? { Ok(()) } else { Err(Errno::PIPE.into()) }
+    }
+
+    /// Looks for the reply, which comes in one piece; whether it was there.
+    fn look(&self, socket: BorrowedFd<'_>) -> io::Result<bool> {
+        let until = Instant::now() + self.spin;
+        let mut room = [0; ROOM];
+        loop {
+            match recv(socket, &mut room, RecvFlags::DONTWAIT) {
+                Ok((_, 0)) => return Err(Errno::PIPE.into()),
+                Ok(_) => return Ok(true),
+                Err(Errno::AGAIN) if Instant::now() < until => std::thread::yield_now(),
+                Err(Errno::AGAIN) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::message::Message;
+    use super::{Pinger, serve};
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixListener;
+    use std::time::Duration;
+
+    #[test]
+    fn every_shape_comes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("ping");
+        let listener = UnixListener::bind(&path).unwrap();
+        std::thread::spawn(move || serve(&listener));
+        let fd = std::fs::File::open("/dev/null").unwrap();
+        for (message, spin) in Message::ALL.into_iter().zip([0, 100, 0, 100]) {
+            let spin = Duration::from_micros(spin);
+            let pinger = Pinger::connect(&path, message.shape(), spin).unwrap();
+            for _ in 0..3 {
+                pinger.ask(fd.as_fd()).unwrap();
+            }
+        }
+    }
+}
