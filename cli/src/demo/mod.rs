@@ -72,7 +72,8 @@ impl Method {
 #[derive(Serialize)]
 struct Document<'a> {
     device: String,
-    picture: &'a Path,
+    /// None when it could not be written.
+    picture: Option<&'a Path>,
     runs: Vec<&'a Run>,
 }
 
@@ -98,19 +99,21 @@ pub fn run(out: Out, options: &Options) -> Result<(), Error> {
         bar.finish();
         all.push(done?);
     }
-    canvas.draw(&all)?;
+    // What was counted is told in any case.
+    let drawn = canvas.draw(&all);
     let runs: Vec<&Run> = all.iter().map(|(run, _)| run).collect();
-    let document = Document { device: name, picture: &options.picture, runs };
+    let picture = drawn.is_ok().then_some(options.picture.as_path());
+    let document = Document { device: name, picture, runs };
     out.one(&document, || words::tell(&document))?;
-    if options.open {
-        open(&options.picture)?;
+    if let (true, Some(picture)) = (options.open, picture) {
+        open(picture)?;
     }
     match document.runs.iter().find(|run| run.method == Method::Dynamic && run.lost > 0) {
         Some(Run { lost, .. }) => Err(Error::new(
             format!("{lost} interrupts were lost although each vector was added by itself"),
             "this is a bug of the driver, the device or this program: please report it",
         )),
-        None => Ok(()),
+        None => drawn,
     }
 }
 

@@ -5,7 +5,8 @@ use crate::error::Error;
 use crate::report::many;
 use plotters::coord::Shift;
 use plotters::prelude::*;
-use std::io::Write;
+use std::fs::{OpenOptions, Permissions};
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,29 +20,46 @@ const BUSY: RGBColor = RGBColor(46, 139, 87);
 const STALL: RGBColor = RGBColor(200, 30, 30);
 const IDLE: RGBColor = RGBColor(255, 224, 216);
 
-/// A file that will be there when the picture is: a place that cannot be written to is known before
-/// anything else happens, and what was there before stays until then.
+/// Where the picture goes. A place that cannot be written to is known before anything else happens, and
+/// what was there before stays until the new picture is whole.
 pub struct Canvas {
-    file: NamedTempFile,
+    /// As it was asked for.
     path: PathBuf,
+    place: Place,
+}
+
+enum Place {
+    /// Into a folder, under this name, with these permissions.
+    File { folder: PathBuf, path: PathBuf, mode: u32 },
+    /// Into what is there already: a pipe, a device.
+    Stream,
 }
 
 impl Canvas {
-    /// Makes sure that a picture can be written there.
+    /// Makes sure that a picture can be written there. Nothing is left there meanwhile, so that nothing
+    /// stays when the program is ended.
     ///
     /// # Errors
     ///
     /// What the system says.
     pub fn prepare(path: &Path) -> Result<Self, Error> {
-        let folder = match path.parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
+        let refused = |error: io::Error| refused(path, &error);
+        let place = match std::fs::metadata(path) {
+            Ok(there) if there.is_dir() => return Err(refused(io::ErrorKind::IsADirectory.into())),
+            // A file in the place of a device would be a device less.
+            Ok(there) if !there.is_file() => Place::Stream,
+            Ok(there) => {
+                // A link stays, and what it leads to is replaced.
+                let path = std::fs::canonicalize(path).map_err(refused)?;
+                Place::file(path, there.permissions().mode() & 0o777)
+            }
+            // For everybody, as far as the user's mask allows.
+            Err(_) => Place::file(path.to_owned(), 0o666),
         };
-        let mut file = tempfile::Builder::new();
-        // For everybody, as far as the user's mask allows.
-        let file = file.permissions(std::fs::Permissions::from_mode(0o666)).tempfile_in(folder);
-        let file = file.map_err(|error| Error::file("write", path, &error))?;
-        Ok(Self { file, path: path.to_owned() })
+        if let Place::File { folder, mode, .. } = &place {
+            drop(temporary(folder, *mode).map_err(refused)?);
+        }
+        Ok(Self { path: path.to_owned(), place })
     }
 
     /// Draws every run below the other, with one scale of time.
@@ -49,14 +67,46 @@ impl Canvas {
     /// # Errors
     ///
     /// When it cannot be drawn or written.
-    pub fn draw(mut self, runs: &[(Run, Vec<Lane>)]) -> Result<(), Error> {
+    pub fn draw(self, runs: &[(Run, Vec<Lane>)]) -> Result<(), Error> {
         let drawn = drawn(runs);
         let drawn =
             drawn.map_err(|error| Error::plain(format!("the picture cannot be drawn: {error}")))?;
-        let written = self.file.write_all(drawn.as_bytes());
-        let written = written.and_then(|()| Ok(self.file.persist(&self.path)?));
-        written.map(drop).map_err(|error| Error::file("write", &self.path, &error))
+        self.write(drawn.as_bytes()).map_err(|error| refused(&self.path, &error))
     }
+
+    fn write(&self, drawn: &[u8]) -> io::Result<()> {
+        match &self.place {
+            Place::Stream => OpenOptions::new().write(true).open(&self.path)?.write_all(drawn),
+            Place::File { folder, path, mode } => {
+                let mut file = temporary(folder, *mode)?;
+                file.write_all(drawn)?;
+                file.persist(path).map(drop).map_err(|error| error.error)
+            }
+        }
+    }
+}
+
+impl Place {
+    fn file(path: PathBuf, mode: u32) -> Self {
+        let folder = match path.parent() {
+            Some(folder) if folder != Path::new("") => folder.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        Self::File { folder, path, mode }
+    }
+}
+
+/// A file that is gone when it is dropped.
+fn temporary(folder: &Path, mode: u32) -> io::Result<NamedTempFile> {
+    tempfile::Builder::new().permissions(Permissions::from_mode(mode)).tempfile_in(folder)
+}
+
+fn refused(path: &Path, error: &io::Error) -> Error {
+    let error = error.to_string();
+    // A temporary file adds its own name to what the system says, which nobody asked for.
+    let error = error.split(" at path ").next().unwrap_or_default();
+    let what = format!("cannot write {}: {error}", path.display());
+    Error::new(what, "--picture FILE names another place")
 }
 
 fn drawn(runs: &[(Run, Vec<Lane>)]) -> Result<String, Box<dyn std::error::Error>> {

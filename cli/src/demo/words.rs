@@ -30,10 +30,12 @@ pub fn tell(document: &Document<'_>) -> String {
     });
     let table = table(&columns, rows);
     let verdicts: String = document.runs.iter().map(|run| verdict(run)).collect();
+    let picture = document
+        .picture
+        .map_or(String::new(), |picture| format!("\nThe picture: {}\n", picture.display()));
     format!(
-        "\nInterrupts of {}, each queue with a vector of its own:\n\n{table}\n{verdicts}\nThe picture: {}\n",
-        document.device,
-        document.picture.display()
+        "\nInterrupts of {}, each queue with a vector of its own:\n\n{table}\n{verdicts}{picture}",
+        document.device
     )
 }
 
