@@ -28,6 +28,17 @@ impl Capabilities {
     /// # Errors
     ///
     /// [`Error::Refused`] when the host does not know the index.
+    ///
+    /// ```
+    /// # use vfio_irq::{Capabilities, Index, sim::{Shape, Simulated}};
+    /// let device = Simulated::with(Shape { msi: 0, msix: 16, ..Shape::default() });
+    /// let lines = Index::ALL.map(|index| Capabilities::of(&device, index).map(|all| all.to_string()));
+    /// let [intx, msi, msix, ..] = lines;
+    /// assert_eq!(intx?, "INTx: 1 vector, added at any time, maskable");
+    /// assert_eq!(msi?, "MSI: none"); // not there is no error here
+    /// assert_eq!(msix?, "MSI-X: 16 vectors, added at any time, maskable");
+    /// # Ok::<(), vfio_irq::Error>(())
+    /// ```
     pub fn of<T: Transport + ?Sized>(transport: &T, index: Index) -> Result<Self, Error> {
         let info = transport.irq_info(index).map_err(|source| Error::Refused {
             what: What { verb: "to say what it has of", index: Name(index), start: 0, count: 0 },
@@ -37,31 +48,80 @@ impl Capabilities {
     }
 
     /// Which index.
+    ///
+    /// ```
+    /// # use vfio_irq::{Capabilities, Index, Vectors, sim::Simulated};
+    /// let vectors = Vectors::open(Simulated::new(), Index::Msi)?;
+    /// assert_eq!(vectors.capabilities().index(), Index::Msi);
+    /// # Ok::<(), vfio_irq::Error>(())
+    /// ```
     pub fn index(&self) -> Index {
         self.index
     }
 
     /// How many vectors the device has; 0: none of this kind.
+    ///
+    /// ```
+    /// # use vfio_irq::{Capabilities, Index, sim::Simulated};
+    /// let table = 16 * u64::from(Capabilities::of(&Simulated::new(), Index::Msix)?.count());
+    /// assert_eq!(table, 1024, "bytes of the MSI-X table");
+    /// # Ok::<(), vfio_irq::Error>(())
+    /// ```
     pub fn count(&self) -> u32 {
         self.count
     }
 
     /// Whether interrupts signal eventfds.
+    ///
+    /// ```
+    /// # use vfio_irq::{Capabilities, Index, sim::Simulated};
+    /// # let device = Simulated::new();
+    /// for index in Index::ALL {
+    ///     assert!(Capabilities::of(&device, index)?.eventfd(), "every index of a device in Linux");
+    /// }
+    /// # Ok::<(), vfio_irq::Error>(())
+    /// ```
     pub fn eventfd(&self) -> bool {
         self.flags & flags::INFO_EVENTFD != 0
     }
 
     /// Whether vectors can be masked.
+    ///
+    /// ```
+    /// # use vfio_irq::{Capabilities, Index, sim::{Shape, Simulated}};
+    /// let device = Simulated::with(Shape { msi_maskable: false, ..Shape::default() });
+    /// assert!(!Capabilities::of(&device, Index::Msi)?.maskable(), "a function without mask bits");
+    /// assert!(Capabilities::of(&device, Index::Msix)?.maskable());
+    /// # Ok::<(), vfio_irq::Error>(())
+    /// ```
     pub fn maskable(&self) -> bool {
         self.flags & flags::INFO_MASKABLE != 0
     }
 
     /// Whether an interrupt masks itself until it is unmasked (INTx).
+    ///
+    /// ```
+    /// # use vfio_irq::{Capabilities, Index, sim::Simulated};
+    /// # let device = Simulated::new();
+    /// assert!(Capabilities::of(&device, Index::Intx)?.automasked());
+    /// assert!(!Capabilities::of(&device, Index::Msix)?.automasked(), "a message is sent once");
+    /// # Ok::<(), vfio_irq::Error>(())
+    /// ```
     pub fn automasked(&self) -> bool {
         self.flags & flags::INFO_AUTOMASKED != 0
     }
 
     /// Whether a vector can be added while others are in use: the host does not say NORESIZE.
+    ///
+    /// ```
+    /// # use vfio_irq::{Capabilities, Index, sim::{Shape, Simulated}};
+    /// // As Linux 6.1: choose a `NoResize` there.
+    /// let old = Simulated::with(Shape { growing: false, ..Shape::default() });
+    /// assert!(!Capabilities::of(&old, Index::Msix)?.resizable());
+    /// assert!(Capabilities::of(&Simulated::new(), Index::Msix)?.resizable());
+    /// assert!(!Capabilities::of(&Simulated::new(), Index::Msi)?.resizable(), "MSI never is");
+    /// # Ok::<(), vfio_irq::Error>(())
+    /// ```
     pub fn resizable(&self) -> bool {
         self.flags & flags::INFO_NORESIZE == 0
     }

@@ -175,6 +175,16 @@ impl Error {
     }
 
     /// The error number behind it, where the system gave one.
+    ///
+    /// ```
+    /// # use vfio_irq::{Index, Trigger, Vectors, sim::{Shape, Simulated}};
+    /// let full = Simulated::with(Shape { interrupts: 0, ..Shape::default() });
+    /// let vectors = Vectors::open(full, Index::Msix)?;
+    /// let error = vectors.enable(0, Trigger::new()?).unwrap_err();
+    /// assert_eq!(error.errno(), Some(28)); // ENOSPC
+    /// assert!(error.to_string().ends_with("let queues share vectors, or free others"));
+    /// # Ok::<(), vfio_irq::Error>(())
+    /// ```
     pub fn errno(&self) -> Option<i32> {
         match self {
             Self::Refused { source, .. } | Self::Descriptor { source, .. } => source.raw_os_error(),
@@ -187,6 +197,13 @@ impl Error {
 }
 
 /// The name of an index as people write it.
+///
+/// ```
+/// use vfio_irq::{Index, Name};
+///
+/// let names = Index::ALL.map(|index| Name(index).to_string());
+/// assert_eq!(names, ["INTx", "MSI", "MSI-X", "ERR", "REQ"]);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Name(pub Index);
 
@@ -203,6 +220,14 @@ impl fmt::Display for Name {
 }
 
 /// What was asked of a device.
+///
+/// ```
+/// use vfio_irq::{Index, Name, What};
+///
+/// let what = What { verb: "to attach", index: Name(Index::Msix), start: 2, count: 3 };
+/// assert_eq!(what.to_string(), "to attach vectors 2 to 4 of MSI-X");
+/// assert_eq!(What { count: 0, verb: "to disable", ..what }.to_string(), "to disable MSI-X");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct What {
     /// What to do, as a word.

@@ -39,6 +39,20 @@ impl<T: Transport> Line<T> {
     ///
     /// [`Error::Absent`] where the device has no pin; [`Error::Refused`], with ENODEV where the pin
     /// leads nowhere and EINVAL while MSI or MSI-X is enabled.
+    ///
+    /// ```
+    /// # use vfio_irq::{Line, Trigger, sim::Simulated};
+    /// # use std::sync::Arc;
+    /// # let device = Arc::new(Simulated::new());
+    /// # use vfio_irq::{Index, Vectors};
+    /// let vectors = Vectors::open(&device, Index::Msix)?;
+    /// let vector = vectors.enable(0, Trigger::new()?)?;
+    /// let error = Line::enable(&device, Trigger::new()?).unwrap_err();
+    /// assert_eq!(error.errno(), Some(22)); // EINVAL: MSI-X is enabled
+    /// vectors.disable()?;
+    /// let line = Line::enable(&device, Trigger::new()?)?;
+    /// # Ok::<(), vfio_irq::Error>(())
+    /// ```
     pub fn enable(transport: T, trigger: impl Into<Trigger>) -> Result<Self, Error> {
         Capabilities::of(&transport, Index::Intx)?.present()?;
         let trigger = trigger.into();
@@ -71,6 +85,16 @@ impl<T: Transport> Line<T> {
     }
 
     /// The eventfd that the line signals.
+    ///
+    /// ```
+    /// # use vfio_irq::{Line, Trigger, sim::Simulated};
+    /// # use std::sync::Arc;
+    /// # let device = Arc::new(Simulated::new());
+    /// let line = Line::enable(&device, Trigger::new()?)?;
+    /// device.pull();
+    /// assert_eq!(line.trigger().take(), 1);
+    /// # Ok::<(), vfio_irq::Error>(())
+    /// ```
     pub fn trigger(&self) -> &Trigger {
         &self.trigger
     }
@@ -80,6 +104,19 @@ impl<T: Transport> Line<T> {
     /// # Errors
     ///
     /// [`Error::Refused`]; what was armed before is armed again.
+    ///
+    /// ```
+    /// # use vfio_irq::{Line, Trigger, sim::Simulated};
+    /// # use std::sync::Arc;
+    /// # let device = Arc::new(Simulated::new());
+    /// let mut line = Line::enable(&device, Trigger::new()?)?;
+    /// let plain = device.visible();
+    /// line.set_resample(Some(Trigger::new()?))?; // KVM unmasks, when the guest has seen to it
+    /// line.set_resample(Some(Trigger::new()?))?; // one at a time: the second replaces the first
+    /// line.set_resample(None)?; // and `unmask` is for the VMM again
+    /// assert_eq!(device.visible(), plain);
+    /// # Ok::<(), vfio_irq::Error>(())
+    /// ```
     pub fn set_resample(&mut self, resample: Option<Trigger>) -> Result<(), Error> {
         if self.resample.is_some() {
             self.watch(None)?;
@@ -100,6 +137,18 @@ impl<T: Transport> Line<T> {
     /// # Errors
     ///
     /// [`Error::Refused`]; the old one is attached again and signalled once.
+    ///
+    /// ```
+    /// # use vfio_irq::{Line, Trigger, sim::Simulated};
+    /// # use std::sync::Arc;
+    /// # let device = Arc::new(Simulated::new());
+    /// let (poll, irqfd) = (Trigger::new()?, Trigger::new()?);
+    /// let mut line = Line::enable(&device, &poll)?;
+    /// line.retarget(&irqfd)?;
+    /// device.pull();
+    /// assert_eq!((poll.take(), irqfd.take()), (0, 1));
+    /// # Ok::<(), vfio_irq::Error>(())
+    /// ```
     pub fn retarget(&mut self, trigger: impl Into<Trigger>) -> Result<(), Error> {
         let trigger = trigger.into();
         if let Err(error) = attach(&self.transport, Index::Intx, "to re-target", Some(&trigger)) {
@@ -119,6 +168,18 @@ impl<T: Transport> Line<T> {
     /// # Errors
     ///
     /// [`Error::Refused`].
+    ///
+    /// ```
+    /// # use vfio_irq::{Line, Trigger, sim::Simulated};
+    /// # use std::sync::Arc;
+    /// # let device = Arc::new(Simulated::new());
+    /// let line = Line::enable(&device, Trigger::new()?)?;
+    /// line.mask()?;
+    /// line.mask()?; // a line is masked or it is not: nothing is counted
+    /// device.pull();
+    /// assert_eq!(line.trigger().take(), 0);
+    /// # Ok::<(), vfio_irq::Error>(())
+    /// ```
     pub fn mask(&self) -> Result<(), Error> {
         self.act(Action::Mask, "to mask", Data::None { count: 1 })
     }
@@ -128,6 +189,19 @@ impl<T: Transport> Line<T> {
     /// # Errors
     ///
     /// [`Error::Refused`].
+    ///
+    /// ```
+    /// # use vfio_irq::{Line, Trigger, sim::Simulated};
+    /// # use std::sync::Arc;
+    /// # let device = Arc::new(Simulated::new());
+    /// let line = Line::enable(&device, Trigger::new()?)?;
+    /// for _ in 0..3 {
+    ///     device.pull(); // masks itself
+    ///     assert_eq!(line.trigger().take(), 1);
+    ///     line.unmask()?; // the driver has seen to the device
+    /// }
+    /// # Ok::<(), vfio_irq::Error>(())
+    /// ```
     pub fn unmask(&self) -> Result<(), Error> {
         self.act(Action::Unmask, "to unmask", Data::None { count: 1 })
     }
@@ -137,6 +211,16 @@ impl<T: Transport> Line<T> {
     /// # Errors
     ///
     /// [`Error::Refused`].
+    ///
+    /// ```
+    /// # use vfio_irq::{Line, Trigger, sim::Simulated};
+    /// # use std::sync::Arc;
+    /// # let device = Arc::new(Simulated::new());
+    /// let line = Line::enable(&device, Trigger::new()?)?;
+    /// line.loopback()?;
+    /// assert_eq!(line.trigger().take(), 1);
+    /// # Ok::<(), vfio_irq::Error>(())
+    /// ```
     pub fn loopback(&self) -> Result<(), Error> {
         self.act(Action::Trigger, "to signal", Data::None { count: 1 })
     }

@@ -40,6 +40,13 @@ pub trait Transport {
     /// # Errors
     ///
     /// What the device answers, with its error number.
+    ///
+    /// ```
+    /// # use vfio_irq::{Index, Transport, sim::Simulated};
+    /// let msi = Simulated::new().irq_info(Index::Msi)?;
+    /// assert_eq!((msi.count, msi.flags), (8, 1 | 2 | 8)); // EVENTFD, MASKABLE, NORESIZE
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     fn irq_info(&self, index: Index) -> io::Result<Info>;
 
     /// Makes a request; 0 when it was carried out. A positive value means that **nothing** was done
@@ -48,6 +55,17 @@ pub trait Transport {
     /// # Errors
     ///
     /// What the device answers, with its error number.
+    ///
+    /// ```
+    /// # use vfio_irq::{Action, Data, Index, SetIrqs, Transport, sim::{Shape, Simulated}};
+    /// # let index = Index::Msix;
+    /// let device = Simulated::with(Shape { interrupts: 3, ..Shape::default() });
+    /// let five = Data::Eventfd(&[None; 5]);
+    /// let enable = SetIrqs { index, action: Action::Trigger, start: 0, data: five };
+    /// assert_eq!(device.set_irqs(&enable)?, 3, "nothing is enabled: there are three");
+    /// assert_eq!(device.allocated(), 0);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     fn set_irqs(&self, request: &SetIrqs<'_>) -> io::Result<u32>;
 }
 
@@ -88,6 +106,18 @@ pub struct SetIrqs<'a> {
 }
 
 /// What goes with a request, for each of its vectors.
+///
+/// ```
+/// use std::os::fd::AsFd;
+/// use vfio_irq::{Data, Trigger};
+///
+/// let trigger = Trigger::new()?;
+/// let all_of_four = Data::None { count: 4 };
+/// let first_and_third = Data::Bool(&[true, false, true]);
+/// let fds = [Some(trigger.as_fd()), None];
+/// let attach_one_detach_its_neighbour = Data::Eventfd(&fds);
+/// # Ok::<(), vfio_irq::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub enum Data<'a> {
     /// All alike.
@@ -103,6 +133,13 @@ pub enum Data<'a> {
 
 impl SetIrqs<'_> {
     /// Number of vectors.
+    ///
+    /// ```
+    /// # use vfio_irq::{Action, Data, Index, SetIrqs};
+    /// let data = Data::Bool(&[true, false, true]);
+    /// let request = SetIrqs { index: Index::Msix, action: Action::Unmask, start: 8, data };
+    /// assert_eq!(request.count(), 3, "vectors 8 to 10, whether they are chosen or not");
+    /// ```
     pub fn count(&self) -> u32 {
         let len = match self.data {
             Data::None { count } => return count,
@@ -114,6 +151,13 @@ impl SetIrqs<'_> {
     }
 
     /// The `flags` of `struct vfio_irq_set`.
+    ///
+    /// ```
+    /// # use vfio_irq::{Action, Data, Index, SetIrqs};
+    /// let data = Data::Eventfd(&[None]);
+    /// let detach = SetIrqs { index: Index::Msix, action: Action::Trigger, start: 0, data };
+    /// assert_eq!(detach.flags(), 4 | 32); // DATA_EVENTFD, ACTION_TRIGGER
+    /// ```
     pub fn flags(&self) -> u32 {
         let action = match self.action {
             Action::Mask => flags::ACTION_MASK,
@@ -129,6 +173,14 @@ impl SetIrqs<'_> {
     }
 
     /// `struct vfio_irq_set` and its data, as the kernel reads them.
+    ///
+    /// ```
+    /// # use vfio_irq::{Action, Data, Index, SetIrqs};
+    /// let data = Data::Eventfd(&[None]);
+    /// let detach = SetIrqs { index: Index::Msix, action: Action::Trigger, start: 7, data };
+    /// let words: Vec<_> = detach.to_bytes().as_chunks().0.iter().map(|w| i32::from_ne_bytes(*w)).collect();
+    /// assert_eq!(words, [24, 36, 2, 7, 1, -1]); // argsz, flags, index, start, count; no eventfd
+    /// ```
     pub fn to_bytes(&self) -> Vec<u8> {
         let data: Vec<u8> = match self.data {
             Data::None { .. } => Vec::new(),
@@ -169,11 +221,28 @@ pub struct KernelDevice<F>(F);
 
 impl<F: AsFd> KernelDevice<F> {
     /// A descriptor that is owned, borrowed or shared.
+    ///
+    /// ```
+    /// # use vfio_irq::{Capabilities, Index, KernelDevice};
+    /// let no_device = std::fs::File::open("/dev/null").unwrap();
+    /// let error = Capabilities::of(&KernelDevice::new(no_device), Index::Msix).unwrap_err();
+    /// assert_eq!(error.errno(), Some(25)); // ENOTTY: what is there answers other requests
+    /// assert!(error.to_string().starts_with("to say what it has of MSI-X was refused"));
+    /// ```
     pub fn new(fd: F) -> Self {
         Self(fd)
     }
 
     /// The descriptor back.
+    ///
+    /// ```
+    /// # use vfio_irq::KernelDevice;
+    /// # let file = std::fs::File::open("/dev/null")?;
+    /// let device = KernelDevice::new(file);
+    /// let file = device.into_inner(); // open still, for the device's regions
+    /// assert!(file.metadata().is_ok());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn into_inner(self) -> F {
         self.0
     }

@@ -37,6 +37,7 @@ mod entry;
 mod routes;
 mod saved;
 mod table;
+mod upkeep;
 mod vm;
 mod watch;
 

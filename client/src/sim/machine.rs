@@ -1,0 +1,161 @@
+//! The engine on the simulated platform, and real eventfds for the platform's.
+
+use super::{Errno, Shape};
+use crate::{Index, Info, Trigger};
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use vfio_irq_engine::abi::{self, Header};
+use vfio_irq_engine::sim::{Sim, SimVector};
+use vfio_irq_engine::{Device, Gate, Refusal};
+
+/// Which eventfd a descriptor is, whatever its number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Identity {
+    Eventfd(u64),
+    Other,
+}
+
+impl Identity {
+    pub(super) fn of(fd: BorrowedFd<'_>) -> io::Result<Self> {
+        let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
+        let id = text.lines().find_map(|line| line.strip_prefix("eventfd-id:"));
+        Ok(id.and_then(|id| id.trim().parse().ok()).map_or(Self::Other, Self::Eventfd))
+    }
+}
+
+pub(super) struct Identified {
+    identity: Identity,
+    file: Option<Trigger>,
+}
+
+impl Identified {
+    pub(super) fn new(fd: BorrowedFd<'_>) -> Self {
+        let identity = Identity::of(fd).unwrap_or(Identity::Other);
+        Self { identity, file: fd.try_clone_to_owned().ok().map(Trigger::from) }
+    }
+}
+
+/// An eventfd as the simulated platform knows it.
+struct Known {
+    number: i32,
+    file: Trigger,
+    /// Signals that were passed on.
+    seen: u64,
+}
+
+pub(super) struct Machine {
+    pub(super) sim: Sim,
+    device: Device<Sim>,
+    eventfds: BTreeMap<u64, Known>,
+    /// Which eventfd has a number of the platform's.
+    identities: BTreeMap<i32, u64>,
+    vectors: u32,
+    pub(super) requests: u64,
+}
+
+impl Machine {
+    pub(super) fn new(shape: Shape) -> Self {
+        let sim = Sim::with(shape);
+        let device = Device::new(sim.slots());
+        let vectors = shape.msi.max(shape.msix);
+        Self {
+            sim,
+            device,
+            eventfds: BTreeMap::new(),
+            identities: BTreeMap::new(),
+            vectors,
+            requests: 0,
+        }
+    }
+
+    /// The platform's number for a descriptor.
+    fn number(&mut self, fd: Identified) -> i32 {
+        match (fd.identity, fd.file) {
+            (Identity::Eventfd(id), Some(file)) => {
+                let sim = &mut self.sim;
+                let new = || Known { number: sim.eventfd(), file, seen: 0 };
+                let number = self.eventfds.entry(id).or_insert_with(new).number;
+                self.identities.insert(number, id);
+                number
+            }
+            _ => self.sim.other_file(),
+        }
+    }
+
+    pub(super) fn info(&self, index: Index) -> Info {
+        self.device.info(&self.sim, index)
+    }
+
+    pub(super) fn set_irqs(
+        &mut self,
+        bytes: &[u8],
+        fds: Vec<Option<Identified>>,
+    ) -> io::Result<u32> {
+        self.requests += 1;
+        let fault = || errno(Errno::EFAULT);
+        let (header, data) = bytes.split_first_chunk::<{ Header::LEN }>().ok_or_else(fault)?;
+        let mut data = data.to_vec();
+        for (at, fd) in data.chunks_exact_mut(4).zip(fds) {
+            let number = fd.map_or(-1, |fd| self.number(fd));
+            at.copy_from_slice(&number.to_ne_bytes());
+        }
+        let header = Header::from_bytes(header);
+        let checked = self.device.check(&self.sim, header).map_err(errno)?;
+        let request = checked.request(&data).map_err(errno)?;
+        let outcome = self.device.set_irqs(&mut self.sim, &request);
+        match request.data() {
+            // Only these can have been signalled: with what was pending.
+            abi::Data::Eventfd(_) => request.range().numbers().for_each(|n| self.deliver_vector(n)),
+            abi::Data::None | abi::Data::Bool(_) => self.deliver(),
+        }
+        match outcome {
+            Ok(()) => Ok(0),
+            Err(Refusal::TooFew(there)) if there > 0 => Ok(there),
+            Err(Refusal::TooFew(_)) => Err(errno(Errno::ENOSPC)),
+            Err(Refusal::Errno(why)) => Err(errno(why)),
+        }
+    }
+
+    pub(super) fn watch_fired(&mut self, id: u64) {
+        let Some(number) = self.eventfds.get(&id).map(|known| known.number) else { return };
+        for vector in 0..self.vectors {
+            for gate in [Gate::Masked, Gate::Open] {
+                let vectors = self.device.vectors_mut();
+                vectors.watch_fired(&mut self.sim, vector, gate, |watch| watch.fd() == number);
+            }
+        }
+    }
+
+    /// Passes signals on to the real eventfds.
+    pub(super) fn deliver(&mut self) {
+        for known in self.eventfds.values_mut() {
+            known.deliver(&self.sim);
+        }
+    }
+
+    /// The same where only this vector can have signalled.
+    pub(super) fn deliver_vector(&mut self, vector: u32) {
+        let slot = self.device.vectors().slot(vector);
+        let number = slot.and_then(|slot| slot.vector()).map(SimVector::fd);
+        let id = number.and_then(|number| self.identities.get(&number));
+        if let Some(known) = id.and_then(|id| self.eventfds.get_mut(id)) {
+            known.deliver(&self.sim);
+        }
+    }
+}
+
+impl Known {
+    fn deliver(&mut self, sim: &Sim) {
+        let signals = sim.signals(self.number);
+        for _ in self.seen..signals {
+            // An eventfd was recognised as one, and takes a signal.
+            let _ = self.file.signal();
+        }
+        self.seen = signals;
+    }
+}
+
+pub(super) fn errno(errno: Errno) -> io::Error {
+    io::Error::from_raw_os_error(errno.raw())
+}
