@@ -10,6 +10,14 @@ use std::sync::Arc;
 use vmm_sys_util::eventfd::EventFd;
 
 /// What an MSI is: a write of `data` to `address`.
+///
+/// ```
+/// use vfio_irq::kvm::Message;
+///
+/// // On x86 the address says which processor, the data which of its vectors.
+/// let message = Message { address: 0xfee0_3000, data: 0x41, device: None };
+/// assert_eq!((message.address >> 12 & 0xff, message.data & 0xff), (3, 0x41));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Message {
     /// Where the device writes.
@@ -105,6 +113,17 @@ pub trait Vm {
     /// # Errors
     ///
     /// KVM's.
+    ///
+    /// ```
+    /// # use vfio_irq::{kvm::{Message, Route, Vm}, sim::SimulatedVm};
+    /// # let vm = SimulatedVm::new();
+    /// let pin = Route::Pin { gsi: 4, chip: kvm_bindings::KVM_IRQCHIP_IOAPIC, pin: 4 };
+    /// let message = Route::Message { gsi: 24, message: Message::default() };
+    /// vm.set_routes(&[pin, message])?;
+    /// vm.set_routes(&[message])?; // the pin's is gone
+    /// assert_eq!(vm.routes(), [message]);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     fn set_routes(&self, routes: &[Route]) -> io::Result<()>;
 
     /// Has an eventfd raise a GSI: KVM_IRQFD.
@@ -112,6 +131,20 @@ pub trait Vm {
     /// # Errors
     ///
     /// KVM's.
+    ///
+    /// ```
+    /// # use vfio_irq::{Trigger, kvm::{Message, Route, Vm}, sim::SimulatedVm};
+    /// # let vm = SimulatedVm::new();
+    /// # let message = Message { address: 0xfee0_0000, data: 0x41, device: None };
+    /// # vm.set_routes(&[Route::Message { gsi: 24, message }])?;
+    /// # let trigger = Trigger::new().unwrap();
+    /// trigger.signal().unwrap(); // before: it is not lost
+    /// vm.assign(trigger.eventfd(), 24)?;
+    /// assert_eq!(vm.received(), [message]);
+    /// let twice = vm.assign(trigger.eventfd(), 24).unwrap_err();
+    /// assert_eq!(twice.raw_os_error(), Some(16)); // EBUSY: an eventfd has one irqfd
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     fn assign(&self, eventfd: &EventFd, gsi: u32) -> io::Result<()>;
 
     /// Takes that back.
@@ -119,6 +152,19 @@ pub trait Vm {
     /// # Errors
     ///
     /// KVM's.
+    ///
+    /// ```
+    /// # use vfio_irq::{Trigger, kvm::{Message, Route, Vm}, sim::SimulatedVm};
+    /// # let vm = SimulatedVm::new();
+    /// # vm.set_routes(&[Route::Message { gsi: 24, message: Message::default() }])?;
+    /// # let trigger = Trigger::new().unwrap();
+    /// vm.assign(trigger.eventfd(), 24)?;
+    /// vm.deassign(trigger.eventfd(), 24)?;
+    /// trigger.signal().unwrap();
+    /// assert!(vm.received().is_empty());
+    /// assert_eq!(trigger.take(), 1, "for whoever reads the eventfd now");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     fn deassign(&self, eventfd: &EventFd, gsi: u32) -> io::Result<()>;
 
     /// Sends a message: KVM_SIGNAL_MSI.
@@ -126,6 +172,15 @@ pub trait Vm {
     /// # Errors
     ///
     /// KVM's.
+    ///
+    /// ```
+    /// # use vfio_irq::{kvm::{Message, Vm}, sim::SimulatedVm};
+    /// # let vm = SimulatedVm::new();
+    /// let message = Message { address: 0xfee0_0000, data: 0x41, device: None };
+    /// vm.signal(message)?; // neither route nor eventfd
+    /// assert_eq!((vm.received(), vm.commits()), (vec![message], 0));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     fn signal(&self, message: Message) -> io::Result<()>;
 }
 

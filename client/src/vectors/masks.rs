@@ -38,6 +38,20 @@ impl<T: Transport> Vectors<T> {
     /// # Errors
     ///
     /// As [`Vectors::mask`].
+    ///
+    /// ```
+    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
+    /// # use std::sync::Arc;
+    /// # let device = Arc::new(Simulated::new());
+    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
+    /// # let vector = vectors.enable(2, Trigger::new()?)?;
+    /// vectors.mask(0, 8)?;
+    /// vectors.unmask(0, 2)?; // 2 to 7 stay masked
+    /// device.raise(2);
+    /// assert!(!vector.trigger()?.is_signalled());
+    /// assert!(vectors.unmask(60, 5).is_err(), "MSI-X has no vector 64");
+    /// # Ok::<(), vfio_irq::Error>(())
+    /// ```
     pub fn unmask(&self, start: u32, count: u32) -> Result<(), Error> {
         let mut state = self.0.lock();
         self.0.set_masks(&mut state, Action::Unmask, start, Data::None { count })
@@ -67,6 +81,20 @@ impl<T: Transport> Vectors<T> {
     /// # Errors
     ///
     /// As [`Vectors::mask`].
+    ///
+    /// ```
+    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
+    /// # use std::sync::Arc;
+    /// # let device = Arc::new(Simulated::new());
+    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
+    /// # let handles = vectors.enable_many([(0, Trigger::new()?), (1, Trigger::new()?)])?;
+    /// vectors.mask(0, 2)?;
+    /// (0..2).for_each(|number| device.raise(number));
+    /// vectors.unmask_chosen(0, &[false, true])?;
+    /// assert!(!handles[0].trigger()?.is_signalled());
+    /// assert!(handles[1].trigger()?.is_signalled());
+    /// # Ok::<(), vfio_irq::Error>(())
+    /// ```
     pub fn unmask_chosen(&self, start: u32, chosen: &[bool]) -> Result<(), Error> {
         let mut state = self.0.lock();
         self.0.set_masks(&mut state, Action::Unmask, start, Data::Bool(chosen))
