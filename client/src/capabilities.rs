@@ -4,7 +4,7 @@ use crate::{Error, Index, Name, SetIrqs, Transport, What};
 use std::fmt;
 use vfio_irq_engine::abi::flags;
 
-/// The answer to `VFIO_DEVICE_GET_IRQ_INFO`.
+/// The answer to `VFIO_DEVICE_GET_IRQ_INFO` (I-03 to I-07).
 ///
 /// ```
 /// use vfio_irq::{Capabilities, Index, sim::Simulated};
@@ -23,7 +23,8 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// Asks about an index.
+    /// Asks about an index. INTx, MSI or MSI-X that a device does not have is an answer, with a
+    /// count of 0.
     ///
     /// # Errors
     ///
@@ -47,7 +48,7 @@ impl Capabilities {
         Ok(Self { index, count: info.count, flags: info.flags })
     }
 
-    /// Which index.
+    /// Which index this is the answer for.
     ///
     /// ```
     /// # use vfio_irq::{Capabilities, Index, Vectors, sim::Simulated};
@@ -59,7 +60,8 @@ impl Capabilities {
         self.index
     }
 
-    /// How many vectors the device has; 0: none of this kind.
+    /// How many vectors the device has (the size of its MSI-X table, not what the host can
+    /// allocate); 0: none of this kind.
     ///
     /// ```
     /// # use vfio_irq::{Capabilities, Index, sim::Simulated};
@@ -71,7 +73,8 @@ impl Capabilities {
         self.count
     }
 
-    /// Whether interrupts signal eventfds.
+    /// Whether interrupts signal eventfds. [`crate::Vectors`], [`crate::Line`] and [`crate::Event`]
+    /// take an index that does not say so for absent.
     ///
     /// ```
     /// # use vfio_irq::{Capabilities, Index, sim::Simulated};
@@ -85,7 +88,8 @@ impl Capabilities {
         self.flags & flags::INFO_EVENTFD != 0
     }
 
-    /// Whether vectors can be masked.
+    /// Whether vectors can be masked: Linux says so of INTx alone, hosts of this project also of MSI-X,
+    /// and of MSI where the function has mask bits (I-07).
     ///
     /// ```
     /// # use vfio_irq::{Capabilities, Index, sim::{Shape, Simulated}};
@@ -111,7 +115,8 @@ impl Capabilities {
         self.flags & flags::INFO_AUTOMASKED != 0
     }
 
-    /// Whether a vector can be added while others are in use: the host does not say NORESIZE.
+    /// Whether a vector can be added while others are in use: the host does not say NORESIZE
+    /// (I-05).
     ///
     /// ```
     /// # use vfio_irq::{Capabilities, Index, sim::{Shape, Simulated}};

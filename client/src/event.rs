@@ -24,7 +24,7 @@ pub struct Event<T: Transport> {
 }
 
 impl<T: Transport> Event<T> {
-    /// Has the event signal an eventfd.
+    /// Has the event signal an eventfd, in place of one that is there (E-03).
     ///
     /// # Errors
     ///
@@ -85,7 +85,7 @@ impl<T: Transport> Event<T> {
         Ok(())
     }
 
-    /// Signals the eventfd as if the event had happened.
+    /// Signals the eventfd as if the event had happened (E-04).
     ///
     /// # Errors
     ///

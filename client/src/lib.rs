@@ -7,7 +7,7 @@
 //! - the kernel's VFIO, through a group or a character device ([`KernelDevice`], or rust-vmm's
 //!   `VfioDevice` with the feature `vfio-ioctls`),
 //! - a vfio-user socket (`Remote`, feature `vfio-user`),
-//! - a simulated device (module `sim`, feature `sim`).
+//! - a simulated device (module `sim`, feature `sim`), which most examples here run on.
 //!
 //! ```
 //! use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
@@ -35,6 +35,9 @@
 //! with every interrupt that is shared.
 //!
 //! **What goes is given back.** Dropping a [`Vector`] detaches it, dropping [`Vectors`] disables.
+//!
+//! Identifiers in brackets, as (V-08), are rules of the project's CONTRACT.md: what a host answers to
+//! the request behind a call, and on which hosts.
 //!
 //! INTx is [`Line`]; the host's own two interrupts, ERR and REQ, are [`Event`]. With the feature
 //! `kvm`, `kvm::MsixTable` is a guest's MSI-X table. `ADOPTING.md` shows a whole VMM.

@@ -6,9 +6,9 @@ use crate::{Action, Data, Error, Index, SetIrqs, Transport, Trigger};
 use std::os::fd::AsFd;
 
 /// The device's interrupt line, enabled. It masks itself with every interrupt; unmasking it while it
-/// is still asserted signals again. Dropping it disables it.
+/// is still asserted signals again (X-06). Dropping it disables it (X-03).
 ///
-/// No other of INTx, MSI and MSI-X can be enabled at the same time.
+/// No other of INTx, MSI and MSI-X can be enabled at the same time (V-02).
 ///
 /// ```
 /// use vfio_irq::{Line, Trigger, sim::Simulated};
@@ -33,7 +33,7 @@ pub struct Line<T: Transport> {
 }
 
 impl<T: Transport> Line<T> {
-    /// Enables the line.
+    /// Enables the line (X-04).
     ///
     /// # Errors
     ///
@@ -99,7 +99,7 @@ impl<T: Transport> Line<T> {
         &self.trigger
     }
 
-    /// Arms an eventfd that unmasks the line, in place of the one before; `None` disarms.
+    /// Arms an eventfd that unmasks the line, in place of the one before; `None` disarms (X-02).
     ///
     /// # Errors
     ///
@@ -163,7 +163,7 @@ impl<T: Transport> Line<T> {
         Ok(())
     }
 
-    /// Masks the line.
+    /// Masks the line (X-01), as each of its interrupts does.
     ///
     /// # Errors
     ///
@@ -206,7 +206,7 @@ impl<T: Transport> Line<T> {
         self.act(Action::Unmask, "to unmask", Data::None { count: 1 })
     }
 
-    /// Signals the eventfd as if the device had pulled the line.
+    /// Signals the eventfd as if the device had pulled the line (X-05). It masks nothing.
     ///
     /// # Errors
     ///

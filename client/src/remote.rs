@@ -28,7 +28,7 @@ pub struct Message<'a> {
     pub index: u32,
     /// The first vector.
     pub start: u32,
-    /// Number of vectors.
+    /// How many vectors.
     pub count: u32,
     /// A byte for each vector, or nothing.
     pub bools: &'a [u8],

@@ -5,7 +5,38 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use vfio_irq_engine::abi::{Header, flags};
 
-pub use vfio_irq_engine::abi::{Action, Index, Info};
+/// What a request does with its vectors; an index has some of them (C-10).
+///
+/// ```
+/// use vfio_irq::{Action, Data, Index, SetIrqs, Transport, sim::Simulated};
+///
+/// // What `Vectors::disable` asks of a device: to trigger on nothing.
+/// let (index, action, data) = (Index::Msix, Action::Trigger, Data::None { count: 0 });
+/// let idle = Simulated::new().set_irqs(&SetIrqs { index, action, start: 0, data }).unwrap_err();
+/// assert_eq!(idle.raw_os_error(), Some(22)); // EINVAL (V-03)
+/// ```
+pub use vfio_irq_engine::abi::Action;
+
+/// Which of a device's interrupts: an *index* in VFIO's words.
+///
+/// ```
+/// use vfio_irq::Index;
+///
+/// assert_eq!(Index::ALL.map(Index::raw), [0, 1, 2, 3, 4]); // VFIO_PCI_*_IRQ_INDEX
+/// assert_eq!(Index::from_raw(2), Some(Index::Msix));
+/// ```
+pub use vfio_irq_engine::abi::Index;
+
+/// The bare answer to `VFIO_DEVICE_GET_IRQ_INFO`; [`crate::Capabilities`] reads it.
+///
+/// ```
+/// use vfio_irq::{Index, Info, Transport, sim::Simulated};
+///
+/// let Info { flags, count } = Simulated::new().irq_info(Index::Err)?;
+/// assert_eq!((flags, count), (1 | 8, 1)); // EVENTFD, NORESIZE (I-06)
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub use vfio_irq_engine::abi::Info;
 
 /// A device whose interrupts can be asked about and set: `VFIO_DEVICE_GET_IRQ_INFO` and
 /// `VFIO_DEVICE_SET_IRQS`.
@@ -35,7 +66,7 @@ pub use vfio_irq_engine::abi::{Action, Index, Info};
 /// # Ok::<(), io::Error>(())
 /// ```
 pub trait Transport {
-    /// Asks about an index.
+    /// Asks about an index (I-03 to I-06).
     ///
     /// # Errors
     ///
@@ -50,7 +81,7 @@ pub trait Transport {
     fn irq_info(&self, index: Index) -> io::Result<Info>;
 
     /// Makes a request; 0 when it was carried out. A positive value means that **nothing** was done
-    /// because there are only so many vectors.
+    /// because there are only so many vectors (V-06).
     ///
     /// # Errors
     ///
@@ -105,7 +136,7 @@ pub struct SetIrqs<'a> {
     pub data: Data<'a>,
 }
 
-/// What goes with a request, for each of its vectors.
+/// What goes with a request, for each of its vectors (C-07).
 ///
 /// ```
 /// use std::os::fd::AsFd;
@@ -132,7 +163,7 @@ pub enum Data<'a> {
 }
 
 impl SetIrqs<'_> {
-    /// Number of vectors.
+    /// Number of vectors, from `start` on; 0 in a request for the index as a whole.
     ///
     /// ```
     /// # use vfio_irq::{Action, Data, Index, SetIrqs};

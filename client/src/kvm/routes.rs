@@ -12,14 +12,21 @@ const LEAST_BATCH: usize = 16;
 /// All interrupt routes of a VM. KVM knows them as one table that is replaced as a whole, so there
 /// is one of these for each VM, shared by the tables of its devices.
 ///
-/// ```no_run
-/// # use vfio_irq::kvm::{Route, Routes};
-/// # let vm = kvm_ioctls::Kvm::new()?.create_vm()?;
+/// ```
+/// # use std::sync::Arc;
+/// # use vfio_irq::kvm::{MsixTable, Route, Routes};
+/// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
+/// # let vm = Arc::new(SimulatedVm::new());
 /// // The pins that the VMM needs go along with every commit.
 /// let pin = |gsi| Route::Pin { gsi, chip: kvm_bindings::KVM_IRQCHIP_IOAPIC, pin: gsi };
-/// let routes = Routes::new(vm, (0..24).map(pin).collect(), 24..4096);
-/// assert_eq!(routes.waiting(), 0);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// let routes = Routes::new(Arc::clone(&vm), (0..24).map(pin).collect(), 24..4096);
+/// # let vectors = Vectors::open(Simulated::new(), Index::Msix)?;
+/// let mut table = MsixTable::new(vectors, Arc::new(routes))?;
+/// table.set_control(0x8000)?;
+/// table.write(12, &0_u32.to_le_bytes())?; // the guest unmasks vector 0
+/// table.commit()?;
+/// assert_eq!(vm.routes().len(), 24 + 1);
+/// # Ok::<(), vfio_irq::Error>(())
 /// ```
 #[derive(Debug)]
 pub struct Routes<V> {

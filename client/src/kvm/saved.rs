@@ -12,22 +12,22 @@ use crate::{Error, Transport};
 ///
 /// ```
 /// # use std::sync::Arc;
-/// # use vfio_irq::kvm::{MsixTable, Routes, Vm};
-/// # use vfio_irq::{Index, Vectors, sim::Simulated};
-/// # fn moved<V: Vm>(here: V, there: V) -> Result<(), vfio_irq::Error> {
-/// # let open = |vm| MsixTable::new(
-/// #     Vectors::open(Simulated::new(), Index::Msix)?, Arc::new(Routes::new(vm, Vec::new(), 24..4096)));
-/// let mut source = open(here)?;
+/// # use vfio_irq::kvm::{MsixTable, Routes};
+/// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
+/// # let open = || MsixTable::new(
+/// #     Vectors::open(Simulated::new(), Index::Msix)?,
+/// #     Arc::new(Routes::new(SimulatedVm::new(), Vec::new(), 24..4096)),
+/// # );
+/// let mut source = open()?;
 /// source.set_control(0x8000)?;
 /// source.write(12, &0_u32.to_le_bytes())?;
 /// // The guest is paused; then:
 /// let saved = source.save();
 ///
-/// let mut target = open(there)?;
+/// let mut target = open()?; // on another machine
 /// target.restore(&saved)?;
 /// assert_eq!(target.save(), saved);
-/// # Ok(())
-/// # }
+/// # Ok::<(), vfio_irq::Error>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Saved {

@@ -21,25 +21,15 @@ pub(super) const WRITABLE: u16 = ENABLE | FUNCTION_MASK;
 /// brought so by [`MsixTable::retry`] or by the guest's next write to them.
 ///
 /// ```
-/// use std::io;
 /// use std::sync::Arc;
-/// use vfio_irq::kvm::{Message, MsixTable, Route, Routes, Vm};
-/// use vfio_irq::{Index, Vectors, sim::Simulated};
-/// use vmm_sys_util::eventfd::EventFd;
+/// use vfio_irq::kvm::{MsixTable, Routes};
+/// use vfio_irq::sim::{Simulated, SimulatedVm};
+/// use vfio_irq::{Index, Vectors};
 ///
-/// /// Whatever the VMM has in place of kvm-ioctls' `VmFd`.
-/// struct Machine;
-///
-/// impl Vm for Machine {
-///     fn set_routes(&self, _: &[Route]) -> io::Result<()> { Ok(()) }
-///     fn assign(&self, _: &EventFd, _: u32) -> io::Result<()> { Ok(()) }
-///     fn deassign(&self, _: &EventFd, _: u32) -> io::Result<()> { Ok(()) }
-///     fn signal(&self, _: Message) -> io::Result<()> { Ok(()) }
-/// }
-///
-/// let device = Arc::new(Simulated::new());
+/// // In a VMM: its `VfioDevice`, and kvm-ioctls' `VmFd`.
+/// let (device, vm) = (Arc::new(Simulated::new()), SimulatedVm::new());
 /// let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-/// let mut table = MsixTable::new(vectors, Arc::new(Routes::new(Machine, Vec::new(), 24..4096)))?;
+/// let mut table = MsixTable::new(vectors, Arc::new(Routes::new(vm, Vec::new(), 24..4096)))?;
 /// table.set_control(0x8000)?;
 /// table.write(12, &0_u32.to_le_bytes())?; // the guest unmasks vector 0
 /// device.raise(0);
@@ -122,7 +112,7 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
         Ok(Self { vectors, routes, watch, entries, control, waiting })
     }
 
-    /// The host's vectors.
+    /// The host's vectors: those enabled are what the guest uses or has used, and costs.
     ///
     /// ```
     /// # use std::sync::Arc;
@@ -142,7 +132,7 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
         &self.vectors
     }
 
-    /// Bytes of the table.
+    /// Bytes of the table: 16 for each entry.
     ///
     /// ```
     /// # use std::sync::Arc;
@@ -161,7 +151,7 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
         ENTRY * self.entries.len() as u64
     }
 
-    /// The guest reads from the table. What is outside, or not aligned to 4 bytes, reads as zero.
+    /// The guest reads from the table, `offset` bytes from its beginning. What is outside, or not aligned to 4 bytes, reads as zero.
     ///
     /// ```
     /// # use std::sync::Arc;
@@ -200,7 +190,7 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
         }
     }
 
-    /// The guest writes to the table.
+    /// The guest writes to the table, `offset` bytes from its beginning.
     ///
     /// # Errors
     ///
@@ -246,7 +236,7 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
         self.settle()
     }
 
-    /// The guest reads pending bits: of vectors that are masked and were signalled meanwhile.
+    /// The guest reads pending bits, `offset` bytes from the first: of vectors that are masked and were signalled meanwhile.
     ///
     /// A vector that the guest never unmasked is not attached: its bit is the device's own, so that
     /// the VMM ors what it reads from the device.

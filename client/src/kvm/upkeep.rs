@@ -40,7 +40,7 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
     }
 
     /// Signals the vectors that wait for their irqfd, as far as they were raised; how many were. To
-    /// be called whenever the descriptor of the table ([`AsFd`]) is readable.
+    /// be called whenever the descriptor of the table ([`AsFd`](std::os::fd::AsFd)) is readable.
     ///
     /// # Errors
     ///

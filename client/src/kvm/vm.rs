@@ -99,13 +99,27 @@ impl From<Route> for kvm_irq_routing_entry {
 /// A VM's interrupts. Implemented for kvm-ioctls' [`VmFd`]; a VMM that manages routes elsewhere
 /// implements it itself.
 ///
-/// ```no_run
-/// use vfio_irq::kvm::{Message, Vm};
+/// ```
+/// use std::io;
+/// use vfio_irq::kvm::{Message, Route, Vm};
+/// use vmm_sys_util::eventfd::EventFd;
 ///
-/// let vm = kvm_ioctls::Kvm::new()?.create_vm()?;
-/// vm.create_irq_chip()?;
-/// vm.signal(Message { address: 0xfee0_0000, data: 0x41, device: None })?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// /// Routes are committed by the VMM, together with those of its other devices.
+/// struct Merged<V>(V, Vec<Route>);
+///
+/// impl<V: Vm> Vm for Merged<V> {
+///     fn set_routes(&self, routes: &[Route]) -> io::Result<()> {
+///         self.0.set_routes(&[&self.1, routes].concat())
+///     }
+///     fn assign(&self, eventfd: &EventFd, gsi: u32) -> io::Result<()> { self.0.assign(eventfd, gsi) }
+///     fn deassign(&self, eventfd: &EventFd, gsi: u32) -> io::Result<()> { self.0.deassign(eventfd, gsi) }
+///     fn signal(&self, message: Message) -> io::Result<()> { self.0.signal(message) }
+/// }
+/// # let vm = vfio_irq::sim::SimulatedVm::new();
+/// let merged = Merged(&vm, vec![Route::Pin { gsi: 4, chip: 2, pin: 4 }]);
+/// merged.set_routes(&[Route::Message { gsi: 24, message: Message::default() }])?;
+/// assert_eq!(vm.routes().len(), 2);
+/// # Ok::<(), io::Error>(())
 /// ```
 pub trait Vm {
     /// Replaces all routes: KVM_SET_GSI_ROUTING.
@@ -126,7 +140,7 @@ pub trait Vm {
     /// ```
     fn set_routes(&self, routes: &[Route]) -> io::Result<()>;
 
-    /// Has an eventfd raise a GSI: KVM_IRQFD.
+    /// Has an eventfd raise a GSI: KVM_IRQFD. What it was signalled with before is delivered.
     ///
     /// # Errors
     ///
@@ -147,7 +161,7 @@ pub trait Vm {
     /// ```
     fn assign(&self, eventfd: &EventFd, gsi: u32) -> io::Result<()>;
 
-    /// Takes that back.
+    /// Takes that back; no interrupt comes through afterwards. One that is not there is no error.
     ///
     /// # Errors
     ///

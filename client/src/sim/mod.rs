@@ -23,6 +23,44 @@ pub use device::Simulated;
 #[cfg(feature = "kvm")]
 pub use vm::SimulatedVm;
 
+/// An error number, for a step that is to fail.
+///
+/// ```
+/// use vfio_irq::sim::Errno;
+///
+/// let error = std::io::Error::from_raw_os_error(Errno::ENOSPC.raw());
+/// assert_eq!(error.kind(), std::io::ErrorKind::StorageFull); // that is how Rust names it
+/// ```
 pub use vfio_irq_engine::Errno;
+
+/// Whether the host keeps the interrupt of a detached vector.
+///
+/// ```
+/// use vfio_irq::sim::{Retention, Shape, Simulated};
+/// use vfio_irq::{Index, Trigger, Vectors};
+///
+/// // As a host that gives the interrupt of a detached vector back at once (B-04).
+/// let device = Simulated::with(Shape { retention: Retention::Free, ..Shape::default() });
+/// let vectors = Vectors::open(&device, Index::Msix)?;
+/// let vector = vectors.enable(3, Trigger::new()?)?;
+/// let before = device.allocated();
+/// vector.detach()?;
+/// assert_eq!(device.allocated(), before - 1);
+/// # Ok::<(), vfio_irq::Error>(())
+/// ```
 pub use vfio_irq_engine::Retention;
+
+/// What a device and its host have.
+///
+/// ```
+/// use vfio_irq::sim::{Shape, Simulated};
+/// use vfio_irq::{Index, Trigger, Vectors};
+///
+/// // As Linux 6.1, on a machine that is short of interrupts.
+/// let shape = Shape { growing: false, interrupts: 4, ..Shape::default() };
+/// let vectors = Vectors::open(Simulated::with(shape), Index::Msix)?;
+/// let vector = vectors.enable(0, Trigger::new()?)?;
+/// assert_eq!(vectors.transport().allocated(), 4, "all there are, for those to come");
+/// # Ok::<(), vfio_irq::Error>(())
+/// ```
 pub use vfio_irq_engine::sim::Shape;

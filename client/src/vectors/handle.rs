@@ -48,7 +48,7 @@ impl<T: Transport> Vector<T> {
         self.shared.as_ptr() == Arc::as_ptr(shared)
     }
 
-    /// Which vector of the index it is.
+    /// Which vector of the index it is, counted from 0.
     ///
     /// ```
     /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
@@ -89,7 +89,7 @@ impl<T: Transport> Vector<T> {
     }
 
     /// Has it signal another eventfd. An interrupt meanwhile is signalled on the one or on the
-    /// other; Linux's own driver holds it back for that time.
+    /// other (B-02); Linux's own driver holds it back for that time.
     ///
     /// # Errors
     ///
@@ -137,7 +137,7 @@ impl<T: Transport> Vector<T> {
         self.with(|shared, state| shared.set_masks(state, Action::Mask, self.number, one))
     }
 
-    /// Unmasks it.
+    /// Unmasks it. If the device raised it meanwhile, once or more often, it is signalled once (B-03).
     ///
     /// # Errors
     ///
@@ -181,7 +181,8 @@ impl<T: Transport> Vector<T> {
         self.with(|shared, state| shared.watch(state, Action::Mask, self.number, trigger))
     }
 
-    /// Arms an eventfd that unmasks it whenever it is signalled; `None` disarms.
+    /// Arms an eventfd that unmasks it whenever it is signalled, soon after (B-03); `None` disarms.
+    /// The one that was armed before is replaced.
     ///
     /// # Errors
     ///
@@ -206,7 +207,8 @@ impl<T: Transport> Vector<T> {
         self.with(|shared, state| shared.watch(state, Action::Unmask, self.number, trigger))
     }
 
-    /// Has the host signal the eventfd as if the device had raised the vector, masked or not.
+    /// Has the host signal the eventfd as if the device had raised the vector, masked or not
+    /// (V-04).
     ///
     /// # Errors
     ///
@@ -228,7 +230,8 @@ impl<T: Transport> Vector<T> {
         self.with(|shared, _| shared.request("to signal", Action::Trigger, self.number, one))
     }
 
-    /// Detaches it, and says if that fails; dropping only logs.
+    /// Detaches it, and says if that fails; dropping only logs. Its host interrupt stays allocated
+    /// (V-09), unless the host frees it by policy (B-04).
     ///
     /// # Errors
     ///

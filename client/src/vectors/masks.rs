@@ -8,7 +8,7 @@ use std::os::fd::AsFd;
 impl<T: Transport> Vectors<T> {
     /// Masks neighbours: their interrupts are held by the device, and each is signalled once when it
     /// is unmasked. A vector can be masked before it is enabled, and stays masked when it is
-    /// detached or re-targeted; disabling the index clears masks.
+    /// detached or re-targeted; disabling the index clears masks (B-03).
     ///
     /// # Errors
     ///

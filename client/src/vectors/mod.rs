@@ -129,7 +129,8 @@ impl<T: Transport> Vectors<T> {
         Ok(Self(Arc::new(Shared { transport, capabilities, policy, state })))
     }
 
-    /// What the host can do.
+    /// What the host said when the index was opened: how many vectors, added at any time or not,
+    /// maskable or not.
     ///
     /// ```
     /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
@@ -144,7 +145,7 @@ impl<T: Transport> Vectors<T> {
         &self.0.capabilities
     }
 
-    /// The device.
+    /// The device, for whatever else is asked of it.
     ///
     /// ```
     /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
@@ -191,7 +192,8 @@ impl<T: Transport> Vectors<T> {
         self.0.lock().mode != Mode::Idle
     }
 
-    /// Enables a vector: its interrupts signal `trigger` from now on.
+    /// Enables a vector: its interrupts signal `trigger` from now on, and the others go on (V-05 for
+    /// the first, V-08 for the others). Vectors are counted from 0.
     ///
     /// # Errors
     ///
@@ -219,7 +221,7 @@ impl<T: Transport> Vectors<T> {
         handles.pop().ok_or(Error::Disabled { number })
     }
 
-    /// Enables many vectors, all or none. The handles come in the order of `wanted`.
+    /// Enables many vectors, all or none (B-01). The handles come in the order of `wanted`.
     ///
     /// Neighbours go into one request; vectors that are none take several, and until the last is
     /// through some signal already. When a later one fails, those that came before are detached, and
@@ -266,7 +268,7 @@ impl<T: Transport> Vectors<T> {
         Ok(numbers.into_iter().map(handle).collect())
     }
 
-    /// Has many vectors signal other eventfds, all or none.
+    /// Has many vectors signal other eventfds, all or none (V-07, B-01).
     ///
     /// # Errors
     ///
@@ -303,7 +305,7 @@ impl<T: Transport> Vectors<T> {
     }
 
     /// Disables the index: every vector and every mask is gone, every interrupt given back to the
-    /// host, and the handles that are left are stale. Nothing happens when it is not enabled.
+    /// host, and the handles that are left are stale (V-03). Nothing happens when it is not enabled.
     ///
     /// # Errors
     ///
