@@ -63,7 +63,7 @@ struct Inbox {
 
 /// One socket.
 pub(crate) struct Link {
-    socket: OwnedFd,
+    socket: Arc<OwnedFd>,
     stop: Arc<OwnedFd>,
     stopping: Arc<AtomicBool>,
     patience: Patience,
@@ -77,8 +77,10 @@ impl Link {
     /// Commands that are kept for the session while a thread of the device's reads.
     const KEPT: usize = 256;
 
+    /// Whoever sets the second of `stop` then makes the first readable, and shuts the socket for
+    /// reading: the session's thread may be asleep in either.
     pub(crate) fn new(
-        socket: OwnedFd,
+        socket: Arc<OwnedFd>,
         stop: (Arc<OwnedFd>, Arc<AtomicBool>),
         patience: Patience,
         longest: usize,
@@ -197,7 +199,11 @@ impl Link {
                 deadline
             };
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            let watched = watched().unwrap_or_default();
+            let watched = watched();
+            if left.is_none() && watched.is_none() && self.sleep_and_receive(decoder)? {
+                continue;
+            }
+            let watched = watched.unwrap_or_default();
             let others = std::iter::once(self.stop.as_fd()).chain(watched.iter().copied());
             match transport::wait(self.socket(), PollFlags::IN, others, left)? {
                 Woken::Socket => awake = true,
@@ -208,6 +214,15 @@ impl Link {
                 Woken::Nobody if decoder.is_amid() => return Err(Broken::Stuck),
                 Woken::Nobody => return Ok(Arrival::Nothing),
             }
+        }
+    }
+
+    /// Sleeps until there is something to read, and reads it. `false` when something else ended it.
+    fn sleep_and_receive(&self, decoder: &mut Decoder) -> Result<bool, Broken> {
+        match transport::sleep_and_receive(self.socket(), decoder) {
+            // Its end for reading was shut by whoever stops the server.
+            Err(Broken::Closed) if self.stopping.load(Ordering::Acquire) => Err(Broken::Stopped),
+            received => Ok(received? == Received::Bytes),
         }
     }
 

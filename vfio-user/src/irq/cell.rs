@@ -240,9 +240,14 @@ impl<W: Word> Cell<W> {
         self.word.load() & HELD != 0
     }
 
+    /// What is attached.
+    pub(crate) fn target(&self) -> Option<Target> {
+        Target::of(self.word.load())
+    }
+
     /// Whether something is attached.
     pub(crate) fn is_attached(&self) -> bool {
-        Target::of(self.word.load()).is_some()
+        self.target().is_some()
     }
 
     /// Whether anybody masks it.

@@ -23,10 +23,16 @@ impl Process<AtomicU64> for Eventfds {
 }
 
 /// An eventfd that a client gave us; given up when dropped.
+///
+/// Whether a write to it waits while its counter is full is the client's to change at any time. One
+/// that makes a raise wait has it wait for as long as it leaves the vector alone: whoever takes the
+/// eventfd away empties the counter ([`Trigger::pause`]).
 #[derive(Debug)]
 pub(crate) struct Trigger {
     fd: OwnedFd,
     may_block: bool,
+    /// The descriptor that it was compared with when it came, and whether it is the same eventfd.
+    compared: Option<(u32, bool)>,
 }
 
 impl Trigger {
@@ -35,8 +41,20 @@ impl Trigger {
         if !sys::is_eventfd(fd.as_fd()) {
             return Err(Errno::EINVAL);
         }
-        let flags = rustix::fs::fcntl_getfl(&fd).map_err(sys::errno_of)?;
-        Ok(Self { fd, may_block: !flags.contains(OFlags::NONBLOCK) })
+        let may_block = may_block(fd.as_fd()).map_err(sys::errno_of)?;
+        Ok(Self::known(fd, may_block))
+    }
+
+    /// The same for a vector that has an eventfd, which the caller keeps open. Clients say again what
+    /// they have said before, and what is known of an eventfd need not be found out again.
+    pub(crate) fn beside(fd: OwnedFd, attached: Target) -> Result<Self, Errno> {
+        let same = sys::is_same(fd.as_fd(), attached.fd);
+        let new = if same { Self::known(fd, attached.may_block) } else { Self::new(fd)? };
+        Ok(Self { compared: Some((attached.fd, same)), ..new })
+    }
+
+    fn known(fd: OwnedFd, may_block: bool) -> Self {
+        Self { fd, may_block, compared: None }
     }
 
     pub(crate) fn target(&self) -> Target {
@@ -53,19 +71,29 @@ impl Trigger {
         sys::drain(self.fd.as_fd())
     }
 
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        sys::same_file(self.fd.as_fd(), other.fd.as_fd())
+    /// Whether one that has just come is the same eventfd.
+    pub(crate) fn is(&self, new: &Self) -> bool {
+        match new.compared {
+            Some((with, same)) if with == self.target().fd => same,
+            _ => sys::same_file(self.fd.as_fd(), new.fd.as_fd()),
+        }
     }
 
     /// For waiting while raises that use this eventfd are under way. A client that filled its
     /// counter to make a write wait gains nothing: after a while the counter is emptied.
     pub(crate) fn pause(&self, turn: u32) {
         const PATIENCE: u32 = 10_000;
-        if self.may_block && turn > PATIENCE {
+        // Not while there is room: the raise is on its way then, and what is counted is the client's.
+        if turn > PATIENCE && turn.is_multiple_of(64) && !sys::has_room(self.fd.as_fd()) {
             self.drain();
         }
         pause(turn);
     }
+}
+
+/// Whether a write waits while the counter is full.
+fn may_block(fd: std::os::fd::BorrowedFd<'_>) -> rustix::io::Result<bool> {
+    Ok(!rustix::fs::fcntl_getfl(fd)?.contains(OFlags::NONBLOCK))
 }
 
 impl AsFd for Trigger {
