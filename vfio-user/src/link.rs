@@ -321,8 +321,12 @@ impl Link {
         }
     }
 
-    /// Reads once, and leaves each message where it belongs.
+    /// Leaves each message where it belongs: those that the session's thread has read with the one that
+    /// it is busy with, or else what comes next.
     fn read_for_others(&self, decoder: &mut Decoder, left: Duration) -> Result<(), Broken> {
+        if self.sort(decoder)? {
+            return Ok(());
+        }
         if transport::receive(self.socket(), decoder)? == Received::Nothing {
             let stop = std::iter::once(self.stop.as_fd());
             match transport::wait(self.socket(), PollFlags::IN, stop, Some(left))? {
@@ -331,8 +335,15 @@ impl Link {
                 Woken::Nobody => return Err(Broken::Silent),
             };
         }
+        self.sort(decoder).map(drop)
+    }
+
+    /// Leaves each message of the decoder's where it belongs; whether there was one.
+    fn sort(&self, decoder: &mut Decoder) -> Result<bool, Broken> {
         let mut message = Message::default();
+        let mut any = false;
         while take(decoder, &mut message)? {
+            any = true;
             let message = std::mem::take(&mut message);
             if message.packet().is_some_and(|packet| packet.header().is_reply()) {
                 self.deliver(message)?;
@@ -344,7 +355,7 @@ impl Link {
             }
             inbox.commands.push_back(message);
         }
-        Ok(())
+        Ok(any)
     }
 
     /// The header of what made [`Broken::Garbage`] of the stream.
