@@ -6,6 +6,7 @@ use crate::sys;
 use rustix::fs::OFlags;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 use vfio_irq_engine::Errno;
 
 /// Eventfds of the kernel's, and the threads of this process.
@@ -82,7 +83,7 @@ impl Trigger {
     /// For waiting while raises that use this eventfd are under way. A client that filled its
     /// counter to make a write wait gains nothing: after a while the counter is emptied.
     pub(crate) fn pause(&self, turn: u32) {
-        const PATIENCE: u32 = 10_000;
+        const PATIENCE: u32 = 2000;
         // Not while there is room: the raise is on its way then, and what is counted is the client's.
         if turn > PATIENCE && turn.is_multiple_of(64) && !sys::has_room(self.fd.as_fd()) {
             self.drain();
@@ -102,11 +103,12 @@ impl AsFd for Trigger {
     }
 }
 
-/// For waiting for raises that are under way: each takes one system call.
+/// For waiting for raises that are under way: each takes one system call. Whoever raises may run only
+/// when this thread does not, so it sleeps in the end.
 pub(crate) fn pause(turn: u32) {
-    if turn < 64 {
-        std::hint::spin_loop();
-    } else {
-        std::thread::yield_now();
+    match turn {
+        ..64 => std::hint::spin_loop(),
+        64..1024 => std::thread::yield_now(),
+        _ => std::thread::sleep(Duration::from_micros(50)),
     }
 }
