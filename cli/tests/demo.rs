@@ -2,12 +2,15 @@
 
 mod common;
 
-use common::{command, json, refused};
+use common::{command, eventually, json, refused, stop};
+use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::Value;
 use std::fs;
+use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 /// A field that is a number.
 fn number(run: &Value, name: &str) -> u64 {
@@ -35,7 +38,7 @@ fn every_interrupt_is_accounted_for_and_none_is_lost_the_new_way() {
         assert!(number(run, "delivered") > 100, "{run}");
     }
     assert_eq!(number(&runs[1], "lost"), 0);
-    assert_eq!(said["picture"], picture);
+    assert_eq!((&said["picture"], &said["counted"]), (&picture.into(), &"by-device".into()));
     let drawn = fs::read_to_string(picture).unwrap();
     assert!(drawn.starts_with("<svg") && drawn.contains("dynamic: no interrupt lost"), "{drawn}");
 }
@@ -79,6 +82,101 @@ fn a_picture_takes_the_place_of_pictures_alone() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
     let error = String::from_utf8(short(folder.path()).stderr).unwrap();
     assert!(error.contains("directory; --picture FILE names another place"), "{error}");
+}
+
+/// What a terminal is told of a run, one that is so wide, or of which nobody knows it.
+fn on_terminal(name: &str, columns: u16) -> String {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let folder = tempfile::tempdir().unwrap();
+    let picture = folder.path().join("demo.svg");
+    let mut ours = fs::File::from(openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap());
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let size = Winsize { ws_col: columns, ws_row: columns / 3, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(&ours, size).unwrap();
+    let path = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
+    let theirs = fs::File::options().read(true).write(true).open(path).unwrap();
+    let words = ["demo", "--queues", "8", "--interval", "20", "--picture"];
+    let mut child = command(&[&words[..], &[picture.to_str().unwrap()]].concat())
+        .env("TERM", name)
+        .stdout(Stdio::null())
+        .stderr(theirs)
+        .spawn()
+        .unwrap();
+    let (mut said, mut bytes) = (Vec::new(), [0; 4096]);
+    // It ends with an error once nobody has the other side.
+    while let Ok(count @ 1..) = ours.read(&mut bytes) {
+        said.extend_from_slice(&bytes[..count]);
+    }
+    assert!(child.wait().unwrap().success());
+    String::from_utf8(said).unwrap()
+}
+
+#[test]
+fn a_terminal_that_cannot_go_back_gets_a_few_lines() {
+    for (name, columns) in [("linux", 0), ("dumb", 80), ("", 80)] {
+        let said = on_terminal(name, columns);
+        assert!(!said.contains('\x1b'), "{name}, {columns}: {said}");
+        let lines: Vec<&str> = said.lines().map(|line| line.split(',').next().unwrap()).collect();
+        let expected = ["release-all", "dynamic"]
+            .map(|method| [2, 4, 6, 8].map(|queues| format!("{method}: {queues} of 8 queues")));
+        assert_eq!(lines, expected.concat(), "{name}, {columns}");
+    }
+}
+
+#[test]
+fn a_terminal_that_can_has_one_line_that_fits() {
+    let said = on_terminal("xterm", 80);
+    assert!(said.contains("8/8 queues") && said.contains(" completions, "), "{said}");
+    for line in said.split(['\r', '\n']) {
+        let (mut inside, mut width) = (false, 0);
+        for letter in line.chars() {
+            inside |= letter == '\x1b';
+            width += usize::from(!inside);
+            inside &= !letter.is_ascii_alphabetic();
+        }
+        assert!(width <= 80, "{width}: {line}");
+    }
+}
+
+#[test]
+fn a_signal_ends_it_in_good_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let temporary = folder.path().join("tmp");
+    fs::create_dir(&temporary).unwrap();
+    let picture = folder.path().join("demo.svg");
+    let words = ["demo", "--interval", "10000", "--picture", picture.to_str().unwrap()];
+    let child = command(&words).env("TMPDIR", &temporary).spawn().unwrap();
+    let is_there = || fs::read_dir(&temporary).unwrap().next().is_some();
+    eventually("its socket", is_there);
+    let output = stop(child, "-INT");
+    assert_eq!(output.status.signal(), Some(2), "{output:?}");
+    assert!(output.stdout.is_empty() && output.stderr.is_empty(), "{output:?}");
+    assert!(!is_there());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+/// The demo with this many queues in a shell with such a limit of descriptors.
+fn limited(limit: &str, queues: &str) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    let script = format!(
+        "ulimit {limit} && exec {} demo --queues {queues} --interval 1 --picture {}/demo.svg",
+        env!("CARGO_BIN_EXE_vfio-irq"),
+        folder.path().display()
+    );
+    Command::new("sh").args(["-c", &script]).output().unwrap()
+}
+
+#[test]
+fn descriptors_are_asked_for() {
+    let output = limited("-Sn 64", "24");
+    assert!(output.status.success(), "{output:?}");
+    let error = String::from_utf8(limited("-n 100", "10").stderr).unwrap();
+    let expected = "error: 10 queues take 104 descriptors, and a process may have 100; \
+                    say --queues 9, or raise the limit (ulimit -Hn)\n";
+    assert_eq!(error, expected);
+    let output = limited("-n 100", "9");
+    assert!(output.status.success(), "{output:?}");
 }
 
 #[test]

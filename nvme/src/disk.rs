@@ -50,6 +50,7 @@ pub enum DiskError {
 pub struct Disk {
     file: OwnedFd,
     size: u64,
+    may_wait: bool,
 }
 
 impl Disk {
@@ -64,7 +65,7 @@ impl Disk {
         let file =
             rustix::fs::memfd_create("vfio-irq disk", MemfdFlags::CLOEXEC).map_err(failed)?;
         rustix::fs::ftruncate(&file, size).map_err(failed)?;
-        Ok(Self { file, size })
+        Ok(Self { file, size, may_wait: false })
     }
 
     /// A disk that is a file or a block device. It is locked, so that nobody else who asks has it.
@@ -89,7 +90,7 @@ impl Disk {
         let end = rustix::fs::seek(&file, SeekFrom::End(0));
         let size = end.map_err(|error| failed(error.into()))?;
         check_size(size)?;
-        Ok(Self { file: file.into(), size })
+        Ok(Self { file: file.into(), size, may_wait: true })
     }
 
     /// Bytes.
@@ -100,6 +101,11 @@ impl Disk {
     /// How many blocks.
     pub(crate) fn blocks(&self) -> u64 {
         self.size / BLOCK
+    }
+
+    /// Whether accesses may have to wait for a medium.
+    pub(crate) fn may_wait(&self) -> bool {
+        self.may_wait
     }
 
     pub(crate) fn file(&self) -> BorrowedFd<'_> {

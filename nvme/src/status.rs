@@ -1,11 +1,15 @@
-//! How a command ended.
+//! How a command ended, in the controller's words: what one says, and what one is told.
+
+use std::fmt;
 
 /// The status field of a completion, without its phase bit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(crate) struct Status(u16);
+pub struct Status(u16);
 
 /// Trying again would end the same way.
 const DO_NOT_RETRY: u16 = 1 << 14;
+/// Status code type and status code: what it is, apart from what it says of trying again.
+const KIND: u16 = 0x7ff;
 
 /// Status code types.
 const GENERIC: u16 = 0;
@@ -38,6 +42,12 @@ impl Status {
         Self(code | DO_NOT_RETRY)
     }
 
+    /// What the upper half of a completion's last word says; `None` is success.
+    pub(crate) fn of_failure(half: u16) -> Option<Self> {
+        // Bit 0 is the phase. What it says of trying again is no part of what happened.
+        Some(Self(half >> 1)).filter(|status| status.0 & KIND != 0)
+    }
+
     /// The 15 bits of a completion.
     pub(crate) const fn bits(self) -> u16 {
         self.0
@@ -46,5 +56,90 @@ impl Status {
     /// Whether the medium failed, not the command.
     pub(crate) const fn is_media(self) -> bool {
         self.0 & 0x700 == MEDIA
+    }
+
+    /// Status code type: 0 generic, 1 of this command, 2 of the medium.
+    pub fn code_type(self) -> u8 {
+        (self.0 >> 8 & 7).to_le_bytes()[0]
+    }
+
+    /// Status code.
+    pub fn code(self) -> u8 {
+        self.0.to_le_bytes()[0]
+    }
+
+    /// Whether the same command would fail again (DNR).
+    pub fn is_final(self) -> bool {
+        self.0 & DO_NOT_RETRY != 0
+    }
+
+    fn name(self) -> &'static str {
+        let known = NAMES.iter().find(|(known, _)| (known.0 ^ self.0) & KIND == 0);
+        match (known, self.code_type()) {
+            (Some((_, name)), _) => name,
+            (None, 0) => "generic error",
+            (None, 1) => "error of this command",
+            (None, 2) => "media error",
+            (None, _) => "unknown error",
+        }
+    }
+}
+
+/// What people call them, those among them that only other controllers say.
+const NAMES: &[(Status, &str)] = &[
+    (Status::SUCCESS, "success"),
+    (Status::INVALID_OPCODE, "invalid opcode"),
+    (Status::INVALID_FIELD, "invalid field"),
+    (Status::DATA_TRANSFER, "data transfer error"),
+    (Status(GENERIC | 0x05), "power loss"),
+    (Status(GENERIC | 0x06), "internal error"),
+    (Status::ABORTED, "aborted by request"),
+    (Status(GENERIC | 0x08), "aborted: its queue was deleted"),
+    (Status::INVALID_NAMESPACE, "invalid namespace"),
+    (Status::SEQUENCE, "command sequence error"),
+    (Status::PRP_OFFSET, "invalid PRP offset"),
+    (Status::LBA_RANGE, "LBA out of range"),
+    (Status::CAPACITY, "capacity exceeded"),
+    (Status(GENERIC | 0x82), "namespace not ready"),
+    (Status::COMPLETION_QUEUE, "invalid completion queue"),
+    (Status::QUEUE_ID, "invalid queue identifier"),
+    (Status::QUEUE_SIZE, "invalid queue size"),
+    (Status::TOO_MANY_EVENTS, "too many requests for events"),
+    (Status::VECTOR, "invalid interrupt vector"),
+    (Status::LOG_PAGE, "invalid log page"),
+    (Status::QUEUE_DELETION, "invalid queue deletion"),
+    (Status::NOT_SAVEABLE, "feature that cannot be saved"),
+    (Status::WRITE_FAULT, "write fault"),
+    (Status::READ_ERROR, "unrecovered read error"),
+    (Status(MEDIA | 0x86), "access denied"),
+];
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (type {:#x}, code {:#04x})", self.name(), self.code_type(), self.code())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::{NAMES, Status};
+
+    /// What the controller says is what the driver is told.
+    #[test]
+    fn a_status_goes_through_a_completion() {
+        for (status, name) in NAMES {
+            for phase in [0, 1] {
+                let told = Status::of_failure(status.bits() << 1 | phase);
+                assert_eq!(told, Some(*status).filter(|status| *status != Status::SUCCESS));
+            }
+            assert!(status.to_string().starts_with(&format!("{name} (type ")), "{status}");
+        }
+        // Whatever success says of trying again.
+        assert_eq!(Status::of_failure(1 << 15), None);
+        let range = Status::of_failure(Status::LBA_RANGE.bits() << 1).unwrap();
+        assert_eq!((range.code_type(), range.code(), range.is_final()), (0, 0x80, true));
+        let other = Status::of_failure(0x17f << 1).unwrap();
+        assert_eq!(other.to_string(), "error of this command (type 0x1, code 0x7f)");
     }
 }

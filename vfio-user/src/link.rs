@@ -63,7 +63,7 @@ struct Inbox {
 
 /// One socket.
 pub(crate) struct Link {
-    socket: OwnedFd,
+    socket: Arc<OwnedFd>,
     stop: Arc<OwnedFd>,
     stopping: Arc<AtomicBool>,
     patience: Patience,
@@ -77,8 +77,10 @@ impl Link {
     /// Commands that are kept for the session while a thread of the device's reads.
     const KEPT: usize = 256;
 
+    /// Whoever sets the second of `stop` then makes the first readable, and shuts the socket for
+    /// reading: the session's thread may be asleep in either.
     pub(crate) fn new(
-        socket: OwnedFd,
+        socket: Arc<OwnedFd>,
         stop: (Arc<OwnedFd>, Arc<AtomicBool>),
         patience: Patience,
         longest: usize,
@@ -197,7 +199,11 @@ impl Link {
                 deadline
             };
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            let watched = watched().unwrap_or_default();
+            let watched = watched();
+            if left.is_none() && watched.is_none() && self.sleep_and_receive(decoder)? {
+                continue;
+            }
+            let watched = watched.unwrap_or_default();
             let others = std::iter::once(self.stop.as_fd()).chain(watched.iter().copied());
             match transport::wait(self.socket(), PollFlags::IN, others, left)? {
                 Woken::Socket => awake = true,
@@ -208,6 +214,15 @@ impl Link {
                 Woken::Nobody if decoder.is_amid() => return Err(Broken::Stuck),
                 Woken::Nobody => return Ok(Arrival::Nothing),
             }
+        }
+    }
+
+    /// Sleeps until there is something to read, and reads it. `false` when something else ended it.
+    fn sleep_and_receive(&self, decoder: &mut Decoder) -> Result<bool, Broken> {
+        match transport::sleep_and_receive(self.socket(), decoder) {
+            // Its end for reading was shut by whoever stops the server.
+            Err(Broken::Closed) if self.stopping.load(Ordering::Acquire) => Err(Broken::Stopped),
+            received => Ok(received? == Received::Bytes),
         }
     }
 
@@ -306,8 +321,12 @@ impl Link {
         }
     }
 
-    /// Reads once, and leaves each message where it belongs.
+    /// Leaves each message where it belongs: those that the session's thread has read with the one that
+    /// it is busy with, or else what comes next.
     fn read_for_others(&self, decoder: &mut Decoder, left: Duration) -> Result<(), Broken> {
+        if self.sort(decoder)? {
+            return Ok(());
+        }
         if transport::receive(self.socket(), decoder)? == Received::Nothing {
             let stop = std::iter::once(self.stop.as_fd());
             match transport::wait(self.socket(), PollFlags::IN, stop, Some(left))? {
@@ -316,8 +335,15 @@ impl Link {
                 Woken::Nobody => return Err(Broken::Silent),
             };
         }
+        self.sort(decoder).map(drop)
+    }
+
+    /// Leaves each message of the decoder's where it belongs; whether there was one.
+    fn sort(&self, decoder: &mut Decoder) -> Result<bool, Broken> {
         let mut message = Message::default();
+        let mut any = false;
         while take(decoder, &mut message)? {
+            any = true;
             let message = std::mem::take(&mut message);
             if message.packet().is_some_and(|packet| packet.header().is_reply()) {
                 self.deliver(message)?;
@@ -329,7 +355,7 @@ impl Link {
             }
             inbox.commands.push_back(message);
         }
-        Ok(())
+        Ok(any)
     }
 
     /// The header of what made [`Broken::Garbage`] of the stream.

@@ -107,7 +107,7 @@ impl Shared {
     }
 
     fn stop(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
+        self.stopping.store(true, Ordering::Release);
         transport::wake(&self.stop);
     }
 }

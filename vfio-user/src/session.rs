@@ -240,7 +240,7 @@ impl<'e> Session<'e> {
             }
             &self.places
         };
-        self.host.lend(fds);
+        self.host.lend(fds, request.header.start);
         let outcome = self.engine.set_irqs(&mut self.host, &checked.request(data)?);
         outcome.map_err(|refusal| match refusal {
             Refusal::Errno(errno) => errno,

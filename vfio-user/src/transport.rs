@@ -50,12 +50,29 @@ pub(crate) enum Received {
     Nothing,
 }
 
-/// Reads once, without waiting.
+/// Reads what is there, without waiting.
 pub(crate) fn receive(socket: BorrowedFd<'_>, decoder: &mut Decoder) -> Result<Received, Broken> {
+    receive_with(socket, decoder, RecvFlags::DONTWAIT)
+}
+
+/// Sleeps in the read itself, which saves the system call that would wait before it. Ends with nothing
+/// when a signal came, when the socket's own time is over, and at once where the socket does not block.
+pub(crate) fn sleep_and_receive(
+    socket: BorrowedFd<'_>,
+    decoder: &mut Decoder,
+) -> Result<Received, Broken> {
+    receive_with(socket, decoder, RecvFlags::empty())
+}
+
+fn receive_with(
+    socket: BorrowedFd<'_>,
+    decoder: &mut Decoder,
+    flags: RecvFlags,
+) -> Result<Received, Broken> {
     let mut space = [MaybeUninit::uninit(); FDS_SPACE];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let amid = decoder.is_amid();
-    let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+    let flags = RecvFlags::CMSG_CLOEXEC | flags;
     let room = decoder.room();
     let got = match recvmsg(socket, &mut [IoSliceMut::new(room)], &mut control, flags) {
         Ok(got) => got,
@@ -85,18 +102,12 @@ pub(crate) fn send<'f>(
     patience: Duration,
     stop: Option<BorrowedFd<'_>>,
 ) -> Result<(), Broken> {
-    let mut space = [MaybeUninit::uninit(); FDS_SPACE];
     // An empty vector takes no memory, and most messages have no descriptor.
     let fds: Vec<BorrowedFd<'_>> = fds.collect();
     let mut fds = fds.as_slice();
     let mut deadline = None;
     while !bytes.is_empty() {
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
-            return Err(Broken::Socket(Errno::INVAL));
-        }
-        let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
-        match sendmsg(socket, &[IoSlice::new(bytes)], &mut control, flags) {
+        match send_once(socket, bytes, fds) {
             Ok(sent) => {
                 bytes = bytes.get(sent..).unwrap_or_default();
                 fds = &[];
@@ -116,6 +127,23 @@ pub(crate) fn send<'f>(
         }
     }
     Ok(())
+}
+
+fn send_once(
+    socket: BorrowedFd<'_>,
+    bytes: &[u8],
+    fds: &[BorrowedFd<'_>],
+) -> rustix::io::Result<usize> {
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    if fds.is_empty() {
+        return rustix::net::send(socket, bytes, flags);
+    }
+    let mut space = [MaybeUninit::uninit(); FDS_SPACE];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(Errno::INVAL);
+    }
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut control, flags)
 }
 
 /// Who ended a wait.

@@ -58,7 +58,7 @@ pub struct Block {
 
 /// Somebody who is asked.
 enum Contestant {
-    Device(Client),
+    Device(Box<Client>),
     Ping(Vec<(Message, Pinger)>),
 }
 
@@ -66,7 +66,7 @@ impl Contestant {
     fn device(path: &Path, spin: Duration) -> Result<Self, Error> {
         let options = ClientOptions { spin, ..ClientOptions::default() };
         let client = Client::connect(path, options);
-        Ok(Self::Device(client.map_err(Error::device("no client"))?))
+        Ok(Self::Device(Box::new(client.map_err(Error::device("no client"))?)))
     }
 
     fn ping(path: &Path, spin: Duration) -> Result<Self, Error> {

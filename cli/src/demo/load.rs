@@ -2,10 +2,12 @@
 
 use super::Method;
 use super::machine::Machine;
+use super::progress::{Progress, Seen};
 use super::record::{Lane, Run};
+use super::stop::Stop;
 use crate::error::Error;
-use indicatif::ProgressBar;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
@@ -43,7 +45,12 @@ type Worked = Result<(Queue, Lane), Error>;
 
 impl Load {
     /// Adds the queues, and counts.
-    pub fn run(&self, machine: &Machine, bar: &ProgressBar) -> Result<(Run, Vec<Lane>), Error> {
+    pub fn run(
+        &self,
+        machine: &Machine,
+        progress: &Progress,
+        stop: &Stop,
+    ) -> Result<(Run, Vec<Lane>), Error> {
         let buffers = machine.driver.buffers(self.queues.into(), BYTES)?;
         let shared = Shared {
             begin: Instant::now(),
@@ -54,7 +61,11 @@ impl Load {
         let mut longest_add = Duration::ZERO;
         let worked = thread::scope(|scope| {
             let mut workers: Vec<ScopedJoinHandle<'_, Worked>> = Vec::new();
-            let added = buffers.iter().try_for_each(|buffer| {
+            let watched = Watched { shared: &shared, progress, stop };
+            let added = (1..).zip(&buffers).try_for_each(|(number, buffer)| {
+                if shared.is_over() {
+                    return Ok(());
+                }
                 let asked = Instant::now();
                 let queue = machine.driver.create_queue(1)?;
                 longest_add = longest_add.max(asked.elapsed());
@@ -64,11 +75,11 @@ impl Load {
                 workers.push(worker.map_err(|error| {
                     Error::plain(format!("no thread for another queue: {error}"))
                 })?);
-                bar.inc(1);
-                pause(self.interval, shared, bar);
+                progress.added(shared.seen(number));
+                watched.pause(self.interval, number);
                 Ok(())
             });
-            pause(self.interval * 5, &shared, bar);
+            watched.pause(self.interval * 5, self.queues);
             shared.over.store(true, Ordering::Relaxed);
             let worked: Vec<Worked> = workers.into_iter().map(join).collect();
             added.and_then(|()| worked.into_iter().collect::<Result<Vec<_>, Error>>())
@@ -118,17 +129,36 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Lets the queues work for a while, unless one has failed.
-fn pause(time: Duration, shared: &Shared, bar: &ProgressBar) {
-    let until = Instant::now() + time;
-    while Instant::now() < until && !shared.over.load(Ordering::Relaxed) {
-        let (completed, stalls) = (&shared.completed, &shared.stalls);
-        bar.set_message(format!(
-            "{} interrupts, {} stalls",
-            completed.load(Ordering::Relaxed),
-            stalls.load(Ordering::Relaxed)
-        ));
-        thread::sleep(until.saturating_duration_since(Instant::now()).min(STALL / 20));
+impl Shared {
+    fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    fn seen(&self, queues: u16) -> Seen {
+        let (completed, stalls) = (&self.completed, &self.stalls);
+        let [completed, stalls] = [completed, stalls].map(|count| count.load(Ordering::Relaxed));
+        Seen { queues, completed, stalls }
+    }
+}
+
+/// Queues at work, and those who look on.
+struct Watched<'r> {
+    shared: &'r Shared,
+    progress: &'r Progress,
+    stop: &'r Stop,
+}
+
+impl Watched<'_> {
+    /// Lets the queues work for a while, unless one has failed or somebody wants the end.
+    fn pause(&self, time: Duration, queues: u16) {
+        let until = Instant::now() + time;
+        while Instant::now() < until && !self.shared.is_over() {
+            if self.stop.is_asked() {
+                self.shared.over.store(true, Ordering::Relaxed);
+            }
+            self.progress.look(self.shared.seen(queues));
+            thread::sleep(until.saturating_duration_since(Instant::now()).min(STALL / 20));
+        }
     }
 }
 
@@ -151,13 +181,18 @@ fn go_on(mut queue: Queue, buffer: &Buffer, shared: &Shared) -> Worked {
     let mut failed = None;
     loop {
         if queue.open() == 0 {
-            if shared.over.load(Ordering::Relaxed) {
+            if shared.is_over() {
                 return Ok((queue, lane));
             }
             queue.submit(Request::Read { start: 0, blocks: 8, into: buffer }, 0)?;
         }
         let told = poll(&mut [PollFd::new(&queue, PollFlags::IN)], Some(&LOOK));
-        let told = told.map_err(|error| Error::plain(format!("cannot wait: {error}")))? > 0;
+        let told = match told {
+            Ok(ready) => ready > 0,
+            // A signal for the program is none of the queue's.
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(Error::plain(format!("cannot wait: {error}"))),
+        };
         let stalled = !told && queue.untold().is_some_and(|time| time >= STALL);
         if told || stalled {
             let done = queue.drain(|done| failed = failed.or(done.result.err()))?;

@@ -1,6 +1,6 @@
 //! The controller that the demo uses: emulated in this process, or real.
 
-use super::Method;
+use super::{Counted, Method};
 use crate::error::Error;
 use crate::target::Bdf;
 use vfio_irq_nvme::driver::{Device, Driver, Options, Socket};
@@ -59,6 +59,11 @@ impl Machine {
         let driver = Driver::open(Device::open(&bdf.to_string())?, options)?;
         let name = format!("{} at {bdf}", driver.info().model);
         Ok(Self { driver, name, counts: None, _emulated: None })
+    }
+
+    /// How it is known what the device raised.
+    pub fn counted(&self) -> Counted {
+        if self.counts.is_some() { Counted::ByDevice } else { Counted::ByCompletion }
     }
 
     /// How often the device raised the interrupt of one of its queues, by its own count; the queue is

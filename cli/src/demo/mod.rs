@@ -4,20 +4,24 @@
 mod load;
 mod machine;
 mod picture;
+mod progress;
 mod record;
+mod stop;
 mod words;
 
 use crate::error::Error;
 use crate::report::Out;
 use crate::target::Bdf;
 use clap::ValueEnum;
-use indicatif::{ProgressBar, ProgressStyle};
 use load::Load;
 use machine::Machine;
+use progress::Progress;
 use record::{Lane, Run};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use stop::Stop;
 
 /// What is shown.
 #[derive(clap::Args)]
@@ -68,10 +72,22 @@ impl Method {
     }
 }
 
+/// How it is known what a device raised.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Counted {
+    /// The device counts its interrupts.
+    #[default]
+    ByDevice,
+    /// It does not, but owes one for each completion: a queue has one command under way.
+    ByCompletion,
+}
+
 /// Everything that `--json` prints.
 #[derive(Serialize)]
 struct Document<'a> {
     device: String,
+    counted: Counted,
     /// None when it could not be written.
     picture: Option<&'a Path>,
     runs: Vec<&'a Run>,
@@ -83,27 +99,33 @@ pub fn run(out: Out, options: &Options) -> Result<(), Error> {
         [] => &[Method::ReleaseAll, Method::Dynamic],
         some => some,
     };
+    let no_signals = |error| Error::plain(format!("signals cannot be caught: {error}"));
+    let stop = Stop::prepare().map_err(no_signals)?;
+    make_room(options.queues)?;
     let canvas = picture::Canvas::prepare(&options.picture)?;
-    let mut name = String::new();
+    let (mut name, mut counted) = (String::new(), Counted::default());
     let mut all: Vec<(Run, Vec<Lane>)> = Vec::new();
     for method in methods {
         let machine = Machine::start(options.device, options.queues, *method)?;
         name = machine.name.clone();
-        let bar = progress(out, *method, options.queues);
+        counted = machine.counted();
+        let progress = Progress::start(out, *method, options.queues);
         let load = Load {
             method: *method,
             queues: options.queues,
             interval: Duration::from_millis(options.interval),
         };
-        let done = load.run(&machine, &bar);
-        bar.finish();
+        let done = load.run(&machine, &progress, &stop);
+        progress.end();
+        drop(machine);
+        stop.obey().map_err(no_signals)?;
         all.push(done?);
     }
     // What was counted is told in any case.
     let drawn = canvas.draw(&all);
     let runs: Vec<&Run> = all.iter().map(|(run, _)| run).collect();
     let picture = drawn.is_ok().then_some(options.picture.as_path());
-    let document = Document { device: name, picture, runs };
+    let document = Document { device: name, counted, picture, runs };
     out.one(&document, || words::tell(&document))?;
     if let (true, Some(picture)) = (options.open, picture) {
         open(picture)?;
@@ -117,13 +139,30 @@ pub fn run(out: Out, options: &Options) -> Result<(), Error> {
     }
 }
 
-fn progress(out: Out, method: Method, queues: u16) -> ProgressBar {
-    if out.json {
-        return ProgressBar::hidden();
+/// Descriptors that a queue takes, the emulated controller's among them, and those of the program.
+const EACH: u64 = 4;
+const BASE: u64 = 64;
+
+/// Lets this process have the descriptors that so many queues take. A process usually begins with fewer
+/// than it may have.
+fn make_room(queues: u16) -> Result<(), Error> {
+    let need = BASE + EACH * u64::from(queues);
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current.is_none_or(|current| current >= need) {
+        return Ok(());
     }
-    let bar = ProgressBar::new(queues.into()).with_prefix(method.name());
-    let style = ProgressStyle::with_template("{prefix:11} {bar:32} {pos:>4}/{len} queues  {msg}");
-    style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style))
+    if let Some(most) = maximum.filter(|most| *most < need) {
+        let what =
+            format!("{queues} queues take {need} descriptors, and a process may have {most}");
+        let fewer = match most.saturating_sub(BASE) / EACH {
+            0 => String::new(),
+            queues => format!("say --queues {queues}, or "),
+        };
+        return Err(Error::new(what, fewer + "raise the limit (ulimit -Hn)"));
+    }
+    let wanted = Rlimit { current: Some(need), maximum };
+    setrlimit(Resource::Nofile, wanted)
+        .map_err(|error| Error::plain(format!("{need} descriptors cannot be had: {error}")))
 }
 
 fn open(path: &Path) -> Result<(), Error> {

@@ -1,7 +1,7 @@
 //! The table at the end.
 
 use super::record::Run;
-use super::{Document, Method};
+use super::{Counted, Document, Method};
 use crate::report::{many, table};
 
 /// What the demo found.
@@ -33,11 +33,22 @@ pub fn tell(document: &Document<'_>) -> String {
     let picture = document
         .picture
         .map_or(String::new(), |picture| format!("\nThe picture: {}\n", picture.display()));
+    let counted = match document.counted {
+        Counted::ByDevice => "",
+        Counted::ByCompletion => OWED,
+    };
     format!(
-        "\nInterrupts of {}, each queue with a vector of its own:\n\n{table}\n{verdicts}{picture}",
+        "\nInterrupts of {}, each queue with a vector of its own:\n\n{table}\n{counted}{verdicts}{picture}",
         document.device
     )
 }
+
+/// What is known of a device that does not count.
+const OWED: &str = "\
+RAISED: one for each completion, since the device counts none itself.
+LOST: those of which nobody was told for a second.
+
+";
 
 fn verdict(run: &Run) -> String {
     let how = match run.method {

@@ -2,10 +2,12 @@
 
 use super::counts::add;
 use super::identify;
+use super::shared::lock;
 use super::worker::{Answer, Worker};
 use crate::command::{Command, high, low};
 use crate::disk::BLOCK;
 use crate::status::Status;
+use std::sync::Arc;
 
 /// Admin commands by their opcode.
 mod opcode {
@@ -28,21 +30,24 @@ pub(super) const ALL: u32 = u32::MAX;
 impl Worker {
     /// Carries out a command; `None` when it ends later.
     pub(super) fn admin(&mut self, command: &Command) -> Result<Option<u32>, Status> {
-        add(&self.common.counters.others, 1);
+        add(&self.shared.common.counters.others, 1);
         if command.is_exotic() {
             return Err(Status::INVALID_FIELD);
         }
+        let shared = Arc::clone(&self.shared);
+        let mut admin = lock(&shared.admin);
+        let admin = &mut *admin;
         let answer = match command.opcode() {
-            opcode::DELETE_SUBMISSION => self.delete_submission(command),
-            opcode::CREATE_SUBMISSION => self.create_submission(command),
+            opcode::DELETE_SUBMISSION => return self.delete_submission(command),
+            opcode::CREATE_SUBMISSION => self.create_submission(admin, command),
             opcode::GET_LOG => self.get_log(command),
             opcode::DELETE_COMPLETION => self.delete_completion(command),
-            opcode::CREATE_COMPLETION => self.create_completion(command),
+            opcode::CREATE_COMPLETION => self.create_completion(admin, command),
             opcode::IDENTIFY => self.identify(command),
             opcode::ABORT => self.abort(command),
-            opcode::SET_FEATURE => self.set_feature(command),
-            opcode::GET_FEATURE => self.get_feature(command),
-            opcode::BUFFERS => self.set_buffers(command),
+            opcode::SET_FEATURE => self.set_feature(admin, command),
+            opcode::GET_FEATURE => self.get_feature(admin, command),
+            opcode::BUFFERS => self.set_buffers(admin, command),
             opcode::EVENT => return self.ask_for_event(command),
             _ => Err(Status::INVALID_OPCODE),
         };
@@ -50,16 +55,26 @@ impl Worker {
     }
 
     fn ask_for_event(&mut self, command: &Command) -> Result<Option<u32>, Status> {
-        if self.events.request(command.id()) { Ok(None) } else { Err(Status::TOO_MANY_EVENTS) }
+        if !lock(&self.shared.events).request(command.id()) {
+            return Err(Status::TOO_MANY_EVENTS);
+        }
+        // It may be long until it ends.
+        self.shared.release_admin();
+        Ok(None)
     }
 
-    /// Commands are complete before the next is fetched, so only requests for events can be aborted.
+    /// A command that was fetched goes to its end, and one that was not is nobody's yet, so only
+    /// requests for events can be aborted.
     fn abort(&mut self, command: &Command) -> Answer {
         let (queue, id) = (low(command.word(10)), high(command.word(10)));
         // There must be room for two: the one that is aborted, and this.
-        if queue == 0 && self.admin_has_room_for_two() && self.events.abort(id) {
-            self.post_admin(id, Err(Status::ABORTED));
-            return Ok(0);
+        if queue == 0 && self.shared.reserve_admin() {
+            let aborted = lock(&self.shared.events).abort(id);
+            if aborted {
+                self.shared.post(0, id, Err(Status::ABORTED));
+                return Ok(0);
+            }
+            self.shared.release_admin();
         }
         Ok(1)
     }
@@ -69,15 +84,15 @@ impl Worker {
         let mut page = [0; 4096];
         match command.word(10) & 0xff {
             0x00 => match namespace {
-                1 | ALL => identify::namespace(&mut page, &self.common),
+                1 | ALL => identify::namespace(&mut page, &self.shared.common),
                 _ => return Err(Status::INVALID_NAMESPACE),
             },
-            0x01 => identify::controller(&mut page, &self.common),
+            0x01 => identify::controller(&mut page, &self.shared.common),
             // Those with a higher number than this one, of which there is at most one.
             0x02 if namespace >= 0xffff_fffe => return Err(Status::INVALID_NAMESPACE),
             0x02 => identify::put(&mut page, 0, &u32::from(namespace == 0).to_le_bytes()),
             0x03 => match namespace {
-                1 => identify::descriptors(&mut page, &self.common),
+                1 => identify::descriptors(&mut page, &self.shared.common),
                 _ => return Err(Status::INVALID_NAMESPACE),
             },
             _ => return Err(Status::INVALID_FIELD),
@@ -88,7 +103,7 @@ impl Worker {
     /// Bytes of so many blocks, if all of them exist.
     pub(super) fn range(&self, start: u64, blocks: u64) -> Result<(u64, u64), Status> {
         let end = start.checked_add(blocks).ok_or(Status::LBA_RANGE)?;
-        if end > self.common.disk.blocks() {
+        if end > self.shared.common.disk.blocks() {
             return Err(Status::LBA_RANGE);
         }
         Ok((start * BLOCK, blocks * BLOCK))

@@ -60,9 +60,14 @@ impl Events {
         self.told = false;
     }
 
+    /// Whether a request is to be completed now.
+    pub(super) fn is_ready(&self) -> bool {
+        !self.told && self.waiting.is_some() && !self.requests.is_empty()
+    }
+
     /// The request to complete now, and with what.
     pub(super) fn next(&mut self) -> Option<(u16, u32)> {
-        if self.told || self.waiting.is_none() {
+        if !self.is_ready() {
             return None;
         }
         let command = self.requests.pop_front()?;

@@ -1,8 +1,10 @@
 //! Features: what a guest may ask and set.
 
+use super::shared::Admin;
 use super::worker::{Answer, Worker};
 use crate::command::{Command, low};
 use crate::status::Status;
+use std::sync::atomic::Ordering;
 
 /// Features by their number.
 mod id {
@@ -27,8 +29,6 @@ pub(super) struct Features {
     arbitration: u32,
     temperature: [u32; 2],
     error_recovery: u32,
-    /// Writes need not survive a loss of power before they are flushed.
-    pub(super) write_cache: bool,
     coalescing: u32,
     atomicity: u32,
     events: u32,
@@ -40,7 +40,6 @@ impl Default for Features {
             arbitration: 0,
             temperature: [u32::from(WARM), 0],
             error_recovery: 0,
-            write_cache: true,
             coalescing: 0,
             atomicity: 0,
             events: 0,
@@ -57,12 +56,12 @@ impl Worker {
     }
 
     /// Both numbers of queues, less one, as both halves of a word.
-    fn granted_queues(&self) -> u32 {
-        let most = u32::from(self.granted.saturating_sub(1));
+    fn granted_queues(admin: &Admin) -> u32 {
+        let most = u32::from(admin.granted.saturating_sub(1));
         most | most << 16
     }
 
-    pub(super) fn get_feature(&self, command: &Command) -> Answer {
+    pub(super) fn get_feature(&self, admin: &Admin, command: &Command) -> Answer {
         let (feature, word) = (command.word(10).to_le_bytes()[0], command.word(11));
         let saved = match command.word(10) >> 8 & 7 {
             0 => false,
@@ -72,7 +71,7 @@ impl Worker {
             _ => return Err(Status::INVALID_FIELD),
         };
         let initial = Features::default();
-        let features = if saved { &initial } else { &self.features };
+        let features = if saved { &initial } else { &admin.features };
         Ok(match feature {
             id::ARBITRATION => features.arbitration,
             id::POWER => 0,
@@ -81,11 +80,11 @@ impl Worker {
                 features.temperature.get(which).copied().unwrap_or(0)
             }
             id::ERROR_RECOVERY => features.error_recovery,
-            id::WRITE_CACHE => u32::from(features.write_cache),
-            id::QUEUES => self.granted_queues(),
+            id::WRITE_CACHE => u32::from(saved || self.shared.write_cache.load(Ordering::Acquire)),
+            id::QUEUES => Self::granted_queues(admin),
             id::COALESCING => features.coalescing,
             id::VECTOR => {
-                let known = u32::from(low(word)) <= u32::from(self.common.queues);
+                let known = u32::from(low(word)) <= u32::from(self.shared.common.queues);
                 known.then_some(word & 0xffff).ok_or(Status::INVALID_FIELD)?
             }
             id::ATOMICITY => features.atomicity,
@@ -102,29 +101,29 @@ impl Worker {
         }
     }
 
-    pub(super) fn set_feature(&mut self, command: &Command) -> Answer {
+    pub(super) fn set_feature(&mut self, admin: &mut Admin, command: &Command) -> Answer {
         let (feature, word) = (command.word(10).to_le_bytes()[0], command.word(11));
         if command.word(10) >> 31 != 0 {
             return Err(Status::NOT_SAVEABLE);
         }
         match feature {
-            id::ARBITRATION => self.features.arbitration = word,
+            id::ARBITRATION => admin.features.arbitration = word,
             // There is one state of power.
             id::POWER if word & 0x1f == 0 => {}
             id::TEMPERATURE => {
                 let which = Self::threshold(word).ok_or(Status::INVALID_FIELD)?;
-                if let Some(place) = self.features.temperature.get_mut(which) {
+                if let Some(place) = admin.features.temperature.get_mut(which) {
                     *place = word & 0xffff;
                 }
             }
-            id::ERROR_RECOVERY => self.features.error_recovery = word & 0xffff,
+            id::ERROR_RECOVERY => admin.features.error_recovery = word & 0xffff,
             id::WRITE_CACHE => return self.set_write_cache(word & 1 != 0),
-            id::QUEUES => return self.set_queues(word),
+            id::QUEUES => return self.set_queues(admin, word),
             // Accepted. A completion is told at once all the same, as the time may be 0.
-            id::COALESCING => self.features.coalescing = word & 0xffff,
-            id::VECTOR if u32::from(low(word)) <= u32::from(self.common.queues) => {}
-            id::ATOMICITY => self.features.atomicity = word & 1,
-            id::EVENTS => self.features.events = word,
+            id::COALESCING => admin.features.coalescing = word & 0xffff,
+            id::VECTOR if u32::from(low(word)) <= u32::from(self.shared.common.queues) => {}
+            id::ATOMICITY => admin.features.atomicity = word & 1,
+            id::EVENTS => admin.features.events = word,
             _ => return Err(Status::INVALID_FIELD),
         }
         Ok(0)
@@ -132,14 +131,16 @@ impl Worker {
 
     /// Whoever turns the cache off has what it holds flushed.
     fn set_write_cache(&mut self, on: bool) -> Answer {
+        // Whatever is written from now on does not need it; then what was written before.
+        self.shared.write_cache.store(on, Ordering::Release);
         if !on {
-            self.common.disk.flush().map_err(|_| Status::WRITE_FAULT)?;
+            self.step_aside();
+            self.shared.common.disk.flush().map_err(|_| Status::WRITE_FAULT)?;
         }
-        self.features.write_cache = on;
         Ok(0)
     }
 
-    fn set_queues(&mut self, word: u32) -> Answer {
+    fn set_queues(&self, admin: &mut Admin, word: u32) -> Answer {
         let (submission, completion) = (low(word), low(word >> 16));
         if submission == u16::MAX || completion == u16::MAX {
             return Err(Status::INVALID_FIELD);
@@ -149,7 +150,7 @@ impl Worker {
         }
         // As many of both kinds.
         let wanted = submission.max(completion) + 1;
-        self.granted = wanted.min(self.common.queues);
-        Ok(self.granted_queues())
+        admin.granted = wanted.min(self.shared.common.queues);
+        Ok(Self::granted_queues(admin))
     }
 }

@@ -2,11 +2,14 @@
 
 use super::counts::add;
 use super::identify::{MOST_PAGES, is_ours};
+use super::ranges::Held;
+use super::shared::Shared;
 use super::worker::{Answer, Worker};
 use crate::command::{Command, low};
 use crate::disk::BLOCK;
 use crate::status::Status;
-use std::sync::atomic::AtomicU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use vfio_irq_user::{Errno, errno};
 
 /// I/O commands by their opcode.
@@ -17,6 +20,10 @@ mod opcode {
     pub(super) const ZEROES: u8 = 0x08;
     pub(super) const DATASET: u8 = 0x09;
 }
+
+/// Bytes that take long enough for another thread to look for work meanwhile, even if they are in
+/// memory.
+const LONG: u64 = 64 << 10;
 
 /// Which way data goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,7 +36,7 @@ impl Worker {
     /// Carries out a command.
     pub(super) fn io(&mut self, command: &Command) -> Answer {
         let opcode = command.opcode();
-        let counters = &self.common.counters;
+        let counters = &self.shared.common.counters;
         let counter: &AtomicU64 = match opcode {
             opcode::READ => &counters.reads,
             opcode::WRITE => &counters.writes,
@@ -54,8 +61,11 @@ impl Worker {
         }
     }
 
-    fn flush(&self) -> Answer {
-        self.common.disk.flush().map(|()| 0).map_err(|_| Status::WRITE_FAULT)
+    fn flush(&mut self) -> Answer {
+        if self.shared.common.disk.may_wait() {
+            self.step_aside();
+        }
+        self.shared.common.disk.flush().map(|()| 0).map_err(|_| Status::WRITE_FAULT)
     }
 
     /// First byte and bytes of a command that has its blocks where all of them do.
@@ -69,8 +79,13 @@ impl Worker {
         if bytes > 4096 << MOST_PAGES {
             return Err(Status::INVALID_FIELD);
         }
-        self.each_segment(command, bytes, |common, segment, at| {
-            let (memory, file) = (&common.bus.memory, common.disk.file());
+        let shared = Arc::clone(&self.shared);
+        if shared.common.disk.may_wait() || len >= LONG {
+            self.step_aside();
+        }
+        let held = self.hold(&shared, offset, len, direction == Direction::FromGuest);
+        self.each_segment(command, bytes, |shared, segment, at| {
+            let (memory, file) = (&shared.common.bus.memory, shared.common.disk.file());
             let (address, len, position) = (segment.address, segment.len, offset + at as u64);
             match direction {
                 Direction::ToGuest => memory
@@ -81,7 +96,8 @@ impl Worker {
                     .map_err(|error| failure(error, Status::WRITE_FAULT)),
             }
         })?;
-        let counters = &self.common.counters;
+        drop(held);
+        let counters = &shared.common.counters;
         match direction {
             Direction::ToGuest => add(&counters.read_blocks, len / BLOCK),
             Direction::FromGuest => {
@@ -92,16 +108,29 @@ impl Worker {
         Ok(0)
     }
 
+    /// Keeps blocks for this command; it waits until others have done with them.
+    fn hold<'s>(&mut self, shared: &'s Shared, start: u64, len: u64, writes: bool) -> Held<'s> {
+        shared.ranges.try_hold(start, len, writes).unwrap_or_else(|| {
+            self.step_aside();
+            shared.ranges.hold(start, len, writes)
+        })
+    }
+
     /// Makes a write survive a loss of power before it ends, where the guest wants that.
-    fn settle(&self, command: &Command) -> Result<(), Status> {
+    fn settle(&mut self, command: &Command) -> Result<(), Status> {
         let force = command.word(12) >> 30 & 1 != 0;
-        if force || !self.features.write_cache { self.flush().map(drop) } else { Ok(()) }
+        let cached = self.shared.write_cache.load(Ordering::Acquire);
+        if force || !cached { self.flush().map(drop) } else { Ok(()) }
     }
 
     fn write_zeroes(&mut self, command: &Command) -> Answer {
         let (offset, len) = self.blocks(command)?;
         let hole = command.word(12) >> 25 & 1 != 0;
-        let done = self.common.disk.zero(offset, len, hole);
+        let shared = Arc::clone(&self.shared);
+        self.step_aside();
+        let held = self.hold(&shared, offset, len, true);
+        let done = shared.common.disk.zero(offset, len, hole);
+        drop(held);
         done.map_err(|error| failure(raw(error), Status::WRITE_FAULT))?;
         self.settle(command).map(|()| 0)
     }
@@ -123,8 +152,11 @@ impl Worker {
             let (Ok(blocks), Ok(low), Ok(high)) = (a, b, c) else { continue };
             checked.push(self.range(low | high << 32, blocks)?);
         }
+        let shared = Arc::clone(&self.shared);
+        self.step_aside();
         for (offset, len) in checked {
-            let done = self.common.disk.deallocate(offset, len);
+            let _held = self.hold(&shared, offset, len, true);
+            let done = shared.common.disk.deallocate(offset, len);
             done.map_err(|error| failure(raw(error), Status::WRITE_FAULT))?;
         }
         Ok(0)

@@ -3,6 +3,7 @@
 use super::Common;
 use super::counts::get;
 use super::identify::{MOST_PAGES, is_ours, put};
+use super::shared::lock;
 use super::worker::{Answer, Worker};
 use crate::command::{Command, low};
 use crate::status::Status;
@@ -59,8 +60,8 @@ impl Worker {
             return Err(Status::INVALID_NAMESPACE);
         }
         let page = match id {
-            0x01 => self.errors.page(),
-            0x02 => health(&self.common, self.errors.count),
+            0x01 => lock(&self.shared.errors).page(),
+            0x02 => health(&self.shared.common, lock(&self.shared.errors).count),
             0x03 => firmware(),
             _ => return Err(Status::LOG_PAGE),
         };
@@ -71,7 +72,7 @@ impl Worker {
         self.give(command, &bytes)?;
         let keep = number >> 15 & 1 != 0;
         if id == 0x01 && !keep {
-            self.events.rearm();
+            lock(&self.shared.events).rearm();
         }
         Ok(0)
     }

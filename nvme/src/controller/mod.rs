@@ -1,11 +1,13 @@
-//! The controller as a device: its registers, and the thread that works for it while it is enabled.
+//! The controller as a device: its registers, and the threads that work for it while it is enabled.
 //!
-//! Registers are the connection's thread's; queues, features and data are the worker's. Between them
+//! Registers are the connection's thread's; queues, features and data are the workers'. Between them
 //! are a doorbell a queue, a bit a doorbell, and a few flags ([`run::Run`]), so a doorbell is answered
-//! at once, whatever the worker is doing.
+//! at once, whatever the workers are doing. Workers are few and take turns ([`crew`]); what they share
+//! is in [`shared`].
 
 mod admin;
 mod counts;
+mod crew;
 mod events;
 mod features;
 mod identify;
@@ -13,9 +15,11 @@ mod io;
 mod logs;
 mod queue;
 mod queues;
+mod ranges;
 mod registers;
 mod run;
 mod shadow;
+mod shared;
 mod worker;
 
 use crate::disk::Disk;
@@ -23,12 +27,11 @@ use counts::Counters;
 pub use counts::{Counts, Totals};
 use registers::{Registers, Wish};
 use run::Run;
+use shared::Shared;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use tracing::{info, warn};
 use vfio_irq_user::pci::{Bar, Function, FunctionError};
 use vfio_irq_user::{Bus, Device, Errno};
-use worker::Worker;
 
 /// Most I/O queues of a controller.
 const MOST_QUEUES: u16 = 1024;
@@ -89,7 +92,7 @@ pub struct Controller {
     common: Arc<Common>,
     registers: Registers,
     bus_master: bool,
-    running: Option<(Arc<Run>, JoinHandle<()>)>,
+    running: Option<Arc<Shared>>,
     /// What had been counted when the client came.
     before: Totals,
 }
@@ -115,7 +118,7 @@ impl Controller {
     }
 
     fn status(&self) -> u32 {
-        self.running.as_ref().map_or(0, |(run, _)| run.status()) | self.registers.own_status()
+        self.running.as_ref().map_or(0, |shared| shared.run.status()) | self.registers.own_status()
     }
 
     fn enable(&mut self) {
@@ -125,11 +128,9 @@ impl Controller {
             self.registers.fail();
             return;
         };
-        let run = Arc::new(Run::new(self.common.queues, self.bus_master));
-        let worker = Worker::new(Arc::clone(&self.common), Arc::clone(&run), setup);
-        let thread = std::thread::Builder::new().name("nvme".into()).stack_size(256 << 10);
-        match thread.spawn(move || worker.work()) {
-            Ok(thread) => self.running = Some((run, thread)),
+        let shared = Arc::new(Shared::new(Arc::clone(&self.common), self.bus_master, setup));
+        match shared.crew.begin(|| shared.begin()) {
+            Ok(()) => self.running = Some(shared),
             Err(error) => {
                 warn!(serial = %self.common.serial, %error, "a controller stays off: no thread for it");
                 self.registers.fail();
@@ -137,26 +138,29 @@ impl Controller {
         }
     }
 
-    /// Has the worker end after the command at hand, and waits for that.
+    /// Has the workers end after the commands at hand, and waits for that.
     fn halt(&mut self) {
-        if let Some((run, thread)) = self.running.take() {
-            run.stop();
-            thread.thread().unpark();
-            if thread.join().is_err() {
-                warn!(serial = %self.common.serial, "the thread of a controller has died");
-            }
+        if let Some(shared) = self.running.take() {
+            shared.stop();
+            shared.crew.join();
         }
     }
 
     fn is_running(&self) -> bool {
-        self.running.as_ref().is_some_and(|(run, _)| !run.is_stopping())
+        self.running.as_ref().is_some_and(|shared| !shared.run.is_stopping())
     }
 
-    /// Tells the worker something.
+    /// Tells the workers something.
     fn tell(&self, words: impl FnOnce(&Run)) {
-        if let Some((run, thread)) = &self.running {
-            words(run);
-            thread.thread().unpark();
+        if let Some(shared) = &self.running {
+            shared.tell(words);
+        }
+    }
+
+    /// Has the workers end, and does not wait.
+    fn stop(&self) {
+        if let Some(shared) = &self.running {
+            shared.stop();
         }
     }
 
@@ -165,7 +169,7 @@ impl Controller {
             Wish::Nothing => {}
             Wish::Enable => self.enable(),
             // The guest waits until the ready bit is gone, so nobody else has to.
-            Wish::Disable => self.tell(Run::stop),
+            Wish::Disable => self.stop(),
             Wish::Shutdown if self.is_running() => self.tell(Run::shut_down),
             Wish::Shutdown => self.registers.shut_down(),
         }

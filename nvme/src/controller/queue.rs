@@ -4,6 +4,20 @@ use super::shadow::{Buffers, Doorbell, Found};
 use crate::command::{COMMAND_SIZE, COMPLETION_SIZE};
 use vfio_irq_user::{Errno, Memory};
 
+/// Where a queue stands among those that have commands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Turn {
+    /// Nobody has asked for one, or it may have another.
+    Idle,
+    /// It waits for it.
+    Waits,
+    /// It has one, and no other one meanwhile.
+    Has {
+        /// Somebody has asked for another.
+        again: bool,
+    },
+}
+
 /// Commands of the guest's.
 #[derive(Debug)]
 pub(super) struct Submission {
@@ -13,8 +27,11 @@ pub(super) struct Submission {
     tail: u32,
     /// Where its completions go.
     pub(super) completion: u16,
-    /// It waits for its turn.
-    pub(super) queued: bool,
+    turn: Turn,
+    /// Commands that were fetched and have not ended.
+    open: u32,
+    /// It goes when they have ended, which is the end of this admin command.
+    leaving: Option<u16>,
     /// Its doorbell in memory. While the queue is empty and not queued, the guest rings for the next
     /// command.
     doorbell: Option<Doorbell>,
@@ -22,30 +39,73 @@ pub(super) struct Submission {
 
 impl Submission {
     pub(super) fn new(base: u64, entries: u32, completion: u16) -> Self {
-        let (head, tail, queued, doorbell) = (0, 0, false, None);
-        Self { base, entries, head, tail, completion, queued, doorbell }
+        let (head, tail, turn, open) = (0, 0, Turn::Idle, 0);
+        let (leaving, doorbell) = (None, None);
+        Self { base, entries, head, tail, completion, turn, open, leaving, doorbell }
+    }
+
+    /// Asks for a turn; whether it is to be put among those that wait.
+    pub(super) fn ask(&mut self) -> bool {
+        let wait = self.turn == Turn::Idle;
+        self.turn = match self.turn {
+            Turn::Idle | Turn::Waits => Turn::Waits,
+            Turn::Has { .. } => Turn::Has { again: true },
+        };
+        wait
+    }
+
+    /// Its turn begins. `alone`: whoever asks for one meanwhile has it later.
+    pub(super) fn begin_turn(&mut self, alone: bool) {
+        self.turn = if alone { Turn::Has { again: false } } else { Turn::Idle };
+    }
+
+    /// A turn is over; whether somebody has asked for another that was alone.
+    pub(super) fn end_turn(&mut self) -> bool {
+        let Turn::Has { again } = self.turn else { return false };
+        self.turn = Turn::Idle;
+        again
+    }
+
+    /// Whether it is about to go.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.leaving.is_some()
+    }
+
+    /// It is to go; whether it can at once. If not, `command` ends when it has.
+    pub(super) fn leave(&mut self, command: u16) -> bool {
+        if self.open > 0 {
+            self.leaving = Some(command);
+        }
+        self.open == 0
+    }
+
+    /// A command has ended. If it was the last one of a queue that is to go, what ends with it.
+    pub(super) fn ended(&mut self) -> Option<u16> {
+        self.open = self.open.saturating_sub(1);
+        self.leaving.filter(|_| self.open == 0)
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.head == self.tail
     }
 
-    /// Its doorbell in buffers of the guest's.
-    pub(super) fn place_doorbell(
+    /// Its doorbell is in buffers of the guest's from now on; it is rung for the next command.
+    pub(super) fn move_doorbell(
         &mut self,
         buffers: Buffers,
         memory: &Memory,
         id: u16,
-    ) -> Result<Doorbell, Errno> {
-        // What the old ones say is not told again.
-        self.look(memory)?;
-        // It is rung for the next command.
-        buffers.doorbell(memory, 2 * u64::from(id), self.tail, self.tail)
-    }
-
-    /// From now on it has a doorbell in memory.
-    pub(super) fn set_doorbell(&mut self, doorbell: Doorbell) {
-        self.doorbell = Some(doorbell);
+    ) -> Result<(), Errno> {
+        // The guest may use the old buffers until it knows of the new ones: it rings for that.
+        for _ in 0..self.entries {
+            let Some(doorbell) = &mut self.doorbell else { break };
+            let tail = doorbell.arm(memory, self.tail)?;
+            if tail.is_none() || self.found(tail) == Found::Nonsense {
+                break;
+            }
+        }
+        self.doorbell = Some(buffers.doorbell(memory, 2 * u64::from(id), self.tail, self.tail)?);
+        Ok(())
     }
 
     /// The guest has moved the tail; whether it can be there.
@@ -71,10 +131,13 @@ impl Submission {
             return Ok(Found::Something);
         }
         let Some(doorbell) = &mut self.doorbell else { return Ok(Found::Nothing) };
-        let tail = match doorbell.look(memory, None)? {
-            None => doorbell.arm(memory, self.tail)?,
-            tail => tail,
-        };
+        let tail = doorbell.look(memory, None)?;
+        let found = self.found(tail);
+        if found != Found::Nothing {
+            return Ok(found);
+        }
+        let Some(doorbell) = &mut self.doorbell else { return Ok(Found::Nothing) };
+        let tail = doorbell.arm(memory, self.tail)?;
         Ok(self.found(tail))
     }
 
@@ -89,6 +152,7 @@ impl Submission {
     pub(super) fn take(&mut self) -> u64 {
         let address = self.base.saturating_add(u64::from(self.head) * COMMAND_SIZE);
         self.head = (self.head + 1) % self.entries;
+        self.open += 1;
         address
     }
 
@@ -106,12 +170,16 @@ pub(super) struct Completion {
     head: u32,
     tail: u32,
     phase: bool,
+    /// Places that are kept for commands under way.
+    reserved: u32,
+    /// A command waits for a place.
+    waiting: bool,
     /// What is raised, if the guest wants interrupts.
-    pub(super) vector: Option<u32>,
+    vector: Option<u32>,
     /// The queues whose completions come here.
     pub(super) users: Vec<u16>,
     /// Something was posted and not signalled yet.
-    pub(super) owes: bool,
+    owes: bool,
     /// Its doorbell in memory. The guest rings it when the queue was full.
     doorbell: Option<Doorbell>,
 }
@@ -119,17 +187,45 @@ pub(super) struct Completion {
 impl Completion {
     pub(super) fn new(base: u64, entries: u32, vector: Option<u32>) -> Self {
         let (head, tail, phase, owes) = (0, 0, true, false);
+        let (reserved, waiting) = (0, false);
         let (users, doorbell) = (vec![], None);
-        Self { base, entries, head, tail, phase, vector, users, owes, doorbell }
+        Self { base, entries, head, tail, phase, reserved, waiting, vector, users, owes, doorbell }
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        self.room() == 0
+    /// Whether every place is taken or kept.
+    fn is_full(&self) -> bool {
+        (self.head + self.entries - self.tail - 1) % self.entries <= self.reserved
     }
 
-    /// How many completions fit.
-    pub(super) fn room(&self) -> u32 {
-        (self.head + self.entries - self.tail - 1) % self.entries
+    /// Keeps a place for a command, if there is one. If there is not, the command waits.
+    pub(super) fn reserve(&mut self, memory: &Memory) -> Result<Found, Errno> {
+        let found = self.look(memory)?;
+        if found == Found::Something {
+            self.reserved += 1;
+        } else {
+            self.waiting = true;
+        }
+        Ok(found)
+    }
+
+    /// Gives a place back; whether a command waits for it.
+    pub(super) fn release(&mut self) -> bool {
+        self.reserved = self.reserved.saturating_sub(1);
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// The queues of commands that wait for a place, now that there is one.
+    pub(super) fn waiting_users(&mut self) -> Vec<u16> {
+        if !self.waiting || self.is_full() {
+            return Vec::new();
+        }
+        self.waiting = false;
+        self.users.clone()
+    }
+
+    /// What is to be raised.
+    pub(super) fn owed(&mut self) -> Option<u32> {
+        std::mem::take(&mut self.owes).then_some(self.vector).flatten()
     }
 
     /// What the guest passes last, going round from where it is: the controller looks at the head
@@ -138,24 +234,24 @@ impl Completion {
         (self.head + self.entries - 1) % self.entries
     }
 
-    /// Its doorbell in buffers of the guest's.
-    pub(super) fn place_doorbell(
+    /// Its doorbell is in buffers of the guest's from now on; it is rung when room is wanted.
+    pub(super) fn move_doorbell(
         &mut self,
         buffers: Buffers,
         memory: &Memory,
         id: u16,
-    ) -> Result<Doorbell, Errno> {
-        if let Some(doorbell) = &mut self.doorbell {
-            let head = doorbell.look(memory, None)?;
-            self.found(memory, head)?;
+    ) -> Result<(), Errno> {
+        for _ in 0..self.entries {
+            let Some(doorbell) = &mut self.doorbell else { break };
+            let head = doorbell.arm(memory, self.head)?;
+            if !head.is_some_and(|head| self.set_head(head)) {
+                break;
+            }
         }
-        let event = if self.is_full() { self.head } else { self.last_event() };
-        buffers.doorbell(memory, 2 * u64::from(id) + 1, self.head, event)
-    }
-
-    /// From now on it has a doorbell in memory.
-    pub(super) fn set_doorbell(&mut self, doorbell: Doorbell) {
-        self.doorbell = Some(doorbell);
+        let event = if self.waiting { self.head } else { self.last_event() };
+        let place = 2 * u64::from(id) + 1;
+        self.doorbell = Some(buffers.doorbell(memory, place, self.head, event)?);
+        Ok(())
     }
 
     /// The guest has moved the head; whether it can be there: it cannot overtake the tail.
@@ -178,16 +274,23 @@ impl Completion {
     }
 
     /// Looks for room. If there is none, the guest rings when it makes some.
-    pub(super) fn look(&mut self, memory: &Memory) -> Result<Found, Errno> {
-        if !self.is_full() {
-            return Ok(Found::Something);
+    fn look(&mut self, memory: &Memory) -> Result<Found, Errno> {
+        // Each time round the head has moved on, so this ends.
+        while self.is_full() {
+            let Some(doorbell) = &mut self.doorbell else { return Ok(Found::Nothing) };
+            let head = match doorbell.look(memory, None)? {
+                None => doorbell.arm(memory, self.head)?,
+                head => head,
+            };
+            if head.is_none() {
+                return Ok(Found::Nothing);
+            }
+            let found = self.found(memory, head)?;
+            if found == Found::Nonsense {
+                return Ok(found);
+            }
         }
-        let Some(doorbell) = &mut self.doorbell else { return Ok(Found::Nothing) };
-        let head = match doorbell.look(memory, None)? {
-            None => doorbell.arm(memory, self.head)?,
-            head => head,
-        };
-        self.found(memory, head)
+        Ok(Found::Something)
     }
 
     fn found(&mut self, memory: &Memory, head: Option<u32>) -> Result<Found, Errno> {
@@ -204,11 +307,12 @@ impl Completion {
         Ok(Found::Something)
     }
 
-    /// Where the next completion goes, and its phase; the place counts as used.
+    /// Where the next completion goes, and its phase. It was kept for a command, and counts as used.
     pub(super) fn place(&mut self) -> (u64, bool) {
         let at = (self.base.saturating_add(u64::from(self.tail) * COMPLETION_SIZE), self.phase);
         self.tail = (self.tail + 1) % self.entries;
         self.phase ^= self.tail == 0;
+        self.reserved = self.reserved.saturating_sub(1);
         self.owes = true;
         at
     }

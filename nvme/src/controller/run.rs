@@ -1,4 +1,4 @@
-//! What the connection's thread tells the worker, and the other way round, without waiting.
+//! What the connection's thread tells the workers, and the other way round, without waiting.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -18,6 +18,8 @@ pub(super) struct Run {
     stop: AtomicBool,
     shut_down: AtomicBool,
     allowed: AtomicBool,
+    /// The controller cannot go on.
+    broken: AtomicBool,
     status: AtomicU32,
 }
 
@@ -31,6 +33,7 @@ impl Run {
             stop: AtomicBool::new(false),
             shut_down: AtomicBool::new(false),
             allowed: AtomicBool::new(allowed),
+            broken: AtomicBool::new(false),
             status: AtomicU32::new(READY),
         }
     }
@@ -43,11 +46,21 @@ impl Run {
         };
         doorbell.store(value, Ordering::Relaxed);
         rung.fetch_or(1 << (place % 64), Ordering::Release);
-        self.news.store(true, Ordering::Release);
+        self.tell();
     }
 
-    /// Calls `hear` for each doorbell that was rung since, with its value.
-    pub(super) fn listen(&self, mut hear: impl FnMut(usize, u32)) -> bool {
+    /// Something is new, and there to be seen. Whoever says so looks next whether anybody is awake.
+    fn tell(&self) {
+        self.news.store(true, Ordering::SeqCst);
+    }
+
+    /// What was written to a doorbell last.
+    pub(super) fn doorbell(&self, place: usize) -> u32 {
+        self.doorbells.get(place).map_or(0, |doorbell| doorbell.load(Ordering::Relaxed))
+    }
+
+    /// Calls `hear` for each doorbell that was rung since; whether anything was new.
+    pub(super) fn listen(&self, mut hear: impl FnMut(usize)) -> bool {
         if !self.news.swap(false, Ordering::AcqRel) {
             return false;
         }
@@ -59,9 +72,7 @@ impl Run {
             while bits != 0 {
                 let place = word * 64 + bits.trailing_zeros() as usize;
                 bits &= bits - 1;
-                if let Some(doorbell) = self.doorbells.get(place) {
-                    hear(place, doorbell.load(Ordering::Relaxed));
-                }
+                hear(place);
             }
         }
         true
@@ -69,12 +80,29 @@ impl Run {
 
     /// Whether nothing is new.
     pub(super) fn is_quiet(&self) -> bool {
-        !self.news.load(Ordering::Relaxed)
+        !self.news.load(Ordering::SeqCst)
+    }
+
+    /// Whether commands may be carried out.
+    pub(super) fn is_active(&self) -> bool {
+        self.allowed.load(Ordering::Acquire) && !self.broken.load(Ordering::Acquire)
+    }
+
+    /// Whether a thread has something to do. `turns`: a queue waits for its turn.
+    pub(super) fn has_work(&self, turns: bool) -> bool {
+        let commands = self.is_active() && (turns || !self.is_quiet());
+        commands || self.is_stopping() || self.shut_down.load(Ordering::SeqCst)
+    }
+
+    /// The controller cannot go on: the guest must disable it.
+    pub(super) fn fail(&self) {
+        self.broken.store(true, Ordering::Release);
+        self.set_status(FATAL);
     }
 
     pub(super) fn stop(&self) {
-        self.stop.store(true, Ordering::Release);
-        self.news.store(true, Ordering::Release);
+        self.stop.store(true, Ordering::SeqCst);
+        self.tell();
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -82,8 +110,8 @@ impl Run {
     }
 
     pub(super) fn shut_down(&self) {
-        self.shut_down.store(true, Ordering::Release);
-        self.news.store(true, Ordering::Release);
+        self.shut_down.store(true, Ordering::SeqCst);
+        self.tell();
     }
 
     /// Whether the guest has asked to shut down, once.
@@ -92,13 +120,8 @@ impl Run {
     }
 
     pub(super) fn allow(&self, on: bool) {
-        self.allowed.store(on, Ordering::Release);
-        self.news.store(true, Ordering::Release);
-    }
-
-    /// Whether the device may reach for memory.
-    pub(super) fn is_allowed(&self) -> bool {
-        self.allowed.load(Ordering::Acquire)
+        self.allowed.store(on, Ordering::SeqCst);
+        self.tell();
     }
 
     pub(super) fn status(&self) -> u32 {
@@ -109,7 +132,7 @@ impl Run {
         self.status.fetch_or(bits, Ordering::AcqRel);
     }
 
-    /// The worker has ended: neither ready nor anything else.
+    /// All workers have ended: neither ready nor anything else.
     pub(super) fn over(&self) {
         self.status.store(0, Ordering::Release);
     }

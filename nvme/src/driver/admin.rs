@@ -6,9 +6,10 @@ use super::pair::Pair;
 use super::registers::Registers;
 use super::ring::{Ring, Words};
 use super::{Error, Info, halves};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use vfio_irq::Trigger;
 
 /// Admin commands by their opcode.
 mod opcode {
@@ -38,11 +39,25 @@ const HAS_ZEROES: u16 = 1 << 3;
 pub(super) struct Admin {
     pub(super) pair: Pair,
     pub(super) timeout: Duration,
-    /// Queues that exist, or may.
-    pub(super) queues: BTreeSet<u16>,
+    /// Queues that exist, or may, and the eventfds of those who use them.
+    pub(super) queues: BTreeMap<u16, Option<Trigger>>,
     /// What a controller that did not delete a queue may still reach.
     pub(super) lost: Vec<Arc<Dma>>,
     pub(super) closed: bool,
+}
+
+/// Why there is no queue.
+pub(super) struct NotCreated {
+    pub(super) error: Error,
+    /// The controller may have half of it all the same.
+    pub(super) remains: bool,
+}
+
+impl NotCreated {
+    fn new(error: Error) -> Self {
+        let remains = !matches!(error, Error::Status { .. });
+        Self { error, remains }
+    }
 }
 
 impl Admin {
@@ -57,8 +72,8 @@ impl Admin {
             return Err(Error::Closed);
         }
         let work = (words, data.map(Buffer::memory));
-        let done = self.pair.run(registers, command, work, self.timeout);
-        if matches!(done, Err(Error::Timeout { .. })) {
+        let done = self.pair.run(command, work, self.timeout, || registers.check());
+        if self.pair.ring.open() > 0 {
             // It may end at any time, and be taken for the end of the next.
             self.pair.ring.kill();
         }
@@ -136,20 +151,25 @@ impl Admin {
     }
 
     /// Creates the two queues of a ring, which interrupt with the vector of the same number.
-    pub(super) fn create(&mut self, registers: &Registers, ring: &Ring) -> Result<(), Error> {
+    pub(super) fn create(&mut self, registers: &Registers, ring: &Ring) -> Result<(), NotCreated> {
         let (commands, completions) = ring.addresses();
         let id = u32::from(ring.id());
         let size = u32::from(ring.entries().saturating_sub(1)) << 16 | id;
         let mut words = with_pointers(opcode::CREATE_COMPLETION, 0, completions, 0);
         (words[10], words[11]) = (size, id << 16 | INTERRUPTS | CONTIGUOUS);
-        self.run(registers, "Create I/O Completion Queue", words, None)?;
+        let created = self.run(registers, "Create I/O Completion Queue", words, None);
+        created.map_err(NotCreated::new)?;
         let mut words = with_pointers(opcode::CREATE_SUBMISSION, 0, commands, 0);
         (words[10], words[11]) = (size, id << 16 | CONTIGUOUS);
         let created = self.run(registers, "Create I/O Submission Queue", words, None);
-        if let Err(Error::Status { .. }) = &created {
-            self.delete_one(registers, opcode::DELETE_COMPLETION, ring.id())?;
-        }
-        created.map(drop)
+        created.map(drop).map_err(|error| {
+            let mut why = NotCreated::new(error);
+            if !why.remains {
+                let gone = self.delete_one(registers, opcode::DELETE_COMPLETION, ring.id());
+                why.remains = gone.is_err();
+            }
+            why
+        })
     }
 
     /// Deletes both queues of this number. The controller ends what is under way before it says so.

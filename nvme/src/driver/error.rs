@@ -31,9 +31,7 @@ pub enum Error {
     #[error("the controller reports a fatal error (CSTS.CFS): it must be reset, open it again")]
     Fatal,
     /// The controller does not become ready, or does not stop.
-    #[error(
-        "the controller did not become {wanted} within {waited:?}, which is what it allows itself"
-    )]
+    #[error("the controller did not become {wanted} within {waited:?}")]
     NotReady {
         /// `ready`, `disabled` or `shut down`.
         wanted: &'static str,
@@ -99,7 +97,7 @@ pub enum Error {
         why: String,
     },
     /// The queue is used no more after an earlier error.
-    #[error("queue {queue} is of no more use after an earlier error: delete it")]
+    #[error("queue {queue} is of no more use after an earlier error: {}", instead(*queue))]
     Dead {
         /// Which queue.
         queue: u16,
@@ -116,6 +114,15 @@ pub enum Error {
     /// What was asked for makes no sense.
     #[error("{0}")]
     Request(String),
+}
+
+/// What helps when a queue is of no more use.
+fn instead(queue: u16) -> &'static str {
+    match queue {
+        // Without its admin queue a controller does nothing new.
+        0 => "open the controller again",
+        _ => "delete it",
+    }
 }
 
 impl Error {

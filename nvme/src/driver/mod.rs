@@ -75,10 +75,10 @@ mod registers;
 mod ring;
 mod socket;
 mod start;
-mod status;
 #[cfg(feature = "vfio-ioctls")]
 mod sys;
 
+pub use crate::status::Status;
 pub use buffer::Buffer;
 #[cfg(feature = "vfio-ioctls")]
 pub use device::Device;
@@ -89,9 +89,8 @@ pub use memory::Memory;
 pub use queue::{Queue, Request};
 pub use ring::Completion;
 pub use socket::Socket;
-pub use status::Status;
 
-use admin::Admin;
+use admin::{Admin, NotCreated};
 use function::AnyFunction;
 use interrupts::Interrupts;
 use memory::Space;
@@ -161,7 +160,7 @@ pub struct Stats {
 }
 
 /// A controller that is enabled. Dropping it shuts the controller down, and queues that are left
-/// end with [`Error::Closed`].
+/// end with [`Error::Closed`]: whoever waits for one of them is woken.
 pub struct Driver(Arc<Shared>);
 
 /// What a driver and its queues share.
@@ -184,6 +183,12 @@ impl Shared {
 
     fn check_open(&self) -> Result<(), Error> {
         if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
+    }
+
+    /// Whether commands can still end.
+    fn check(&self) -> Result<(), Error> {
+        self.check_open()?;
+        self.registers.check()
     }
 }
 
@@ -253,7 +258,7 @@ impl Driver {
         let mut admin = shared.admin();
         shared.check_open()?;
         let most = shared.info.queues;
-        let id = (1..=most).find(|id| !admin.queues.contains(id));
+        let id = (1..=most).find(|id| !admin.queues.contains_key(id));
         let id = id.ok_or(Error::NoQueue { most })?;
         let entries = depth.saturating_add(1).clamp(2, limits.entries);
         let function = Arc::clone(&shared.function);
@@ -261,15 +266,14 @@ impl Driver {
         let mut ring = Ring::new(function, &shared.space, page, (id, entries), bells)?;
         let trigger = Trigger::new()?;
         let vector = shared.interrupts.attach(id.into(), &trigger)?;
-        if let Err(error) = admin.create(&shared.registers, &ring) {
-            if !matches!(error, Error::Status { .. }) {
-                // The controller may have it all the same.
-                admin.queues.insert(id);
+        if let Err(NotCreated { error, remains }) = admin.create(&shared.registers, &ring) {
+            if remains {
+                admin.queues.insert(id, None);
                 admin.lost.extend(ring.held());
             }
             return Err(error);
         }
-        admin.queues.insert(id);
+        admin.queues.insert(id, Some(trigger.clone()));
         drop(admin);
         Ok(Queue::new(Arc::clone(shared), Pair::new(ring, trigger, vector)))
     }
@@ -291,6 +295,12 @@ impl Driver {
             return Ok(());
         }
         shared.closed.store(true, Ordering::Release);
+        // No completion will come that could wake them.
+        for trigger in admin.queues.values().flatten() {
+            if let Err(error) = trigger.signal() {
+                tracing::warn!(%error, "a queue that waits is not told of the end");
+            }
+        }
         let done = shared.registers.shut_down(shared.timeout);
         let still = shared.function.set_bus_master(false);
         let disabled = shared.interrupts.disable();

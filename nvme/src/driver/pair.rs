@@ -2,7 +2,6 @@
 
 use super::interrupts::Attached;
 use super::memory::Dma;
-use super::registers::Registers;
 use super::ring::{Completion, Ring, Words};
 use super::{Error, Stats};
 use std::sync::Arc;
@@ -53,13 +52,13 @@ impl Pair {
         None
     }
 
-    /// Has a command carried out while no other is under way.
+    /// Has a command carried out while no other is under way. `check` says whether it still can be.
     pub(super) fn run(
         &mut self,
-        registers: &Registers,
         command: &'static str,
         (words, data): (Words, Option<Arc<Dma>>),
         timeout: Duration,
+        check: impl Fn() -> Result<(), Error>,
     ) -> Result<u32, Error> {
         self.ring.alive()?;
         let queue = self.ring.id();
@@ -82,9 +81,7 @@ impl Pair {
             if left.is_zero() {
                 return Err(Error::Timeout { command, queue, waited: timeout });
             }
-            if !told {
-                registers.check()?;
-            }
+            check()?;
         }
     }
 }

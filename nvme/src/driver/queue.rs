@@ -191,8 +191,16 @@ impl Queue {
     ///
     /// [`Error::Broken`] when the controller wrote what makes no sense, [`Error::Access`] when it is
     /// gone, [`Error::Dead`] after either. Completions before that were handed out.
+    /// [`Error::Closed`] when there are none and none will come: the driver was closed.
     pub fn drain(&mut self, each: impl FnMut(Completion)) -> Result<usize, Error> {
-        self.pair.drain(each)
+        let count = self.pair.drain(each)?;
+        // Asked last: the signal that tells of the end may be one of those just taken.
+        match (self.shared.check_open(), count) {
+            (Ok(()), _) => Ok(count),
+            (Err(closed), 0) => Err(closed),
+            // The next call says so.
+            (Err(_), _) => self.pair.trigger.signal().map(|()| count).map_err(Error::from),
+        }
     }
 
     /// Whether a completion waits that no signal told of, and for how long it was seen to: from the
@@ -208,8 +216,7 @@ impl Queue {
     ///
     /// [`Error::Gone`], [`Error::Access`], [`Error::Fatal`], [`Error::Closed`].
     pub fn check(&self) -> Result<(), Error> {
-        self.shared.check_open()?;
-        self.shared.registers.check()
+        self.shared.check()
     }
 
     /// Reads as many blocks as the buffer holds, and waits for them.
@@ -260,8 +267,8 @@ impl Queue {
     pub fn run(&mut self, request: Request<'_>) -> Result<(), Error> {
         self.shared.check_open()?;
         let work = self.command(request)?;
-        let Shared { registers, timeout, .. } = &*self.shared;
-        self.pair.run(registers, request.name(), work, *timeout).map(drop)
+        let Self { shared, pair, .. } = self;
+        pair.run(request.name(), work, shared.timeout, || shared.check()).map(drop)
     }
 
     /// Deletes it and says if that fails; dropping only logs.
@@ -287,7 +294,10 @@ impl Queue {
         self.pair.vector = None;
         match &deleted {
             Ok(()) => _ = admin.queues.remove(&self.id()),
-            Err(_) => admin.lost.extend(self.pair.ring.held()),
+            Err(_) => {
+                admin.queues.insert(self.id(), None);
+                admin.lost.extend(self.pair.ring.held());
+            }
         }
         deleted
     }

@@ -144,7 +144,13 @@ impl Ring {
         let full = Error::Full { queue: self.id, depth: self.depth() };
         let next = self.next(self.tail);
         if next == self.fetched {
-            return Err(full);
+            // With nothing under way nobody could ever make room.
+            return Err(match self.open() {
+                0 => self.broken(format!(
+                    "it ended every command, but says that it has fetched up to place {next} only"
+                )),
+                _ => full,
+            });
         }
         let Some(number) = self.free.pop() else { return Err(full) };
         let mut bytes = [0; COMMAND];
@@ -232,7 +238,7 @@ impl Ring {
         self.fetched = head;
         self.head = self.next(self.head);
         self.phase ^= self.head == 0;
-        let result = Status::new(status).map_or(Ok(result), Err);
+        let result = Status::of_failure(status).map_or(Ok(result), Err);
         Ok(Completion { token: slot.token, result })
     }
 }

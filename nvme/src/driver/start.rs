@@ -9,7 +9,7 @@ use super::pair::Pair;
 use super::registers::Registers;
 use super::ring::Ring;
 use super::{Error, Info, Options, Shared};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use vfio_irq::Trigger;
@@ -41,7 +41,7 @@ pub(super) fn start(function: AnyFunction, options: &Options) -> Result<Shared, 
     let mut admin = Admin {
         pair: Pair::new(ring, trigger, vector),
         timeout: options.timeout,
-        queues: BTreeSet::new(),
+        queues: BTreeMap::new(),
         lost: Vec::new(),
         closed: false,
     };

@@ -178,6 +178,19 @@ fn a_completion_that_makes_no_sense_ends_its_queue_alone() {
     }
 }
 
+/// Nobody would ever make room.
+#[test]
+fn a_controller_that_ends_everything_and_fetches_nothing_is_an_error() {
+    let (_puppet, _driver, mut queue) = bent(|end| {
+        end[2] &= !0xffff;
+        true
+    });
+    (0..queue.depth()).for_each(|_| queue.flush().unwrap());
+    assert_eq!(queue.open(), 0);
+    let error = queue.flush().unwrap_err();
+    assert!(matches!(error, Error::Broken { queue: 1, .. }), "{error}");
+}
+
 /// A command that ended cannot end again.
 #[test]
 fn a_completion_that_comes_twice_is_an_error() {
@@ -250,6 +263,23 @@ fn a_controller_that_dies_while_somebody_waits_is_an_error_before_the_time_is_ov
     let driver = Driver::open(Puppet::new(script), Options::default()).unwrap();
     let mut queue = driver.create_queue(1).unwrap();
     assert!(matches!(queue.flush(), Err(Error::Gone)));
+}
+
+/// What helps is said, and not to take completions that nobody outside can take.
+#[test]
+fn an_admin_command_that_a_fatal_error_cuts_short_is_the_last() {
+    static FATAL: AtomicBool = AtomicBool::new(false);
+    let complete = |_: u16, opcode: u32, _: &mut [u32; 4]| {
+        FATAL.store(opcode == 5, Ordering::Relaxed);
+        opcode != 5
+    };
+    let status = |said| if FATAL.load(Ordering::Relaxed) { said | 2 } else { said };
+    let script = Script { status, complete: Arc::new(complete), ..Script::default() };
+    let driver = Driver::open(Puppet::new(script), Options::default()).unwrap();
+    assert!(matches!(driver.create_queue(1), Err(Error::Fatal)));
+    let error = driver.create_queue(1).unwrap_err();
+    assert!(matches!(error, Error::Dead { queue: 0 }), "{error}");
+    assert!(error.to_string().ends_with("open the controller again"), "{error}");
 }
 
 #[test]

@@ -5,7 +5,7 @@ use crate::puppet::{Puppet, Script, State};
 use std::sync::Arc;
 use std::time::Instant;
 use vfio_irq::NoResize;
-use vfio_irq_nvme::driver::{Driver, Error, Method, Options, Request};
+use vfio_irq_nvme::driver::{Driver, Error, Method, Options, Queue, Request};
 
 const METHODS: [Method; 3] = [
     Method::Dynamic(NoResize::ReserveAll { most: u32::MAX }),
@@ -103,6 +103,98 @@ fn a_queue_that_the_controller_keeps_keeps_its_memory_until_the_end() {
     assert_eq!(driver.create_queue(4).unwrap().id(), 2);
     driver.close().unwrap();
     assert!(puppet.see(|state| state.maps.is_empty()));
+}
+
+/// Half of a queue stays when its completion queue is not deleted either: its number and its memory are
+/// nobody else's then, and the next queue is another.
+#[test]
+fn half_a_queue_that_stays_is_not_used_again() {
+    let refuse = std::sync::atomic::AtomicBool::new(true);
+    let complete = move |_: u16, opcode: u32, end: &mut [u32; 4]| {
+        if matches!(opcode, 1 | 4) && refuse.load(std::sync::atomic::Ordering::Relaxed) {
+            // Invalid queue size, and internal error.
+            end[3] |= if opcode == 1 { 0x102 << 17 } else { 6 << 17 };
+            refuse.store(opcode == 1, std::sync::atomic::Ordering::Relaxed);
+        }
+        true
+    };
+    let puppet = Puppet::new(Script { complete: Arc::new(complete), ..Script::default() });
+    let driver = Driver::open(puppet.clone(), Options::default()).unwrap();
+    let maps = puppet.see(|state| state.maps.len());
+    let error = driver.create_queue(4).unwrap_err();
+    // What was wrong first is said.
+    assert!(error.to_string().contains("invalid queue size"), "{error}");
+    assert_eq!((vectors(&puppet), puppet.see(|state| state.maps.len())), (vec![0], maps + 1));
+    assert_eq!(driver.create_queue(4).unwrap().id(), 2);
+    driver.close().unwrap();
+    assert!(puppet.see(|state| state.maps.is_empty()));
+}
+
+/// Commands of a queue that never end.
+fn endless() -> Script {
+    let complete = |queue: u16, _: u32, _: &mut [u32; 4]| queue == 0;
+    Script { complete: Arc::new(complete), ..Script::default() }
+}
+
+/// Waits as a program does: for its descriptor alone.
+fn wait(queue: &Queue) {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let most = Timespec { tv_sec: 20, tv_nsec: 0 };
+    let woken = poll(&mut [PollFd::new(queue, PollFlags::IN)], Some(&most)).unwrap();
+    assert_eq!(woken, 1, "nobody wakes who waits");
+}
+
+#[test]
+fn closing_wakes_those_who_wait() {
+    let driver = Driver::open(Puppet::new(endless()), Options::default()).unwrap();
+    let mut queues = [4, 4].map(|depth| driver.create_queue(depth).unwrap());
+    for queue in &mut queues {
+        queue.submit(Request::Flush, 0).unwrap();
+    }
+    std::thread::scope(|scope| {
+        for queue in &mut queues {
+            scope.spawn(move || {
+                wait(queue);
+                assert!(matches!(queue.drain(|_| panic!("none ends")), Err(Error::Closed)));
+            });
+        }
+        driver.close().unwrap();
+    });
+}
+
+#[test]
+fn what_ended_before_closing_is_handed_out_and_then_the_end() {
+    let driver = Driver::open(Puppet::new(Script::default()), Options::default()).unwrap();
+    let mut queue = driver.create_queue(4).unwrap();
+    queue.submit(Request::Flush, 0).unwrap();
+    driver.close().unwrap();
+    wait(&queue);
+    assert_eq!(queue.drain(|_| {}).unwrap(), 1);
+    wait(&queue);
+    assert!(matches!(queue.drain(|_| panic!("there was one")), Err(Error::Closed)));
+}
+
+#[test]
+fn closing_ends_a_call_that_waits() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let complete = move |queue: u16, _: u32, _: &mut [u32; 4]| {
+        if queue > 0 {
+            tell.send(()).unwrap();
+        }
+        queue == 0
+    };
+    let script = Script { complete: Arc::new(complete), ..Script::default() };
+    let options = Options { timeout: PATIENCE * 2, ..Options::default() };
+    let driver = Driver::open(Puppet::new(script), options).unwrap();
+    let mut queue = driver.create_queue(4).unwrap();
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| queue.flush());
+        // The controller has the command.
+        told.recv().unwrap();
+        driver.close().unwrap();
+        let error = waits.join().unwrap().unwrap_err();
+        assert!(matches!(error, Error::Closed), "{error}");
+    });
 }
 
 /// A vector that is told of again after it was attached anew has nothing new.

@@ -27,6 +27,9 @@ pub const EVENTS: u64 = BASE + 0x11_0000;
 /// Where queues are; each has three pages.
 const QUEUES: u64 = BASE + 0x100_0000;
 
+/// Memory that is served by messages.
+pub const SLOW: u64 = BASE + (1 << 33);
+
 pub const CC: u64 = 0x14;
 pub const CSTS: u64 = 0x1c;
 const ENABLE: u32 = 0x0046_0001;
@@ -101,6 +104,9 @@ impl DmaHandler for Pages {
     }
 
     fn write(&mut self, address: u64, data: &[u8]) -> Result<(), Errno> {
+        if address >= SLOW {
+            return Ok(());
+        }
         rustix::io::pwrite(&*self.0, data, address - BASE).map(drop).map_err(|_| Errno::EFAULT)
     }
 }
@@ -110,6 +116,7 @@ pub struct Guest {
     pub counts: Counts,
     memory: Arc<OwnedFd>,
     shared: bool,
+    posted: bool,
     words: MmapRegion,
     /// Doorbells are in memory: those of I/O queues, or of all.
     shadow: Option<Follow>,
@@ -158,6 +165,7 @@ impl Guest {
             shadow: None,
             moved: 0,
             shared,
+            posted: false,
             pairs: BTreeMap::new(),
             events: BTreeMap::new(),
             next: 0,
@@ -294,7 +302,24 @@ impl Guest {
 
     /// Writes the register.
     pub fn doorbell(&self, number: u64, value: u32) {
-        self.set(0x1000 + 4 * number, value);
+        let offset = 0x1000 + 4 * number;
+        if self.posted {
+            self.client.region_post(0, offset, &value.to_le_bytes()).unwrap();
+        } else {
+            self.set(offset, value);
+        }
+    }
+
+    /// Maps memory that answers only when it is served: commands that use it take as long as the test
+    /// likes. Doorbells do not wait for replies from now on, which would serve it.
+    pub fn add_slow_memory(&mut self) {
+        self.client.dma_map(SLOW, 1 << 20, None).unwrap();
+        self.posted = true;
+    }
+
+    /// Has that memory served whenever something is waited for.
+    pub fn serve_slow_memory(&mut self) {
+        self.shared = false;
     }
 
     /// Writes a doorbell, in memory where it is there, and the register where the event index has

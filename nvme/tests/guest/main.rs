@@ -5,4 +5,5 @@ mod admin;
 mod hostile;
 mod io;
 mod machine;
+mod parallel;
 mod shadow;

@@ -247,7 +247,8 @@ fn under_load(seed: u64) {
         let room = (lengths[place].0 as usize - 1 - open[place].len()).min(left[place]);
         let more = chance(&mut dice, room as u64 + 1) as usize;
         for _ in 0..more {
-            let cmd = if more.is_multiple_of(2) { Cmd::new(FLUSH) } else { Cmd::new(2).prp(DATA, 0) };
+            let cmd =
+                if more.is_multiple_of(2) { Cmd::new(FLUSH) } else { Cmd::new(2).prp(DATA, 0) };
             assert!(open[place].insert(guest.put(id, cmd)));
         }
         left[place] -= more;

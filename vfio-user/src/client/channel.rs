@@ -5,12 +5,15 @@ use crate::errno;
 use crate::transport::{self, Broken, Received, Woken};
 use crate::wire::{Command, Decoder, Header, Packet, Reply, flags};
 use rustix::event::PollFlags;
+use rustix::net::sockopt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 use vfio_irq_engine::Errno;
 
 pub(super) struct Channel {
     socket: OwnedFd,
+    /// A read of the socket ends by itself when patience does, so that one may sleep in it.
+    timed: bool,
     decoder: Decoder,
     options: ClientOptions,
     next_id: u16,
@@ -24,8 +27,11 @@ const LONGEST: usize = (1 << 20) + (64 << 10);
 
 impl Channel {
     pub(super) fn new(socket: OwnedFd, options: ClientOptions) -> Self {
+        let timeout = Some(options.patience);
+        let timed = sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, timeout).is_ok();
         Self {
             socket,
+            timed,
             decoder: Decoder::new(LONGEST),
             options,
             next_id: 0,
@@ -70,6 +76,8 @@ impl Channel {
         self.message.ask(id, command);
         self.send(fds)?;
         let deadline = Instant::now() + self.options.patience;
+        // Later reads have less time than the socket would give them.
+        let mut timed = self.timed;
         let mut read = Some(read);
         loop {
             let served = self.take(|packet, fds| {
@@ -89,7 +97,9 @@ impl Channel {
             match served {
                 Taken::Done(outcome) => return outcome,
                 Taken::Served => {}
-                Taken::Nothing if !self.read(deadline)? => return Err(Broken::Silent.into()),
+                Taken::Nothing if !self.read(deadline, std::mem::take(&mut timed))? => {
+                    return Err(Broken::Silent.into());
+                }
                 Taken::Nothing => {}
             }
         }
@@ -102,7 +112,7 @@ impl Channel {
             match self.take(|packet, _| packet.header().is_reply().then_some(()))? {
                 Taken::Done(()) => return Err(ClientError::Broken(Broken::Unruly)),
                 Taken::Served => return Ok(true),
-                Taken::Nothing if !self.read(deadline)? => return Ok(false),
+                Taken::Nothing if !self.read(deadline, false)? => return Ok(false),
                 Taken::Nothing => {}
             }
         }
@@ -132,29 +142,40 @@ impl Channel {
         Ok(Taken::Served)
     }
 
-    /// Waits for more bytes; `false` when the time is over.
-    fn read(&mut self, deadline: Instant) -> Result<bool, Broken> {
+    /// Waits for more bytes; `false` when the time is over. `timed` says that the socket's own time
+    /// is what is left.
+    fn read(&mut self, deadline: Instant, timed: bool) -> Result<bool, Broken> {
+        if !self.options.spin.is_zero() && self.look()? {
+            return Ok(true);
+        }
         let socket = self.socket.as_fd();
-        let spin = Instant::now() + self.options.spin;
-        // Who never looks before sleeping saves the look.
-        let mut awake = !self.options.spin.is_zero();
+        if timed && transport::sleep_and_receive(socket, &mut self.decoder)? == Received::Bytes {
+            return Ok(true);
+        }
         loop {
-            if awake && transport::receive(socket, &mut self.decoder)? == Received::Bytes {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let others = std::iter::empty();
+            if transport::wait(socket, PollFlags::IN, others, Some(left))? == Woken::Nobody {
+                return Ok(false);
+            }
+            if transport::receive(socket, &mut self.decoder)? == Received::Bytes {
                 return Ok(true);
             }
-            awake = true;
-            let now = Instant::now();
-            if now < spin {
-                // The server may be what this processor would run next.
-                std::thread::yield_now();
-                continue;
+        }
+    }
+
+    /// Looks for more bytes for a while before sleeping.
+    fn look(&mut self) -> Result<bool, Broken> {
+        let until = Instant::now() + self.options.spin;
+        loop {
+            if transport::receive(self.socket.as_fd(), &mut self.decoder)? == Received::Bytes {
+                return Ok(true);
             }
-            let left = deadline.saturating_duration_since(now);
-            let others = std::iter::empty();
-            match transport::wait(socket, PollFlags::IN, others, Some(left))? {
-                Woken::Nobody => return Ok(false),
-                Woken::Socket | Woken::Other => {}
+            if Instant::now() >= until {
+                return Ok(false);
             }
+            // The server may be what this processor would run next.
+            std::thread::yield_now();
         }
     }
 }

@@ -13,7 +13,9 @@
 //! the pins of those who may have seen the old one.
 //!
 //! The thread that raises a vector first *owns* its count, which it adds to without a locked instruction;
-//! others count beside it. Detaching the vector ends that.
+//! others count beside it. Detaching the vector ends that: nobody can own the count anew before whoever
+//! detaches has waited for the old owner's last raise. When the owner ends, its pin's next thread owns the
+//! count in its place, and has seen all that was counted.
 
 use super::pins::{Numbered, Pin};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -88,7 +90,7 @@ macro_rules! word {
         }
     };
 }
-word!(AtomicU64, super::pins::light_fence(), super::pins::heavy_fence());
+word!(AtomicU64, super::fences::light(), super::fences::heavy());
 
 /// What a cell needs of its process; a test's own in tests.
 pub(crate) trait Process<W> {
@@ -240,9 +242,14 @@ impl<W: Word> Cell<W> {
         self.word.load() & HELD != 0
     }
 
+    /// What is attached.
+    pub(crate) fn target(&self) -> Option<Target> {
+        Target::of(self.word.load())
+    }
+
     /// Whether something is attached.
     pub(crate) fn is_attached(&self) -> bool {
-        Target::of(self.word.load()).is_some()
+        self.target().is_some()
     }
 
     /// Whether anybody masks it.

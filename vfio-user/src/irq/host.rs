@@ -49,17 +49,21 @@ pub(crate) struct IrqHost {
     shape: Shape,
     /// Descriptors of the message at hand, by their place in it.
     fds: Vec<Option<OwnedFd>>,
+    /// The vector that the first of them is for.
+    first: u32,
     watches: Vec<Watched>,
     watch_count: u64,
 }
 
 impl IrqHost {
     pub(crate) fn new(table: Arc<Table>, shape: Shape) -> Self {
-        Self { table, shape, fds: Vec::new(), watches: Vec::new(), watch_count: 0 }
+        Self { table, shape, fds: Vec::new(), first: 0, watches: Vec::new(), watch_count: 0 }
     }
 
-    /// Lends the descriptors of a message to the request that names them by their place.
-    pub(crate) fn lend(&mut self, fds: &mut Vec<OwnedFd>) {
+    /// Lends the descriptors of a message to the request that names them by their place; `first` is
+    /// the vector that it begins with.
+    pub(crate) fn lend(&mut self, fds: &mut Vec<OwnedFd>, first: u32) {
+        self.first = first;
         self.fds.clear();
         self.fds.extend(fds.drain(..).map(Some));
     }
@@ -84,9 +88,13 @@ impl IrqHost {
         Some((fired.id, fired.armed))
     }
 
-    fn claim(&mut self, fd: i32) -> Result<Trigger, Errno> {
+    fn take(&mut self, fd: i32) -> Result<OwnedFd, Errno> {
         let place = usize::try_from(fd).ok().and_then(|i| self.fds.get_mut(i));
-        Trigger::new(place.and_then(Option::take).ok_or(Errno::EBADF)?)
+        place.and_then(Option::take).ok_or(Errno::EBADF)
+    }
+
+    fn claim(&mut self, fd: i32) -> Result<Trigger, Errno> {
+        self.take(fd).and_then(Trigger::new)
     }
 
     fn arm(&mut self, armed: Armed, fd: i32) -> Result<Watch, Errno> {
@@ -159,7 +167,13 @@ impl Host for IrqHost {
     }
 
     fn resolve(&mut self, fd: i32) -> Result<Trigger, Errno> {
-        self.claim(fd)
+        let new = self.take(fd)?;
+        let vector = self.first.checked_add_signed(fd);
+        // What a cell names, the slot of its vector keeps open; both change in this thread only.
+        match vector.and_then(|vector| self.table.cell(vector)?.target()) {
+            Some(attached) => Trigger::beside(new, attached),
+            None => Trigger::new(new),
+        }
     }
 
     fn enable(&mut self, kind: Kind, vectors: u32) -> Result<Size, Refusal> {

@@ -4,6 +4,7 @@
 //! vector meanwhile; see [`Interrupts`].
 
 mod cell;
+mod fences;
 mod host;
 mod line;
 mod pins;

@@ -6,34 +6,42 @@
 //! taken an eventfd out of a cell waits for the pins of those who may have read the cell before.
 //!
 //! For that to be sound, either the raise must see the new cell or the other its pin. A fence on both
-//! sides says so; that of the raise, which is the frequent one, is left to the other side, which has the
-//! kernel do it for all threads at once (`membarrier(2)`).
+//! sides says so ([`super::fences`]), which costs the raise nothing.
+//!
+//! A cell is known by its address. Who raises keeps the cell's table alive, so that no pin that is in
+//! use names a cell that is gone, or another one in its place.
 
 use super::cell::Word;
-use rustix::thread::{MembarrierCommand, membarrier};
 use std::cell::Cell;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, compiler_fence, fence};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What one thread is raising. A line of the cache each, as every thread writes its own all the time.
 #[derive(Default)]
 #[repr(align(64))]
 pub(crate) struct Pin<W> {
-    taken: W,
+    /// Its number while it is somebody's; 0 while it is nobody's.
+    holder: W,
     /// Odd while a raise is under way.
     turn: W,
     using: W,
 }
 
 impl<W: Word> Pin<W> {
-    /// Whether it is the caller's now, who is alone to use it until [`Pin::free`].
-    pub(crate) fn claim(&self) -> bool {
-        self.taken.peek() == 0 && self.taken.compare_exchange(0, 1).is_ok()
+    /// Whether it is the caller's now, who is alone to use it until [`Pin::free`]. All that was done
+    /// with the pin before has happened then: a count that its number owns can be added to.
+    pub(crate) fn claim(&self, number: u64) -> bool {
+        self.holder.peek() == 0 && self.holder.compare_exchange(0, number).is_ok()
     }
 
     pub(crate) fn free(&self) {
-        self.taken.put(0);
+        self.holder.put(0);
+    }
+
+    /// Its holder's to ask.
+    #[inline]
+    fn number(&self) -> u64 {
+        self.holder.peek()
     }
 
     /// Whether its thread was interrupted by a signal while it was raising.
@@ -56,13 +64,16 @@ impl<W: Word> Pin<W> {
         self.turn.put(self.turn.peek().wrapping_add(1));
     }
 
+    /// Which use it is, if the cell is in use.
+    fn turn_on(&self, cell: u64) -> Option<u64> {
+        let turn = self.turn.load();
+        (turn & 1 != 0 && self.using.load() == cell).then_some(turn)
+    }
+
     /// Waits for a use of the cell that began before the caller's heavy fence. Uses that began later are
     /// not waited for, however many follow each other.
     pub(crate) fn wait(&self, cell: u64, pause: &mut impl FnMut(u32)) {
-        let turn = self.turn.load();
-        if turn & 1 == 0 || self.using.load() != cell {
-            return;
-        }
+        let Some(turn) = self.turn_on(cell) else { return };
         let mut turns = 0_u32;
         while self.turn.load() == turn {
             pause(turns);
@@ -88,7 +99,7 @@ impl<W> Copy for Numbered<'_, W> {}
 
 impl Pin<AtomicU64> {
     const fn unused() -> Self {
-        Self { taken: AtomicU64::new(0), turn: AtomicU64::new(0), using: AtomicU64::new(0) }
+        Self { holder: AtomicU64::new(0), turn: AtomicU64::new(0), using: AtomicU64::new(0) }
     }
 }
 
@@ -108,21 +119,27 @@ impl Block {
 
 static PINS: Block = Block::new();
 
-/// Every pin of the process.
+/// The greatest number that any pin was ever claimed by.
+static USED: AtomicU64 = AtomicU64::new(0);
+
+/// Every pin of the process that was ever used. To be called after a heavy fence: who claimed one, and
+/// saw what was before, had told so.
 pub(crate) fn all() -> impl Iterator<Item = &'static Pin<AtomicU64>> {
+    let used = usize::try_from(USED.load(Ordering::Acquire)).unwrap_or(usize::MAX);
     let blocks = std::iter::successors(Some(&PINS), |block| block.next.get().map(Box::as_ref));
-    blocks.flat_map(|block| &block.pins)
+    blocks.flat_map(|block| &block.pins).take(used)
 }
 
-type Mine = Numbered<'static, AtomicU64>;
+type Mine = &'static Pin<AtomicU64>;
 
 /// The first pin that is free.
 fn claim() -> Mine {
     let (mut block, mut before) = (&PINS, 1);
     loop {
         for (pin, number) in block.pins.iter().zip(before..) {
-            if pin.claim() {
-                return Numbered { pin, number };
+            if pin.claim(number) {
+                USED.fetch_max(number, Ordering::AcqRel);
+                return pin;
             }
         }
         block = block.next.get_or_init(|| Box::new(Block::new()));
@@ -130,13 +147,14 @@ fn claim() -> Mine {
     }
 }
 
-/// The pin of a thread, given back when the thread ends.
+/// The pin of a thread, given back when the thread ends. One word, so that a signal's handler finds it
+/// there or not.
 struct Kept(Cell<Option<Mine>>);
 
 impl Drop for Kept {
     fn drop(&mut self) {
         if let Some(mine) = self.0.take() {
-            mine.pin.free();
+            mine.free();
         }
     }
 }
@@ -147,10 +165,13 @@ thread_local! {
 
 /// Lends the caller its thread's pin.
 #[inline]
-pub(crate) fn with_pin<T>(act: impl FnOnce(Mine) -> T) -> T {
+pub(crate) fn with_pin<T>(act: impl FnOnce(Numbered<'static, AtomicU64>) -> T) -> T {
     match KEPT.try_with(|kept| kept.0.get()) {
-        Ok(Some(mine)) if !mine.pin.is_busy() => act(mine),
-        Ok(None) => act(keep()),
+        Ok(Some(pin)) if !pin.is_busy() => act(Numbered { pin, number: pin.number() }),
+        Ok(None) => {
+            let pin = keep();
+            act(Numbered { pin, number: pin.number() })
+        }
         _ => act_once(act),
     }
 }
@@ -161,49 +182,69 @@ fn keep() -> Mine {
     let mine = claim();
     // The handler of a signal may have been first.
     if let Ok(Some(other)) = KEPT.try_with(|kept| kept.0.replace(Some(mine))) {
-        other.pin.free();
+        other.free();
     }
     mine
 }
 
 /// A raise by a thread that is ending, or within another one of the same thread.
 #[cold]
-fn act_once<T>(act: impl FnOnce(Mine) -> T) -> T {
-    let Numbered { pin, .. } = claim();
+fn act_once<T>(act: impl FnOnce(Numbered<'static, AtomicU64>) -> T) -> T {
+    let pin = claim();
     let outcome = act(Numbered { pin, number: 0 });
     pin.free();
     outcome
 }
 
-/// Whether the kernel fences for all threads.
-static KERNEL_FENCES: AtomicBool = AtomicBool::new(false);
+#[cfg(test)]
+mod tests {
+    use super::{USED, all, with_pin};
+    use std::sync::atomic::Ordering;
 
-/// To be called before there is anything to raise.
-pub(crate) fn prepare() {
-    static PREPARED: OnceLock<()> = OnceLock::new();
-    PREPARED.get_or_init(|| {
-        let registered = membarrier(MembarrierCommand::RegisterPrivateExpedited).is_ok();
-        KERNEL_FENCES.store(registered, Ordering::Release);
-    });
-}
+    /// No other test of this process raises by these pins.
+    #[test]
+    fn a_pin_is_of_one_thread_at_a_time_and_goes_to_the_next() {
+        let mine = with_pin(|mine| (std::ptr::from_ref(mine.pin), mine.number));
+        assert_eq!(with_pin(|again| (std::ptr::from_ref(again.pin), again.number)), mine);
+        let other = || std::thread::spawn(|| with_pin(|theirs| theirs.number)).join().unwrap();
+        let first = other();
+        assert_ne!(first, mine.1, "two threads that live have a pin each");
+        assert!(
+            (0..200).all(|_| other() == first),
+            "a thread that ends leaves its pin to the next"
+        );
 
-#[inline]
-pub(crate) fn light_fence() {
-    if KERNEL_FENCES.load(Ordering::Relaxed) {
-        compiler_fence(Ordering::SeqCst);
-    } else {
-        fence(Ordering::SeqCst);
+        // As a signal's handler that raises while its thread does.
+        with_pin(|mine| {
+            mine.pin.begin(64);
+            with_pin(|within| {
+                assert!(!std::ptr::eq(within.pin, mine.pin));
+                assert_eq!(within.number, 0, "it must not add to a count that is being added to");
+            });
+            mine.pin.end();
+        });
+
+        // More threads at a time than a block has pins, seen by whoever waits.
+        let (go, all_there) = (std::sync::Barrier::new(100), std::sync::Barrier::new(100));
+        std::thread::scope(|scope| {
+            for _ in 1..100 {
+                scope.spawn(|| {
+                    with_pin(|theirs| theirs.pin.begin(128));
+                    all_there.wait();
+                    go.wait();
+                    with_pin_of_ours(|pin| pin.end());
+                });
+            }
+            all_there.wait();
+            let using = all().filter(|pin| pin.turn_on(128).is_some()).count();
+            go.wait();
+            assert_eq!(using, 99);
+        });
+        assert!(USED.load(Ordering::Relaxed) >= 100);
     }
-}
 
-pub(crate) fn heavy_fence() {
-    if KERNEL_FENCES.load(Ordering::Relaxed)
-        && membarrier(MembarrierCommand::PrivateExpedited).is_err()
-    {
-        // A filter of system calls that came later forbids it. Raises do it themselves from now on;
-        // of those that have begun, no store stays in a processor's buffer for so long.
-        KERNEL_FENCES.store(false, Ordering::SeqCst);
-        std::thread::sleep(Duration::from_millis(20));
+    /// The calling thread's pin although it is busy.
+    fn with_pin_of_ours(act: impl FnOnce(&super::Pin<super::AtomicU64>)) {
+        super::KEPT.with(|kept| act(kept.0.get().expect("it has raised")));
     }
-    fence(Ordering::SeqCst);
 }

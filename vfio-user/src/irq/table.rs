@@ -2,8 +2,8 @@
 
 use super::cell::{Cell, Mask, Raised, Word};
 use super::line::{Line, lock};
-use super::pins;
 use super::trigger::{Eventfds, Trigger, pause};
+use super::{fences, pins};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -62,7 +62,7 @@ pub(crate) struct Table {
 
 impl Table {
     pub(crate) fn new(vectors: u32) -> Self {
-        pins::prepare();
+        fences::prepare();
         let pages = (vectors as usize).div_ceil(PAGE);
         Self {
             pages: std::iter::repeat_with(OnceLock::new).take(pages).collect(),

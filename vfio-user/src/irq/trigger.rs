@@ -6,6 +6,7 @@ use crate::sys;
 use rustix::fs::OFlags;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 use vfio_irq_engine::Errno;
 
 /// Eventfds of the kernel's, and the threads of this process.
@@ -23,10 +24,16 @@ impl Process<AtomicU64> for Eventfds {
 }
 
 /// An eventfd that a client gave us; given up when dropped.
+///
+/// Whether a write to it waits while its counter is full is the client's to change at any time. One
+/// that makes a raise wait has it wait for as long as it leaves the vector alone: whoever takes the
+/// eventfd away empties the counter ([`Trigger::pause`]).
 #[derive(Debug)]
 pub(crate) struct Trigger {
     fd: OwnedFd,
     may_block: bool,
+    /// The descriptor that it was compared with when it came, and whether it is the same eventfd.
+    compared: Option<(u32, bool)>,
 }
 
 impl Trigger {
@@ -35,8 +42,20 @@ impl Trigger {
         if !sys::is_eventfd(fd.as_fd()) {
             return Err(Errno::EINVAL);
         }
-        let flags = rustix::fs::fcntl_getfl(&fd).map_err(sys::errno_of)?;
-        Ok(Self { fd, may_block: !flags.contains(OFlags::NONBLOCK) })
+        let may_block = may_block(fd.as_fd()).map_err(sys::errno_of)?;
+        Ok(Self::known(fd, may_block))
+    }
+
+    /// The same for a vector that has an eventfd, which the caller keeps open. Clients say again what
+    /// they have said before, and what is known of an eventfd need not be found out again.
+    pub(crate) fn beside(fd: OwnedFd, attached: Target) -> Result<Self, Errno> {
+        let same = sys::is_same(fd.as_fd(), attached.fd);
+        let new = if same { Self::known(fd, attached.may_block) } else { Self::new(fd)? };
+        Ok(Self { compared: Some((attached.fd, same)), ..new })
+    }
+
+    fn known(fd: OwnedFd, may_block: bool) -> Self {
+        Self { fd, may_block, compared: None }
     }
 
     pub(crate) fn target(&self) -> Target {
@@ -53,19 +72,29 @@ impl Trigger {
         sys::drain(self.fd.as_fd())
     }
 
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        sys::same_file(self.fd.as_fd(), other.fd.as_fd())
+    /// Whether one that has just come is the same eventfd.
+    pub(crate) fn is(&self, new: &Self) -> bool {
+        match new.compared {
+            Some((with, same)) if with == self.target().fd => same,
+            _ => sys::same_file(self.fd.as_fd(), new.fd.as_fd()),
+        }
     }
 
     /// For waiting while raises that use this eventfd are under way. A client that filled its
     /// counter to make a write wait gains nothing: after a while the counter is emptied.
     pub(crate) fn pause(&self, turn: u32) {
-        const PATIENCE: u32 = 10_000;
-        if self.may_block && turn > PATIENCE {
+        const PATIENCE: u32 = 2000;
+        // Not while there is room: the raise is on its way then, and what is counted is the client's.
+        if turn > PATIENCE && turn.is_multiple_of(64) && !sys::has_room(self.fd.as_fd()) {
             self.drain();
         }
         pause(turn);
     }
+}
+
+/// Whether a write waits while the counter is full.
+fn may_block(fd: std::os::fd::BorrowedFd<'_>) -> rustix::io::Result<bool> {
+    Ok(!rustix::fs::fcntl_getfl(fd)?.contains(OFlags::NONBLOCK))
 }
 
 impl AsFd for Trigger {
@@ -74,11 +103,12 @@ impl AsFd for Trigger {
     }
 }
 
-/// For waiting for raises that are under way: each takes one system call.
+/// For waiting for raises that are under way: each takes one system call. Whoever raises may run only
+/// when this thread does not, so it sleeps in the end.
 pub(crate) fn pause(turn: u32) {
-    if turn < 64 {
-        std::hint::spin_loop();
-    } else {
-        std::thread::yield_now();
+    match turn {
+        ..64 => std::hint::spin_loop(),
+        64..1024 => std::thread::yield_now(),
+        _ => std::thread::sleep(Duration::from_micros(50)),
     }
 }

@@ -22,7 +22,7 @@ impl Drop for Leaving<'_> {
 }
 
 /// Serves a client until it leaves, misbehaves, or the server stops.
-pub(super) fn serve(shared: &Arc<Shared>, listening: &Listening, socket: OwnedFd) {
+pub(super) fn serve(shared: &Arc<Shared>, listening: &Listening, socket: Arc<OwnedFd>) {
     let _leaving = Leaving(shared, listening);
     let path = listening.path.display();
     let peer = rustix::net::sockopt::socket_peercred(socket.as_fd());

@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tracing::{debug, warn};
@@ -35,6 +35,8 @@ pub(super) struct Listening {
 struct Clients {
     served: bool,
     thread: Option<JoinHandle<()>>,
+    /// Of the client that is served. Its thread owns it.
+    socket: Weak<OwnedFd>,
     next: Option<(Instant, OwnedFd)>,
 }
 
@@ -110,7 +112,14 @@ pub(super) fn run(shared: &Arc<Shared>) {
     while !shared.is_stopping() {
         turn(shared, &mut waiting);
     }
-    for listening in std::mem::take(&mut *sockets(shared)) {
+    let all = std::mem::take(&mut *sockets(shared));
+    for listening in &all {
+        if let Some(socket) = listening.clients().socket.upgrade() {
+            // Its thread may be asleep in a read, which ends now. It may be shut already.
+            let _ = rustix::net::shutdown(&socket, rustix::net::Shutdown::Read);
+        }
+    }
+    for listening in all {
         let mut clients = listening.clients();
         let (thread, next) = (clients.thread.take(), clients.next.take());
         drop((clients, next));
@@ -207,6 +216,8 @@ fn start(shared: &Arc<Shared>, listening: &Arc<Listening>, clients: &mut Clients
     // The thread before it has ended, but for its last instructions.
     let _ = clients.thread.take().map(JoinHandle::join);
     let (its, device) = (Arc::clone(shared), Arc::clone(listening));
+    let socket = Arc::new(socket);
+    let kept = Arc::downgrade(&socket);
     let thread = std::thread::Builder::new()
         .name("vfio-user client".into())
         .stack_size(512 << 10)
@@ -215,6 +226,7 @@ fn start(shared: &Arc<Shared>, listening: &Arc<Listening>, clients: &mut Clients
         Ok(thread) => {
             clients.served = true;
             clients.thread = Some(thread);
+            clients.socket = kept;
         }
         Err(error) => {
             warn!(path = %listening.path.display(), %error, "a client was sent away: no thread");

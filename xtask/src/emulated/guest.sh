@@ -19,6 +19,12 @@ write() {
     wait $! || { cat /tmp/said$1; exit 1; }
 }
 
+# One block after the other on one processor, each when the one before it is there.
+one_by_one() {
+    taskset -c $1 dd if=$disk of=/dev/null bs=4k count=$2 iflag=direct 2>/tmp/said || { cat /tmp/said; exit 1; }
+}
+
+# Queue, vector and count of each interrupt.
 interrupts() {
     sed -n 's/.*MSIX-[^ ]* *\([0-9]*\)-edge *nvme0q\([0-9]*\)$/& /p' /proc/interrupts | while read -r _ counts; do
         total=0 vector= queue=
@@ -30,7 +36,51 @@ interrupts() {
             *) total=$((total + word)) ;;
             esac
         done
-        echo "interrupts $queue $vector $total"
+        echo "$1 $queue $vector $total"
+    done
+}
+
+# Both sides count now: the other one answers when it has.
+mark() {
+    interrupts "interrupts-$1"
+    echo "mark $1"
+    read -r _ </dev/ttyS1
+}
+
+# The controller counts an interrupt when it is on its way, so the guest may have it first. It carries
+# out one command after the other: what it counted of a queue is final once a command of another queue
+# is complete.
+marks() {
+    nvme get-feature /dev/nvme0 -f 7 >/dev/null || exit 1
+    mark io-$1
+    one_by_one 0 1
+    mark admin-$1
+}
+
+# What nvme-cli says, as one line.
+ask() {
+    word=$1
+    shift
+    if nvme "$@" >/tmp/said 2>&1; then
+        echo "$word $(tr -d '\n' </tmp/said)"
+    else
+        echo "refused nvme $*: $(tr '\n' ' ' </tmp/said)"
+    fi
+}
+
+health() {
+    ask smart-log smart-log /dev/nvme0 -o json
+    ask id-ctrl id-ctrl /dev/nvme0 -o json
+    ask id-ns id-ns $disk -o json
+    ask list list -o json
+    ask error-log error-log /dev/nvme0 -o json
+    ask fw-log fw-log /dev/nvme0 -o json
+    # Arbitration, power, temperature, error recovery, write cache, queues, coalescing, vector, atomicity,
+    # events: as they are, as they are by default, and what can be done with them.
+    for feature in 0x01 0x02 0x04 0x05 0x06 0x07 0x08 0x09 0x0a 0x0b; do
+        for select in 0 1 3; do
+            ask feature get-feature /dev/nvme0 -f $feature -s $select
+        done
     done
 }
 
@@ -60,6 +110,12 @@ sha256sum </tmp/mount/file | sed 's/^/again /; s/ *-$//'
 umount /tmp/mount
 losetup -d /dev/loop0
 sync
+
+marks before
+for cpu in $(seq 0 $((cpus - 1))); do one_by_one $cpu $READS; done
+health
+marks after
+
 echo "seconds $(($(cut -d. -f1 /proc/uptime) - from))"
-cat /proc/interrupts | grep -E 'CPU0|nvme'
-interrupts
+grep -E 'CPU0|nvme' /proc/interrupts
+interrupts interrupts

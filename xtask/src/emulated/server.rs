@@ -5,13 +5,44 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
+use super::boot::Signals;
 use crate::error::{Error, Result, last_lines};
+use crate::lab::process::capture;
 
 /// What the server says before its counts when a client has left.
 pub const COUNTED: &str = "this client: ";
 
+/// Asks for what a server counts, as anybody may while it has a client.
+pub struct Watch {
+    program: PathBuf,
+    socket: PathBuf,
+}
+
+impl Watch {
+    /// How often each vector was signalled so far.
+    pub fn counts(&self) -> Result<Signals> {
+        let mut command = Command::new(&self.program);
+        command.arg("watch").arg(format!("vfio-user:{}", self.socket.display()));
+        command.args(["--once", "--json"]);
+        let text = capture(command, "asking the server for its counts with `vfio-irq watch`")?;
+        let counts: Value = serde_json::from_str(&text).map_err(|e| {
+            Error::other(format!("`vfio-irq watch` did not print JSON ({e}): {text}"))
+        })?;
+        let pair = |row: &Value| {
+            Some((row["vector"].as_u64()?.try_into().ok()?, row["signals"].as_u64()?))
+        };
+        let rows = counts["vectors"].as_array().map(Vec::as_slice).unwrap_or_default();
+        rows.iter()
+            .map(|row| pair(row).ok_or_else(|| Error::other(format!("what vector is that? {row}"))))
+            .collect()
+    }
+}
+
 /// A server with one disk, stopped when this value is gone.
 pub struct Server {
+    program: PathBuf,
     child: Child,
     log: PathBuf,
     socket: PathBuf,
@@ -29,7 +60,7 @@ impl Server {
         let child = command
             .spawn()
             .map_err(|e| Error::other(format!("cannot start {}: {e}", program.display())))?;
-        let server = Self { child, log, socket };
+        let server = Self { program: program.to_owned(), child, log, socket };
         let deadline = Instant::now() + Duration::from_secs(10);
         while !server.socket.exists() {
             if Instant::now() > deadline {
@@ -39,6 +70,11 @@ impl Server {
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(server)
+    }
+
+    /// Whom to ask for its counts.
+    pub fn watch(&self) -> Watch {
+        Watch { program: self.program.clone(), socket: self.socket.clone() }
     }
 
     /// Its log so far.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::thread;
@@ -303,11 +303,22 @@ impl Ready {
 }
 
 /// Reads the guest's output until it ends or its time is up; whether it ended by itself.
-pub fn attend(child: &mut Child, echo: bool, timeout: Duration) -> (String, bool) {
+fn attend(child: &mut Child, echo: bool, timeout: Duration) -> (String, bool) {
+    let (output, in_time) = attend_with(child, timeout, move |stdout| drain(stdout, echo));
+    (String::from_utf8_lossy(&output).into_owned(), in_time)
+}
+
+/// Has `read` read the guest's output, in a thread, until the guest ends or its time is up; what it
+/// returned, and whether the guest ended by itself.
+pub fn attend_with<T: Default + Send + 'static>(
+    child: &mut Child,
+    timeout: Duration,
+    read: impl FnOnce(ChildStdout) -> T + Send + 'static,
+) -> (T, bool) {
     let deadline = Instant::now() + timeout;
     let (send, receive) = mpsc::channel();
     if let Some(stdout) = child.stdout.take() {
-        thread::spawn(move || send.send(drain(stdout, echo)));
+        thread::spawn(move || send.send(read(stdout)));
     } else {
         drop(send);
     }
@@ -320,8 +331,7 @@ pub fn attend(child: &mut Child, echo: bool, timeout: Duration) -> (String, bool
         // It may have ended just now; then there is nothing to kill.
         let _ = child.kill();
     }
-    let output = receive.recv().unwrap_or_default();
-    (String::from_utf8_lossy(&output).into_owned(), ended)
+    (receive.recv().unwrap_or_default(), ended)
 }
 
 /// Rows and columns of the terminal this program talks to; empty without one.

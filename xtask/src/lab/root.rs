@@ -20,6 +20,8 @@ pub enum Kind {
     Trixie,
     /// The compilers of sid, for sid's kernels.
     Sid,
+    /// nvme-cli, for guests with a disk. Apart from the others, so that nothing else is made anew with it.
+    NvmeCli,
 }
 
 /// What every root has: enough of a userland for a build and for a guest's shell.
@@ -69,11 +71,15 @@ const BUILD: &[&str] = &[
 const BOOT: &[&str] =
     &["busybox-static", "iproute2", "pciutils", "procps", "qemu-system-x86", "qemu-utils"];
 
+/// What runs a program in a root and indexes its libraries, and the program.
+const NVME_CLI: &[&str] = &["base-files", "base-passwd", "coreutils", "libc-bin", "nvme-cli"];
+
 impl Kind {
     fn name(self) -> &'static str {
         match self {
             Self::Trixie => "root-trixie",
             Self::Sid => "root-sid",
+            Self::NvmeCli => "root-nvme-cli",
         }
     }
 
@@ -81,6 +87,7 @@ impl Kind {
         match self {
             Self::Trixie => &["trixie", "trixie-backports"],
             Self::Sid => &["sid"],
+            Self::NvmeCli => &["trixie"],
         }
     }
 
@@ -90,7 +97,7 @@ impl Kind {
                 packages: "qemu-* seabios ipxe-qemu pahole libelf* libdw*",
                 suite: "trixie-backports",
             }],
-            Self::Sid => &[],
+            Self::Sid | Self::NvmeCli => &[],
         }
     }
 
@@ -98,6 +105,7 @@ impl Kind {
         match self {
             Self::Trixie => [BASE, BUILD, BOOT, &["gcc-14"]].concat(),
             Self::Sid => [BASE, BUILD, &["gcc-16"]].concat(),
+            Self::NvmeCli => NVME_CLI.to_vec(),
         }
     }
 
@@ -116,6 +124,22 @@ impl Kind {
             Ok(names)
         })
     }
+}
+
+/// A program of `root` and the libraries it loads: paths and contents, as a guest without a root
+/// takes them.
+pub fn program_with_libraries(root: &Path, program: &str) -> Result<Vec<(String, Vec<u8>)>> {
+    let mut list = Sandbox::new(root).command("/usr/lib64/ld-linux-x86-64.so.2");
+    list.args(["--list", program]);
+    let listed = capture(list, &format!("asking for the libraries of {program}"))?;
+    let libraries = listed.split_whitespace().filter(|word| word.starts_with('/'));
+    libraries
+        .chain([program])
+        .map(|path| {
+            let file = root.join(path.trim_start_matches('/'));
+            Ok((path.to_owned(), fs::read(&file).map_err(Error::io("read", &file))?))
+        })
+        .collect()
 }
 
 /// Does what the packages' own scripts would have done, as far as the lab needs it.

@@ -42,11 +42,13 @@ pub struct Options {
     only: Option<String>,
 }
 
-/// How many passed and failed.
-#[derive(Default, Clone, Copy)]
+/// How many passed and failed, and what failed.
+#[derive(Default, Clone)]
 struct Count {
     passed: usize,
     failed: usize,
+    /// Names of those that failed.
+    names: Vec<String>,
 }
 
 /// A row with one of its kernels and one of its drivers.
@@ -62,7 +64,7 @@ impl Case {
     }
 }
 
-/// Runs the tests; the last line says how many passed and failed.
+/// Runs the tests; the last lines name those that failed, and say how many passed and failed.
 pub fn run(options: &Options) -> Result<ExitCode> {
     let mut count = Count::default();
     if !options.no_cargo {
@@ -74,6 +76,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     if count.passed + count.failed == 0 {
         return Err(Error::other("no test was run: nothing matches what was asked for"));
     }
+    count.names.iter().for_each(|name| println!("FAILED: {name}"));
     println!("{} passed, {} failed", count.passed, count.failed);
     Ok(if count.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -81,6 +84,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 fn add(count: &mut Count, more: Count) {
     count.passed += more.passed;
     count.failed += more.failed;
+    count.names.extend(more.names);
 }
 
 /// Runs `cargo test --workspace` and counts what it says.
@@ -92,11 +96,15 @@ fn cargo_tests() -> Result<Count> {
     let result = follow(command, "cargo test --workspace", |line| {
         println!("{line}");
         add(&mut count, counted(line));
+        count.names.extend(failed_name(line));
     });
     match result {
         Ok(()) => Ok(count),
         // What did not compile has not been counted.
-        Err(Error::Failed { .. }) => Ok(Count { failed: count.failed.max(1), ..count }),
+        Err(Error::Failed { .. }) if count.failed == 0 => {
+            Ok(Count { failed: 1, names: vec!["cargo test --workspace".to_owned()], ..count })
+        }
+        Err(Error::Failed { .. }) => Ok(count),
         Err(error) => Err(error),
     }
 }
@@ -110,7 +118,13 @@ fn counted(line: &str) -> Count {
         let part = result.split([';', '.']).find_map(|part| part.trim().strip_suffix(what));
         part.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
     };
-    Count { passed: number(" passed"), failed: number(" failed") }
+    Count { passed: number(" passed"), failed: number(" failed"), names: Vec::new() }
+}
+
+/// The name in `test NAME ... FAILED`.
+fn failed_name(line: &str) -> Option<String> {
+    let name = line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?;
+    Some(name.to_owned())
 }
 
 /// The cases that `options` asks for.
@@ -213,11 +227,11 @@ fn tell(title: &str, verdict: std::result::Result<(), String>) -> Count {
     match verdict {
         Ok(()) => {
             println!("{title} … ok");
-            Count { passed: 1, failed: 0 }
+            Count { passed: 1, ..Count::default() }
         }
         Err(why) => {
             println!("{title} … FAILED\n{why}");
-            Count { passed: 0, failed: 1 }
+            Count { passed: 0, failed: 1, names: vec![title.to_owned()] }
         }
     }
 }
@@ -261,7 +275,8 @@ fn names(command: &str, program: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{counted, names};
+    use super::{Case, Count, Driver, ROWS, Series};
+    use super::{add, counted, failed_name, names, side_by_side, tell};
     use std::path::Path;
 
     #[test]
@@ -279,5 +294,25 @@ mod tests {
             counted("test result: ok. 12 passed; 3 failed; 0 ignored; 0 measured; 0 filtered out");
         assert_eq!((count.passed, count.failed), (12, 3));
         assert_eq!(counted("running 3 tests").passed, 0);
+        let failed = failed_name("test queue::is_full ... FAILED");
+        assert_eq!(failed.as_deref(), Some("queue::is_full"));
+        assert_eq!(failed_name("test queue::is_full ... ok"), None);
+    }
+
+    #[test]
+    fn what_failed_is_counted_and_named() {
+        let mut count = Count::default();
+        add(&mut count, tell("this", Ok(())));
+        add(&mut count, tell("that", Err("why".to_owned())));
+        assert_eq!((count.passed, count.failed), (1, 1));
+        assert_eq!(count.names, ["that"]);
+        let case = |driver| Case { row: &ROWS[0], series: Series::V7_3, driver };
+        let cases = [case(Driver::VfioPci), case(Driver::VfioPciRs)];
+        let count = side_by_side(&cases, |case| match case.driver {
+            Driver::VfioPci => Ok(()),
+            Driver::VfioPciRs => Err("why".to_owned()),
+        });
+        assert_eq!((count.passed, count.failed), (1, 1));
+        assert_eq!(count.names, [cases[1].title()]);
     }
 }

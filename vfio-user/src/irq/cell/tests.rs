@@ -53,10 +53,18 @@ impl Board {
     /// A raise by a thread that takes a pin and gives it back.
     fn raise(&self) -> Raised {
         let mut pins = self.pins.iter().zip(1..);
-        let (pin, number) = pins.find(|(pin, _)| pin.claim()).expect("a pin for each thread");
+        let (pin, number) =
+            pins.find(|(pin, number)| pin.claim(*number)).expect("a pin for each thread");
         let raised = self.cell.raise(Numbered { pin, number }, self);
         pin.free();
         raised
+    }
+
+    /// A raise by the thread that holds the pin of this number.
+    fn raise_by(&self, number: u64) -> Raised {
+        let mut pins = self.pins.iter().zip(1..);
+        let (pin, number) = pins.find(|(_, of)| *of == number).expect("one of three pins");
+        self.cell.raise(Numbered { pin, number }, self)
     }
 
     fn close(&self, fd: usize) -> usize {
@@ -237,5 +245,56 @@ fn b05_the_count_passes_from_one_owner_to_the_next() {
         let raised = raising.map(|raise| raise.join().unwrap());
         let told = raised.iter().filter(|raised| **raised == Raised::Signalled).count();
         assert_eq!(board.counted(), told as u64 + 1);
+    });
+}
+
+#[test]
+fn b05_a_pin_passes_from_one_thread_to_the_next_with_what_it_owns() {
+    explore_two(|| {
+        let board = Board::attached();
+        // The first pin owns the count, and is free again.
+        assert_eq!(board.raise(), Raised::Signalled);
+        let raising = [raiser(&board), raiser(&board)];
+        for raise in raising {
+            assert_eq!(raise.join().unwrap(), Raised::Signalled);
+        }
+        assert_eq!(board.counted(), 3);
+        assert_eq!(board.raise(), Raised::Signalled);
+        assert_eq!((board.counted(), board.signalled(0)), (4, 4));
+    });
+}
+
+#[test]
+fn b05_the_owner_counts_while_the_vector_is_detached_and_owned_anew() {
+    explore(|| {
+        let board = Board::attached();
+        // Held for as long as the thread lives, as a thread's own pin is.
+        let [first, second, _] = &board.pins;
+        assert!(first.claim(1) && second.claim(2));
+        board.raise_by(1);
+        let owner = {
+            let board = Arc::clone(&board);
+            thread::spawn(move || board.raise_by(1))
+        };
+        board.cell.detach(&*board, pause);
+        board.close(0);
+        board.cell.attach(to(1), None, &*board, pause);
+        assert_eq!(board.raise_by(2), Raised::Signalled);
+        let told = u64::from(owner.join().unwrap() == Raised::Signalled);
+        assert_eq!(board.counted(), 2 + told);
+    });
+}
+
+#[test]
+fn b05_a_new_owner_and_one_beside_it_lose_nothing_to_a_mask() {
+    explore_two(|| {
+        let board = Board::attached();
+        let raising = [raiser(&board), raiser(&board)];
+        board.cell.mask(Mask::Request, &*board, pause);
+        board.cell.unmask(Mask::Request, &*board);
+        for raise in raising {
+            assert_ne!(raise.join().unwrap(), Raised::Dropped);
+        }
+        assert_eq!(board.counted(), 2);
     });
 }

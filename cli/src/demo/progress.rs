@@ -1,0 +1,99 @@
+//! What happens, while it happens: for whoever waits, on standard error.
+
+use super::Method;
+use crate::report::{Out, many};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::{IsTerminal, Write, stderr};
+
+/// Tells of one run.
+pub struct Progress {
+    method: Method,
+    queues: u16,
+    way: Way,
+}
+
+/// How it is told.
+enum Way {
+    /// One line that changes.
+    Bar(ProgressBar),
+    /// A few lines: a console that cannot go back, or may not (a serial line, of which nobody knows
+    /// how wide it is), would be flooded.
+    Lines,
+    /// Nobody waits.
+    Silent,
+}
+
+/// What is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    /// Queues that are there.
+    pub queues: u16,
+    /// Commands that were completed.
+    pub completed: u64,
+    /// Completions for which no interrupt came for a second.
+    pub stalls: u64,
+}
+
+impl Progress {
+    /// For one run.
+    pub fn start(out: Out, method: Method, queues: u16) -> Self {
+        let way = match (out.json || !stderr().is_terminal(), can_go_back()) {
+            (true, _) => Way::Silent,
+            (false, false) => Way::Lines,
+            (false, true) => Way::Bar(bar(method, queues)),
+        };
+        Self { method, queues, way }
+    }
+
+    /// There is one queue more.
+    pub fn added(&self, seen: Seen) {
+        match &self.way {
+            Way::Bar(bar) => bar.set_position(seen.queues.into()),
+            // At each quarter.
+            Way::Lines if seen.queues.is_multiple_of(self.queues.div_ceil(4)) => self.line(seen),
+            Way::Lines | Way::Silent => {}
+        }
+    }
+
+    /// Time has passed.
+    pub fn look(&self, seen: Seen) {
+        if let Way::Bar(bar) = &self.way {
+            bar.set_message(words(seen));
+        }
+    }
+
+    /// The run is over.
+    pub fn end(&self) {
+        if let Way::Bar(bar) = &self.way {
+            // The last line stays, be it full or not, and what follows begins another.
+            bar.abandon();
+            let _ = stderr().write_all(b"\n");
+        }
+    }
+
+    fn line(&self, seen: Seen) {
+        let (method, there, all) = (self.method.name(), seen.queues, self.queues);
+        let line = format!("{method}: {there} of {all} queues, {}\n", words(seen));
+        // Where standard error is closed, nobody can be told.
+        let _ = stderr().write_all(line.as_bytes());
+    }
+}
+
+fn words(seen: Seen) -> String {
+    format!("{}, {}", many(seen.completed, "completion"), many(seen.stalls, "stall"))
+}
+
+/// Whether standard error is a terminal whose lines can be written again.
+fn can_go_back() -> bool {
+    let known = std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb");
+    let sized = rustix::termios::tcgetwinsize(rustix::stdio::stderr());
+    known && sized.is_ok_and(|size| size.ws_col > 0 && size.ws_row > 0)
+}
+
+fn bar(method: Method, queues: u16) -> ProgressBar {
+    let bar = ProgressBar::new(queues.into()).with_prefix(method.name());
+    // What does not fit is cut off: a line that is broken cannot be written again.
+    let style =
+        ProgressStyle::with_template("{prefix:11} {pos:>4}/{len} queues {bar:20} {wide_msg}");
+    style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style))
+}

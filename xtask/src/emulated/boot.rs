@@ -1,0 +1,217 @@
+//! One boot of the guest, and what was said and counted on both sides.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{ChildStdin, ChildStdout, Stdio};
+use std::time::Duration;
+
+use super::server::{COUNTED, Server, Watch};
+use super::{AREA, CPUS, READS};
+use crate::error::{Error, Result, last_lines};
+use crate::lab::cache::{Cache, remove_tree};
+use crate::lab::guest::{Report, attend_with};
+use crate::lab::image::Image;
+use crate::lab::kernel::{Kernel, Series};
+use crate::lab::root::{self, program_with_libraries};
+use crate::lab::sandbox::Sandbox;
+use crate::log;
+
+/// Runs in the guest.
+const GUEST: &str = include_str!("guest.sh");
+
+/// How long one boot may take.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Signals by vector.
+pub type Signals = BTreeMap<u32, u64>;
+
+/// What one boot of the guest said, by the first word of each line, and what the server counted.
+pub struct Boot {
+    /// What the guest's script printed.
+    pub output: String,
+    /// What the server counted for it in all.
+    pub signals: Signals,
+    /// What the server counted at each of the guest's marks.
+    pub marks: BTreeMap<String, Signals>,
+    /// QEMU's trace of MSI-X.
+    pub trace: String,
+    /// The guest's kernel.
+    pub log: String,
+}
+
+/// An interrupt as the guest saw it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// The NVMe queue it is for; 0 is the admin queue.
+    pub queue: u32,
+    /// The MSI-X vector.
+    pub vector: u32,
+    /// How often it came.
+    pub count: u64,
+}
+
+impl Boot {
+    /// The lines that begin with `word`, without it.
+    pub fn lines(&self, word: &str) -> Vec<&str> {
+        let rest = |line| -> Option<&str> { str::strip_prefix(line, word)?.strip_prefix(' ') };
+        self.output.lines().filter_map(rest).collect()
+    }
+
+    /// Each interrupt as the guest saw it, in the lines that begin with `word`.
+    pub fn interrupts(&self, word: &str) -> Vec<Seen> {
+        let line = |line: &&str| {
+            let mut words = line.split_whitespace();
+            let queue = words.next()?.parse().ok()?;
+            let vector = words.next()?.parse().ok()?;
+            Some(Seen { queue, vector, count: words.next()?.parse().ok()? })
+        };
+        self.lines(word).iter().filter_map(line).collect()
+    }
+}
+
+/// What is said while the guest runs.
+#[derive(Default)]
+struct Talk {
+    output: String,
+    marks: BTreeMap<String, Signals>,
+    /// Why there are no counts.
+    trouble: Option<Error>,
+}
+
+/// Reads what the guest says. At each of its marks the server is asked for its counts; the guest waits
+/// for that, so that nothing happens on either side meanwhile.
+fn talk(stdout: ChildStdout, mut stdin: ChildStdin, watch: &Watch) -> Talk {
+    let mut talk = Talk::default();
+    for bytes in BufReader::new(stdout).split(b'\n') {
+        let Ok(bytes) = bytes else { break };
+        let line = String::from_utf8_lossy(&bytes);
+        if let Some(mark) = line.strip_prefix("mark ") {
+            match watch.counts() {
+                Ok(counts) => drop(talk.marks.insert(mark.trim().to_owned(), counts)),
+                Err(error) => talk.trouble = Some(error),
+            }
+            // A guest that is gone needs no answer.
+            let _ = stdin.write_all(b"\n").and_then(|()| stdin.flush());
+        }
+        talk.output.push_str(&line);
+        talk.output.push('\n');
+    }
+    talk
+}
+
+/// Boots the guest with the server's disk; `step` says which time it is.
+pub fn boot(
+    cache: &Cache,
+    series: Series,
+    dir: &Path,
+    server: &Server,
+    step: &str,
+) -> Result<Boot> {
+    let root = root::Kind::Trixie.obtain(cache)?;
+    let kernel = Kernel::obtain(cache, series)?;
+    let initrd = dir.join("initrd");
+    fs::write(&initrd, image(cache, step)?.build(root.path(), &kernel)?)
+        .map_err(Error::io("write", &initrd))?;
+    let sandbox = Sandbox::new(root.path()).bind(kernel.dir(), "lab/kernel").bind(dir, "lab/run");
+    let mut command = sandbox.command("qemu-system-x86_64");
+    command.args(arguments());
+    let errors = dir.join("qemu.log");
+    let log = File::create(&errors).map_err(Error::io("create", &errors))?;
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
+    let before = server.said().len();
+    let mut child = command.spawn().map_err(|e| Error::other(format!("cannot start QEMU: {e}")))?;
+    let stdin = child.stdin.take().ok_or_else(|| Error::other("QEMU has no standard input"))?;
+    let watch = server.watch();
+    let (talk, in_time) =
+        attend_with(&mut child, PATIENCE, move |stdout| talk(stdout, stdin, &watch));
+    let status = child.wait().map_err(|e| Error::other(format!("cannot wait for QEMU: {e}")))?;
+    remove_tree(&initrd)?;
+    let report = Report::read(dir);
+    let said = server.said_of_client(before);
+    if let Some(error) = talk.trouble {
+        return Err(error);
+    }
+    if !in_time || report.end != "exit 0" {
+        return Err(Error::other(format!(
+            "the guest ended with {:?} (QEMU: {status}, in time: {in_time}).\nIt said:\n{}\nIts console: {}\nQEMU: {}\nThe server:\n{said}",
+            report.end,
+            last_lines(&talk.output, 20),
+            dir.join("console.log").display(),
+            last_lines(&report.errors, 10),
+        )));
+    }
+    let (alarms, _) = log::judge(&report.log);
+    if !alarms.is_empty() {
+        return Err(Error::other(format!("the guest's kernel said:\n{}", alarms.join("\n"))));
+    }
+    Ok(Boot {
+        output: talk.output,
+        signals: signals(&said),
+        marks: talk.marks,
+        trace: report.errors,
+        log: report.log,
+    })
+}
+
+fn image(cache: &Cache, step: &str) -> Result<Image> {
+    let cli = root::Kind::NvmeCli.obtain(cache)?;
+    let set = |name: &str, value: String| (name.to_owned(), value);
+    Ok(Image {
+        modules: ["nvme", "ext4", "loop"].map(str::to_owned).to_vec(),
+        command: format!("export PATH=$PATH:/usr/sbin\nexec 2>&1\n{GUEST}"),
+        files: program_with_libraries(cli.path(), "/usr/sbin/nvme")?,
+        variables: vec![
+            set("STEP", step.to_owned()),
+            set("AREA", AREA.to_string()),
+            set("READS", READS.to_string()),
+        ],
+        ..Image::default()
+    })
+}
+
+/// What the server says of a client that has left: `… interrupts 0:31 1:5012`.
+fn signals(said: &str) -> Signals {
+    let line = said.lines().rev().find(|line| line.contains(COUNTED));
+    let list = line.and_then(|line| line.split_once("; interrupts")).map_or("", |(_, list)| list);
+    let pair = |word: &str| {
+        let (vector, count) = word.split_once(':')?;
+        Some((vector.parse().ok()?, count.parse().ok()?))
+    };
+    list.split_whitespace().filter_map(pair).collect()
+}
+
+fn arguments() -> Vec<String> {
+    let mut list: Vec<String> = Vec::new();
+    let mut add = |words: &[&str]| list.extend(words.iter().map(|&word| word.to_owned()));
+    let cpus = CPUS.to_string();
+    add(&["-M", "q35", "-accel", "tcg", "-cpu", "max", "-smp", &cpus]);
+    add(&["-m", "1G", "-object", "memory-backend-memfd,id=mem,size=1G,share=on"]);
+    add(&["-machine", "memory-backend=mem"]);
+    add(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+    add(&["-kernel", "/lab/kernel/vmlinuz", "-initrd", "/lab/run/initrd"]);
+    add(&["-append", "console=ttyS0 loglevel=5 panic=-1 oops=panic no_timer_check"]);
+    add(&["-chardev", "stdio,id=command,signal=off", "-serial", "file:/lab/run/console.log"]);
+    add(&["-serial", "chardev:command", "-serial", "file:/lab/run/report"]);
+    add(&["-trace", "vfio_msix_early_setup", "-trace", "vfio_msix_vector_do_use"]);
+    add(&[
+        "-device",
+        r#"{"driver":"vfio-user-pci","socket":{"path":"/lab/run/nvme.sock","type":"unix"}}"#,
+    ]);
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::signals;
+
+    #[test]
+    fn the_servers_counts_are_read() {
+        let said = "INFO x: this client: 3 reads of 8 blocks; interrupts 0:31 1:5012\nINFO y\n";
+        let counts = signals(said);
+        assert_eq!(counts.get(&0), Some(&31));
+        assert_eq!(counts.get(&1), Some(&5012));
+        assert!(signals("").is_empty());
+    }
+}

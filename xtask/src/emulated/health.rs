@@ -1,0 +1,231 @@
+//! The controller's health, as nvme-cli tells it in the guest.
+
+use serde_json::Value;
+
+use super::boot::Boot;
+use super::{AREA, CPUS, DISK};
+
+/// Features that the guest asks for, each as it is, by default, and what can be done with it.
+const FEATURES: usize = 10;
+
+/// Bytes of a block, and thousands of them in one of the health log's units.
+const BLOCK: u64 = 512;
+const UNIT: u64 = 1000 * BLOCK;
+
+/// Invalid Field in Command, as nvme-cli shows a status: the guest need not ask again.
+const INVALID_FIELD: u64 = 0x4002;
+
+/// What is not as a device in good health tells it.
+pub fn judge(boot: &Boot) -> Vec<String> {
+    let mut failures: Vec<String> =
+        boot.lines("refused").iter().map(|line| format!("the controller refused {line}")).collect();
+    for (word, check) in [
+        ("smart-log", smart as fn(&Value) -> Vec<String>),
+        ("id-ctrl", controller),
+        ("id-ns", namespace),
+        ("list", list),
+        ("error-log", errors),
+        ("fw-log", firmware),
+    ] {
+        let said = match boot.lines(word)[..] {
+            [line] => serde_json::from_str(line).map_err(|error| error.to_string()),
+            ref lines => Err(format!("said {} times", lines.len())),
+        };
+        let found = said.map_or_else(|error| vec![error], |said| check(&said));
+        failures.extend(found.into_iter().map(|what| format!("nvme {word}: {what}")));
+    }
+    failures.extend(features(&boot.lines("feature")));
+    failures
+}
+
+/// A number, which nvme-cli prints as text where it is a large one.
+fn number(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())
+}
+
+/// A member that is a number, what must hold for it, and that in words.
+type Want<'a> = (&'a str, &'a dyn Fn(u64) -> bool, &'a str);
+
+/// Those of `wants` that do not hold.
+fn unmet(said: &Value, wants: &[Want<'_>]) -> Vec<String> {
+    let judge = |(name, holds, want): &Want<'_>| {
+        let right = number(&said[*name]).is_some_and(holds);
+        (!right).then(|| format!("{name} is {}, not {want}", said[*name]))
+    };
+    wants.iter().filter_map(judge).collect()
+}
+
+fn smart(said: &Value) -> Vec<String> {
+    let none = |count| count == 0;
+    unmet(
+        said,
+        &[
+            ("critical_warning", &none, "0"),
+            ("media_errors", &none, "0"),
+            ("percent_used", &none, "0 %"),
+            ("unsafe_shutdowns", &none, "0"),
+            ("warning_temp_time", &none, "0"),
+            ("critical_comp_time", &none, "0"),
+            ("avail_spare", &|percent| percent == 100, "100 %"),
+            ("spare_thresh", &|percent| percent < 100, "less than what is spare"),
+            (
+                "temperature",
+                &|kelvin| (274..343).contains(&kelvin),
+                "one of a warm room, in kelvin",
+            ),
+            ("power_cycles", &|count| count > 0, "at least one"),
+            ("host_read_commands", &|count| count > 0, "what the guest has read"),
+            ("host_write_commands", &|count| count > 0, "what the guest has written"),
+            ("data_units_read", &|units| units * UNIT >= AREA, "what the guest has read"),
+            ("data_units_written", &|units| units * UNIT >= AREA, "what the guest has written"),
+        ],
+    )
+}
+
+fn controller(said: &Value) -> Vec<String> {
+    let mut failures = unmet(
+        said,
+        &[
+            ("nn", &|count| count == 1, "one namespace"),
+            ("cntrltype", &|kind| kind == 1, "1, an I/O controller"),
+            ("sqes", &|sizes| sizes == 0x66, "0x66"),
+            ("cqes", &|sizes| sizes == 0x44, "0x44"),
+            ("vwc", &|bits| bits & 1 == 1, "a cache that can be flushed"),
+            ("wctemp", &|kelvin| kelvin > 300, "above what it is"),
+        ],
+    );
+    for (name, start) in [("mn", "vfio-irq"), ("subnqn", "nqn."), ("fr", "0.")] {
+        if !said[name].as_str().is_some_and(|text| text.starts_with(start)) {
+            failures.push(format!("{name} is {}, not '{start}…'", said[name]));
+        }
+    }
+    failures
+}
+
+fn namespace(said: &Value) -> Vec<String> {
+    let whole = |blocks| blocks == DISK / BLOCK;
+    let mut failures = unmet(
+        said,
+        &[("nsze", &whole, "the disk"), ("ncap", &whole, "the disk"), ("nuse", &whole, "the disk")],
+    );
+    let format = number(&said["flbas"]).and_then(|bits| usize::try_from(bits & 0xf).ok());
+    let size = format.and_then(|format| number(&said["lbafs"][format]["ds"]));
+    if size != Some(9) {
+        failures.push(format!("blocks are not of 2^9 bytes: {}", said["lbafs"]));
+    }
+    failures
+}
+
+fn list(said: &Value) -> Vec<String> {
+    match said["Devices"].as_array().map(Vec::as_slice) {
+        Some([disk]) => {
+            let mut failures = unmet(
+                disk,
+                &[
+                    ("PhysicalSize", &|bytes| bytes == DISK, "the disk"),
+                    ("SectorSize", &|bytes| bytes == BLOCK, "512"),
+                ],
+            );
+            if disk["DevicePath"] != "/dev/nvme0n1" {
+                failures.push(format!("the disk is at {}", disk["DevicePath"]));
+            }
+            failures
+        }
+        _ => vec![format!("there must be one disk: {said}")],
+    }
+}
+
+/// What went wrong since the controller was enabled. Linux asks newer controllers for two pages of
+/// Identify (CNS 05h and 06h), and is told that there are none: nothing else may be there.
+fn errors(said: &Value) -> Vec<String> {
+    let Some(entries) = said["errors"].as_array() else {
+        return vec![format!("there is no list: {said}")];
+    };
+    let used = entries.iter().filter(|entry| number(&entry["error_count"]) != Some(0));
+    let used: Vec<&Value> = used.collect();
+    let asked = |entry: &&&Value| {
+        number(&entry["sqid"]) != Some(0) || number(&entry["status_field"]) != Some(INVALID_FIELD)
+    };
+    let mut failures: Vec<String> =
+        used.iter().filter(asked).map(|entry| format!("an error: {entry}")).collect();
+    if used.len() > 2 {
+        failures.push(format!("{} errors, of which Linux's questions are 2", used.len()));
+    }
+    failures
+}
+
+fn firmware(said: &Value) -> Vec<String> {
+    let slot = &said["nvme0"]["Active Firmware Slot (afi)"];
+    if number(slot) == Some(1) { Vec::new() } else { vec![format!("active is slot {slot}")] }
+}
+
+/// Each feature is told in all three ways, and two have values that this guest has brought about.
+fn features(lines: &[&str]) -> Vec<String> {
+    let mut failures = Vec::new();
+    for what in ["Current value", "Default value", "Supported capabilities value"] {
+        let told = lines.iter().filter(|line| line.contains(what)).count();
+        if told != FEATURES {
+            failures.push(format!("nvme get-feature: {told} times '{what}', not {FEATURES}"));
+        }
+    }
+    let queues = (CPUS - 1) * 0x1_0001;
+    for (feature, value) in [("0x06", 1), ("0x07", queues)] {
+        let of = format!("get-feature:{feature} ");
+        let line = lines.iter().find(|line| line.contains(&of) && line.contains("Current value"));
+        let found = line.and_then(|line| line.rsplit_once(':')).map(|(_, text)| text.trim());
+        let found = found.map(|text| text.trim_start_matches("0x"));
+        let found = found.and_then(|text| u32::from_str_radix(text, 16).ok());
+        if found != Some(value) {
+            failures.push(format!("nvme get-feature: {feature} is {found:?}, not {value}"));
+        }
+    }
+    failures
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::{errors, features, smart};
+
+    fn healthy() -> Value {
+        json!({
+            "critical_warning": 0, "temperature": 300, "avail_spare": 100, "spare_thresh": 10,
+            "percent_used": 0, "data_units_read": "1099", "data_units_written": 562,
+            "host_read_commands": 3103, "host_write_commands": 1064, "power_cycles": 4,
+            "unsafe_shutdowns": 0, "media_errors": 0, "warning_temp_time": 0, "critical_comp_time": 0,
+        })
+    }
+
+    #[test]
+    fn good_health_is_known_and_each_sign_of_a_bad_one() {
+        assert_eq!(smart(&healthy()), [""; 0]);
+        for (name, value) in [
+            ("critical_warning", json!(1)),
+            ("media_errors", json!(1)),
+            ("avail_spare", json!(99)),
+            ("temperature", json!(27)),
+            ("data_units_written", json!(3)),
+            ("percent_used", Value::Null),
+        ] {
+            let mut ill = healthy();
+            ill[name] = value;
+            assert_eq!(smart(&ill).len(), 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_what_linux_asks_may_have_been_refused() {
+        let entry = |count: u32, queue: u32, status: u32| json!({ "error_count": count, "sqid": queue, "status_field": status });
+        let judged = |entries: Vec<Value>| errors(&json!({ "errors": entries })).len();
+        assert_eq!(judged(vec![entry(2, 0, 0x4002), entry(1, 0, 0x4002), entry(0, 0, 0)]), 0);
+        assert_eq!(judged(vec![entry(1, 1, 0x4002)]), 1);
+        assert_eq!(judged(vec![entry(1, 0, 0x4281)]), 1);
+        assert_eq!(judged((1..4).map(|count| entry(count, 0, 0x4002)).collect()), 1);
+    }
+
+    #[test]
+    fn a_feature_that_was_not_told_is_missed() {
+        assert_eq!(features(&[]).len(), 5);
+    }
+}
