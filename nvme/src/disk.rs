@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes of a logical block.
 pub const BLOCK: u64 = 512;
@@ -51,6 +52,8 @@ pub struct Disk {
     file: OwnedFd,
     size: u64,
     may_wait: bool,
+    /// How often everything written was brought to where it survives.
+    syncs: AtomicU64,
 }
 
 impl Disk {
@@ -65,7 +68,7 @@ impl Disk {
         let file =
             rustix::fs::memfd_create("vfio-irq disk", MemfdFlags::CLOEXEC).map_err(failed)?;
         rustix::fs::ftruncate(&file, size).map_err(failed)?;
-        Ok(Self { file, size, may_wait: false })
+        Ok(Self { file, size, may_wait: false, syncs: AtomicU64::new(0) })
     }
 
     /// A disk that is a file or a block device. It is locked, so that nobody else who asks has it.
@@ -90,7 +93,7 @@ impl Disk {
         let end = rustix::fs::seek(&file, SeekFrom::End(0));
         let size = end.map_err(|error| failed(error.into()))?;
         check_size(size)?;
-        Ok(Self { file: file.into(), size, may_wait: true })
+        Ok(Self { file: file.into(), size, may_wait: true, syncs: AtomicU64::new(0) })
     }
 
     /// Bytes.
@@ -114,7 +117,14 @@ impl Disk {
 
     /// Returns once everything written is where it survives a loss of power.
     pub(crate) fn flush(&self) -> Result<(), System> {
-        retry(|| rustix::fs::fdatasync(&self.file))
+        retry(|| rustix::fs::fdatasync(&self.file))?;
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// How often that has been done.
+    pub(crate) fn syncs(&self) -> u64 {
+        self.syncs.load(Ordering::Relaxed)
     }
 
     /// Gives blocks back to the file system where it can; they read as zeroes then. Where it cannot,

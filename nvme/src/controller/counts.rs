@@ -58,6 +58,7 @@ impl Counts {
             others: get(&counters.others),
             failures: get(&counters.failures),
             doorbells: get(&counters.doorbells),
+            syncs: self.0.disk.syncs(),
             vectors: (0..=u32::from(self.0.queues)).map(|v| interrupts.counts(v).signals).collect(),
         }
     }
@@ -89,6 +90,10 @@ pub struct Totals {
     pub failures: u64,
     /// Writes to doorbell registers. A guest whose doorbells are in memory needs fewer.
     pub doorbells: u64,
+    /// How often everything that had been written was brought to where it survives a loss of power:
+    /// for each flush, for each write that asks for it (FUA, or with the write cache turned off), for
+    /// each shutdown.
+    pub syncs: u64,
     /// How often each vector was signalled.
     pub vectors: Vec<u64>,
 }
@@ -107,6 +112,7 @@ impl Totals {
             others: self.others.saturating_sub(before.others),
             failures: self.failures.saturating_sub(before.failures),
             doorbells: self.doorbells.saturating_sub(before.doorbells),
+            syncs: self.syncs.saturating_sub(before.syncs),
             vectors: vectors.map(|(v, count)| count.saturating_sub(at(v))).collect(),
         }
     }

@@ -83,6 +83,10 @@ impl Worker {
         if shared.common.disk.may_wait() || len >= LONG {
             self.step_aside();
         }
+        // What is read by force must be on the medium, too.
+        if direction == Direction::ToGuest && is_forced(command) {
+            self.flush()?;
+        }
         let held = self.hold(&shared, offset, len, direction == Direction::FromGuest);
         self.each_segment(command, bytes, |shared, segment, at| {
             let (memory, file) = (&shared.common.bus.memory, shared.common.disk.file());
@@ -118,9 +122,8 @@ impl Worker {
 
     /// Makes a write survive a loss of power before it ends, where the guest wants that.
     fn settle(&mut self, command: &Command) -> Result<(), Status> {
-        let force = command.word(12) >> 30 & 1 != 0;
         let cached = self.shared.write_cache.load(Ordering::Acquire);
-        if force || !cached { self.flush().map(drop) } else { Ok(()) }
+        if is_forced(command) || !cached { self.flush().map(drop) } else { Ok(()) }
     }
 
     fn write_zeroes(&mut self, command: &Command) -> Answer {
@@ -161,6 +164,11 @@ impl Worker {
         }
         Ok(0)
     }
+}
+
+/// Force unit access.
+fn is_forced(command: &Command) -> bool {
+    command.word(12) >> 30 & 1 != 0
 }
 
 fn raw(error: rustix::io::Errno) -> Errno {

@@ -193,3 +193,42 @@ fn memory_that_begins_anywhere_in_a_page_is_reached() {
     assert_eq!(guest.run(1, Cmd::new(READ).prp(DATA, 0).blocks(3, 1)).status, 0);
     assert_eq!(guest.read(DATA, 512), [1; 512]);
 }
+
+#[test]
+fn what_must_survive_is_on_the_medium_before_its_command_ends() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    file.as_file().set_len(1 << 20).unwrap();
+    let mut guest = Guest::with(2, Disk::open(file.path()).unwrap(), true);
+    guest.enable();
+    guest.create(1, 8);
+    let force = |cmd: Cmd, blocks: u32| cmd.word(12, (blocks - 1) | 1 << 30);
+    let write = Cmd::new(WRITE).prp(DATA, 0).blocks(0, 8);
+    let zeroes = Cmd::new(ZEROES).blocks(0, 8);
+    let cache = |on| Cmd::new(9).word(10, 6).word(11, on);
+    // What is done, on the admin queue or the other, and how often the medium is synchronized for it.
+    let table = [
+        ("a write", 1, write, 0),
+        ("a write by force", 1, force(write, 8), 1),
+        ("zeroes", 1, zeroes, 0),
+        ("zeroes by force", 1, force(zeroes, 8), 1),
+        ("a read", 1, Cmd::new(READ).prp(DATA, 0).blocks(0, 8), 0),
+        ("a read by force", 1, force(Cmd::new(READ).prp(DATA, 0).blocks(0, 8), 8), 1),
+        ("a flush", 1, Cmd::new(FLUSH), 1),
+        ("a flush of all namespaces", 1, Cmd::new(FLUSH).word(1, u32::MAX), 1),
+        ("turning the cache off", 0, cache(0), 1),
+        ("a write without the cache", 1, write, 1),
+        ("zeroes without the cache", 1, zeroes, 1),
+        ("a write by force without it", 1, force(write, 8), 1),
+        ("turning the cache on", 0, cache(1), 0),
+        ("a write with the cache again", 1, write, 0),
+    ];
+    for (what, queue, cmd, times) in table {
+        let before = guest.counts.totals().syncs;
+        assert_eq!(guest.run(queue, cmd).status, 0, "{what}");
+        assert_eq!(guest.counts.totals().syncs - before, times, "{what}");
+    }
+    let before = guest.counts.totals().syncs;
+    guest.set(crate::machine::CC, 0x0046_4001);
+    guest.wait("shutdown", |guest| guest.get(crate::machine::CSTS) & 0xc == 8);
+    assert_eq!(guest.counts.totals().syncs - before, 1);
+}
