@@ -37,16 +37,16 @@ struct Settings {
     #[arg(long, global = true, value_delimiter = ',', value_name = "CLIENT,SERVERS")]
     cpus: Option<Vec<usize>>,
     /// How often each server is asked in turn
-    #[arg(long, global = true, default_value_t = 60)]
+    #[arg(long, global = true, default_value_t = 40)]
     rounds: usize,
     /// Round trips of a turn
     #[arg(long, global = true, default_value_t = 100)]
     batch: usize,
     /// How many batches of interrupts
-    #[arg(long, global = true, default_value_t = 200)]
+    #[arg(long, global = true, default_value_t = 1000)]
     batches: usize,
     /// Interrupts of a batch
-    #[arg(long, global = true, default_value_t = 10_000)]
+    #[arg(long, global = true, default_value_t = 1000)]
     raises: usize,
     /// How many devices to have at a time
     #[arg(long, global = true, default_value_t = 1000)]
