@@ -218,7 +218,8 @@ impl<T: Transport> Line<T> {
     /// # let device = Arc::new(Simulated::new());
     /// let line = Line::enable(&device, Trigger::new()?)?;
     /// line.loopback()?;
-    /// assert_eq!(line.trigger().take(), 1);
+    /// device.pull();
+    /// assert_eq!(line.trigger().take(), 2);
     /// # Ok::<(), vfio_irq::Error>(())
     /// ```
     pub fn loopback(&self) -> Result<(), Error> {
