@@ -80,7 +80,7 @@ fn write_block(f: &mut fmt::Formatter<'_>, block: &Block) -> fmt::Result {
             format!("{:.2}", row.peer_us.median),
             format!("{:.2}", row.ping_us.median),
             ratio(row.polling_to_peer),
-            row.polling_goal.to_string(),
+            row.polling_goal.map_or_else(|| "-".to_owned(), |goal| goal.to_string()),
             ratio(row.sleeping_to_ping),
             row.sleeping_goal.to_string(),
         ]

@@ -89,7 +89,7 @@ fn run(arguments: Arguments) -> Result<(), Error> {
     let out = Out { json: arguments.json };
     let system = System::at(&root());
     match arguments.task {
-        Task::Demo(options) => demo::run(out, &options),
+        Task::Demo(options) => demo::run(&system, out, &options),
         Task::List(options) => list::run(&system, out, &options),
         Task::Info(options) => info::run(&system, out, &options),
         Task::Bind(options) => bind::bind(&system, out, &options),

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{command, eventually, json, refused, stop};
+use common::{Tree, command, config, eventually, json, refused, stop, text};
 use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::Value;
 use std::fs;
@@ -191,12 +191,24 @@ fn what_was_counted_is_told_without_a_picture_too() {
 
 #[test]
 fn what_cannot_be_shown_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
     let error = refused(&["demo", "--queues", "1", "--picture", "/nonexistent/demo.svg"]);
     let place = "cannot write /nonexistent/demo.svg: No such file or directory (os error 2); \
                  --picture FILE names another place\n";
     assert!(error.ends_with(place), "{error}");
     let error = refused(&["demo", "--device", "ffff:ff:1f.7"]);
     assert!(error.contains("ffff:ff:1f.7"), "{error}");
+    let tree = Tree::new();
+    tree.function("0000:00:05.0", "010802", &config(65, 0), "nvme", "2");
+    tree.function("0000:00:06.0", "020000", &config(5, 0), "vfio-pci", "3");
+    let place = folder.path().join("demo.svg");
+    let on = |bdf| refused(&tree.words(&["demo", "--picture", text(&place), "--device", bdf]));
+    assert!(on("00:05.0").contains("`vfio-irq bind 0000:00:05.0`"), "{}", on("00:05.0"));
+    assert!(
+        on("00:06.0").contains("class 020000, Ethernet controller; `vfio-irq list`"),
+        "{}",
+        on("00:06.0")
+    );
     let status = command(&["demo", "--queues", "0"]).output().unwrap().status;
     assert_eq!(status.code(), Some(2));
 }

@@ -149,7 +149,8 @@ impl Client {
         Self::over(socket.into(), options)
     }
 
-    /// Agrees on a version over a socket that is connected.
+    /// Agrees on a version over a socket that is connected. Its reads get a time limit, for all that
+    /// share it.
     ///
     /// # Errors
     ///

@@ -16,6 +16,10 @@
 //!   longer range takes several messages, each of which is carried out or refused by itself.
 //! - There are no addresses, so no EFAULT (I-01, C-09): a message of the wrong length is EINVAL.
 //! - There is no positive answer (V-06). It does not come up: an emulated device has all its vectors.
+//!
+//! For a process that filters its system calls: beside sockets, eventfds, `poll`, `epoll` and mapping
+//! files, a server uses `membarrier`, `fcntl`, `kcmp`, `io_setup` and `io_submit`, and reads
+//! `/proc/self/fd`. Each of these five calls may be refused with an error, at some cost in time.
 
 mod client;
 mod device;

@@ -3,14 +3,14 @@
 
 mod common;
 
-use common::{Bench, borrowed, event, longs, memfd, words};
+use common::{Bench, borrowed, event, longs, memfd, signals, words};
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 use vfio_irq_user::abi::{Index, flags};
 use vfio_irq_user::pci::region::CONFIG;
 use vfio_irq_user::wire::{Command, Header};
-use vfio_irq_user::{Client, ClientOptions, Errno, errno};
+use vfio_irq_user::{Client, ClientOptions, Errno, Raised, errno};
 
 const EVENTFD: u32 = flags::DATA_EVENTFD | flags::ACTION_TRIGGER;
 const BOOL: u32 = flags::DATA_BOOL | flags::ACTION_TRIGGER;
@@ -401,6 +401,23 @@ fn an_eventfd_that_is_full_holds_nobody_up() {
     client.attach(Index::Msix, 0, &[full.as_fd()]).unwrap();
     bench.bus().interrupts.raise(0);
     client.attach(Index::Msix, 0, &[event().as_fd()]).unwrap();
+}
+
+/// The client changes its mind about who waits only once the eventfd is attached.
+#[test]
+fn an_eventfd_that_comes_to_block_holds_its_vector_up_until_it_is_replaced() {
+    let bench = Bench::new();
+    let (client, full, next) = (bench.client(), event(), event());
+    client.attach(Index::Msix, 0, &[full.as_fd()]).unwrap();
+    rustix::fs::fcntl_setfl(&full, rustix::fs::OFlags::empty()).unwrap();
+    rustix::io::write(&full, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+    let interrupts = bench.bus().interrupts;
+    let raising = std::thread::spawn(move || interrupts.raise(0));
+    std::thread::sleep(Duration::from_millis(10));
+    client.attach(Index::Msix, 0, &[next.as_fd()]).unwrap();
+    assert_eq!(raising.join().unwrap(), Raised::Signalled);
+    assert_eq!(bench.bus().interrupts.raise(0), Raised::Signalled);
+    assert!((1..=2).contains(&signals(&next)));
 }
 
 #[test]

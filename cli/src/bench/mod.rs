@@ -47,7 +47,7 @@ pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
     let document = match &options.target {
         Target::Pci(bdf) => {
             let function = system.function(*bdf)?;
-            document(device::open(system, &function)?, options)
+            document(&device::open(system, &function)?.device, options)
         }
         Target::User(path) => document(device::connect(path)?, options),
         Target::Sim => document(Simulated::new(), options),

@@ -2,12 +2,16 @@
 
 use super::{Counted, Method};
 use crate::error::Error;
+use crate::info::device::{Opened, open};
+use crate::pci::System;
 use crate::target::Bdf;
 use vfio_irq_nvme::driver::{Device, Driver, Options, Socket};
 use vfio_irq_nvme::{Controller, Counts, Disk, Settings};
 use vfio_irq_user::Server;
 
 const DISK: u64 = 64 << 20;
+/// The class code of an NVMe controller.
+const NVME: u32 = 0x01_08_02;
 
 /// A controller with its driver.
 pub struct Machine {
@@ -22,10 +26,15 @@ pub struct Machine {
 
 impl Machine {
     /// Starts a controller, or takes the one at an address, and sees that it has so many queues.
-    pub fn start(device: Option<Bdf>, queues: u16, method: Method) -> Result<Self, Error> {
+    pub fn start(
+        system: &System,
+        device: Option<Bdf>,
+        queues: u16,
+        method: Method,
+    ) -> Result<Self, Error> {
         let options = Options { method: method.of_driver(), queues, ..Options::default() };
         let machine = match device {
-            Some(bdf) => Self::real(bdf, options),
+            Some(bdf) => Self::real(system, bdf, options),
             None => Self::emulated(options),
         }?;
         match machine.driver.info().queues {
@@ -55,8 +64,19 @@ impl Machine {
         Ok(Self { driver, name, counts, _emulated: Some((server, folder)) })
     }
 
-    fn real(bdf: Bdf, options: Options) -> Result<Self, Error> {
-        let driver = Driver::open(Device::open(&bdf.to_string())?, options)?;
+    fn real(system: &System, bdf: Bdf, options: Options) -> Result<Self, Error> {
+        let function = system.function(bdf)?;
+        if function.class != NVME {
+            return Err(Error::new(
+                format!(
+                    "{bdf} is no NVMe controller: class {:06x}, {}",
+                    function.class, function.what
+                ),
+                "`vfio-irq list` shows which function is one",
+            ));
+        }
+        let Opened { device, memory } = open(system, &function)?;
+        let driver = Driver::open(Device::over(device, memory)?, options)?;
         let name = format!("{} at {bdf}", driver.info().model);
         Ok(Self { driver, name, counts: None, _emulated: None })
     }

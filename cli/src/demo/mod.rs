@@ -10,6 +10,7 @@ mod stop;
 mod words;
 
 use crate::error::Error;
+use crate::pci::System;
 use crate::report::Out;
 use crate::target::Bdf;
 use clap::ValueEnum;
@@ -94,7 +95,7 @@ struct Document<'a> {
 }
 
 /// Runs each method, shows both, and fails when the new way lost anything.
-pub fn run(out: Out, options: &Options) -> Result<(), Error> {
+pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
     let methods = match options.methods.as_slice() {
         [] => &[Method::ReleaseAll, Method::Dynamic],
         some => some,
@@ -106,7 +107,7 @@ pub fn run(out: Out, options: &Options) -> Result<(), Error> {
     let (mut name, mut counted) = (String::new(), Counted::default());
     let mut all: Vec<(Run, Vec<Lane>)> = Vec::new();
     for method in methods {
-        let machine = Machine::start(options.device, options.queues, *method)?;
+        let machine = Machine::start(system, options.device, options.queues, *method)?;
         name = machine.name.clone();
         counted = machine.counted();
         let progress = Progress::start(out, *method, options.queues);

@@ -1,11 +1,12 @@
 //! Opening devices, to ask and to measure them.
 
+pub use super::ways::Opened;
+
+use super::ways;
 use crate::error::Error;
 use crate::pci::function::{Abilities, Function};
 use crate::pci::{System, holders};
 use std::path::Path;
-use std::sync::Arc;
-use vfio_ioctls::{VfioContainer, VfioDevice, VfioOps};
 use vfio_irq::{Capabilities, Index, Remote};
 use vfio_irq_user::{Client, ClientOptions};
 
@@ -14,7 +15,7 @@ use vfio_irq_user::{Client, ClientOptions};
 /// # Errors
 ///
 /// When it cannot be opened: who has it, or what is missing.
-pub fn open(system: &System, function: &Function) -> Result<Arc<VfioDevice>, Error> {
+pub fn open(system: &System, function: &Function) -> Result<Opened, Error> {
     let bdf = function.bdf;
     if !function.vfio {
         let driver = function.driver.as_deref().unwrap_or("no driver");
@@ -43,23 +44,20 @@ pub fn open(system: &System, function: &Function) -> Result<Arc<VfioDevice>, Err
     if !system.is_real() {
         return Err(Error::plain(format!("{bdf} cannot be opened: it is not of this machine")));
     }
-    let file = format!("dev/vfio/{}", group.number);
-    let refused = |error: vfio_ioctls::VfioError| {
+    ways::open(system, function).map_err(|error| {
         let what = format!("{bdf} cannot be opened: {error}");
-        if !system.has("dev/vfio/vfio") {
+        if !system.has("dev/vfio/vfio") && !ways::has_cdev(system, function) {
             return Error::new(what, "modprobe vfio_iommu_type1 brings /dev/vfio/vfio");
         }
         if !system.privileged {
-            return Error::new(what, format!("run this as root, or as who may open /{file}"));
+            let file = format!("/dev/vfio/{}", group.number);
+            return Error::new(what, format!("run this as root, or as who may open {file}"));
         }
         Error::new(
             what,
             "it may be in use by a process of another PID namespace: see the kernel's log",
         )
-    };
-    let container: Arc<dyn VfioOps> = Arc::new(VfioContainer::new(None).map_err(refused)?);
-    let path = Path::new("/sys/bus/pci/devices").join(bdf.to_string());
-    Ok(Arc::new(VfioDevice::new(&path, container, true).map_err(refused)?))
+    })
 }
 
 /// There is no IOMMU.
@@ -97,7 +95,7 @@ pub fn connect(path: &Path) -> Result<Remote<Client>, Error> {
 ///
 /// When it cannot be opened.
 pub fn abilities(system: &System, function: &Function) -> Result<Abilities, Error> {
-    let device = open(system, function)?;
+    let device = open(system, function)?.device;
     let msix = Capabilities::of(&device, Index::Msix)?;
     let which = if msix.count() > 0 { msix } else { Capabilities::of(&device, Index::Msi)? };
     let dynamic = Some(which.resizable());

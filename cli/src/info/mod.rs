@@ -1,6 +1,7 @@
 //! `vfio-irq info`.
 
 pub mod device;
+mod ways;
 
 use crate::counts::Counts;
 use crate::error::Error;
@@ -117,7 +118,7 @@ fn function(system: &System, bdf: Bdf, no_open: bool) -> Result<Document, Error>
         notes.push("the indexes were not asked for (--no-open)".to_owned());
         Vec::new()
     } else {
-        let asked = device::open(system, &function).and_then(|device| ask(&device));
+        let asked = device::open(system, &function).and_then(|opened| ask(&opened.device));
         asked.unwrap_or_else(|error| {
             notes.push(error.to_string());
             Vec::new()

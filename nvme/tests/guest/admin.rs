@@ -21,6 +21,11 @@ fn controller_and_namespace_describe_themselves() {
     assert_eq!(identify(&mut guest, 2, 0)[..8], [1, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(identify(&mut guest, 2, 1)[..4], [0; 4]);
     assert_eq!(identify(&mut guest, 3, 1)[..2], [3, 16]);
+    // Of the NVM command set there is no more to say, and of others nothing.
+    assert!([(5, 1), (6, 0)].iter().all(|of| identify(&mut guest, of.0, of.1) == [0; 4096]));
+    let zoned = Cmd::new(6).word(1, 1).word(10, 5).word(11, 2 << 24).prp(DATA, 0);
+    assert_eq!(guest.admin(zoned).status, 2);
+    assert_eq!(guest.admin(Cmd::new(6).word(1, 7).word(10, 5).prp(DATA, 0)).status, 0x0b);
 }
 
 #[test]

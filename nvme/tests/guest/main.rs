@@ -5,5 +5,6 @@ mod admin;
 mod hostile;
 mod io;
 mod machine;
+mod many;
 mod parallel;
 mod shadow;

@@ -10,6 +10,8 @@
 //!
 //! A cell is known by its address. Who raises keeps the cell's table alive, so that no pin that is in
 //! use names a cell that is gone, or another one in its place.
+//!
+//! A child that is forked has the pins of threads that it has not. It must not go on serving devices.
 
 use super::cell::Word;
 use std::cell::Cell;

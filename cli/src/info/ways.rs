@@ -1,0 +1,122 @@
+//! The two ways to a device of the kernel's: its group in a container, and its character device with an
+//! iommufd.
+
+use crate::pci::System;
+use crate::pci::function::{Function, directory};
+use std::error::Error;
+use std::path::Path;
+use std::sync::Arc;
+use vfio_ioctls::{VfioContainer, VfioDevice, VfioIommufd, VfioOps};
+
+/// A device, and what maps memory for it.
+pub struct Opened {
+    /// The device.
+    pub device: VfioDevice,
+    /// The container or the iommufd.
+    pub memory: Arc<dyn VfioOps>,
+}
+
+/// Opens a function by its group or, where that cannot be, by its character device. What stood in the
+/// way, as a sentence, when neither can.
+pub fn open(system: &System, function: &Function) -> Result<Opened, String> {
+    // The bus is the real one: nothing else can be opened.
+    let path = Path::new("/").join(directory(function.bdf));
+    let cdev = || {
+        let iommufd = iommufd_ioctls::IommuFd::new().map_err(|error| words(&error))?;
+        let memory = VfioIommufd::new(Arc::new(iommufd), None, None);
+        opened(&path, Arc::new(memory.map_err(|error| words(&error))?))
+    };
+    let group = || {
+        let container = VfioContainer::new(None).map_err(|error| words(&error))?;
+        opened(&path, Arc::new(container))
+    };
+    first(group, has_cdev(system, function).then_some(cdev))
+}
+
+fn opened(path: &Path, memory: Arc<dyn VfioOps>) -> Result<Opened, String> {
+    let device = VfioDevice::new(path, Arc::clone(&memory), true);
+    Ok(Opened { device: device.map_err(|error| words(&error))?, memory })
+}
+
+/// Whether the kernel has a character device for a function, and `/dev` does.
+pub fn has_cdev(system: &System, function: &Function) -> bool {
+    let names = system.names(directory(function.bdf).join("vfio-dev"));
+    names.iter().any(|name| system.has(Path::new("dev/vfio/devices").join(name)))
+        && system.has("dev/iommu")
+}
+
+/// The group, and what else there is.
+fn first<T>(
+    group: impl FnOnce() -> Result<T, String>,
+    cdev: Option<impl FnOnce() -> Result<T, String>>,
+) -> Result<T, String> {
+    let refused = match group() {
+        Ok(opened) => return Ok(opened),
+        Err(refused) => refused,
+    };
+    let Some(cdev) = cdev else { return Err(refused) };
+    cdev().map_err(|also| format!("by its group, {refused}; by its character device, {also}"))
+}
+
+/// An error with its causes, as far as it does not say them itself.
+fn words(error: &dyn Error) -> String {
+    let mut said = error.to_string();
+    let mut cause = error.source();
+    while let Some(next) = cause {
+        let text = next.to_string();
+        if !said.contains(&text) {
+            said = format!("{said}: {text}");
+        }
+        cause = next.source();
+    }
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{first, has_cdev, words};
+    use crate::pci::System;
+    use std::cell::Cell;
+    use std::fs;
+
+    #[test]
+    fn the_character_device_is_for_when_the_group_cannot_be_opened() {
+        let tried = Cell::new(false);
+        let cdev = || {
+            tried.set(true);
+            Ok(2)
+        };
+        assert_eq!((first(|| Ok(1), Some(cdev)), tried.get()), (Ok(1), false));
+        assert_eq!(first(|| Err("no group".to_owned()), Some(cdev)), Ok(2));
+        let neither = first::<i32>(|| Err("a".to_owned()), Some(|| Err("b".to_owned())));
+        assert_eq!(neither, Err("by its group, a; by its character device, b".to_owned()));
+        let none = None::<fn() -> Result<i32, String>>;
+        assert_eq!(first(|| Err("no group".to_owned()), none), Err("no group".to_owned()));
+    }
+
+    #[test]
+    fn a_character_device_needs_its_file_and_the_iommufd() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |file: &str| root.path().join(file);
+        let here = at("sys/bus/pci/devices/0000:01:00.0");
+        fs::create_dir_all(here.join("vfio-dev/vfio3")).unwrap();
+        for (file, text) in [("class", "0x010802"), ("vendor", "0x1"), ("device", "0x2")] {
+            fs::write(here.join(file), text).unwrap();
+        }
+        let system = System::at(root.path());
+        let function = system.function("01:00.0".parse().unwrap()).unwrap();
+        assert!(!has_cdev(&system, &function));
+        fs::create_dir_all(at("dev/vfio/devices/vfio3")).unwrap();
+        assert!(!has_cdev(&system, &function));
+        fs::write(at("dev/iommu"), "").unwrap();
+        assert!(has_cdev(&system, &function));
+    }
+
+    #[test]
+    fn causes_are_said_once() {
+        let cause = || std::io::Error::from_raw_os_error(16);
+        let quiet = vfio_ioctls::VfioError::OpenDeviceCdev(cause());
+        assert_eq!(words(&quiet), format!("{quiet}: {}", cause()));
+        assert_eq!(words(&cause()), cause().to_string());
+    }
+}
