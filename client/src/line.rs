@@ -69,9 +69,16 @@ impl<T: Transport> Line<T> {
     ///
     /// ```
     /// # use vfio_irq::{Line, Trigger, sim::Simulated};
+    /// # let device = std::sync::Arc::new(Simulated::new());
     /// let (trigger, resample) = (Trigger::new()?, Trigger::new()?);
-    /// let line = Line::enable_resampled(Simulated::new(), &trigger, &resample)?;
+    /// let line = Line::enable_resampled(device.clone(), &trigger, &resample)?;
     /// // vm.register_irqfd_with_resample(trigger.eventfd(), resample.eventfd(), gsi)?;
+    /// for _ in 0..2 {
+    ///     device.pull(); // masks the line, and raises the GSI
+    ///     resample.signal()?; // as KVM does when the guest says that it has seen to it,
+    ///     device.watch_fired(&resample); // and a host notices by itself: unmasked
+    /// }
+    /// assert_eq!(trigger.take(), 2);
     /// # Ok::<(), vfio_irq::Error>(())
     /// ```
     pub fn enable_resampled(
@@ -110,11 +117,14 @@ impl<T: Transport> Line<T> {
     /// # use std::sync::Arc;
     /// # let device = Arc::new(Simulated::new());
     /// let mut line = Line::enable(&device, Trigger::new()?)?;
-    /// let plain = device.visible();
-    /// line.set_resample(Some(Trigger::new()?))?; // KVM unmasks, when the guest has seen to it
-    /// line.set_resample(Some(Trigger::new()?))?; // one at a time: the second replaces the first
+    /// let (first, second) = (Trigger::new()?, Trigger::new()?);
+    /// line.set_resample(Some(first.clone()))?;
+    /// line.set_resample(Some(second))?; // one at a time
+    /// device.pull();
+    /// device.watch_fired(&first); // unmasks nothing any more
+    /// device.pull();
+    /// assert_eq!(line.trigger().take(), 1);
     /// line.set_resample(None)?; // and `unmask` is for the VMM again
-    /// assert_eq!(device.visible(), plain);
     /// # Ok::<(), vfio_irq::Error>(())
     /// ```
     pub fn set_resample(&mut self, resample: Option<Trigger>) -> Result<(), Error> {
@@ -218,7 +228,8 @@ impl<T: Transport> Line<T> {
     /// # let device = Arc::new(Simulated::new());
     /// let line = Line::enable(&device, Trigger::new()?)?;
     /// line.loopback()?;
-    /// assert_eq!(line.trigger().take(), 1);
+    /// device.pull();
+    /// assert_eq!(line.trigger().take(), 2);
     /// # Ok::<(), vfio_irq::Error>(())
     /// ```
     pub fn loopback(&self) -> Result<(), Error> {

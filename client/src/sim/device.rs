@@ -261,7 +261,8 @@ impl Simulated {
         self.run(None, |machine| machine.sim.leaks())
     }
 
-    /// An eventfd that masks or unmasks was signalled: what a host would notice by itself.
+    /// An eventfd that masks or unmasks was signalled: what a host would notice by itself, of vectors
+    /// ([`crate::Vector::mask_on`]) and of the line ([`crate::Line::set_resample`]).
     ///
     /// ```
     /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};

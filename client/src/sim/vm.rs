@@ -4,13 +4,16 @@ use super::Errno;
 use super::machine::{Identity, errno};
 use crate::Trigger;
 use crate::kvm::{Message, Route, Vm};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use vmm_sys_util::eventfd::EventFd;
 
-/// A VM that does with routes and irqfds what KVM does, and counts it: for tests of a
+/// How many routes KVM takes, and how many GSIs there are.
+const MOST: usize = 4096;
+
+/// A VM that does with routes and irqfds what KVM does, and answers as KVM does: for tests of a
 /// [`crate::kvm::MsixTable`] on a machine without KVM, together with [`super::Simulated`].
 ///
 /// ```
@@ -184,6 +187,20 @@ impl Inner {
     }
 }
 
+/// Whether KVM would take these routes: no more than it can, and a message has its GSI for itself.
+fn are_possible(routes: &[Route]) -> bool {
+    let (mut all, mut alone) = (BTreeSet::new(), BTreeSet::new());
+    routes.len() <= MOST
+        && routes.iter().all(|route| match route {
+            Route::Pin { gsi, .. } => {
+                all.insert(*gsi);
+                !alone.contains(gsi)
+            }
+            Route::Message { gsi, .. } => alone.insert(*gsi) && all.insert(*gsi),
+        })
+        && all.last().is_none_or(|gsi| usize::try_from(*gsi).is_ok_and(|gsi| gsi < MOST))
+}
+
 fn identity(eventfd: &EventFd) -> io::Result<(u64, Trigger)> {
     let trigger = Trigger::from(eventfd.try_clone()?);
     match Identity::of(trigger.as_fd())? {
@@ -195,6 +212,9 @@ fn identity(eventfd: &EventFd) -> io::Result<(u64, Trigger)> {
 impl Vm for SimulatedVm {
     fn set_routes(&self, routes: &[Route]) -> io::Result<()> {
         let mut inner = self.request()?;
+        if !are_possible(routes) {
+            return Err(errno(Errno::EINVAL));
+        }
         inner.routes = routes.to_vec();
         inner.commits += 1;
         Ok(())

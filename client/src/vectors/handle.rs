@@ -124,12 +124,14 @@ impl<T: Transport> Vector<T> {
     ///
     /// ```
     /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # let vectors = Vectors::open(Simulated::new(), Index::Msix)?;
-    /// # let vector = vectors.enable(0, Trigger::new()?)?;
-    /// if vectors.capabilities().maskable() {
-    ///     vector.mask()?;
-    ///     vector.unmask()?;
-    /// }
+    /// # use vfio_irq::sim::Shape;
+    /// // On Linux's own driver, and on a function without mask bits: take another eventfd instead.
+    /// let unmaskable = Simulated::with(Shape { msi_maskable: false, ..Shape::default() });
+    /// let vectors = Vectors::open(unmaskable, Index::Msi)?;
+    /// let vector = vectors.enable(0, Trigger::new()?)?;
+    /// let error = vector.mask().unwrap_err();
+    /// assert_eq!(error.to_string(), "MSI cannot be masked by this host: it does not say MASKABLE");
+    /// vector.retarget(Trigger::new()?)?; // which nobody waits for
     /// # Ok::<(), vfio_irq::Error>(())
     /// ```
     pub fn mask(&self) -> Result<(), Error> {
@@ -161,7 +163,8 @@ impl<T: Transport> Vector<T> {
         self.with(|shared, state| shared.set_masks(state, Action::Unmask, self.number, one))
     }
 
-    /// Arms an eventfd that masks it whenever it is signalled; `None` disarms. On a host that cannot
+    /// Arms an eventfd that masks it whenever it is signalled, soon after (B-03); `None` disarms. The
+    /// host reads this eventfd, so it must not be one that somebody waits for. On a host that cannot
     /// add vectors, a mask made so is forgotten when the index is enabled anew.
     ///
     /// # Errors
@@ -170,11 +173,15 @@ impl<T: Transport> Vector<T> {
     ///
     /// ```
     /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # let vectors = Vectors::open(Simulated::new(), Index::Msix)?;
+    /// # let device = std::sync::Arc::new(Simulated::new());
+    /// # let vectors = Vectors::open(device.clone(), Index::Msix)?;
     /// # let vector = vectors.enable(0, Trigger::new()?)?;
-    /// let (quiet, resume) = (Trigger::new()?, Trigger::new()?);
-    /// vector.mask_on(Some(quiet))?;
-    /// vector.unmask_on(Some(resume))?;
+    /// let quiet = Trigger::new()?;
+    /// vector.mask_on(Some(quiet.clone()))?;
+    /// quiet.signal()?; // by a process that has this eventfd, and not the device
+    /// device.watch_fired(&quiet); // a real host notices by itself
+    /// device.raise(0);
+    /// assert_eq!(vector.trigger()?.take(), 0);
     /// # Ok::<(), vfio_irq::Error>(())
     /// ```
     pub fn mask_on(&self, trigger: Option<Trigger>) -> Result<(), Error> {

@@ -66,9 +66,11 @@ impl<T: Transport> Vectors<T> {
     /// ```
     /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
     /// # let vectors = Vectors::open(Simulated::new(), Index::Msix)?;
-    /// # let vector = vectors.enable(2, Trigger::new()?)?;
-    /// vectors.mask_chosen(0, &[true, false, true])?;
-    /// vectors.unmask_chosen(0, &[true, false, true])?;
+    /// # let vector = vectors.enable(0, Trigger::new()?)?;
+    /// vectors.mask_chosen(8, &[true, false, true])?; // 8 and 10
+    /// assert_eq!(vectors.transport().requests(), 2, "after the one that enabled");
+    /// let error = vectors.mask_chosen(63, &[false, true]).unwrap_err();
+    /// assert_eq!(error.to_string(), "MSI-X has no vector 64: it has 64, counted from 0");
     /// # Ok::<(), vfio_irq::Error>(())
     /// ```
     pub fn mask_chosen(&self, start: u32, chosen: &[bool]) -> Result<(), Error> {

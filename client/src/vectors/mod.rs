@@ -279,7 +279,10 @@ impl<T: Transport> Vectors<T> {
     /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
     /// # let vectors = Vectors::open(Simulated::new(), Index::Msix)?;
     /// # let (a, b) = (vectors.enable(0, Trigger::new()?)?, vectors.enable(1, Trigger::new()?)?);
-    /// vectors.retarget_many([(&a, Trigger::new()?), (&b, Trigger::new()?)])?;
+    /// let (of_a, of_b) = (a.trigger()?, b.trigger()?);
+    /// vectors.retarget_many([(&a, &of_b), (&b, &of_a)])?; // in one request
+    /// vectors.transport().raise(0);
+    /// assert_eq!((of_a.take(), of_b.take()), (0, 1));
     /// # Ok::<(), vfio_irq::Error>(())
     /// ```
     pub fn retarget_many<'v, W, I>(&self, wanted: W) -> Result<(), Error>

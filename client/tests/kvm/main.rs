@@ -4,6 +4,7 @@
 //! A harness of its own, because a test that could not run is named in the summary as ignored, with
 //! the reason.
 
+mod answers;
 mod counted;
 mod machine;
 mod real;
@@ -15,7 +16,8 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let missing = machine::missing();
     let plain = counted::CASES.iter().chain(&saved::CASES).map(|(name, case)| trial(name, *case));
-    let real = real::CASES.iter().chain(&saved::REAL).map(|(name, case)| {
+    let plain = plain.chain(answers::CASES.iter().map(|(name, case)| trial(name, *case)));
+    let real = real::CASES.iter().chain(&saved::REAL).chain(&answers::REAL).map(|(name, case)| {
         let trial = trial(name, *case);
         match &missing {
             Some(why) => trial.with_kind(format!("NOT RUN, {why}")).with_ignored_flag(true),
