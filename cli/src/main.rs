@@ -113,7 +113,9 @@ fn misunderstood(error: &clap::Error) -> ExitCode {
     if std::env::args_os().any(|word| word == "--json") {
         let text = error.render().to_string();
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-        let what: Vec<&str> = lines.take_while(|line| !line.starts_with("Usage:")).collect();
+        // Usage, and where help is, are for people.
+        let ends = |line: &&str| line.starts_with("Usage:") || line.starts_with("For more");
+        let what: Vec<&str> = lines.take_while(|line| !ends(line)).collect();
         let what = what.join(" ");
         complain(
             &Error::new(

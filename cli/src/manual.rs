@@ -15,12 +15,13 @@ pub struct Completions {
 
 /// Where to.
 #[derive(clap::Args)]
+#[group(required = true, multiple = false)]
 pub struct Man {
     /// Write every page into this directory, which is made if need be
-    #[arg(long, value_name = "DIRECTORY", required_unless_present = "page")]
+    #[arg(long, value_name = "DIRECTORY")]
     out: Option<PathBuf>,
     /// Print one page instead: vfio-irq, vfio-irq-list, …
-    #[arg(value_name = "PAGE", conflicts_with = "out")]
+    #[arg(value_name = "PAGE")]
     page: Option<String>,
 }
 

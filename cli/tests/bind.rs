@@ -103,7 +103,7 @@ fn what_would_break_is_said_before_anything_is_done() {
                 namespace(tree, at);
                 tree.file("proc/self/mountinfo", "36 1 0:35 / / rw - btrfs /dev/nvme0n1 rw\n");
             },
-            "nvme0n1 is mounted at /",
+            "nvme0n1 is mounted at /: this machine runs from it: choose another device",
             false,
         ),
         (

@@ -86,6 +86,10 @@ fn everything_is_told_of_one_function() {
     insta::assert_snapshot!("info_json", said(&tree.words(&["info", "00:05.0", "--json"])));
     let unseen = said(&tree.words(&["info", "00:07.0"]));
     assert!(unseen.contains("first 64 bytes only"), "{unseen}");
+    // Nobody is told to hand over what cannot be.
+    tree.function("0000:00:08.0", "060400", &config(1, 0), "pcieport", "8");
+    let bridge = said(&tree.words(&["info", "00:08.0"]));
+    assert!(bridge.contains("PCI bridge") && !bridge.contains("bind"), "{bridge}");
     // The counts are somewhere that is not mounted.
     std::fs::remove_dir_all(tree.path("sys/kernel/debug")).unwrap();
     let uncounted = said(&tree.words(&["info", "00:05.0"]));

@@ -54,6 +54,18 @@ impl Drop for Served {
     }
 }
 
+#[test]
+fn a_device_that_is_made_up_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let words = ["watch", "sim", "--json", "--interval", "0.05"];
+    let mut watch = command(&words).env("TMPDIR", folder.path()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(watch.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.contains("\"device\":\"sim\""), "{line}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    stop(watch, "-KILL");
+}
+
 /// The client masks, re-targets and signals while somebody watches: all that is done is counted.
 #[test]
 fn a_served_device_tells_its_own_counts() {
@@ -176,6 +188,8 @@ fn requests_are_measured_on_a_made_up_device_and_on_a_served_one() {
     assert!(said(&["bench", "sim", "--rounds", "1"]).contains("enable 64 at once"));
     let served = Served::start();
     check(&json(&["bench", &served.target(), "--rounds", "3"]), 3, 8);
+    let none = refused(&["bench", &served.target(), "--index", "msi"]);
+    assert!(none.ends_with("has no vectors of MSI; say --index msix\n"), "{none}");
     // One client at a time.
     let client = Client::connect(served.socket(), ClientOptions::default()).unwrap();
     let refusal = refused(&["bench", &served.target()]);

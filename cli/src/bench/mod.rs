@@ -70,6 +70,15 @@ fn document<T: Transport>(device: T, options: &Options) -> Result<Document, Erro
         None if device.irq_info(Index::Msix).is_ok_and(|info| info.count > 0) => Index::Msix,
         None => Index::Msi,
     };
+    let has = |index| device.irq_info(index).is_ok_and(|info| info.count > 0);
+    if !has(index) {
+        let there = [(Index::Msix, "msix"), (Index::Msi, "msi")];
+        let what = format!("{} has no vectors of {}", options.target, Name(index));
+        return Err(match there.into_iter().find(|(other, _)| has(*other)) {
+            Some((_, other)) => Error::new(what, format!("say --index {other}")),
+            None => Error::new(what, "there is nothing to measure: choose another device"),
+        });
+    }
     let (capabilities, costs) = measure(&device, index, options.rounds)?;
     Ok(Document {
         target: options.target.to_string(),

@@ -30,7 +30,8 @@ impl Cost {
         let last = samples.len().checked_sub(1)?;
         let at = |per_cent: usize| {
             let sample = samples.get((last * per_cent).div_ceil(100))?;
-            Some(sample.as_secs_f64() * 1e6)
+            // The clock counts nanoseconds: more digits would be made up.
+            Some((sample.as_secs_f64() * 1e9).round() / 1e3)
         };
         let request = request.to_owned();
         Some(Self { request, samples: samples.len(), min: at(0)?, median: at(50)?, p99: at(99)? })
@@ -142,6 +143,8 @@ mod tests {
         let samples = |n: u64| (1..=n).rev().map(Duration::from_micros).collect();
         let cost = Cost::of("x", samples(101)).unwrap();
         assert_eq!((cost.min, cost.median.round(), cost.p99.round()), (1.0, 51.0, 100.0));
+        let cost = Cost::of("x", vec![Duration::from_nanos(10_615)]).unwrap();
+        assert_eq!(cost.median.to_string(), "10.615");
         let cost = Cost::of("x", samples(1)).unwrap();
         assert_eq!((cost.min, cost.median, cost.p99), (1.0, 1.0, 1.0));
         assert!(Cost::of("x", Vec::new()).is_none());

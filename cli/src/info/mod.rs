@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::pci::function::Function;
 use crate::pci::holders::Holders;
 use crate::pci::interrupts::{self, HostIrq};
-use crate::pci::{System, debugfs, holders, users};
+use crate::pci::{System, class, debugfs, holders, users};
 use crate::report::{self, Out, many};
 use crate::target::{Bdf, Target};
 use crate::watch::view;
@@ -120,7 +120,10 @@ fn function(system: &System, bdf: Bdf, no_open: bool) -> Result<Document, Error>
     } else {
         let asked = device::open(system, &function).and_then(|opened| ask(&opened.device));
         asked.unwrap_or_else(|error| {
-            notes.push(error.to_string());
+            // A bridge is never handed over: nothing is missing.
+            if !class::is_bridge(function.class) {
+                notes.push(error.to_string());
+            }
             Vec::new()
         })
     };

@@ -3,6 +3,7 @@
 /// What a function with this class code (three bytes) is, in words.
 pub fn name(class: u32) -> &'static str {
     match (class >> 16, class >> 8 & 0xff, class & 0xff) {
+        (0x00, ..) => "device without a class",
         (0x01, 0x00, _) => "SCSI controller",
         (0x01, 0x01, _) => "IDE controller",
         (0x01, 0x04, _) => "RAID controller",
@@ -38,6 +39,7 @@ pub fn name(class: u32) -> &'static str {
         (0x10, ..) => "encryption controller",
         (0x11, ..) => "signal processing controller",
         (0x12, ..) => "processing accelerator",
+        (0xff, ..) => "device of a class of its own",
         _ => "device of another class",
     }
 }

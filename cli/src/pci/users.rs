@@ -80,7 +80,11 @@ fn block(
     };
     let mut used = false;
     for place in mounts(system, name, system.text(at.join("dev")).as_deref()) {
-        obstacle(format!("{on} is mounted at {place}"), format!("umount {place}"));
+        let remedy = match place.as_str() {
+            "/" => "this machine runs from it: choose another device".to_owned(),
+            _ => format!("umount {place}"),
+        };
+        obstacle(format!("{on} is mounted at {place}"), remedy);
         used = true;
     }
     if is_swap(system, name) {

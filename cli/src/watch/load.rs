@@ -39,7 +39,6 @@ pub struct Load {
     over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     _server: Server,
-    _folder: tempfile::TempDir,
 }
 
 impl Load {
@@ -63,6 +62,8 @@ impl Load {
         })?;
         let interrupts = interrupts.ok_or_else(|| Error::plain("the device was not made"))?;
         let client = Client::connect(&path, ClientOptions::default())?;
+        // Nobody else is to come, and whatever ends this program leaves nothing behind.
+        folder.close().map_err(said)?;
         let vectors = Vectors::open(Remote::new(client), Index::Msix)?;
         let triggers: Result<Vec<Trigger>, _> = (0..USED).map(|_| Trigger::new()).collect();
         let triggers = triggers?;
@@ -78,7 +79,7 @@ impl Load {
             }
         };
         let thread = Some(thread.spawn(work).map_err(said)?);
-        Ok(Self { interrupts, over, thread, _server: server, _folder: folder })
+        Ok(Self { interrupts, over, thread, _server: server })
     }
 
     /// What the device counts.
