@@ -11,6 +11,26 @@ use std::sync::Arc;
 /// for the device until the last clone is gone and no command uses it.
 ///
 /// The list of its pages that the device wants to see is made once, so that a command costs nothing.
+///
+/// ```
+/// use vfio_irq_nvme::driver::{Driver, Options, Socket};
+/// # use vfio_irq_nvme::{Controller, Disk, Settings};
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("nvme.sock");
+/// # let settings = Settings { queues: 4, serial: "example".into() };
+/// # let disk = Disk::memory(64 << 20)?;
+/// # let server = vfio_irq_user::Server::start(Default::default())?;
+/// # server.add(&path, settings.function()?, |bus| Controller::new(bus, disk, &settings))?;
+/// # let driver = Driver::open(Socket::connect(&path)?, Options::default())?;
+///
+/// let buffer = driver.buffer(4096)?;
+/// buffer.write(510, b"over the edge of a block")?;
+/// let mut text = [0; 4];
+/// buffer.clone().read(510, &mut text)?;
+/// assert_eq!(&text, b"over");
+/// assert!(buffer.write(4090, b"beyond its end").is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Buffer {
     memory: Arc<Dma>,

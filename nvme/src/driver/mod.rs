@@ -104,6 +104,26 @@ use std::time::Duration;
 use vfio_irq::Trigger;
 
 /// How a driver behaves.
+///
+/// ```
+/// use std::time::Duration;
+/// use vfio_irq::NoResize;
+/// use vfio_irq_nvme::driver::{Driver, Method, Options, Socket};
+/// # use vfio_irq_nvme::{Controller, Disk, Settings};
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("nvme.sock");
+/// # let settings = Settings { queues: 4, serial: "example".into() };
+/// # let disk = Disk::memory(64 << 20)?;
+/// # let server = vfio_irq_user::Server::start(Default::default())?;
+/// # server.add(&path, settings.function()?, |bus| Controller::new(bus, disk, &settings))?;
+///
+/// // On a host that cannot add vectors (Linux before 6.5) the first request takes nine.
+/// let method = Method::Dynamic(NoResize::ReserveAll { most: 9 });
+/// let options = Options { method, queues: 2, timeout: Duration::from_secs(1) };
+/// let driver = Driver::open(Socket::connect(&path)?, options)?;
+/// assert_eq!(driver.info().queues, 2);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
     /// How vectors are added.
@@ -146,6 +166,27 @@ pub struct Info {
 }
 
 /// What a queue has counted.
+///
+/// ```
+/// use vfio_irq_nvme::driver::{Driver, Options, Socket};
+/// # use vfio_irq_nvme::{Controller, Disk, Settings};
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("nvme.sock");
+/// # let settings = Settings { queues: 4, serial: "example".into() };
+/// # let disk = Disk::memory(64 << 20)?;
+/// # let server = vfio_irq_user::Server::start(Default::default())?;
+/// # server.add(&path, settings.function()?, |bus| Controller::new(bus, disk, &settings))?;
+/// # let driver = Driver::open(Socket::connect(&path)?, Options::default())?;
+///
+/// let mut queue = driver.create_queue(1)?;
+/// for _ in 0..100 {
+///     queue.flush()?;
+/// }
+/// let stats = queue.stats();
+/// // One at a time, so each has a signal of its own.
+/// assert_eq!((stats.completions, stats.signals, stats.stalls), (100, 100, 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stats {
     /// Completions that were taken.

@@ -22,6 +22,23 @@ const MASTER: u16 = 1 << 2;
 ///
 /// Its memory is shared with that process. Registers are read and written by messages; doorbells are
 /// messages that nobody waits for.
+///
+/// ```
+/// use vfio_irq_nvme::driver::{Driver, Options, Socket};
+/// # use vfio_irq_nvme::{Controller, Disk, Settings};
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("nvme.sock");
+/// # let settings = Settings { queues: 4, serial: "example".into() };
+/// # let disk = Disk::memory(64 << 20)?;
+/// # let server = vfio_irq_user::Server::start(Default::default())?;
+/// # server.add(&path, settings.function()?, |bus| Controller::new(bus, disk, &settings))?;
+///
+/// let driver = Driver::open(Socket::connect(&path)?, Options::default())?;
+/// assert_eq!(driver.info().serial, "example");
+/// let mut queue = driver.create_queue(8)?;
+/// queue.read(0, &driver.buffer(512)?)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Socket {
     remote: Remote<Client>,
     size: u64,
