@@ -297,10 +297,23 @@ fn next_fd() -> i32 {
     eventfd(0, EventfdFlags::CLOEXEC).unwrap().as_raw_fd()
 }
 
+/// A disk in memory; one that is a file has its commands carried out by several threads.
+fn disk(file: bool) -> Disk {
+    const SIZE: u64 = 1 << 20;
+    if !file {
+        return Disk::memory(SIZE).unwrap();
+    }
+    let file = memfd_create("disk", MemfdFlags::CLOEXEC).unwrap();
+    ftruncate(&file, SIZE).unwrap();
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Disk::open(path.as_ref()).unwrap()
+}
+
 fuzz_target!(|bytes: &[u8]| {
     let before = next_fd();
     let settings = Settings { queues: COUNT, serial: "fuzz".into() };
-    let disk = Disk::memory(1 << 20).unwrap();
+    let mut input = Input(bytes);
+    let disk = disk(input.byte().is_multiple_of(2));
     let function = settings.function().unwrap();
     let mut counts = None;
     let mut endpoint = Endpoint::new(function, |bus| {
@@ -318,7 +331,6 @@ fuzz_target!(|bytes: &[u8]| {
     guest.map();
     guest.bus_master(true);
     guest.enable();
-    let mut input = Input(bytes);
     while !input.0.is_empty() {
         act(&mut guest, &mut input);
     }

@@ -1,7 +1,8 @@
 //! Guests that break the rules: each command has its answer, and whatever else they do is their own
 //! loss. After each, the controller serves as before.
 
-use crate::machine::{BASE, CC, CSTS, Cmd, DATA, Guest, LISTS, MEMORY, NOWHERE};
+use crate::machine::{BASE, CC, CSTS, Cmd, DATA, Guest, LISTS, MEMORY, NOWHERE, file_disk};
+use vfio_irq_nvme::Disk;
 
 const FIELD: u16 = 0x02;
 const TRANSFER: u16 = 0x04;
@@ -166,19 +167,22 @@ fn queues_that_are_nowhere_stop_the_controller_until_it_is_enabled_again() {
 
 #[test]
 fn memory_taken_away_under_commands_harms_only_them() {
-    let mut guest = Guest::ready(4);
-    guest.create(1, 64);
-    for _ in 0..20 {
-        for _ in 0..30 {
-            guest.put(1, Cmd::new(2).prp(DATA, DATA + 0x1000).blocks(0, 16));
-        }
-        guest.ring(1);
-        guest.client.dma_unmap(BASE, MEMORY).unwrap();
-        guest.remap();
-        guest.disable();
+    for disk in [Disk::memory(4 << 20).unwrap(), file_disk()] {
+        let mut guest = Guest::with(4, disk, true);
         guest.enable();
         guest.create(1, 64);
-        assert_eq!(guest.run(1, Cmd::new(0)).status, 0);
+        for _ in 0..20 {
+            for _ in 0..30 {
+                guest.put(1, Cmd::new(2).prp(DATA, DATA + 0x1000).blocks(0, 16));
+            }
+            guest.ring(1);
+            guest.client.dma_unmap(BASE, MEMORY).unwrap();
+            guest.remap();
+            guest.disable();
+            guest.enable();
+            guest.create(1, 64);
+            assert_eq!(guest.run(1, Cmd::new(0)).status, 0);
+        }
     }
 }
 

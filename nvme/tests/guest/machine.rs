@@ -3,7 +3,7 @@
 use rustix::event::{EventfdFlags, eventfd};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
@@ -127,6 +127,13 @@ pub struct Guest {
     next: u16,
     _server: Server,
     _folder: tempfile::TempDir,
+}
+
+/// A disk that is a file, as far as the controller knows.
+pub fn file_disk() -> Disk {
+    let file = rustix::fs::memfd_create("disk", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    rustix::fs::ftruncate(&file, 4 << 20).unwrap();
+    Disk::open(format!("/proc/self/fd/{}", file.as_raw_fd()).as_ref()).unwrap()
 }
 
 impl Guest {
@@ -272,6 +279,15 @@ impl Guest {
         assert_eq!(self.admin(sq).status, 0, "submission queue {id}");
         let (submission, completion) = (place, place + 0x2000);
         self.pairs.insert(id, Pair { submission, completion, completions, ..Self::pair(entries) });
+    }
+
+    /// Creates a submission queue whose commands complete in another's completion queue.
+    pub fn create_beside(&mut self, id: u16, entries: u32, completions: u16) {
+        let place = QUEUES + u64::from(id) * 0x3000;
+        let sq = Cmd::new(1).prp(place, 0).word(10, u32::from(id) | (entries - 1) << 16);
+        let made = self.admin(sq.word(11, u32::from(completions) << 16 | 1));
+        assert_eq!(made.status, 0, "submission queue {id}");
+        self.pairs.insert(id, Pair { submission: place, ..Self::pair(entries) });
     }
 
     pub fn delete(&mut self, id: u16) {

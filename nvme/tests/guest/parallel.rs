@@ -1,9 +1,8 @@
 //! Commands run beside one another: one that takes long holds up nobody, and whatever waits for it
 //! waits for as long as it takes.
 
-use crate::machine::{Cmd, DATA, Guest, SLOW};
+use crate::machine::{Cmd, DATA, Guest, SLOW, file_disk};
 use std::collections::BTreeSet;
-use vfio_irq_nvme::Disk;
 
 const FLUSH: u8 = 0;
 const WRITE: u8 = 1;
@@ -14,9 +13,7 @@ const MANY: u32 = 12;
 
 /// A guest whose disk is a file, with memory that is slow.
 fn ready(queues: u16) -> Guest {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    file.as_file().set_len(4 << 20).unwrap();
-    let mut guest = Guest::with(queues, Disk::open(file.path()).unwrap(), true);
+    let mut guest = Guest::with(queues, file_disk(), true);
     guest.enable();
     (1..=queues).for_each(|id| guest.create(id, 32));
     guest.add_slow_memory();
