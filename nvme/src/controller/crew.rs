@@ -37,6 +37,8 @@ struct State {
     called: usize,
     /// Threads that there are.
     threads: usize,
+    /// The system has no more.
+    exhausted: bool,
     handles: Vec<JoinHandle<()>>,
 }
 
@@ -85,9 +87,11 @@ impl Crew {
             self.awake.fetch_add(1, Ordering::SeqCst);
             self.call.notify_one();
         } else if state.threads < MOST
+            && !state.exhausted
             && !run.is_stopping()
             && let Err(error) = self.enlist(state, begin)
         {
+            state.exhausted = true;
             warn!(%error, "a controller works with {} threads: there are no more", state.threads);
         }
     }

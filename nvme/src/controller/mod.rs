@@ -29,6 +29,7 @@ use registers::{Registers, Wish};
 use run::Run;
 use shared::Shared;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use tracing::{info, warn};
 use vfio_irq_user::pci::{Bar, Function, FunctionError};
 use vfio_irq_user::{Bus, Device, Errno};
@@ -45,6 +46,9 @@ const PENDING: u32 = 0xe000;
 
 /// Bytes of the BAR.
 const SIZE: u64 = 0x1_0000;
+
+/// How often it is said what a client has done wrong.
+const COMPLAINTS: u32 = 16;
 
 /// What a controller is like.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -85,6 +89,15 @@ struct Common {
     serial: String,
     queues: u16,
     counters: Counters,
+    /// What was said of this client, so that it cannot fill the log.
+    complaints: AtomicU32,
+}
+
+impl Common {
+    /// Whether something that the client did wrong is to be said.
+    fn may_complain(&self) -> bool {
+        self.complaints.fetch_add(1, Ordering::Relaxed) < COMPLAINTS
+    }
 }
 
 /// An NVMe controller.
@@ -102,7 +115,8 @@ impl Controller {
     pub fn new(bus: Bus, disk: Disk, settings: &Settings) -> Self {
         let queues = settings.queues();
         let serial = settings.serial.chars().filter(char::is_ascii_graphic).take(20).collect();
-        let common = Common { bus, disk, serial, queues, counters: Counters::default() };
+        let (counters, complaints) = (Counters::default(), AtomicU32::new(0));
+        let common = Common { bus, disk, serial, queues, counters, complaints };
         Self {
             common: Arc::new(common),
             registers: Registers::default(),
@@ -124,7 +138,9 @@ impl Controller {
     fn enable(&mut self) {
         self.halt();
         let Some(setup) = self.registers.setup() else {
-            warn!(serial = %self.common.serial, "the guest enabled the controller with registers that make no sense");
+            if self.common.may_complain() {
+                warn!(serial = %self.common.serial, "the guest enabled the controller with registers that make no sense");
+            }
             self.registers.fail();
             return;
         };
@@ -209,6 +225,7 @@ impl Device for Controller {
 
     fn connected(&mut self) {
         self.before = self.counts().totals();
+        self.common.complaints.store(0, Ordering::Relaxed);
     }
 
     fn disconnected(&mut self) {

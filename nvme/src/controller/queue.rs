@@ -89,12 +89,14 @@ impl Submission {
         self.head == self.tail
     }
 
-    /// Its doorbell is in buffers of the guest's from now on; it is rung for the next command.
+    /// Its doorbell is in buffers of the guest's from now on; it is rung for the next command. The
+    /// register holds this.
     pub(super) fn move_doorbell(
         &mut self,
         buffers: Buffers,
         memory: &Memory,
         id: u16,
+        register: u32,
     ) -> Result<(), Errno> {
         // The guest may use the old buffers until it knows of the new ones: it rings for that.
         for _ in 0..self.entries {
@@ -104,7 +106,8 @@ impl Submission {
                 break;
             }
         }
-        self.doorbell = Some(buffers.doorbell(memory, 2 * u64::from(id), self.tail, self.tail)?);
+        let new = buffers.doorbell(memory, 2 * u64::from(id), self.tail, self.tail)?;
+        self.doorbell = Some(new.follow(self.doorbell.as_ref(), register));
         Ok(())
     }
 
@@ -240,6 +243,7 @@ impl Completion {
         buffers: Buffers,
         memory: &Memory,
         id: u16,
+        register: u32,
     ) -> Result<(), Errno> {
         for _ in 0..self.entries {
             let Some(doorbell) = &mut self.doorbell else { break };
@@ -250,7 +254,8 @@ impl Completion {
         }
         let event = if self.waiting { self.head } else { self.last_event() };
         let place = 2 * u64::from(id) + 1;
-        self.doorbell = Some(buffers.doorbell(memory, place, self.head, event)?);
+        let new = buffers.doorbell(memory, place, self.head, event)?;
+        self.doorbell = Some(new.follow(self.doorbell.as_ref(), register));
         Ok(())
     }
 

@@ -59,6 +59,14 @@ impl Run {
         self.doorbells.get(place).map_or(0, |doorbell| doorbell.load(Ordering::Relaxed))
     }
 
+    /// A doorbell's queue is created: whatever was written before was another's. Somebody who has seen
+    /// that it was rung may not have looked yet.
+    pub(super) fn clear(&self, place: usize) {
+        if let Some(doorbell) = self.doorbells.get(place) {
+            doorbell.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Calls `hear` for each doorbell that was rung since; whether anything was new.
     pub(super) fn listen(&self, mut hear: impl FnMut(usize)) -> bool {
         if !self.news.swap(false, Ordering::AcqRel) {
@@ -85,7 +93,7 @@ impl Run {
 
     /// Whether commands may be carried out.
     pub(super) fn is_active(&self) -> bool {
-        self.allowed.load(Ordering::Acquire) && !self.broken.load(Ordering::Acquire)
+        self.allowed.load(Ordering::SeqCst) && !self.broken.load(Ordering::SeqCst)
     }
 
     /// Whether a thread has something to do. `turns`: a queue waits for its turn.
@@ -96,7 +104,7 @@ impl Run {
 
     /// The controller cannot go on: the guest must disable it.
     pub(super) fn fail(&self) {
-        self.broken.store(true, Ordering::Release);
+        self.broken.store(true, Ordering::SeqCst);
         self.set_status(FATAL);
     }
 
@@ -106,7 +114,7 @@ impl Run {
     }
 
     pub(super) fn is_stopping(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
+        self.stop.load(Ordering::SeqCst)
     }
 
     pub(super) fn shut_down(&self) {

@@ -40,7 +40,7 @@ impl Buffers {
         memory.store(event_address, event.to_le())?;
         memory.store(address, value.to_le())?;
         let (seen, event) = (value, Some(event));
-        Ok(Doorbell { address, event_address, seen, event, followed: false })
+        Ok(Doorbell { address, event_address, seen, event, followed: false, stale: None })
     }
 }
 
@@ -55,6 +55,9 @@ pub(super) struct Doorbell {
     event: Option<u32>,
     /// The guest has written there. Linux does not for the admin queue: it uses the register alone.
     followed: bool,
+    /// What the register held when this took the place of another one that the guest had used: it is
+    /// behind what was found there.
+    stale: Option<u32>,
 }
 
 impl Doorbell {
@@ -71,7 +74,13 @@ impl Doorbell {
             self.followed = true;
             return Ok(Some(now));
         }
-        Ok(rung.filter(|_| !self.followed))
+        Ok(rung.filter(|rung| !self.followed && self.stale != Some(*rung)))
+    }
+
+    /// Takes the place of another one. The register holds this.
+    pub(super) fn follow(mut self, before: Option<&Self>, register: u32) -> Self {
+        self.stale = before.filter(|before| before.followed).map(|_| register);
+        self
     }
 
     /// Asks to be rung when the doorbell passes `value`, where it stands. Returns where it went

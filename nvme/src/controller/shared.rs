@@ -116,7 +116,9 @@ impl Shared {
 
     /// The controller cannot go on: the guest must disable it.
     pub(super) fn fail(&self, what: &str, why: Errno) {
-        warn!(serial = %self.common.serial, %why, "a controller has stopped: {what} cannot be reached in the guest's memory");
+        if self.common.may_complain() {
+            warn!(serial = %self.common.serial, %why, "a controller has stopped: {what} cannot be reached in the guest's memory");
+        }
         self.run.fail();
     }
 

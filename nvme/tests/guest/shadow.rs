@@ -156,6 +156,47 @@ fn buffers_that_cannot_be_are_refused() {
 }
 
 #[test]
+fn a_queue_without_room_in_the_buffers_is_not_created() {
+    let mut guest = Guest::ready(1024);
+    // A page each: enough for 511 queues. What follows the second is no memory.
+    let end = BASE + MEMORY;
+    let set = Cmd::new(BUFFERS).prp(end - 0x2000, end - 0x1000);
+    assert_eq!(guest.admin(set).status, 0);
+    guest.create(511, 8);
+    assert_eq!(guest.run(511, Cmd::new(FLUSH)).status, 0);
+    let cq = Cmd::new(5).prp(DATA, 0).word(10, 512 | 7 << 16).word(11, 1);
+    assert_eq!(guest.admin(cq).status, 2);
+    let sq = Cmd::new(1).prp(DATA, 0).word(10, 512 | 7 << 16).word(11, 511 << 16 | 1);
+    assert_eq!(guest.admin(sq).status, 2);
+    assert_eq!(guest.run(511, Cmd::new(FLUSH)).status, 0);
+}
+
+#[test]
+fn a_register_from_before_is_not_taken_for_news_when_the_buffers_move() {
+    let mut guest = Guest::ready(2);
+    guest.follow(Follow::Io);
+    guest.create_pair(1, 16, 4);
+    // The completions are full with three, so that the register stays at 4.
+    for at in 0..4 {
+        event(&mut guest, 2, at.min(3));
+        guest.put(1, Cmd::new(FLUSH));
+        assert!(guest.ring(1));
+    }
+    event(&mut guest, 3, 0);
+    for _ in 0..9 {
+        guest.put(1, Cmd::new(FLUSH));
+        assert!(!guest.ring(1));
+    }
+    (0..13).for_each(|_| assert_eq!(guest.next(1).status, 0));
+    guest.follow(Follow::Io);
+    let before = guest.counts.totals().flushes;
+    guest.doorbell(2, 4);
+    assert_eq!(guest.admin(Cmd::new(10).word(10, 7)).status, 0);
+    assert_eq!(guest.run(1, Cmd::new(FLUSH)).status, 0);
+    assert_eq!(guest.counts.totals().flushes, before + 1);
+}
+
+#[test]
 fn a_reset_forgets_the_buffers() {
     let mut guest = Guest::ready(4);
     guest.follow(Follow::All);
