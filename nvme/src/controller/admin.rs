@@ -95,6 +95,11 @@ impl Worker {
                 1 => identify::descriptors(&mut page, &self.shared.common),
                 _ => return Err(Status::INVALID_NAMESPACE),
             },
+            // What newer controllers say of the NVM command set: zeroes, as there is no more to say. Linux
+            // asks all, and a refusal would stand among the errors.
+            0x05 | 0x06 if command.word(11) >> 24 != 0 => return Err(Status::INVALID_FIELD),
+            0x05 if namespace != 1 => return Err(Status::INVALID_NAMESPACE),
+            0x05 | 0x06 => {}
             _ => return Err(Status::INVALID_FIELD),
         }
         self.give(command, &page).map(|()| 0)
