@@ -47,16 +47,6 @@ mark() {
     read -r _ </dev/ttyS1
 }
 
-# The controller counts an interrupt when it is on its way, so the guest may have it first. It carries
-# out one command after the other: what it counted of a queue is final once a command of another queue
-# is complete.
-marks() {
-    nvme get-feature /dev/nvme0 -f 7 >/dev/null || exit 1
-    mark io-$1
-    one_by_one 0 1
-    mark admin-$1
-}
-
 # What nvme-cli says, as one line.
 ask() {
     word=$1
@@ -111,10 +101,10 @@ umount /tmp/mount
 losetup -d /dev/loop0
 sync
 
-marks before
+mark before
 for cpu in $(seq 0 $((cpus - 1))); do one_by_one $cpu $READS; done
 health
-marks after
+mark after
 
 echo "seconds $(($(cut -d. -f1 /proc/uptime) - from))"
 grep -E 'CPU0|nvme' /proc/interrupts

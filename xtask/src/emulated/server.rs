@@ -16,13 +16,15 @@ pub const COUNTED: &str = "this client: ";
 
 /// Asks for what a server counts, as anybody may while it has a client.
 pub struct Watch {
+    pid: u32,
     program: PathBuf,
     socket: PathBuf,
 }
 
 impl Watch {
-    /// How often each vector was signalled so far.
+    /// How often each vector was signalled so far, for a client that asks for nothing meanwhile.
     pub fn counts(&self) -> Result<Signals> {
+        self.rest()?;
         let mut command = Command::new(&self.program);
         command.arg("watch").arg(format!("vfio-user:{}", self.socket.display()));
         command.args(["--once", "--json"]);
@@ -38,6 +40,36 @@ impl Watch {
             .map(|row| pair(row).ok_or_else(|| Error::other(format!("what vector is that? {row}"))))
             .collect()
     }
+
+    /// Waits until each thread of the server was asleep once. It counts an interrupt when it is on its
+    /// way, so the client may have it first; a thread that sleeps has come to the end of what it did.
+    fn rest(&self) -> Result<()> {
+        let tasks = PathBuf::from(format!("/proc/{}/task", self.pid));
+        let deadline = Instant::now() + REST;
+        let list = fs::read_dir(&tasks).map_err(Error::io("read", &tasks))?;
+        for task in list.flatten() {
+            let path = task.path().join("stat");
+            // One that has ended is gone.
+            while fs::read_to_string(&path).is_ok_and(|stat| !is_asleep(&stat)) {
+                if Instant::now() > deadline {
+                    return Err(Error::other(format!(
+                        "the server has no rest although its client has: {} does not sleep",
+                        task.path().display()
+                    )));
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How long the server may be busy with what its client has the answer to.
+const REST: Duration = Duration::from_secs(10);
+
+/// The state of a thread, as /proc tells it after the name in brackets.
+fn is_asleep(stat: &str) -> bool {
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S'))
 }
 
 /// A server with one disk, stopped when this value is gone.
@@ -74,7 +106,7 @@ impl Server {
 
     /// Whom to ask for its counts.
     pub fn watch(&self) -> Watch {
-        Watch { program: self.program.clone(), socket: self.socket.clone() }
+        Watch { pid: self.child.id(), program: self.program.clone(), socket: self.socket.clone() }
     }
 
     /// Its log so far.
@@ -124,5 +156,17 @@ impl Drop for Server {
         // It has ended already if all went well.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_asleep;
+
+    #[test]
+    fn a_threads_state_comes_after_its_name() {
+        assert!(is_asleep("12 (a) S (b)) S 1 12"));
+        assert!(!is_asleep("12 (a) S b) R 1 12"));
+        assert!(!is_asleep(""));
     }
 }

@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
@@ -161,11 +161,13 @@ fn lab_tests(options: &Options) -> Result<Count> {
         |title: &str| options.only.as_ref().is_none_or(|text| title.contains(text.as_str()));
     let demo = "lab 7.3 vfio-pci-rs demo";
     if wanted(demo) {
-        add(&mut count, tell(demo, words(demo::check(&cache, Series::V7_3, Driver::VfioPciRs))));
+        let check = || words(demo::check(&cache, Series::V7_3, Driver::VfioPciRs));
+        add(&mut count, timed(check).told(demo));
     }
     let emulated = "lab 7.3 vfio-user   an emulated NVMe disk keeps its data over a reboot";
     if wanted(emulated) {
-        add(&mut count, tell(emulated, words(emulated::check(&cache, Series::V7_3))));
+        let check = || words(emulated::check(&cache, Series::V7_3));
+        add(&mut count, timed(check).told(emulated));
     }
     Ok(count)
 }
@@ -212,10 +214,10 @@ fn side_by_side(
         for _ in 0..workers {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let verdict = run(case);
+                    let verdict = timed(|| run(case));
                     let mut total = total.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                     // Told under the lock, so that lines of two cases do not mix.
-                    add(&mut total, tell(&case.title(), verdict));
+                    add(&mut total, verdict.told(&case.title()));
                 }
             });
         }
@@ -223,15 +225,30 @@ fn side_by_side(
     total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn tell(title: &str, verdict: std::result::Result<(), String>) -> Count {
-    match verdict {
-        Ok(()) => {
-            println!("{title} … ok");
-            Count { passed: 1, ..Count::default() }
-        }
-        Err(why) => {
-            println!("{title} … FAILED\n{why}");
-            Count { passed: 0, failed: 1, names: vec![title.to_owned()] }
+/// How a test ended, and how long it took.
+struct Verdict {
+    why_not: std::result::Result<(), String>,
+    took: Duration,
+}
+
+fn timed(test: impl FnOnce() -> std::result::Result<(), String>) -> Verdict {
+    let start = Instant::now();
+    Verdict { why_not: test(), took: start.elapsed() }
+}
+
+impl Verdict {
+    /// Prints it, and counts it.
+    fn told(self, title: &str) -> Count {
+        let seconds = self.took.as_secs();
+        match self.why_not {
+            Ok(()) => {
+                println!("{title} … ok ({seconds} s)");
+                Count { passed: 1, ..Count::default() }
+            }
+            Err(why) => {
+                println!("{title} … FAILED ({seconds} s)\n{why}");
+                Count { passed: 0, failed: 1, names: vec![title.to_owned()] }
+            }
         }
     }
 }
@@ -276,7 +293,7 @@ fn names(command: &str, program: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{Case, Count, Driver, ROWS, Series};
-    use super::{add, counted, failed_name, names, side_by_side, tell};
+    use super::{add, counted, failed_name, names, side_by_side, timed};
     use std::path::Path;
 
     #[test]
@@ -302,8 +319,8 @@ mod tests {
     #[test]
     fn what_failed_is_counted_and_named() {
         let mut count = Count::default();
-        add(&mut count, tell("this", Ok(())));
-        add(&mut count, tell("that", Err("why".to_owned())));
+        add(&mut count, timed(|| Ok(())).told("this"));
+        add(&mut count, timed(|| Err("why".to_owned())).told("that"));
         assert_eq!((count.passed, count.failed), (1, 1));
         assert_eq!(count.names, ["that"]);
         let case = |driver| Case { row: &ROWS[0], series: Series::V7_3, driver };
