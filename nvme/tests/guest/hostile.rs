@@ -55,13 +55,19 @@ fn admin_commands_that_make_no_sense() {
         ("a log without end", Cmd::new(2).word(10, 0xffff_0002).word(11, 0xffff), FIELD),
         ("a log from far away", Cmd::new(2).word(10, 2).word(13, u32::MAX), FIELD),
         ("a log from an odd place", Cmd::new(2).word(10, 2).word(12, 2), FIELD),
+        ("a feature with data", Cmd::new(9).word(10, 3).prp(DATA, 0), FIELD),
+        ("the guest's memory as a feature", Cmd::new(9).word(10, 0x0d).word(11, 1), FIELD),
+        ("the time", Cmd::new(9).word(10, 0x0e).prp(DATA, 0), FIELD),
+        ("a feature of a kind that is not", Cmd::new(10).word(10, 1 | 7 << 8), FIELD),
+        ("a threshold of a sensor that is not", Cmd::new(9).word(10, 4).word(11, 5 << 16), FIELD),
+        ("doorbells nowhere", Cmd::new(0x7c).prp(NOWHERE, NOWHERE + 0x1000), FIELD),
         ("an unknown log", Cmd::new(2).word(10, 0xc0), 0x109),
     ];
     for (what, cmd, status) in table {
         assert_eq!(guest.admin(cmd).status, status, "{what}");
         assert_eq!(guest.run(1, Cmd::new(0)).status, 0, "after {what}");
     }
-    assert_eq!(guest.counts.totals().failures, 38);
+    assert_eq!(guest.counts.totals().failures, 44);
 }
 
 #[test]
@@ -217,4 +223,48 @@ fn a_device_that_may_not_reach_for_memory_waits() {
     assert_eq!(guest.look(1), None);
     guest.client.region_write(7, 4, &6_u16.to_le_bytes()).unwrap();
     assert_eq!(guest.next(1).status, 0);
+}
+
+#[test]
+fn all_ranges_are_checked_before_any_is_given_back() {
+    let mut guest = Guest::ready(4);
+    guest.create(1, 16);
+    guest.write(DATA, &[7; 4096]);
+    assert_eq!(guest.run(1, Cmd::new(1).prp(DATA, 0).blocks(0, 8)).status, 0);
+    // As many as there can be, over two pages of memory; the last one is beyond the end.
+    let list = LISTS + 0x800;
+    let range =
+        |count: u32, start: u64| [&[0; 4][..], &count.to_le_bytes(), &start.to_le_bytes()].concat();
+    let ranges: Vec<u8> = (0..255).flat_map(|_| range(8, 0)).chain(range(1, 8192)).collect();
+    guest.write(list, &ranges);
+    let dataset = Cmd::new(9).word(10, 255).word(11, 4).prp(list, LISTS + 0x1000);
+    assert_eq!(guest.run(1, dataset).status, RANGE);
+    assert_eq!(guest.run(1, Cmd::new(2).prp(DATA, 0).blocks(0, 8)).status, 0);
+    assert_eq!(guest.read(DATA, 4096), [7; 4096]);
+    // Ranges of nothing and of more than there can be.
+    for (count, start, status) in [(0, 0, 0), (0, 8192, 0), (0, 8193, RANGE), (u32::MAX, 1, RANGE)]
+    {
+        guest.write(list, &range(count, start));
+        assert_eq!(guest.run(1, dataset.word(10, 0)).status, status, "{count} {start}");
+    }
+}
+
+#[test]
+fn requests_and_aborts_without_end_are_answered() {
+    let mut guest = Guest::ready(4);
+    let mut open = std::collections::BTreeSet::new();
+    for round in 0..10 {
+        // More requests for events than there may be, and an abort of each, known or not.
+        let mut ids: Vec<u16> = (0..6).map(|_| guest.put(0, Cmd::new(0x0c))).collect();
+        for id in ids.clone() {
+            ids.push(guest.put(0, Cmd::new(8).word(10, u32::from(id) << 16)));
+        }
+        open.extend(ids);
+        guest.ring(0);
+        while !open.is_empty() {
+            let end = guest.next(0);
+            assert!(open.remove(&end.id), "command {} in round {round}", end.id);
+            assert!(matches!(end.status, 0 | 7 | 0x105), "{end:?}");
+        }
+    }
 }
