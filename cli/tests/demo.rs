@@ -114,7 +114,7 @@ fn on_terminal(name: &str, columns: u16) -> String {
 
 #[test]
 fn a_terminal_that_cannot_go_back_gets_a_few_lines() {
-    for (name, columns) in [("linux", 0), ("dumb", 80), ("", 80)] {
+    for (name, columns) in [("linux", 0), ("dumb", 80), ("", 80), ("xterm", 45)] {
         let said = on_terminal(name, columns);
         assert!(!said.contains('\x1b'), "{name}, {columns}: {said}");
         let lines: Vec<&str> = said.lines().map(|line| line.split(',').next().unwrap()).collect();

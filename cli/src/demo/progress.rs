@@ -83,11 +83,14 @@ fn words(seen: Seen) -> String {
     format!("{}, {}", many(seen.completed, "completion"), many(seen.stalls, "stall"))
 }
 
+/// Columns that the changing line takes at least. A console that does not know has 0.
+const NARROWEST: u16 = 60;
+
 /// Whether standard error is a terminal whose lines can be written again.
 fn can_go_back() -> bool {
     let known = std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb");
     let sized = rustix::termios::tcgetwinsize(rustix::stdio::stderr());
-    known && sized.is_ok_and(|size| size.ws_col > 0 && size.ws_row > 0)
+    known && sized.is_ok_and(|size| size.ws_col >= NARROWEST && size.ws_row > 0)
 }
 
 fn bar(method: Method, queues: u16) -> ProgressBar {

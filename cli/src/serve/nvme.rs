@@ -70,6 +70,8 @@ fn nvme(counts: &Counts) -> crate::counts::Counts {
         ("flushes", totals.flushes),
         ("others", totals.others),
         ("errors", totals.failures),
+        ("doorbells", totals.doorbells),
+        ("syncs", totals.syncs),
     ];
     let mut all = counts::of(counts.interrupts(), counts.vectors());
     all.device = "NVMe controller".to_owned();
