@@ -46,18 +46,25 @@ pub fn open(system: &System, function: &Function) -> Result<Opened, Error> {
     }
     ways::open(system, function).map_err(|error| {
         let what = format!("{bdf} cannot be opened: {error}");
-        if !system.has("dev/vfio/vfio") && !ways::has_cdev(system, function) {
-            return Error::new(what, "modprobe vfio_iommu_type1 brings /dev/vfio/vfio");
-        }
-        if !system.privileged {
-            let file = format!("/dev/vfio/{}", group.number);
-            return Error::new(what, format!("run this as root, or as who may open {file}"));
-        }
-        Error::new(
-            what,
-            "it may be in use by a process of another PID namespace: see the kernel's log",
-        )
+        Error::new(what, remedy(system, function, &group.number))
     })
+}
+
+/// What helps when neither way leads to a device.
+fn remedy(system: &System, function: &Function, group: &str) -> String {
+    let (file, cdev) = (format!("dev/vfio/{group}"), ways::has_cdev(system, function));
+    if !system.has("dev/vfio/vfio") && !cdev {
+        return "modprobe vfio_iommu_type1 brings /dev/vfio/vfio".to_owned();
+    }
+    if !system.has(&file) && !cdev {
+        return format!(
+            "there is no /{file}, which udev makes, and no /dev/vfio/devices with /dev/iommu"
+        );
+    }
+    if !system.privileged {
+        return format!("run this as root, or as who may open /{file}");
+    }
+    "it may be in use by a process of another PID namespace: see the kernel's log".to_owned()
 }
 
 /// There is no IOMMU.
@@ -100,4 +107,32 @@ pub fn abilities(system: &System, function: &Function) -> Result<Abilities, Erro
     let which = if msix.count() > 0 { msix } else { Capabilities::of(&device, Index::Msi)? };
     let dynamic = Some(which.resizable());
     Ok(Abilities { dynamic, maskable: Some(which.maskable()), source: "the device" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::remedy;
+    use crate::pci::System;
+    use std::fs;
+
+    #[test]
+    fn what_helps_depends_on_what_is_there() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |file: &str| root.path().join(file);
+        let here = at("sys/bus/pci/devices/0000:01:00.0");
+        fs::create_dir_all(&here).unwrap();
+        fs::create_dir_all(at("dev/vfio")).unwrap();
+        for (file, text) in [("class", "0x010802"), ("vendor", "0x1"), ("device", "0x2")] {
+            fs::write(here.join(file), text).unwrap();
+        }
+        let mut system = System::at(root.path());
+        let function = system.function("01:00.0".parse().unwrap()).unwrap();
+        assert!(remedy(&system, &function, "3").contains("modprobe"));
+        fs::write(at("dev/vfio/vfio"), "").unwrap();
+        assert!(remedy(&system, &function, "3").contains("no /dev/vfio/3"));
+        fs::write(at("dev/vfio/3"), "").unwrap();
+        assert!(remedy(&system, &function, "3").contains("in use"));
+        system.privileged = false;
+        assert!(remedy(&system, &function, "3").contains("run this as root"));
+    }
 }
