@@ -1,9 +1,9 @@
 //! What is behind a controller: a file, or memory that looks like one.
 
 use rustix::fs::{FallocateFlags, FileType, MemfdFlags, SeekFrom};
-use rustix::io::Errno as System;
+use rustix::io::{Errno as System, ReadWriteFlags};
 use std::fs::File;
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -109,6 +109,12 @@ impl Disk {
     /// Whether accesses may have to wait for a medium.
     pub(crate) fn may_wait(&self) -> bool {
         self.may_wait
+    }
+
+    /// Reads what the system has in its memory; `false` where that is not all of it.
+    pub(crate) fn read_now(&self, data: &mut [u8], offset: u64) -> bool {
+        let (len, mut data) = (data.len(), [IoSliceMut::new(data)]);
+        rustix::io::preadv2(&self.file, &mut data, offset, ReadWriteFlags::NOWAIT) == Ok(len)
     }
 
     pub(crate) fn file(&self) -> BorrowedFd<'_> {

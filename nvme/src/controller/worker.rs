@@ -40,11 +40,13 @@ pub(super) struct Worker {
     /// Another thread looks for work.
     aside: bool,
     segments: Vec<Segment>,
+    /// What is copied once more on its way to the guest.
+    pub(super) copy: Vec<u8>,
 }
 
 impl Worker {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, current: None, aside: false, segments: Vec::new() }
+        Self { shared, current: None, aside: false, segments: Vec::new(), copy: Vec::new() }
     }
 
     /// Works until the controller is disabled.
