@@ -8,6 +8,20 @@ use vfio_irq_engine::Errno;
 
 /// What a device has on its side of the bus. Both are handles that may be cloned, kept and used from
 /// any thread.
+///
+/// ```
+/// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+/// let device = bus.clone();
+/// let working = std::thread::spawn(move || {
+///     // A device's own thread: data first, then the interrupt that tells of it.
+///     device.memory.write(0x1000, b"data")?;
+///     device.interrupts.raise(0);
+///     Ok::<(), vfio_irq_user::Errno>(())
+/// });
+/// // This client has mapped nothing.
+/// assert_eq!(working.join().expect("no panic"), Err(vfio_irq_user::Errno::EFAULT));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Bus {
     /// To raise interrupts with.
@@ -80,6 +94,28 @@ pub trait Device: Send {
     /// # Errors
     ///
     /// Go to the client.
+    ///
+    /// ```
+    /// # use vfio_irq_user::{Device, Errno};
+    /// # struct Board;
+    /// # impl Device for Board {
+    /// #     fn write(&mut self, _: u32, _: u64, _: &[u8]) -> Result<(), Errno> { Ok(()) }
+    /// #     fn reset(&mut self) {}
+    /// fn read(&mut self, bar: u32, offset: u64, data: &mut [u8]) -> Result<(), Errno> {
+    ///     match (bar, offset) {
+    ///         (0, 0x00) => data.copy_from_slice(&self.version().to_le_bytes()[..data.len().min(4)]),
+    ///         // As on a bus where nobody answers.
+    ///         _ => data.fill(0xff),
+    ///     }
+    ///     Ok(())
+    /// }
+    /// # }
+    /// # impl Board { fn version(&self) -> u32 { 0x0102 } }
+    /// let mut low = [0; 2];
+    /// Board.read(0, 0x00, &mut low)?;
+    /// assert_eq!(low, [0x02, 0x01]);
+    /// # Ok::<(), Errno>(())
+    /// ```
     fn read(&mut self, bar: u32, offset: u64, data: &mut [u8]) -> Result<(), Errno>;
 
     /// The client writes a BAR.
@@ -87,35 +123,175 @@ pub trait Device: Send {
     /// # Errors
     ///
     /// Go to the client.
+    ///
+    /// ```
+    /// # use vfio_irq_user::{Bus, Device, Errno};
+    /// # struct Board { bells: Vec<u32> }
+    /// # impl Device for Board {
+    /// #     fn read(&mut self, _: u32, _: u64, _: &mut [u8]) -> Result<(), Errno> { Ok(()) }
+    /// #     fn reset(&mut self) {}
+    /// fn write(&mut self, _bar: u32, offset: u64, data: &[u8]) -> Result<(), Errno> {
+    ///     // Doorbells are words from 0x1000 on. A guest decides offset and length, so check both.
+    ///     let value = u32::from_le_bytes(data.try_into().map_err(|_| Errno::EINVAL)?);
+    ///     let number = offset.checked_sub(0x1000).ok_or(Errno::EINVAL)? / 4;
+    ///     *self.bells.get_mut(number as usize).ok_or(Errno::EINVAL)? = value;
+    ///     Ok(())
+    /// }
+    /// # }
+    /// let mut board = Board { bells: vec![0; 2] };
+    /// assert_eq!(board.write(0, 0x1004, &7_u32.to_le_bytes()), Ok(()));
+    /// assert_eq!(board.write(0, 0x1008, &[0; 4]), Err(Errno::EINVAL));
+    /// # assert_eq!(board.bells, [0, 7]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     fn write(&mut self, bar: u32, offset: u64, data: &[u8]) -> Result<(), Errno>;
 
     /// The client resets the device. What it attached to interrupts stays.
+    ///
+    /// ```
+    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+    /// # use {rustix::event::{EventfdFlags, eventfd}, std::os::fd::AsFd, vfio_irq_user::{Raised, abi::Index}};
+    /// # let fd = eventfd(0, EventfdFlags::CLOEXEC)?;
+    /// client.attach(Index::Msix, 0, &[fd.as_fd()])?;
+    /// client.reset()?;
+    /// // The device forgets its registers; who is to be told of an interrupt is the client's to say.
+    /// assert_eq!(bus.interrupts.raise(0), Raised::Signalled);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     fn reset(&mut self);
 
     /// A client has come, and agreed on a version.
+    ///
+    /// ```
+    /// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
+    /// # use vfio_irq_user::{Client, ClientOptions, Device, Errno, Options, Server};
+    /// # let (folder, server) = (tempfile::tempdir()?, Server::start(Options::default())?);
+    /// # struct Board(std::sync::mpsc::Sender<&'static str>);
+    /// # impl Device for Board {
+    /// #     fn read(&mut self, _: u32, _: u64, _: &mut [u8]) -> Result<(), Errno> { Ok(()) }
+    /// #     fn write(&mut self, _: u32, _: u64, _: &[u8]) -> Result<(), Errno> { Ok(()) }
+    /// #     fn reset(&mut self) {}
+    /// fn connected(&mut self) {
+    ///     let _ = self.0.send("a client came");
+    /// }
+    /// # }
+    /// let (diary, seen) = std::sync::mpsc::channel();
+    /// # let path = folder.path().join("device.sock");
+    /// server.add(&path, function, |_| Board(diary))?;
+    /// let client = Client::connect(&path, ClientOptions::default())?;
+    /// assert_eq!(seen.recv()?, "a client came");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     fn connected(&mut self) {}
 
     /// The client is gone. Its memory and its interrupts go next; the device keeps its state.
+    ///
+    /// ```
+    /// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
+    /// # use vfio_irq_user::{Client, ClientOptions, Device, Errno, Options, Server};
+    /// # let (folder, server) = (tempfile::tempdir()?, Server::start(Options::default())?);
+    /// # let path = folder.path().join("device.sock");
+    /// # struct Board(std::sync::mpsc::Sender<bool>, vfio_irq_user::Bus);
+    /// # impl Device for Board {
+    /// #     fn read(&mut self, _: u32, _: u64, _: &mut [u8]) -> Result<(), Errno> { Ok(()) }
+    /// #     fn write(&mut self, _: u32, _: u64, _: &[u8]) -> Result<(), Errno> { Ok(()) }
+    /// #     fn reset(&mut self) {}
+    /// fn disconnected(&mut self) {
+    ///     // Last words: the memory can still be reached.
+    ///     let _ = self.0.send(self.1.memory.covers(0, 0x1000));
+    /// }
+    /// # }
+    /// # let (diary, seen) = std::sync::mpsc::channel();
+    /// server.add(&path, function, |bus| Board(diary, bus))?;
+    /// let client = Client::connect(&path, ClientOptions::default())?;
+    /// client.dma_map(0, 0x1000, None)?;
+    /// drop(client);
+    /// assert!(seen.recv()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     fn disconnected(&mut self) {}
 
     /// The client has mapped memory.
+    ///
+    /// ```
+    /// # use vfio_irq_user::{Device, Errno};
+    /// # #[derive(Default)]
+    /// # struct Board { total: u64 }
+    /// # impl Device for Board {
+    /// #     fn read(&mut self, _: u32, _: u64, _: &mut [u8]) -> Result<(), Errno> { Ok(()) }
+    /// #     fn write(&mut self, _: u32, _: u64, _: &[u8]) -> Result<(), Errno> { Ok(()) }
+    /// #     fn reset(&mut self) {}
+    /// fn mapped(&mut self, _address: u64, size: u64) {
+    ///     self.total = self.total.saturating_add(size);
+    /// }
+    /// # }
+    /// let mut board = Board::default();
+    /// board.mapped(0, 2 << 30);
+    /// board.mapped(4 << 30, 6 << 30);
+    /// assert_eq!(board.total, 8 << 30, "bytes of the guest's memory");
+    /// ```
     fn mapped(&mut self, address: u64, size: u64) {
         let _ = (address, size);
     }
 
     /// The client is about to take memory away. It waits for accesses that are under way by itself; a
     /// device that has more in flight on it than single accesses ends that here.
+    ///
+    /// ```
+    /// # use vfio_irq_user::{Device, Errno};
+    /// # struct Board { rings: Vec<u64> }
+    /// # impl Device for Board {
+    /// #     fn read(&mut self, _: u32, _: u64, _: &mut [u8]) -> Result<(), Errno> { Ok(()) }
+    /// #     fn write(&mut self, _: u32, _: u64, _: &[u8]) -> Result<(), Errno> { Ok(()) }
+    /// #     fn reset(&mut self) {}
+    /// fn unmapping(&mut self, address: u64, size: u64) {
+    ///     // Rings in that memory are not looked at any more.
+    ///     self.rings.retain(|ring| !(address..address.saturating_add(size)).contains(ring));
+    /// }
+    /// # }
+    /// let mut board = Board { rings: vec![0x1000, 0x8000] };
+    /// board.unmapping(0x8000, 0x1000);
+    /// assert_eq!(board.rings, [0x1000]);
+    /// ```
     fn unmapping(&mut self, address: u64, size: u64) {
         let _ = (address, size);
     }
 
     /// The client allows or forbids the device to reach for memory (the bus master bit).
+    ///
+    /// ```
+    /// # use vfio_irq_user::{Device, Errno};
+    /// # struct Board { may_fetch: bool }
+    /// # impl Device for Board {
+    /// #     fn read(&mut self, _: u32, _: u64, _: &mut [u8]) -> Result<(), Errno> { Ok(()) }
+    /// #     fn write(&mut self, _: u32, _: u64, _: &[u8]) -> Result<(), Errno> { Ok(()) }
+    /// #     fn reset(&mut self) {}
+    /// fn bus_master(&mut self, on: bool) {
+    ///     // A guest turns it off before it takes memory back: fetch no command from now on.
+    ///     self.may_fetch = on;
+    /// }
+    /// # }
+    /// # let mut board = Board { may_fetch: true };
+    /// board.bus_master(false);
+    /// assert!(!board.may_fetch);
+    /// ```
     fn bus_master(&mut self, on: bool) {
         let _ = on;
     }
 }
 
 /// A device with all that is emulated around it. It outlives the clients that come and go.
+///
+/// ```
+/// use vfio_irq_user::{Endpoint, Grants, Session};
+/// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
+/// let mut endpoint = Endpoint::new(function, make);
+/// // One client after another; the device keeps its state in between.
+/// drop(Session::new(&mut endpoint, Grants { transfer: 4096, dma_maps: 16 }));
+/// let next = Session::new(&mut endpoint, Grants { transfer: 4096, dma_maps: 16 });
+/// assert_eq!(next.limits(), None, "nothing is agreed on yet");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Endpoint {
     pub(crate) device: Box<dyn Device>,
     pub(crate) function: Function,
@@ -127,6 +303,20 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// Puts a device on its bus.
+    ///
+    /// ```
+    /// use vfio_irq_user::{Endpoint, Raised};
+    /// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
+    /// let mut kept = None;
+    /// let endpoint = Endpoint::new(function, |bus| {
+    ///     kept = Some(bus.clone());
+    ///     make(bus)
+    /// });
+    /// // The bus is there before any client is.
+    /// let bus = kept.ok_or("not called")?;
+    /// assert_eq!(bus.interrupts.raise(0), Raised::Dropped);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new<D: Device + 'static>(function: Function, make: impl FnOnce(Bus) -> D) -> Self {
         let irqs = Arc::new(Table::new(function.vectors()));
         let memory = Memory::default();

@@ -1,4 +1,14 @@
-//! Error numbers that the engine has no use for.
+//! Error numbers that the engine has no use for, as Linux numbers them.
+//!
+//! ```
+//! use vfio_irq_user::{Errno, errno};
+//!
+//! /// A register that can only be read.
+//! fn write(offset: u64) -> Result<(), Errno> {
+//!     if offset == 0 { Err(errno::EACCES) } else { Ok(()) }
+//! }
+//! assert_eq!(write(0).map_err(Errno::raw), Err(13));
+//! ```
 
 use vfio_irq_engine::Errno;
 

@@ -40,6 +40,19 @@ struct State {
 /// Addresses are those that the client has told: the guest's. An access may span several mappings that
 /// follow one another. A mapping that goes away waits for the accesses that are under way; accesses
 /// that come later fail with `EFAULT`, as all do that reach beyond what is mapped.
+///
+/// ```
+/// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+/// let memory = bus.memory.clone();
+/// client.dma_map(0x1000, 0x1000, None)?;
+/// client.dma_map(0x2000, 0x1000, None)?;
+/// // Two mappings that follow one another are one piece of memory for the device.
+/// assert!(memory.covers(0x1f00, 0x200));
+/// drop(client);
+/// # while memory.covers(0x1000, 1) { std::thread::yield_now(); }
+/// assert!(!memory.covers(0x1000, 1), "a client takes its memory along");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Default)]
 pub struct Memory(Arc<RwLock<State>>);
 
@@ -58,6 +71,20 @@ impl Memory {
     ///
     /// `EFAULT` when part of it is not mapped, `EACCES` when it may not be read, and what the client
     /// answers where it has to be asked.
+    ///
+    /// ```
+    /// # use {rustix::fs::{MemfdFlags, ftruncate, memfd_create}, std::os::fd::AsFd, vfio_irq_user::Errno};
+    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+    /// # let file = memfd_create("guest", MemfdFlags::CLOEXEC)?;
+    /// # ftruncate(&file, 0x1000)?;
+    /// client.dma_map(0x8000, 0x1000, Some((file.as_fd(), 0)))?;
+    /// let mut descriptor = [1; 16];
+    /// assert_eq!(bus.memory.read(0x8ff0, &mut descriptor), Ok(()));
+    /// assert_eq!(descriptor, [0; 16]);
+    /// // A guest may say any address: one byte too far is an error, and no panic.
+    /// assert_eq!(bus.memory.read(0x8ff1, &mut descriptor), Err(Errno::EFAULT));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn read(&self, address: u64, data: &mut [u8]) -> Result<(), Errno> {
         let mut rest = data;
         self.each(address, rest.len(), |state, at, piece| {
@@ -76,6 +103,20 @@ impl Memory {
     ///
     /// `EFAULT` when part of it is not mapped, `EACCES` when it may not be written, and what the
     /// client answers where it has to be asked.
+    ///
+    /// ```
+    /// # use {rustix::fs::{MemfdFlags, ftruncate, memfd_create}, std::os::fd::AsFd};
+    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+    /// # let file = memfd_create("guest", MemfdFlags::CLOEXEC)?;
+    /// # ftruncate(&file, 0x1000)?;
+    /// client.dma_map(0x8000, 0x1000, Some((file.as_fd(), 0)))?;
+    /// assert_eq!(bus.memory.write(0x8010, &[1, 2]), Ok(()));
+    /// // The file is the guest's memory, so the guest sees it there.
+    /// let mut seen = [0; 2];
+    /// rustix::io::pread(&file, &mut seen, 0x10)?;
+    /// assert_eq!(seen, [1, 2]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn write(&self, address: u64, data: &[u8]) -> Result<(), Errno> {
         let mut rest = data;
         self.each(address, rest.len(), |state, at, piece| {
@@ -93,6 +134,19 @@ impl Memory {
     /// # Errors
     ///
     /// As [`Memory::read`]; `EINVAL` when it is not aligned.
+    ///
+    /// ```
+    /// # use {rustix::fs::{MemfdFlags, ftruncate, memfd_create}, std::os::fd::AsFd, vfio_irq_user::Errno};
+    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+    /// # let file = memfd_create("guest", MemfdFlags::CLOEXEC)?;
+    /// # ftruncate(&file, 0x1000)?;
+    /// client.dma_map(0, 0x1000, Some((file.as_fd(), 0)))?;
+    /// rustix::io::pwrite(&file, &5_u32.to_ne_bytes(), 0x100)?;
+    /// // The tail of a ring first; the entries that it tells of are read after it.
+    /// assert_eq!(bus.memory.load(0x100), Ok(5));
+    /// assert_eq!(bus.memory.load(0x102), Err(Errno::EINVAL));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn load(&self, address: u64) -> Result<u32, Errno> {
         let mut word = 0;
         self.each(address, 4, |state, at, piece| {
@@ -116,6 +170,19 @@ impl Memory {
     /// # Errors
     ///
     /// As [`Memory::write`]; `EINVAL` when it is not aligned.
+    ///
+    /// ```
+    /// # use {rustix::fs::{MemfdFlags, ftruncate, memfd_create}, std::os::fd::AsFd};
+    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+    /// # let file = memfd_create("guest", MemfdFlags::CLOEXEC)?;
+    /// # ftruncate(&file, 0x1000)?;
+    /// # client.dma_map(0, 0x1000, Some((file.as_fd(), 0)))?;
+    /// assert_eq!(bus.memory.write(0x200, b"a completion"), Ok(()));
+    /// // Only now: whoever sees the new head sees the completion, too.
+    /// assert_eq!(bus.memory.store(0x100, 1), Ok(()));
+    /// assert_eq!(bus.memory.load(0x100), Ok(1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn store(&self, address: u64, value: u32) -> Result<(), Errno> {
         self.each(address, 4, |state, at, piece| match piece.writable()? {
             Backing::Mapped(mapping) if piece.len == 4 => mapping.store(piece.offset, value),
@@ -129,6 +196,22 @@ impl Memory {
     /// # Errors
     ///
     /// As [`Memory::write`]; what the file answers; `EIO` at the end of the file.
+    ///
+    /// ```
+    /// # use {rustix::fs::{MemfdFlags, ftruncate, memfd_create}, std::os::fd::AsFd, vfio_irq_user::errno};
+    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+    /// # let file = memfd_create("guest", MemfdFlags::CLOEXEC)?;
+    /// # ftruncate(&file, 0x1000)?;
+    /// # client.dma_map(0, 0x1000, Some((file.as_fd(), 0)))?;
+    /// let disk = memfd_create("disk", MemfdFlags::CLOEXEC)?;
+    /// rustix::io::pwrite(&disk, b"a sector", 512)?;
+    /// assert_eq!(bus.memory.fill_from(0x100, 8, disk.as_fd(), 512), Ok(()));
+    /// let mut there = [0; 8];
+    /// assert_eq!(bus.memory.read(0x100, &mut there), Ok(()));
+    /// assert_eq!(&there, b"a sector");
+    /// assert_eq!(bus.memory.fill_from(0x100, 9, disk.as_fd(), 512), Err(errno::EIO));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn fill_from(
         &self,
         address: u64,
@@ -163,6 +246,20 @@ impl Memory {
     /// # Errors
     ///
     /// As [`Memory::read`]; what the file answers.
+    ///
+    /// ```
+    /// # use {rustix::fs::{MemfdFlags, ftruncate, memfd_create}, std::os::fd::AsFd};
+    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+    /// # let file = memfd_create("guest", MemfdFlags::CLOEXEC)?;
+    /// # ftruncate(&file, 0x1000)?;
+    /// # client.dma_map(0, 0x1000, Some((file.as_fd(), 0)))?;
+    /// assert_eq!(bus.memory.write(0x100, b"new"), Ok(()));
+    /// let disk = memfd_create("disk", MemfdFlags::CLOEXEC)?;
+    /// assert_eq!(bus.memory.drain_to(0x100, 3, disk.as_fd(), 1024), Ok(()));
+    /// // The file grows as far as it must.
+    /// assert_eq!(rustix::fs::fstat(&disk)?.st_size, 1027);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn drain_to(
         &self,
         address: u64,
@@ -193,6 +290,16 @@ impl Memory {
     }
 
     /// Whether all of this is mapped.
+    ///
+    /// ```
+    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+    /// client.dma_map(0x1000, 0x1000, None)?;
+    /// assert!(bus.memory.covers(0x1000, 0x1000));
+    /// assert!(!bus.memory.covers(0x1fff, 2));
+    /// // No byte is anywhere.
+    /// assert!(bus.memory.covers(0, 0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn covers(&self, address: u64, len: usize) -> bool {
         self.each(address, len, |_, _, _| Ok(())).is_ok()
     }

@@ -22,6 +22,15 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// How a server treats its clients.
+///
+/// ```
+/// use std::time::Duration;
+/// use vfio_irq_user::Options;
+///
+/// // A host with more devices than processors: sleep at once, and let nobody hold a device for long.
+/// let options = Options { spin: Duration::ZERO, stall: Duration::from_secs(2), ..Options::default() };
+/// assert_eq!(options.dma_maps, 16_384);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options {
     /// How long to look for a client's next message before sleeping. A client that is busy is then
@@ -65,6 +74,16 @@ impl Options {
 }
 
 /// Why a server, or one of its sockets, is not there.
+///
+/// ```
+/// use vfio_irq_user::{Options, Server, ServerError};
+/// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
+/// let server = Server::start(Options::default())?;
+/// let error = server.add("/nonexistent/device.sock", function, make).unwrap_err();
+/// assert!(matches!(error, ServerError::Listen { .. }));
+/// assert!(error.to_string().starts_with("cannot listen on /nonexistent/device.sock: "));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
     /// Somebody answers there.
@@ -113,17 +132,53 @@ impl Shared {
 }
 
 /// Devices that are served, until this is dropped or stopped.
+///
+/// ```
+/// # use vfio_irq_user::{Client, ClientOptions, Options, Server};
+/// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("device.sock");
+/// let server = Server::start(Options::default())?;
+/// server.add(&path, function, make)?;
+/// let client = Client::connect(&path, ClientOptions::default())?;
+/// drop(server);
+/// // The connection is over, and so is the socket.
+/// assert!(client.device_info().is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Server {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// Stops a server, from any thread.
+///
+/// ```
+/// # use vfio_irq_user::{Options, Server};
+/// let server = Server::start(Options::default())?;
+/// let stopper = server.stopper();
+/// // For instance when a signal came.
+/// let signalled = std::thread::spawn(move || stopper.stop());
+/// server.wait();
+/// # signalled.join().expect("no panic");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Stopper(Arc<Shared>);
 
 impl Stopper {
     /// Has the server close every connection and end. Does not wait for it.
+    ///
+    /// ```
+    /// # use vfio_irq_user::{Options, Server, ServerError};
+    /// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
+    /// # let folder = tempfile::tempdir()?;
+    /// let server = Server::start(Options::default())?;
+    /// server.stopper().stop();
+    /// let late = server.add(folder.path().join("late.sock"), function, make);
+    /// assert!(matches!(late, Err(ServerError::Stopped)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stop(&self) {
         self.0.stop();
     }
@@ -141,6 +196,15 @@ impl Server {
     /// # Errors
     ///
     /// When this process can have no more threads or descriptors.
+    ///
+    /// ```
+    /// use vfio_irq_user::{Options, Server};
+    ///
+    /// // A process has one for all its devices; they are added while others have clients.
+    /// let server = Server::start(Options { dma_maps: 64, ..Options::default() })?;
+    /// # drop(server);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn start(options: Options) -> Result<Self, ServerError> {
         let started = |source: rustix::io::Errno| ServerError::Start(source.into());
         let shared = Arc::new(Shared {
@@ -164,6 +228,19 @@ impl Server {
     /// # Errors
     ///
     /// When somebody answers there, or the system refuses the socket.
+    ///
+    /// ```
+    /// # use vfio_irq_user::{Options, Server, ServerError};
+    /// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("device.sock");
+    /// let server = Server::start(Options::default())?;
+    /// server.add(&path, function.clone(), make)?;
+    /// // A socket that somebody answers on is not taken away.
+    /// let again = server.add(&path, function, make);
+    /// assert!(matches!(again, Err(ServerError::InUse { .. })));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn add<D: Device + 'static>(
         &self,
         path: impl AsRef<Path>,
@@ -184,11 +261,38 @@ impl Server {
     }
 
     /// What stops it.
+    ///
+    /// ```
+    /// # use vfio_irq_user::{Options, Server};
+    /// let server = Server::start(Options::default())?;
+    /// // Clones are the same, for as many threads as may want to end it.
+    /// let (one, other) = (server.stopper(), server.stopper());
+    /// one.stop();
+    /// other.stop();
+    /// server.wait();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn stopper(&self) -> Stopper {
         Stopper(Arc::clone(&self.shared))
     }
 
     /// Waits until it was stopped, every client is gone, and every thread has ended.
+    ///
+    /// ```
+    /// # use vfio_irq_user::{Client, ClientOptions, Options, Server};
+    /// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("device.sock");
+    /// # let server = Server::start(Options::default())?;
+    /// # server.add(&path, function, make)?;
+    /// let client = Client::connect(&path, ClientOptions::default())?;
+    /// let stopper = server.stopper();
+    /// let served = std::thread::spawn(move || server.wait());
+    /// assert!(client.device_info().is_ok(), "it serves while that thread waits");
+    /// stopper.stop();
+    /// served.join().expect("no panic");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn wait(mut self) {
         self.join();
     }

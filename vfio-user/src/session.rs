@@ -15,6 +15,21 @@ use vfio_irq_engine::abi::{Index, InfoHeader, flags};
 use vfio_irq_engine::{Device as Engine, Errno, Refusal};
 
 /// Whether a connection goes on.
+///
+/// ```
+/// use vfio_irq_user::wire::{Command, Header, Packet, Reply};
+/// use vfio_irq_user::{Endpoint, Flow, Grants, Session};
+/// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
+/// # let mut endpoint = Endpoint::new(function, make);
+/// # let mut session = Session::new(&mut endpoint, Grants { transfer: 4096, dma_maps: 16 });
+/// # let mut reply = Reply::default();
+/// // Whoever asks before a version was agreed on is told so, and the connection ends.
+/// let bytes = Header::command(1, Command::DeviceReset, 0).to_bytes();
+/// # let packet = Packet::split(&bytes).ok().flatten().ok_or("no packet")?;
+/// assert_eq!(session.handle(packet, &mut Vec::new(), false, &mut reply), Flow::End);
+/// assert!(!reply.bytes().is_empty());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Flow {
     /// It does.
@@ -24,6 +39,16 @@ pub enum Flow {
 }
 
 /// What a session grants its client.
+///
+/// ```
+/// use vfio_irq_user::{Endpoint, Grants, Session};
+/// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
+/// # let mut endpoint = Endpoint::new(function, make);
+/// // A client that may map eight pieces of memory, and move a page with one message.
+/// let session = Session::new(&mut endpoint, Grants { transfer: 4096, dma_maps: 8 });
+/// # drop(session);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Grants {
     /// Bytes of data in one message.
@@ -34,6 +59,23 @@ pub struct Grants {
 
 /// A client of a device. Dropping it gives back all that the client had: its memory, its eventfds
 /// (`CONTRACT.md`, V-13); the device keeps its state.
+///
+/// ```
+/// use vfio_irq_user::wire::{Capabilities, Command, Header, Packet, Reply, VERSION};
+/// use vfio_irq_user::{Endpoint, Flow, Grants, Session};
+/// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
+/// # let mut endpoint = Endpoint::new(function, make);
+/// let mut session = Session::new(&mut endpoint, Grants { transfer: 4096, dma_maps: 16 });
+/// let mut hello = Reply::default();
+/// Capabilities::default().put(VERSION, hello.begin());
+/// hello.ask(1, Command::Version);
+/// let packet = Packet::split(hello.bytes()).ok().flatten().ok_or("not all there")?;
+/// let mut reply = Reply::default();
+/// // No socket, no thread: bytes in, bytes out.
+/// assert_eq!(session.handle(packet, &mut Vec::new(), false, &mut reply), Flow::On);
+/// # assert!(Header::from_bytes(reply.bytes().first_chunk().ok_or("short")?).is_reply());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Session<'e> {
     endpoint: &'e mut Endpoint,
     engine: Engine<IrqHost>,
@@ -46,6 +88,16 @@ pub struct Session<'e> {
 
 impl<'e> Session<'e> {
     /// A client that has said nothing yet.
+    ///
+    /// ```
+    /// # use vfio_irq_user::{Endpoint, Grants, Session};
+    /// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
+    /// # let mut endpoint = Endpoint::new(function, make);
+    /// let session = Session::new(&mut endpoint, Grants { transfer: 1 << 20, dma_maps: 1024 });
+    /// assert_eq!(session.active(), None);
+    /// assert!(session.watched().is_none());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(endpoint: &'e mut Endpoint, grants: Grants) -> Self {
         let host = IrqHost::new(Arc::clone(&endpoint.irqs), endpoint.function.shape);
         let engine = Engine::new(Known::new());
@@ -53,6 +105,23 @@ impl<'e> Session<'e> {
     }
 
     /// What was agreed on, once it was.
+    ///
+    /// ```
+    /// # use vfio_irq_user::wire::{Capabilities, Command, Packet, Reply, VERSION};
+    /// # use vfio_irq_user::{Endpoint, Grants, Session};
+    /// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
+    /// # let mut endpoint = Endpoint::new(function, make);
+    /// # let mut session = Session::new(&mut endpoint, Grants { transfer: 4096, dma_maps: 16 });
+    /// let offer = Capabilities { max_msg_fds: Some(8), ..Capabilities::default() };
+    /// # let (mut hello, mut reply) = (Reply::default(), Reply::default());
+    /// # offer.put(VERSION, hello.begin());
+    /// # hello.ask(1, Command::Version);
+    /// # let packet = Packet::split(hello.bytes()).ok().flatten().ok_or("not all there")?;
+    /// session.handle(packet, &mut Vec::new(), false, &mut reply);
+    /// // No reply of the session's has more descriptors than the client can receive.
+    /// assert_eq!(session.limits().map(|limits| limits.peer_fds), Some(8));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn limits(&self) -> Option<Limits> {
         self.limits
     }
@@ -60,6 +129,26 @@ impl<'e> Session<'e> {
     /// Handles one message with its descriptors, all of which are used or closed. `robbed` says that
     /// descriptors came with it that this process had no room for. The reply stays empty when the
     /// client wants none.
+    ///
+    /// ```
+    /// # use vfio_irq_user::wire::{Capabilities, Command, Header, Packet, Reply, VERSION};
+    /// # use vfio_irq_user::{Endpoint, Errno, Grants, Session, errno};
+    /// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
+    /// # let mut endpoint = Endpoint::new(function, make);
+    /// # let mut session = Session::new(&mut endpoint, Grants { transfer: 4096, dma_maps: 16 });
+    /// # let (mut message, mut reply) = (Reply::default(), Reply::default());
+    /// # Capabilities::default().put(VERSION, message.begin());
+    /// # message.ask(1, Command::Version);
+    /// # let packet = Packet::split(message.bytes()).ok().flatten().ok_or("not all there")?;
+    /// # session.handle(packet, &mut Vec::new(), false, &mut reply);
+    /// let bytes = Header::command(2, Command::DeviceReset, 0).to_bytes();
+    /// let packet = Packet::split(&bytes).ok().flatten().ok_or("not all there")?;
+    /// // A descriptor was lost on the way, so nobody can tell what the message was to do.
+    /// session.handle(packet, &mut Vec::new(), true, &mut reply);
+    /// let answer = Header::from_bytes(reply.bytes().first_chunk().ok_or("short")?);
+    /// assert_eq!(answer.errno(), Some(errno::EMFILE));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn handle(
         &mut self,
         packet: Packet<'_>,
@@ -288,11 +377,41 @@ impl<'e> Session<'e> {
     }
 
     /// The client's eventfds that are armed to mask or unmask; `None` while there are none.
+    ///
+    /// ```
+    /// # use vfio_irq_user::{Endpoint, Grants, Session};
+    /// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
+    /// # let mut endpoint = Endpoint::new(function, make);
+    /// let session = Session::new(&mut endpoint, Grants { transfer: 4096, dma_maps: 16 });
+    /// // As long as there are none, whoever waits for messages need not wait for more.
+    /// match session.watched() {
+    ///     None => println!("read the socket"),
+    ///     Some(eventfds) => println!("poll the socket and {} eventfds", eventfds.len()),
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn watched(&self) -> Option<Vec<BorrowedFd<'_>>> {
         self.host.is_watching().then(|| self.host.watched().collect())
     }
 
     /// Does what armed eventfds stand for that were signalled (`CONTRACT.md`, X-02 and B-03).
+    ///
+    /// ```
+    /// # use {rustix::event::{EventfdFlags, eventfd}, std::os::fd::AsFd};
+    /// # use vfio_irq_user::{Client, ClientOptions, IrqData, Options, Server, abi::{Index, flags}};
+    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+    /// # let (line, unmask) = (eventfd(0, EventfdFlags::CLOEXEC)?, eventfd(0, EventfdFlags::CLOEXEC)?);
+    /// client.attach(Index::Intx, 0, &[line.as_fd()])?;
+    /// // KVM's resamplefd: the guest's end of interrupt unmasks the line.
+    /// let resample = [unmask.as_fd()];
+    /// client.set_irqs(Index::Intx, flags::ACTION_UNMASK, 0, IrqData::Eventfds(&resample))?;
+    /// bus.interrupts.set_line(true);
+    /// rustix::io::read(&line, &mut [0; 8])?;
+    /// rustix::io::write(&unmask, &1_u64.to_ne_bytes())?;
+    /// // The server's session has served the watch: a line that is still asserted signals again.
+    /// rustix::io::read(&line, &mut [0; 8])?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn serve_watches(&mut self) {
         // Each is looked at again as long as any was signalled; one that is signalled without end
         // gets its turn again after the next message.
@@ -309,6 +428,27 @@ impl<'e> Session<'e> {
     }
 
     /// Which interrupt index is in use.
+    ///
+    /// ```
+    /// # use vfio_irq_user::wire::{Capabilities, Command, Packet, Reply, VERSION};
+    /// # use vfio_irq_user::{Endpoint, Grants, Session, abi::{self, Index, flags}};
+    /// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
+    /// # let mut endpoint = Endpoint::new(function, make);
+    /// # let mut session = Session::new(&mut endpoint, Grants { transfer: 4096, dma_maps: 16 });
+    /// # let (mut message, mut reply) = (Reply::default(), Reply::default());
+    /// # Capabilities::default().put(VERSION, message.begin());
+    /// # message.ask(1, Command::Version);
+    /// # let packet = Packet::split(message.bytes()).ok().flatten().ok_or("not all there")?;
+    /// # session.handle(packet, &mut Vec::new(), false, &mut reply);
+    /// let attach = [20 + 4, flags::DATA_EVENTFD | flags::ACTION_TRIGGER, Index::Msix.raw(), 0, 1];
+    /// message.begin().extend(abi::Header::from_words(attach).to_bytes());
+    /// message.ask(2, Command::DeviceSetIrqs);
+    /// # let mut fds = vec![rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?];
+    /// # let packet = Packet::split(message.bytes()).ok().flatten().ok_or("not all there")?;
+    /// session.handle(packet, &mut fds, false, &mut reply);
+    /// assert_eq!(session.active(), Some(Index::Msix));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn active(&self) -> Option<Index> {
         self.engine.active()
     }

@@ -15,6 +15,20 @@ use std::time::{Duration, Instant};
 const FDS_SPACE: usize = rustix::cmsg_space!(ScmRights(MAX_FDS));
 
 /// Why a connection cannot go on.
+///
+/// ```
+/// use vfio_irq_user::{Broken, Client, ClientError, ClientOptions};
+/// use std::os::unix::net::UnixStream;
+///
+/// // A server that takes the connection and says nothing.
+/// let (ours, theirs) = UnixStream::pair()?;
+/// let patience = std::time::Duration::from_millis(1);
+/// let options = ClientOptions { patience, ..ClientOptions::default() };
+/// let error = Client::over(ours.into(), options).err().ok_or("connected")?;
+/// assert!(matches!(error, ClientError::Broken(Broken::Silent)), "{error}");
+/// # drop(theirs);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Broken {
     /// It was closed at the end of a message, which is how clients leave.

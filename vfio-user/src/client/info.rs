@@ -6,6 +6,16 @@ use std::os::fd::OwnedFd;
 use vfio_irq_engine::Errno;
 
 /// What an interrupt index can do.
+///
+/// ```
+/// use vfio_irq_user::abi::{Index, flags};
+/// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+/// let line = client.irq_info(Index::Intx)?;
+/// // One line, which masks itself when it signals: whoever has served it unmasks it.
+/// assert_eq!(line.count, 1);
+/// assert_ne!(line.flags & flags::INFO_AUTOMASKED, 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct IrqInfo {
     /// `INFO_*` of [`crate::abi::flags`].
@@ -15,6 +25,16 @@ pub struct IrqInfo {
 }
 
 /// A region of a device.
+///
+/// ```
+/// use vfio_irq_user::wire::RegionInfo;
+/// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+/// let registers = client.region(0)?;
+/// assert_eq!((registers.size, registers.flags), (0x4000, RegionInfo::READ | RegionInfo::WRITE));
+/// assert!(registers.shared.is_none(), "each access is a message");
+/// assert_eq!(client.region(1)?.size, 0, "the device has no such BAR");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Region {
     /// [`RegionInfo::READ`] and the others.
@@ -26,6 +46,17 @@ pub struct Region {
 }
 
 /// How a region can be mapped.
+///
+/// ```
+/// use std::os::unix::fs::FileExt;
+/// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+/// let shared = client.region(2)?.shared.ok_or("not to be mapped")?;
+/// assert!(shared.areas.is_empty(), "all of it");
+/// // Mapped, this is one instruction and no message; the file is the same.
+/// let file = std::fs::File::from(shared.fd);
+/// file.write_all_at(&7_u32.to_le_bytes(), shared.offset)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct SharedRegion {
     /// The file.

@@ -21,6 +21,20 @@ use super::pins::{Numbered, Pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What became of an interrupt.
+///
+/// ```
+/// # use {rustix::event::{EventfdFlags, eventfd}, std::os::fd::AsFd};
+/// use vfio_irq_user::{IrqData, Raised};
+/// use vfio_irq_user::abi::{Index, flags};
+/// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+/// assert_eq!(bus.interrupts.raise(0), Raised::Dropped);
+/// # let fd = eventfd(0, EventfdFlags::CLOEXEC)?;
+/// client.attach(Index::Msix, 0, &[fd.as_fd()])?;
+/// assert_eq!(bus.interrupts.raise(0), Raised::Signalled);
+/// client.set_irqs(Index::Msix, flags::ACTION_MASK, 0, IrqData::None(1))?;
+/// assert_eq!(bus.interrupts.raise(0), Raised::Held);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Raised {
     /// The client was told.

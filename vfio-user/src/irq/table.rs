@@ -25,6 +25,20 @@ struct Page([Entry; PAGE]);
 /// How often a vector was raised, and what requests did to it while an eventfd was attached
 /// (`CONTRACT.md`, B-05). The counts are the device's: they outlive its clients. What was raised
 /// before the vector was used for the first time is not counted.
+///
+/// ```
+/// # use {rustix::event::{EventfdFlags, eventfd}, std::os::fd::AsFd};
+/// # use vfio_irq_user::{IrqData, abi::{Index, flags}};
+/// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+/// # let (one, other) = (eventfd(0, EventfdFlags::CLOEXEC)?, eventfd(0, EventfdFlags::CLOEXEC)?);
+/// client.attach(Index::Msix, 0, &[one.as_fd()])?;
+/// client.attach(Index::Msix, 0, &[other.as_fd()])?;
+/// client.set_irqs(Index::Msix, flags::ACTION_TRIGGER, 0, IrqData::None(1))?;
+/// let counts = bus.interrupts.counts(0);
+/// // The loopback is a client's test of its own eventfd: the device has raised nothing.
+/// assert_eq!((counts.retargets, counts.loopbacks, counts.signals), (1, 1, 0));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct VectorCounts {
     /// The client was told, or will be once it unmasks.
@@ -181,32 +195,118 @@ impl Table {
 /// interrupt goes, and it goes there exactly once: to the old eventfd or to the new one while the
 /// eventfd is replaced (`CONTRACT.md`, B-02), into the pending bit while the vector is masked, from
 /// where it is signalled when the vector is unmasked (B-03).
+///
+/// ```
+/// # use {rustix::event::{EventfdFlags, eventfd}, std::os::fd::AsFd, vfio_irq_user::abi::Index};
+/// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+/// # let fd = eventfd(0, EventfdFlags::CLOEXEC)?;
+/// client.attach(Index::Msix, 0, &[fd.as_fd()])?;
+/// std::thread::scope(|scope| {
+///     for _ in 0..4 {
+///         let interrupts = bus.interrupts.clone();
+///         scope.spawn(move || (0..1000).for_each(|_| _ = interrupts.raise(0)));
+///     }
+/// });
+/// // Four threads, and nothing is lost.
+/// assert_eq!(bus.interrupts.counts(0).signals, 4000);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone)]
 pub struct Interrupts(pub(crate) Arc<Table>);
 
 impl Interrupts {
     /// Raises a vector of MSI or MSI-X, whichever is in use.
+    ///
+    /// ```
+    /// # use {rustix::event::{EventfdFlags, eventfd}, std::os::fd::AsFd};
+    /// # use vfio_irq_user::{Raised, abi::Index};
+    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+    /// # let fd = eventfd(0, EventfdFlags::CLOEXEC)?;
+    /// client.attach(Index::Msix, 1, &[fd.as_fd()])?;
+    /// assert_eq!(bus.interrupts.raise(1), Raised::Signalled);
+    /// // A vector that the device does not have is one that nobody listens to.
+    /// assert_eq!(bus.interrupts.raise(9999), Raised::Dropped);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[inline]
     pub fn raise(&self, vector: u32) -> Raised {
         self.0.raise(vector)
     }
 
     /// Whether the vector has an interrupt that waits behind a mask.
+    ///
+    /// ```
+    /// # use {rustix::event::{EventfdFlags, eventfd}, std::os::fd::AsFd};
+    /// # use vfio_irq_user::{IrqData, abi::{Index, flags}};
+    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+    /// # let fd = eventfd(0, EventfdFlags::CLOEXEC)?;
+    /// client.attach(Index::Msix, 0, &[fd.as_fd()])?;
+    /// client.set_irqs(Index::Msix, flags::ACTION_MASK, 0, IrqData::None(1))?;
+    /// bus.interrupts.raise(0);
+    /// assert!(bus.interrupts.is_pending(0));
+    /// // Unmasking delivers it, once.
+    /// client.set_irqs(Index::Msix, flags::ACTION_UNMASK, 0, IrqData::None(1))?;
+    /// assert!(!bus.interrupts.is_pending(0));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_pending(&self, vector: u32) -> bool {
         self.0.cell(vector).is_some_and(Cell::is_held)
     }
 
     /// Whether the client has attached an eventfd to the vector.
+    ///
+    /// ```
+    /// # use {rustix::event::{EventfdFlags, eventfd}, std::os::fd::AsFd, vfio_irq_user::abi::Index};
+    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+    /// # let fd = eventfd(0, EventfdFlags::CLOEXEC)?;
+    /// client.attach(Index::Msix, 6, &[fd.as_fd()])?;
+    /// // One vector, and no other: a client enables what it uses.
+    /// let attached: Vec<u32> = (0..8).filter(|v| bus.interrupts.is_attached(*v)).collect();
+    /// assert_eq!(attached, [6]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_attached(&self, vector: u32) -> bool {
         self.0.cell(vector).is_some_and(Cell::is_attached)
     }
 
     /// Whether the vector is masked, by a request or by a register of the device's own.
+    ///
+    /// ```
+    /// use vfio_irq_user::pci::region::CONFIG;
+    /// # use {rustix::event::{EventfdFlags, eventfd}, std::os::fd::AsFd, vfio_irq_user::abi::Index};
+    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+    /// # let fd = eventfd(0, EventfdFlags::CLOEXEC)?;
+    /// client.attach(Index::Msi, 0, &[fd.as_fd()])?;
+    /// // The guest may mask by itself: here with MSI's own mask bits, in its capability.
+    /// # let mut space = [0; 256];
+    /// # client.region_read(CONFIG, 0, &mut space)?;
+    /// # let mut cap = usize::from(space[0x34]);
+    /// # while space[cap] != 5 { cap = usize::from(space[cap + 1]); }
+    /// # let mask_register = cap as u64 + if space[cap + 2] & 0x80 != 0 { 16 } else { 12 };
+    /// client.region_write(CONFIG, mask_register, &1_u32.to_le_bytes())?;
+    /// assert!(bus.interrupts.is_masked(0));
+    /// assert!(!bus.interrupts.is_masked(1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn is_masked(&self, vector: u32) -> bool {
         self.0.cell(vector).is_some_and(Cell::is_masked)
     }
 
     /// How often the vector was raised: every raise that has returned.
+    ///
+    /// ```
+    /// # use {rustix::event::{EventfdFlags, eventfd}, std::os::fd::AsFd};
+    /// # use vfio_irq_user::{IrqData, abi::{Index, flags}};
+    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+    /// # let fd = eventfd(0, EventfdFlags::CLOEXEC)?;
+    /// client.attach(Index::Msix, 0, &[fd.as_fd()])?;
+    /// (0..3).for_each(|_| _ = bus.interrupts.raise(0));
+    /// client.set_irqs(Index::Msix, flags::ACTION_TRIGGER, 0, IrqData::Detach(1))?;
+    /// bus.interrupts.raise(0);
+    /// let counts = bus.interrupts.counts(0);
+    /// assert_eq!((counts.signals, counts.dropped), (3, 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn counts(&self, vector: u32) -> VectorCounts {
         let Some(entry) = self.0.entry(vector) else { return VectorCounts::default() };
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -222,21 +322,68 @@ impl Interrupts {
 
     /// Asserts the interrupt line, or lets go of it. A line that is still asserted when the client
     /// unmasks it signals again (`CONTRACT.md`, X-06).
+    ///
+    /// ```
+    /// # use {rustix::event::{EventfdFlags, eventfd}, std::os::fd::AsFd};
+    /// # use vfio_irq_user::{IrqData, abi::{Index, flags}};
+    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+    /// let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    /// client.attach(Index::Intx, 0, &[fd.as_fd()])?;
+    /// bus.interrupts.set_line(true);
+    /// rustix::io::read(&fd, &mut [0; 8])?;
+    /// // A level, not an edge: whoever unmasks it without having made the device let go hears again.
+    /// client.set_irqs(Index::Intx, flags::ACTION_UNMASK, 0, IrqData::None(1))?;
+    /// rustix::io::read(&fd, &mut [0; 8])?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn set_line(&self, asserted: bool) {
         lock(&self.0.line).set_asserted(asserted);
     }
 
     /// Whether the device asserts its interrupt line.
+    ///
+    /// ```
+    /// use vfio_irq_user::pci::region::CONFIG;
+    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+    /// bus.interrupts.set_line(true);
+    /// assert!(bus.interrupts.line_is_asserted());
+    /// // The guest sees it in the status register.
+    /// let mut status = [0; 2];
+    /// client.region_read(CONFIG, 6, &mut status)?;
+    /// assert_ne!(status[0] & 1 << 3, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn line_is_asserted(&self) -> bool {
         lock(&self.0.line).is_asserted()
     }
 
     /// Tells the client that the device met an error.
+    ///
+    /// ```
+    /// # use {rustix::event::{EventfdFlags, eventfd}, std::os::fd::AsFd, vfio_irq_user::abi::Index};
+    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+    /// let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    /// client.attach(Index::Err, 0, &[fd.as_fd()])?;
+    /// bus.interrupts.raise_error();
+    /// rustix::io::read(&fd, &mut [0; 8])?; // A VMM stops its guest now.
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn raise_error(&self) {
         lock(&self.0.error).iter().for_each(Trigger::signal);
     }
 
     /// Asks the client to give the device back.
+    ///
+    /// ```
+    /// # use {rustix::event::{EventfdFlags, eventfd}, std::os::fd::AsFd, vfio_irq_user::abi::Index};
+    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+    /// bus.interrupts.ask_for_release(); // Nobody listens, and that is all right.
+    /// let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    /// client.attach(Index::Req, 0, &[fd.as_fd()])?;
+    /// bus.interrupts.ask_for_release();
+    /// rustix::io::read(&fd, &mut [0; 8])?; // A VMM unplugs the device now.
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn ask_for_release(&self) {
         lock(&self.0.release).iter().for_each(Trigger::signal);
     }

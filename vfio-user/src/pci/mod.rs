@@ -1,4 +1,17 @@
 //! PCI functions: what a device is on its bus, and its configuration space.
+//!
+//! ```
+//! use vfio_irq_user::pci::{Bar, Function};
+//!
+//! // The class is what drivers look for, the BARs are what they talk to, and MSI-X is how they hear.
+//! let network = Function::builder(0x1234, 0x0100)
+//!     .class(0x02, 0x00, 0x00)
+//!     .bar(0, Bar::memory32(0x8000))
+//!     .msix(32, 0, 0x4000, 0x6000)
+//!     .build()?;
+//! assert_eq!(network.vectors(), 32);
+//! # Ok::<(), vfio_irq_user::pci::FunctionError>(())
+//! ```
 
 mod bar;
 mod builder;
@@ -13,6 +26,17 @@ pub(crate) use config::{BUS_MASTER, Config, Effects, INTX_OFF};
 pub(crate) use msix::{MsixTable, Part};
 
 /// Regions of a PCI device, as VFIO numbers them.
+///
+/// ```
+/// use vfio_irq_user::pci::region;
+/// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+/// // BARs are 0 to 5; what a device does not have is empty.
+/// assert_ne!(client.region(0)?.size, 0);
+/// assert_eq!(client.region(region::ROM)?.size, 0);
+/// assert_eq!(client.region(region::CONFIG)?.size, 256);
+/// assert!(client.region(region::COUNT).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub mod region {
     /// The ROM; BARs are 0 to 5.
     pub const ROM: u32 = 6;

@@ -4,6 +4,17 @@ use super::fields::{Fields, len32};
 use vfio_irq_engine::Errno;
 
 /// Flags of a header.
+///
+/// ```
+/// use vfio_irq_user::wire::{Command, Header, flags};
+///
+/// // A write that nobody waits for: a doorbell.
+/// let command = Header::command(1, Command::RegionWrite, 20);
+/// let posted = Header { flags: command.flags | flags::NO_REPLY, ..command };
+/// assert!(posted.is_command() && !posted.wants_reply());
+/// // The type is a number in four bits, and no flag.
+/// assert_eq!(command.reply(0).flags & flags::TYPE, flags::REPLY);
+/// ```
 pub mod flags {
     /// The bits that tell a command from a reply.
     pub const TYPE: u32 = 0xf;
@@ -18,6 +29,15 @@ pub mod flags {
 }
 
 /// What a message is about.
+///
+/// ```
+/// use vfio_irq_user::wire::Command;
+///
+/// assert_eq!(Command::from_raw(8), Some(Command::DeviceSetIrqs));
+/// assert_eq!(Command::RegionWriteMulti.raw(), 15);
+/// // 14 is a number of an old migration protocol, and nobody's.
+/// assert_eq!(Command::from_raw(14), None);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u16)]
 pub enum Command {
@@ -59,6 +79,13 @@ pub enum Command {
 
 impl Command {
     /// The command of this number.
+    ///
+    /// ```
+    /// use vfio_irq_user::wire::Command;
+    ///
+    /// let known: Vec<u16> = (0..100).filter(|raw| Command::from_raw(*raw).is_some()).collect();
+    /// assert_eq!(known.len(), 17);
+    /// ```
     pub const fn from_raw(raw: u16) -> Option<Self> {
         Some(match raw {
             1 => Self::Version,
@@ -83,12 +110,27 @@ impl Command {
     }
 
     /// Its number.
+    ///
+    /// ```
+    /// use vfio_irq_user::wire::Command;
+    ///
+    /// assert_eq!(Command::Version.raw(), 1, "the first message of all");
+    /// ```
     pub const fn raw(self) -> u16 {
         self as u16
     }
 }
 
 /// The sixteen bytes that every message begins with.
+///
+/// ```
+/// use vfio_irq_user::wire::{Command, Header};
+///
+/// let header = Header::command(0x0102, Command::RegionRead, 16);
+/// assert_eq!((header.size, Header::LEN), (32, 16));
+/// // `id`, `command`, `size`, `flags`, `error`, in the order of the machine's bytes.
+/// assert_eq!(header.to_bytes()[..2], 0x0102_u16.to_ne_bytes());
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Header {
     /// Chosen by who sends the command, repeated by the reply.
@@ -108,18 +150,43 @@ impl Header {
     pub const LEN: usize = 16;
 
     /// The header of a command with a payload of this length.
+    ///
+    /// ```
+    /// use vfio_irq_user::wire::{Command, Header};
+    ///
+    /// let header = Header::command(1, Command::DeviceGetInfo, 16);
+    /// assert!(header.is_command() && header.wants_reply());
+    /// assert_eq!(header.size, 32, "the payload and the header");
+    /// ```
     pub fn command(id: u16, command: Command, payload: usize) -> Self {
         let size = len32(payload.saturating_add(Self::LEN));
         Self { id, command: command.raw(), size, flags: flags::COMMAND, error: 0 }
     }
 
     /// The header of the reply to this command, with a payload of this length.
+    ///
+    /// ```
+    /// use vfio_irq_user::wire::{Command, Header};
+    ///
+    /// let command = Header::command(77, Command::DeviceReset, 0);
+    /// let reply = command.reply(0);
+    /// // The sender finds its command again by the number.
+    /// assert_eq!((reply.id, reply.command), (77, Command::DeviceReset.raw()));
+    /// assert!(reply.is_reply() && reply.errno().is_none());
+    /// ```
     pub fn reply(&self, payload: usize) -> Self {
         let size = len32(payload.saturating_add(Self::LEN));
         Self { id: self.id, command: self.command, size, flags: flags::REPLY, error: 0 }
     }
 
     /// The header of the reply that refuses this command. It is the whole message.
+    ///
+    /// ```
+    /// use vfio_irq_user::{Errno, wire::{Command, Header}};
+    ///
+    /// let refusal = Header::command(1, Command::DmaMap, 32).refusal(Errno::EINVAL);
+    /// assert_eq!((refusal.error, refusal.size), (22, 16));
+    /// ```
     pub fn refusal(&self, errno: Errno) -> Self {
         Self {
             flags: flags::REPLY | flags::ERROR,
@@ -129,28 +196,71 @@ impl Header {
     }
 
     /// Whether it is a reply.
+    ///
+    /// ```
+    /// use vfio_irq_user::wire::{Command, Header};
+    ///
+    /// // Both ways share one socket: the server asks for memory in between.
+    /// let question = Header::command(3, Command::DmaRead, 16);
+    /// assert!(!question.is_reply());
+    /// assert!(question.reply(16).is_reply());
+    /// ```
     pub const fn is_reply(&self) -> bool {
         self.flags & flags::TYPE == flags::REPLY
     }
 
     /// Whether it is a command.
+    ///
+    /// ```
+    /// use vfio_irq_user::wire::Header;
+    ///
+    /// // Types that are neither are no messages at all.
+    /// let neither = Header { id: 1, command: 1, size: 16, flags: 2, error: 0 };
+    /// assert!(!neither.is_command() && !neither.is_reply());
+    /// ```
     pub const fn is_command(&self) -> bool {
         self.flags & flags::TYPE == flags::COMMAND
     }
 
     /// Whether its sender wants a reply.
+    ///
+    /// ```
+    /// use vfio_irq_user::wire::{Command, Header, flags};
+    ///
+    /// let mut header = Header::command(1, Command::RegionWrite, 20);
+    /// assert!(header.wants_reply());
+    /// header.flags |= flags::NO_REPLY;
+    /// assert!(!header.wants_reply());
+    /// ```
     pub const fn wants_reply(&self) -> bool {
         self.flags & flags::NO_REPLY == 0
     }
 
     /// The error that this reply is of, if it is of one. An error reply may leave the number out,
     /// which is `EINVAL` then.
+    ///
+    /// ```
+    /// use vfio_irq_user::{Errno, errno, wire::{Command, Header}};
+    ///
+    /// let command = Header::command(1, Command::DmaUnmap, 24);
+    /// assert_eq!(command.refusal(errno::ENOENT).errno(), Some(errno::ENOENT));
+    /// let nameless = Header { error: 0, ..command.refusal(errno::ENOENT) };
+    /// assert_eq!(nameless.errno(), Some(Errno::EINVAL));
+    /// ```
     pub fn errno(&self) -> Option<Errno> {
         let number = i32::try_from(self.error).unwrap_or(0);
         (self.flags & flags::ERROR != 0).then(|| Errno::from_raw(number))
     }
 
     /// Reads a header.
+    ///
+    /// ```
+    /// use vfio_irq_user::wire::Header;
+    ///
+    /// // Any sixteen bytes are a header: believe nothing.
+    /// let header = Header::from_bytes(&[0xff; 16]);
+    /// assert_eq!((header.command, header.size), (u16::MAX, u32::MAX));
+    /// ```
     pub fn from_bytes(bytes: &[u8; Self::LEN]) -> Self {
         let mut fields = Fields::new(bytes);
         // Sixteen bytes are enough for all of them.
@@ -164,6 +274,13 @@ impl Header {
     }
 
     /// Writes a header.
+    ///
+    /// ```
+    /// use vfio_irq_user::wire::{Command, Header};
+    ///
+    /// let header = Header::command(5, Command::Version, 40);
+    /// assert_eq!(Header::from_bytes(&header.to_bytes()), header);
+    /// ```
     pub fn to_bytes(&self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
         let [i0, i1] = self.id.to_ne_bytes();
@@ -177,6 +294,16 @@ impl Header {
 }
 
 /// A header and the bytes that its size says follow. Nothing else is known of it.
+///
+/// ```
+/// use vfio_irq_user::wire::{Command, Header, Packet};
+///
+/// let mut bytes = Header::command(1, Command::RegionRead, 4).to_bytes().to_vec();
+/// bytes.extend([1, 2, 3, 4, 99]); // The last one is the next message's.
+/// let packet = Packet::split(&bytes)?.expect("all there");
+/// assert_eq!(packet.payload(), [1, 2, 3, 4]);
+/// # Ok::<(), vfio_irq_user::Errno>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Packet<'a> {
     header: Header,
@@ -189,6 +316,15 @@ impl<'a> Packet<'a> {
     /// # Errors
     ///
     /// `EINVAL` when the size is below that of a header: nothing after it can be told apart.
+    ///
+    /// ```
+    /// use vfio_irq_user::wire::{Command, Header, Packet};
+    ///
+    /// let bytes = Header::command(1, Command::RegionRead, 4).to_bytes();
+    /// assert_eq!(Packet::split(&bytes[..8]), Ok(None), "half a header");
+    /// assert_eq!(Packet::split(&bytes), Ok(None), "no payload yet");
+    /// assert!(Packet::split(&[0; 16]).is_err(), "a size of 0 is below a header's own");
+    /// ```
     pub fn split(bytes: &'a [u8]) -> Result<Option<Self>, Errno> {
         let Some((head, rest)) = bytes.split_first_chunk() else { return Ok(None) };
         let header = Header::from_bytes(head);
@@ -197,21 +333,55 @@ impl<'a> Packet<'a> {
     }
 
     /// The header.
+    ///
+    /// ```
+    /// # use vfio_irq_user::wire::{Command, Header, Packet};
+    /// let bytes = Header { command: 4711, ..Header::command(1, Command::Version, 0) }.to_bytes();
+    /// let packet = Packet::split(&bytes)?.expect("all there");
+    /// // No command of this protocol, but a packet all the same: it can be answered.
+    /// assert_eq!(packet.header().command, 4711);
+    /// # Ok::<(), vfio_irq_user::Errno>(())
+    /// ```
     pub const fn header(&self) -> Header {
         self.header
     }
 
     /// What follows the header.
+    ///
+    /// ```
+    /// # use vfio_irq_user::wire::{Command, Header, Packet};
+    /// let bytes = Header::command(1, Command::DeviceReset, 0).to_bytes();
+    /// let packet = Packet::split(&bytes)?.expect("all there");
+    /// assert!(packet.payload().is_empty());
+    /// # Ok::<(), vfio_irq_user::Errno>(())
+    /// ```
     pub const fn payload(&self) -> &'a [u8] {
         self.payload
     }
 
     /// Bytes of the whole message.
+    ///
+    /// ```
+    /// # use vfio_irq_user::wire::{Command, Header, Packet};
+    /// let bytes = [Header::command(1, Command::DeviceReset, 0).to_bytes(); 2].concat();
+    /// let first = Packet::split(&bytes)?.expect("all there");
+    /// // Where the next one begins.
+    /// assert!(Packet::split(&bytes[first.len()..])?.is_some());
+    /// # Ok::<(), vfio_irq_user::Errno>(())
+    /// ```
     pub const fn len(&self) -> usize {
         Header::LEN + self.payload.len()
     }
 
     /// No message is empty.
+    ///
+    /// ```
+    /// # use vfio_irq_user::wire::{Command, Header, Packet};
+    /// let bytes = Header::command(1, Command::DeviceReset, 0).to_bytes();
+    /// let packet = Packet::split(&bytes)?.expect("all there");
+    /// assert!(!packet.is_empty() && packet.payload().is_empty());
+    /// # Ok::<(), vfio_irq_user::Errno>(())
+    /// ```
     pub const fn is_empty(&self) -> bool {
         false
     }

@@ -7,6 +7,16 @@ use std::sync::Arc;
 use vfio_irq_engine::Errno;
 
 /// One outgoing message with its descriptors.
+///
+/// ```
+/// use vfio_irq_user::wire::{Command, Header, Reply};
+///
+/// let command = Header::command(1, Command::DeviceGetInfo, 16);
+/// let mut reply = Reply::default(); // Kept from one message to the next.
+/// reply.begin().extend([0; 16]);
+/// reply.answer(&command);
+/// assert_eq!(reply.bytes().len(), 32);
+/// ```
 #[derive(Debug, Default)]
 pub struct Reply {
     bytes: Vec<u8>,
@@ -15,6 +25,16 @@ pub struct Reply {
 
 impl Reply {
     /// Begins a message; the payload is what is put into the buffer that this returns.
+    ///
+    /// ```
+    /// use vfio_irq_user::wire::Reply;
+    ///
+    /// let mut reply = Reply::default();
+    /// let payload = reply.begin();
+    /// // Room for the header, which comes last, when the length is known.
+    /// assert_eq!(payload.len(), 16);
+    /// payload.extend(b"payload");
+    /// ```
     pub fn begin(&mut self) -> &mut Vec<u8> {
         self.clear();
         self.bytes.resize(Header::LEN, 0);
@@ -22,35 +42,101 @@ impl Reply {
     }
 
     /// No message at all.
+    ///
+    /// ```
+    /// use vfio_irq_user::wire::Reply;
+    ///
+    /// let mut reply = Reply::default();
+    /// reply.begin();
+    /// reply.clear(); // The client wants none.
+    /// assert!(reply.bytes().is_empty());
+    /// ```
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.fds.clear();
     }
 
     /// Adds a descriptor; its place among those of the message.
+    ///
+    /// ```
+    /// use std::{fs::File, sync::Arc};
+    /// use vfio_irq_user::wire::Reply;
+    ///
+    /// let mut reply = Reply::default();
+    /// let file = Arc::new(File::open("/dev/zero")?.into());
+    /// assert_eq!(reply.attach(Arc::clone(&file)), 0);
+    /// assert_eq!(reply.attach(file), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn attach(&mut self, fd: Arc<OwnedFd>) -> usize {
         self.fds.push(fd);
         self.fds.len() - 1
     }
 
     /// Makes what was begun the reply to this command.
+    ///
+    /// ```
+    /// use vfio_irq_user::wire::{Command, Header, Packet, Reply};
+    ///
+    /// let mut reply = Reply::default();
+    /// reply.begin().extend([1, 2]);
+    /// reply.answer(&Header::command(9, Command::RegionWriteMulti, 0));
+    /// let packet = Packet::split(reply.bytes())?.expect("all there");
+    /// assert_eq!((packet.header().id, packet.payload()), (9, &[1, 2][..]));
+    /// # Ok::<(), vfio_irq_user::Errno>(())
+    /// ```
     pub fn answer(&mut self, command: &Header) {
         let header = command.reply(self.bytes.len().saturating_sub(Header::LEN));
         self.set_header(header);
     }
 
     /// Makes what was begun a command.
+    ///
+    /// ```
+    /// use vfio_irq_user::wire::{Command, Packet, Reply};
+    ///
+    /// let mut message = Reply::default();
+    /// // A device wants 64 bytes of the client's memory.
+    /// message.begin().extend([0x1000_u64.to_ne_bytes(), 64_u64.to_ne_bytes()].concat());
+    /// message.ask(1, Command::DmaRead);
+    /// let packet = Packet::split(message.bytes())?.expect("all there");
+    /// assert!(packet.header().is_command());
+    /// assert_eq!(packet.payload().len(), 16);
+    /// # Ok::<(), vfio_irq_user::Errno>(())
+    /// ```
     pub fn ask(&mut self, id: u16, command: Command) {
         self.ask_with(id, command, 0);
     }
 
     /// Makes what was begun a command with these flags.
+    ///
+    /// ```
+    /// use vfio_irq_user::wire::{Command, Packet, Reply, flags};
+    ///
+    /// let mut message = Reply::default();
+    /// message.begin().extend([0; 20]);
+    /// message.ask_with(1, Command::RegionWrite, flags::NO_REPLY);
+    /// let packet = Packet::split(message.bytes())?.expect("all there");
+    /// assert!(!packet.header().wants_reply());
+    /// # Ok::<(), vfio_irq_user::Errno>(())
+    /// ```
     pub fn ask_with(&mut self, id: u16, command: Command, flags: u32) {
         let payload = self.bytes.len().saturating_sub(Header::LEN);
         self.set_header(Header { flags, ..Header::command(id, command, payload) });
     }
 
     /// Throws away what was begun and refuses the command instead.
+    ///
+    /// ```
+    /// use vfio_irq_user::{Errno, wire::{Command, Header, Packet, Reply}};
+    ///
+    /// let mut reply = Reply::default();
+    /// reply.begin().extend([0; 100]);
+    /// reply.refuse(&Header::command(1, Command::RegionRead, 16), Errno::EINVAL);
+    /// let packet = Packet::split(reply.bytes())?.expect("all there");
+    /// assert_eq!((packet.len(), packet.header().errno()), (16, Some(Errno::EINVAL)));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn refuse(&mut self, command: &Header, errno: Errno) {
         self.begin();
         self.set_header(command.refusal(errno));
@@ -63,17 +149,44 @@ impl Reply {
     }
 
     /// The message; empty when there is none.
+    ///
+    /// ```
+    /// use vfio_irq_user::wire::Reply;
+    ///
+    /// // What to write to the socket; nothing of it before anything was begun.
+    /// assert!(Reply::default().bytes().is_empty());
+    /// ```
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
     /// Its descriptors.
+    ///
+    /// ```
+    /// # use std::{fs::File, sync::Arc};
+    /// use vfio_irq_user::wire::Reply;
+    ///
+    /// let mut reply = Reply::default();
+    /// reply.begin();
+    /// reply.attach(Arc::new(File::open("/dev/zero")?.into()));
+    /// // They go along with the first byte, as SCM_RIGHTS.
+    /// assert_eq!(reply.fds().len(), 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn fds(&self) -> impl ExactSizeIterator<Item = BorrowedFd<'_>> {
         self.fds.iter().map(|fd| fd.as_fd())
     }
 }
 
 /// A part of a region that can be mapped.
+///
+/// ```
+/// use vfio_irq_user::wire::Area;
+///
+/// // The second page of a region: VMs map whole pages.
+/// let page = Area { offset: 0x1000, size: 0x1000 };
+/// assert_eq!(page.offset + page.size, 0x2000);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Area {
     /// First byte, from the start of the region.
@@ -83,6 +196,18 @@ pub struct Area {
 }
 
 /// The reply to GET_REGION_INFO.
+///
+/// ```
+/// use vfio_irq_user::wire::{Area, RegionInfo};
+///
+/// let areas = [Area { offset: 0x1000, size: 0x1000 }];
+/// let flags = RegionInfo::READ | RegionInfo::WRITE | RegionInfo::MMAP;
+/// let info = RegionInfo { index: 0, flags, size: 0x4000, offset: 0, areas: &areas };
+/// let mut payload = Vec::new();
+/// info.put(4096, &mut payload);
+/// // The list of areas is a capability behind the structure.
+/// assert_eq!(payload.len(), RegionInfo::LEN as usize + 16 + 16);
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct RegionInfo<'a> {
     /// Which region.
@@ -113,6 +238,17 @@ impl RegionInfo<'_> {
 
     /// Appends the payload. The areas are left out when the client has no room for them, and it is
     /// told how much it takes.
+    ///
+    /// ```
+    /// use vfio_irq_user::wire::{Area, RegionInfo};
+    ///
+    /// let areas = [Area { offset: 0, size: 0x1000 }; 2];
+    /// let info = RegionInfo { areas: &areas, ..RegionInfo::default() };
+    /// let mut short = Vec::new();
+    /// info.put(32, &mut short);
+    /// // No room for the areas: the first word says how much it takes, and the client asks again.
+    /// assert_eq!((short.len(), &short[..4]), (32, &80_u32.to_ne_bytes()[..]));
+    /// ```
     pub fn put(&self, room: u32, out: &mut Vec<u8>) {
         let caps = if self.areas.is_empty() { 0 } else { 16 + 16 * len32(self.areas.len()) };
         let needed = Self::LEN + caps;
@@ -139,6 +275,17 @@ impl RegionInfo<'_> {
 }
 
 /// A descriptor that stands for writes to a part of a region.
+///
+/// ```
+/// use vfio_irq_user::wire::IoSpan;
+///
+/// // Two doorbells that share the first descriptor of the reply, told apart by nothing.
+/// let bell = IoSpan { offset: 0x1000, size: 4, fd: 0, datamatch: None };
+/// let spans = [bell, IoSpan { offset: 0x1004, ..bell }];
+/// let mut payload = Vec::new();
+/// assert!(IoSpan::put_all(0, &spans, 4096, &mut payload));
+/// assert_eq!(payload.len(), (IoSpan::HEAD + 2 * IoSpan::LEN) as usize);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct IoSpan {
     /// First byte, from the start of the region.
@@ -163,6 +310,18 @@ impl IoSpan {
 
     /// Appends the payload of the reply to GET_REGION_IO_FDS. The spans are left out when the client
     /// has no room for them, and it is told how much it takes.
+    ///
+    /// `true` when the spans are listed, and their descriptors must go along.
+    ///
+    /// ```
+    /// use vfio_irq_user::wire::IoSpan;
+    ///
+    /// let spans = [IoSpan { offset: 0, size: 4, fd: 0, datamatch: Some(1) }];
+    /// let mut payload = Vec::new();
+    /// // A first question often has room for nothing but the number.
+    /// assert!(!IoSpan::put_all(0, &spans, 16, &mut payload));
+    /// assert_eq!(payload[..4], 56_u32.to_ne_bytes());
+    /// ```
     pub fn put_all(index: u32, spans: &[Self], room: u32, out: &mut Vec<u8>) -> bool {
         let needed = Self::HEAD + Self::LEN * len32(spans.len());
         let listed = room >= needed;

@@ -9,6 +9,17 @@ use vfio_irq_engine::abi::{self, InfoHeader};
 
 /// A command of a client's, well formed by itself. Whether it makes sense for *this* device is for
 /// the session to say.
+///
+/// ```
+/// use vfio_irq_user::wire::{Command, Header, Packet, Request};
+///
+/// let mut bytes = Header::command(1, Command::DeviceGetIrqInfo, 16).to_bytes().to_vec();
+/// bytes.extend([16_u32, 0, 2, 0].iter().flat_map(|word| word.to_ne_bytes()));
+/// let packet = Packet::split(&bytes)?.expect("all there");
+/// let Request::IrqInfo(asked) = Request::check(packet, 0)? else { panic!("something else") };
+/// assert_eq!(asked.index, 2, "MSI-X");
+/// # Ok::<(), vfio_irq_user::Errno>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Request<'a> {
     /// Which version and which capabilities.
@@ -48,6 +59,19 @@ pub enum Request<'a> {
 }
 
 /// Where memory of the client's is.
+///
+/// ```
+/// # use vfio_irq_user::wire::{Command, DmaMap, Packet, Reply, Request};
+/// let mut message = Reply::default();
+/// let payload = message.begin();
+/// [32_u32, 1].iter().for_each(|word| payload.extend(word.to_ne_bytes())); // read only
+/// [0_u64, 0x8000, 0x1000].iter().for_each(|long| payload.extend(long.to_ne_bytes()));
+/// message.ask(1, Command::DmaMap);
+/// let packet = Packet::split(message.bytes())?.expect("all there");
+/// let Request::DmaMap(map) = Request::check(packet, 0)? else { panic!("something else") };
+/// assert_eq!((map.address, map.writable, map.shared), (0x8000, false, false));
+/// # Ok::<(), vfio_irq_user::Errno>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct DmaMap {
     /// The device may read it.
@@ -65,6 +89,19 @@ pub struct DmaMap {
 }
 
 /// Which memory goes away: all of one [`DmaMap`].
+///
+/// ```
+/// # use vfio_irq_user::wire::{Command, DmaUnmap, Packet, Reply, Request};
+/// let mut message = Reply::default();
+/// let payload = message.begin();
+/// [24_u32, 2].iter().for_each(|word| payload.extend(word.to_ne_bytes()));
+/// payload.extend([0; 16]); // No address and no size: flag 2 is everything.
+/// message.ask(1, Command::DmaUnmap);
+/// let packet = Packet::split(message.bytes())?.expect("all there");
+/// let Request::DmaUnmap(unmap) = Request::check(packet, 0)? else { panic!("something else") };
+/// assert!(unmap.all);
+/// # Ok::<(), vfio_irq_user::Errno>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct DmaUnmap {
     /// The client's own size of the structure, which the reply repeats.
@@ -78,6 +115,14 @@ pub struct DmaUnmap {
 }
 
 /// Which bytes of which region. Its end is within 64 bits.
+///
+/// ```
+/// use vfio_irq_user::wire::Access;
+///
+/// let word = Access { region: 0, offset: 0x1004, count: 4 };
+/// assert_eq!(word.end(), 0x1008);
+/// assert_eq!(Access::LEN, 16, "bytes in a message");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Access {
     /// First byte.
@@ -93,6 +138,14 @@ impl Access {
     pub const LEN: usize = 16;
 
     /// One past the last byte.
+    ///
+    /// ```
+    /// use vfio_irq_user::wire::Access;
+    ///
+    /// // Whatever somebody puts together by hand: it does not wrap around.
+    /// let beyond = Access { region: 0, offset: u64::MAX, count: 4 };
+    /// assert_eq!(beyond.end(), u64::MAX);
+    /// ```
     pub const fn end(&self) -> u64 {
         // Checked when the message was.
         self.offset.saturating_add(self.count as u64)
@@ -109,6 +162,20 @@ impl Access {
 ///
 /// Descriptors are not in the message but beside it. With DATA_EVENTFD there are as many as vectors,
 /// or none, which detaches them all: one message cannot do both.
+///
+/// ```
+/// # use vfio_irq_user::{abi::{Header, flags}, wire::{Command, Packet, Reply, Request, SetIrqs}};
+/// let words = [20, flags::DATA_EVENTFD | flags::ACTION_TRIGGER, 2, 4, 8];
+/// let mut message = Reply::default();
+/// message.begin().extend(Header::from_words(words).to_bytes());
+/// message.ask(1, Command::DeviceSetIrqs);
+/// let packet = Packet::split(message.bytes())?.expect("all there");
+/// // Eight vectors: eight descriptors attach them, none detaches them, and seven are an error.
+/// assert!(matches!(Request::check(packet, 8)?, Request::SetIrqs(SetIrqs { fds: 8, .. })));
+/// assert!(matches!(Request::check(packet, 0)?, Request::SetIrqs(SetIrqs { fds: 0, .. })));
+/// assert!(Request::check(packet, 7).is_err());
+/// # Ok::<(), vfio_irq_user::Errno>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SetIrqs<'a> {
     /// The structure, with `argsz` as if descriptors were inside.
@@ -120,10 +187,36 @@ pub struct SetIrqs<'a> {
 }
 
 /// The writes of a REGION_WRITE_MULTI.
+///
+/// ```
+/// # use vfio_irq_user::wire::{Command, Packet, Reply, Request};
+/// let mut message = Reply::default();
+/// # let payload = message.begin();
+/// # payload.extend(2_u64.to_ne_bytes());
+/// # for (offset, value) in [(0x1000_u64, 5_u64), (0x1008, 6)] {
+/// #     payload.extend(offset.to_ne_bytes());
+/// #     [0_u32, 4].iter().for_each(|word| payload.extend(word.to_ne_bytes()));
+/// #     payload.extend(value.to_ne_bytes());
+/// # }
+/// message.ask(1, Command::RegionWriteMulti);
+/// let packet = Packet::split(message.bytes())?.expect("all there");
+/// let Request::RegionWriteMulti(writes) = Request::check(packet, 0)? else { panic!("no") };
+/// let offsets: Vec<u64> = writes.iter().map(|write| write.access.offset).collect();
+/// assert_eq!(offsets, [0x1000, 0x1008]);
+/// # Ok::<(), vfio_irq_user::Errno>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Writes<'a>(&'a [u8]);
 
 /// One write of a REGION_WRITE_MULTI.
+///
+/// ```
+/// use vfio_irq_user::wire::{Access, Write};
+///
+/// // Eight bytes are sent whatever the length, and so many of them count.
+/// let bell = Write { access: Access { region: 0, offset: 0x1000, count: 4 }, data: &[7, 0, 0, 0] };
+/// assert_eq!(bell.data.len(), bell.access.count as usize);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Write<'a> {
     /// Where to.
@@ -137,16 +230,53 @@ impl<'a> Writes<'a> {
     pub const STRIDE: usize = 24;
 
     /// How many there are.
+    ///
+    /// ```
+    /// # use vfio_irq_user::wire::{Command, Header, Packet, Request, Writes};
+    /// let header = Header::command(1, Command::RegionWriteMulti, 8 + 3 * Writes::STRIDE);
+    /// let mut bytes = header.to_bytes().to_vec();
+    /// bytes.extend(3_u64.to_ne_bytes());
+    /// bytes.extend([0; 3 * Writes::STRIDE]);
+    /// let packet = Packet::split(&bytes)?.expect("all there");
+    /// let Request::RegionWriteMulti(writes) = Request::check(packet, 0)? else { panic!("no") };
+    /// assert_eq!(writes.len(), 3);
+    /// # Ok::<(), vfio_irq_user::Errno>(())
+    /// ```
     pub const fn len(&self) -> usize {
         self.0.len() / Self::STRIDE
     }
 
     /// Whether there are none.
+    ///
+    /// ```
+    /// # use vfio_irq_user::wire::{Command, Header, Packet, Request};
+    /// let mut bytes = Header::command(1, Command::RegionWriteMulti, 8).to_bytes().to_vec();
+    /// bytes.extend(0_u64.to_ne_bytes());
+    /// let packet = Packet::split(&bytes)?.expect("all there");
+    /// // No sense, and no error.
+    /// let Request::RegionWriteMulti(writes) = Request::check(packet, 0)? else { panic!("no") };
+    /// assert!(writes.is_empty());
+    /// # Ok::<(), vfio_irq_user::Errno>(())
+    /// ```
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Each in order.
+    ///
+    /// ```
+    /// # use vfio_irq_user::wire::{Command, Header, Packet, Request};
+    /// # let mut bytes = Header::command(1, Command::RegionWriteMulti, 8 + 24).to_bytes().to_vec();
+    /// # bytes.extend(1_u64.to_ne_bytes());
+    /// // Offset, region, count, and eight bytes of which the count says how many are meant.
+    /// bytes.extend(0x40_u64.to_ne_bytes());
+    /// [0_u32, 2].iter().for_each(|word| bytes.extend(word.to_ne_bytes()));
+    /// bytes.extend([1, 2, 3, 4, 5, 6, 7, 8]);
+    /// # let packet = Packet::split(&bytes)?.expect("all there");
+    /// let Request::RegionWriteMulti(writes) = Request::check(packet, 0)? else { panic!("no") };
+    /// assert!(writes.iter().all(|write| write.data == [1, 2]));
+    /// # Ok::<(), vfio_irq_user::Errno>(())
+    /// ```
     pub fn iter(&self) -> impl Iterator<Item = Write<'a>> + use<'a> {
         self.0.chunks_exact(Self::STRIDE).filter_map(|chunk| Self::parse(chunk).ok())
     }
@@ -177,6 +307,19 @@ impl<'a> Request<'a> {
     /// `EINVAL` when the size is not exactly what the command takes, a count does not agree with
     /// it, something does not fit 64 bits, or descriptors came where none belong; `EOPNOTSUPP` for a
     /// command that is unknown, or not a client's to send.
+    ///
+    /// ```
+    /// use vfio_irq_user::{Errno, errno, wire::{Command, Header, Packet, Request}};
+    ///
+    /// let reset = Header::command(1, Command::DeviceReset, 0).to_bytes();
+    /// let packet = Packet::split(&reset)?.expect("all there");
+    /// assert_eq!(Request::check(packet, 0), Ok(Request::Reset));
+    /// assert_eq!(Request::check(packet, 1), Err(Errno::EINVAL), "no descriptor belongs to it");
+    /// let unknown = Header { command: 14, ..Header::from_bytes(&reset) }.to_bytes();
+    /// let packet = Packet::split(&unknown)?.expect("all there");
+    /// assert_eq!(Request::check(packet, 0), Err(errno::EOPNOTSUPP));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn check(packet: Packet<'a>, fds: usize) -> Result<Self, Errno> {
         let command = Command::from_raw(packet.header().command).ok_or(errno::EOPNOTSUPP)?;
         let allowed = match command {
@@ -221,6 +364,16 @@ impl Request<'_> {
     /// # Errors
     ///
     /// `EINVAL` when it is too short or much too long.
+    ///
+    /// ```
+    /// use vfio_irq_user::wire::Request;
+    ///
+    /// let payload = [0_u16.to_ne_bytes(), 1_u16.to_ne_bytes()].concat();
+    /// let proposal = Request::version(&payload)?;
+    /// assert_eq!((proposal.major, proposal.minor), (0, 1));
+    /// assert!(Request::version(&payload[..3]).is_err());
+    /// # Ok::<(), vfio_irq_user::Errno>(())
+    /// ```
     pub fn version(payload: &[u8]) -> Result<Proposal<'_>, Errno> {
         Proposal::parse(Fields::new(payload))
     }

@@ -6,6 +6,14 @@ use serde::{Deserialize, Serialize};
 use vfio_irq_engine::Errno;
 
 /// The newest version that this crate speaks, major and minor.
+///
+/// ```
+/// use vfio_irq_user::wire::{Capabilities, VERSION};
+///
+/// let mut payload = Vec::new();
+/// Capabilities::default().put(VERSION, &mut payload);
+/// assert_eq!(payload[..4], [VERSION.0.to_ne_bytes(), VERSION.1.to_ne_bytes()].concat());
+/// ```
 pub const VERSION: (u16, u16) = (0, 1);
 
 /// The longest JSON that is looked at.
@@ -15,6 +23,18 @@ const LONGEST: usize = 16 << 10;
 const CAUTIOUS_FDS: u32 = 16;
 
 /// What a client proposes.
+///
+/// ```
+/// use vfio_irq_user::wire::Request;
+///
+/// let mut payload = [0_u16.to_ne_bytes(), 9_u16.to_ne_bytes()].concat();
+/// payload.extend(br#"{"capabilities": {"max_msg_fds": 8, "of_tomorrow": true}}"#);
+/// let proposal = Request::version(&payload)?;
+/// // A newer minor version, and a name that nobody knows yet: both are all right.
+/// assert_eq!(proposal.minor, 9);
+/// assert_eq!(proposal.capabilities()?.max_msg_fds, Some(8));
+/// # Ok::<(), vfio_irq_user::Errno>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Proposal<'a> {
     /// Both sides must have the same.
@@ -31,6 +51,16 @@ struct Envelope {
 }
 
 /// What one side can do, as it says itself. What it does not say has a default.
+///
+/// ```
+/// use vfio_irq_user::wire::Capabilities;
+///
+/// let ours = Capabilities { write_multiple: Some(true), ..Capabilities::default() };
+/// let mut payload = Vec::new();
+/// ours.put((0, 1), &mut payload);
+/// // What is not said is not in the text, and the text ends with a NUL.
+/// assert_eq!(&payload[4..], b"{\"capabilities\":{\"write_multiple\":true}}\0");
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Capabilities {
     /// Descriptors that it can receive in one message.
@@ -54,6 +84,16 @@ pub struct Capabilities {
 }
 
 /// A second socket for what the server asks of the client.
+///
+/// ```
+/// use vfio_irq_user::wire::{Capabilities, TwinSocket};
+///
+/// let twin = TwinSocket { supported: true, fd_index: None };
+/// let offer = Capabilities { twin_socket: Some(twin), ..Capabilities::default() };
+/// assert!(offer.wants_twin());
+/// // This crate's servers use one socket for both ways.
+/// assert_eq!(Capabilities::ours(4096, 16).answer(&offer).twin_socket, None);
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct TwinSocket {
     /// Whether the sender can do with one.
@@ -65,6 +105,14 @@ pub struct TwinSocket {
 }
 
 /// What holds for a connection once both sides have spoken.
+///
+/// ```
+/// use vfio_irq_user::wire::Capabilities;
+///
+/// // A peer that says nothing takes one descriptor and 1 MiB a message.
+/// let limits = Capabilities::default().limits(1);
+/// assert_eq!((limits.minor, limits.peer_fds, limits.peer_transfer), (1, 1, 1 << 20));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
     /// The minor version of both.
@@ -94,6 +142,15 @@ impl<'a> Proposal<'a> {
     ///
     /// `EINVAL` when there is a text that is not UTF-8, not JSON, or of other types than the
     /// protocol's. Names that are not known are passed over.
+    ///
+    /// ```
+    /// use vfio_irq_user::{Errno, wire::Request};
+    ///
+    /// // A text where a number belongs.
+    /// let payload = [&[0; 4][..], br#"{"capabilities": {"max_msg_fds": "many"}}"#].concat();
+    /// assert_eq!(Request::version(&payload)?.capabilities(), Err(Errno::EINVAL));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn capabilities(&self) -> Result<Capabilities, Errno> {
         if self.json.is_empty() {
             return Ok(Capabilities::default());
@@ -105,6 +162,14 @@ impl<'a> Proposal<'a> {
 
 impl Capabilities {
     /// What this side is able to do.
+    ///
+    /// ```
+    /// use vfio_irq_user::wire::Capabilities;
+    ///
+    /// let ours = Capabilities::ours(64 << 10, 256);
+    /// assert_eq!((ours.max_data_xfer_size, ours.max_dma_maps), (Some(65536), Some(256)));
+    /// assert_eq!(ours.pgsizes, Some(4096), "mappings are multiples of a page");
+    /// ```
     pub fn ours(transfer: u32, dma_maps: u32) -> Self {
         Self {
             max_msg_fds: Some(MAX_FDS as u64),
@@ -119,6 +184,15 @@ impl Capabilities {
     /// What a server with these capabilities answers to a client: nothing that the client did not
     /// speak of but the two sizes that every client knows, and no more descriptors than it can bear
     /// to hear of.
+    ///
+    /// ```
+    /// use vfio_irq_user::wire::Capabilities;
+    ///
+    /// let theirs = Capabilities { max_dma_maps: Some(64), ..Capabilities::default() };
+    /// let answer = Capabilities::ours(1 << 20, 16_384).answer(&theirs);
+    /// assert_eq!(answer.max_dma_maps, Some(64), "the fewer of both");
+    /// assert_eq!(answer.write_multiple, None, "a client that has not heard of it is not told");
+    /// ```
     pub fn answer(&self, offer: &Self) -> Self {
         let bearable = offer.max_msg_fds.unwrap_or(1).max(CAUTIOUS_FDS.into());
         Self {
@@ -132,6 +206,13 @@ impl Capabilities {
     }
 
     /// What their sender can bear.
+    ///
+    /// ```
+    /// use vfio_irq_user::wire::Capabilities;
+    ///
+    /// let theirs = Capabilities { max_data_xfer_size: Some(4096), ..Capabilities::default() };
+    /// assert_eq!(theirs.limits(0).peer_transfer, 4096);
+    /// ```
     pub fn limits(&self, minor: u16) -> Limits {
         let fds = self.max_msg_fds.unwrap_or(1);
         let transfer = self.max_data_xfer_size.unwrap_or(DEFAULT_TRANSFER.into());
@@ -143,11 +224,28 @@ impl Capabilities {
     }
 
     /// Whether their sender can do with a second socket.
+    ///
+    /// ```
+    /// use vfio_irq_user::wire::Capabilities;
+    ///
+    /// assert!(!Capabilities::default().wants_twin(), "silence is no");
+    /// ```
     pub fn wants_twin(&self) -> bool {
         self.twin_socket.as_ref().is_some_and(|twin| twin.supported)
     }
 
     /// Appends the payload of a VERSION message.
+    ///
+    /// ```
+    /// use vfio_irq_user::wire::{Capabilities, Command, Reply, Request, VERSION};
+    ///
+    /// let mut message = Reply::default();
+    /// Capabilities::ours(1 << 20, 1024).put(VERSION, message.begin());
+    /// message.ask(1, Command::Version);
+    /// let proposal = Request::version(&message.bytes()[16..])?;
+    /// assert_eq!(proposal.capabilities()?.max_dma_maps, Some(1024));
+    /// # Ok::<(), vfio_irq_user::Errno>(())
+    /// ```
     pub fn put(&self, (major, minor): (u16, u16), out: &mut Vec<u8>) {
         out.put_u16(major);
         out.put_u16(minor);

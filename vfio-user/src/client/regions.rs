@@ -1,0 +1,169 @@
+//! The regions of a device.
+
+use super::{Client, ClientError, Region, info};
+use crate::errno;
+use crate::wire::{Access, Command};
+use std::os::fd::OwnedFd;
+
+impl Client {
+    /// A region, with what of it can be mapped.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` from the server when there is no such region; as every call.
+    ///
+    /// ```
+    /// use vfio_irq_user::pci::region::CONFIG;
+    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+    /// assert_eq!(client.region(CONFIG)?.size, 256);
+    /// assert!(client.region(2)?.shared.is_some(), "BAR 2 of this device can be mapped");
+    /// assert!(client.region(9).is_err(), "there are 0 to 8");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn region(&self, index: u32) -> Result<Region, ClientError> {
+        let mut room = 32;
+        loop {
+            let put = |out: &mut Vec<u8>| info::put_words(out, &[room, 0, index, 0, 0, 0, 0, 0]);
+            let (needed, region) =
+                self.channel().call(Command::DeviceGetRegionInfo, put, &[], info::region)?;
+            if needed <= room {
+                return Ok(region);
+            }
+            if needed > 64 << 10 || room > 32 {
+                return Err(ClientError::Senseless(Command::DeviceGetRegionInfo));
+            }
+            room = needed;
+        }
+    }
+
+    /// Reads a region.
+    ///
+    /// # Errors
+    ///
+    /// What the device answers; as every call.
+    ///
+    /// ```
+    /// use vfio_irq_user::pci::region::CONFIG;
+    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+    /// let mut ids = [0; 4];
+    /// client.region_read(CONFIG, 0, &mut ids)?;
+    /// assert_eq!(u32::from_le_bytes(ids), 0x0001_1234, "device and vendor");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn region_read(
+        &self,
+        region: u32,
+        offset: u64,
+        data: &mut [u8],
+    ) -> Result<(), ClientError> {
+        let access = self.access(region, offset, data.len())?;
+        let put = |out: &mut Vec<u8>| info::put_access(out, &access);
+        self.channel().call(Command::RegionRead, put, &[], |payload, _| {
+            let bytes = payload.get(Access::LEN..).filter(|bytes| bytes.len() == data.len());
+            data.copy_from_slice(bytes.ok_or(errno::EIO)?);
+            Ok(())
+        })
+    }
+
+    /// Writes a region.
+    ///
+    /// # Errors
+    ///
+    /// What the device answers; as every call.
+    ///
+    /// ```
+    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+    /// client.region_write(0, 0x10, &[1, 2, 3, 4])?;
+    /// // Done, not only sent: the device has it.
+    /// let mut middle = [0; 2];
+    /// client.region_read(0, 0x11, &mut middle)?;
+    /// assert_eq!(middle, [2, 3]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn region_write(&self, region: u32, offset: u64, data: &[u8]) -> Result<(), ClientError> {
+        let access = self.access(region, offset, data.len())?;
+        let put = |out: &mut Vec<u8>| {
+            info::put_access(out, &access);
+            out.extend_from_slice(data);
+        };
+        self.channel().call(Command::RegionWrite, put, &[], |_, _| Ok(()))
+    }
+
+    /// Writes a region without waiting for it to be done; errors are not told.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is over.
+    ///
+    /// ```
+    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+    /// for value in 1..=100_u32 {
+    ///     client.region_post(0, 0x20, &value.to_le_bytes())?;
+    /// }
+    /// // Messages are carried out in order, so what is asked now comes after all of them.
+    /// let mut last = [0; 4];
+    /// client.region_read(0, 0x20, &mut last)?;
+    /// assert_eq!(u32::from_le_bytes(last), 100);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn region_post(&self, region: u32, offset: u64, data: &[u8]) -> Result<(), ClientError> {
+        let access = self.access(region, offset, data.len())?;
+        self.channel().post(Command::RegionWrite, |out| {
+            info::put_access(out, &access);
+            out.extend_from_slice(data);
+        })
+    }
+
+    fn access(&self, region: u32, offset: u64, len: usize) -> Result<Access, ClientError> {
+        let most = self.limits.peer_transfer;
+        let count = u32::try_from(len).ok().filter(|count| *count <= most);
+        let count = count.ok_or(ClientError::TooLong { most: most as usize, wanted: len })?;
+        Ok(Access { offset, region, count })
+    }
+
+    /// Does many writes of at most 8 bytes in one message, each a region, an offset and data; how many
+    /// were done.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when one is longer; what the device answers to the first; as every call.
+    ///
+    /// ```
+    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+    /// // The device refuses what is beyond its registers. The writes before that are done.
+    /// let writes: [(u32, u64, &[u8]); 3] = [(0, 0x10, &[1]), (0, 0x100, &[2]), (0, 0x12, &[3])];
+    /// assert_eq!(client.region_write_multi(&writes)?, 1);
+    /// let mut registers = [0; 3];
+    /// client.region_read(0, 0x10, &mut registers)?;
+    /// assert_eq!(registers, [1, 0, 0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn region_write_multi(&self, writes: &[(u32, u64, &[u8])]) -> Result<u64, ClientError> {
+        let put = |out: &mut Vec<u8>| info::put_writes(out, writes);
+        self.channel().call(Command::RegionWriteMulti, put, &[], |payload, _| {
+            payload.first_chunk().map(|done| u64::from_ne_bytes(*done)).ok_or(errno::EIO)
+        })
+    }
+
+    /// Eventfds that stand for writes to a region: where, how many bytes, and the eventfd.
+    ///
+    /// # Errors
+    ///
+    /// As every call.
+    ///
+    /// ```
+    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+    /// let bells = client.io_eventfds(0)?;
+    /// let [(offset, size, eventfd)] = bells.as_slice() else { return Err("one doorbell".into()) };
+    /// assert_eq!((*offset, *size), (0x80, 4));
+    /// // KVM_IOEVENTFD takes it, so that the guest's write goes to the device without a VMM.
+    /// rustix::io::write(eventfd, &1_u64.to_ne_bytes())?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn io_eventfds(&self, region: u32) -> Result<Vec<(u64, u64, OwnedFd)>, ClientError> {
+        let put = |out: &mut Vec<u8>| info::put_words(out, &[1 << 20, 0, region, 0]);
+        self.channel().call(Command::DeviceGetRegionIoFds, put, &[], |payload, fds| {
+            info::io_eventfds(payload, fds)
+        })
+    }
+}
