@@ -246,6 +246,11 @@ impl Host for IrqHost {
         vector.trigger.signal();
     }
 
+    fn blame(&mut self, number: u32) {
+        _ = self.table.ensure(number);
+        self.table.count(number, Done::Failure);
+    }
+
     fn watch(&mut self, number: u32, gate: Gate, fd: i32) -> Result<Watch, Errno> {
         self.arm(Armed::Vector(number, gate), fd)
     }

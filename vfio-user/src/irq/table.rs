@@ -18,6 +18,7 @@ struct Entry {
     unmasks: AtomicU64,
     retargets: AtomicU64,
     loopbacks: AtomicU64,
+    failures: AtomicU64,
 }
 
 struct Page([Entry; PAGE]);
@@ -39,6 +40,8 @@ pub struct VectorCounts {
     pub retargets: u64,
     /// The loopback signalled it.
     pub loopbacks: u64,
+    /// A request was refused because of it.
+    pub failures: u64,
 }
 
 /// What requests do to a vector, as far as it is counted.
@@ -48,6 +51,7 @@ pub(crate) enum Done {
     Unmask,
     Retarget,
     Loopback,
+    Failure,
 }
 
 /// The table that devices raise from and that requests change.
@@ -99,6 +103,7 @@ impl Table {
             unmasks: AtomicU64::new(0),
             retargets: AtomicU64::new(0),
             loopbacks: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
         };
         let page = page.get_or_init(|| {
             let page = Page(std::array::from_fn(|_| entry()));
@@ -118,6 +123,7 @@ impl Table {
             Done::Unmask => &entry.unmasks,
             Done::Retarget => &entry.retargets,
             Done::Loopback => &entry.loopbacks,
+            Done::Failure => &entry.failures,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
@@ -217,6 +223,7 @@ impl Interrupts {
             unmasks: get(&entry.unmasks),
             retargets: get(&entry.retargets),
             loopbacks: get(&entry.loopbacks),
+            failures: get(&entry.failures),
         }
     }
 
