@@ -1,8 +1,8 @@
 //! All interrupts of one device.
 
-use super::cell::{Cell, Mask, Raised, Word};
+use super::cell::{Cell, Mask, Raised, Target, Word};
 use super::line::{Line, lock};
-use super::trigger::{Eventfds, Trigger, pause};
+use super::trigger::{self, Eventfds, Trigger};
 use super::{fences, pins};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -108,7 +108,7 @@ impl Table {
         let page = page.get_or_init(|| {
             let page = Page(std::array::from_fn(|_| entry()));
             if self.function_masked.load(Ordering::Relaxed) {
-                page.0.iter().for_each(|entry| entry.cell.close(Mask::Register));
+                page.0.iter().for_each(|entry| entry.cell.mask(Mask::Register));
             }
             Box::new(page)
         });
@@ -142,20 +142,36 @@ impl Table {
         if !masked {
             return self.cells().for_each(|cell| cell.unmask(Mask::Register, &Eventfds));
         }
-        self.cells().for_each(|cell| cell.close(Mask::Register));
-        AtomicU64::heavy_fence();
-        self.cells().for_each(|cell| cell.settle(&Eventfds, pause));
+        self.cells().for_each(|cell| cell.mask(Mask::Register));
+        self.settle(self.cells().map(|cell| (cell, cell.target())));
     }
 
     /// The mask register of MSI: a bit a vector.
     pub(crate) fn mask_register(&self, vectors: u32, before: u32, now: u32) {
-        for number in (0..vectors.min(32)).filter(|n| (before ^ now) >> n & 1 != 0) {
+        let changed = || (0..vectors.min(32)).filter(|n| (before ^ now) >> n & 1 != 0);
+        for number in changed() {
             let Some(cell) = self.ensure(number) else { continue };
             if now >> number & 1 != 0 {
-                cell.mask(Mask::Register, &Eventfds, pause);
+                cell.mask(Mask::Register);
             } else {
                 cell.unmask(Mask::Register, &Eventfds);
             }
+        }
+        if now & !before != 0 {
+            let cells = changed().filter_map(|number| self.cell(number));
+            self.settle(cells.map(|cell| (cell, cell.target())));
+        }
+    }
+
+    /// Waits for the raises that may have seen these vectors as they were before, each with the eventfd
+    /// that it had, which the caller keeps open.
+    pub(crate) fn settle<'c>(
+        &self,
+        changed: impl Iterator<Item = (&'c Cell<AtomicU64>, Option<Target>)>,
+    ) {
+        AtomicU64::heavy_fence();
+        for (cell, eventfd) in changed {
+            cell.settle(&Eventfds, |turn| trigger::pause(turn, eventfd));
         }
     }
 
