@@ -143,6 +143,12 @@ pub trait Host: Sized {
     /// Signals the trigger as if the device had raised the vector.
     fn signal(&mut self, vector: &Self::Vector);
 
+    /// A request is refused because of this vector. For platforms that count for longer than a
+    /// vector is in use; the engine counts it too.
+    fn blame(&mut self, number: u32) {
+        let _ = number;
+    }
+
     /// Has the platform call [`crate::Vectors::watch_fired`] whenever the eventfd is signalled.
     fn watch(&mut self, number: u32, gate: Gate, fd: i32) -> Result<Self::Watch, Errno>;
 

@@ -225,7 +225,8 @@ impl<H: Host> Vectors<H> {
     }
 
     /// Remembers that a request was refused because of this vector.
-    fn blame(&mut self, number: u32) {
+    fn blame(&mut self, host: &mut H, number: u32) {
+        host.blame(number);
         let counts = match self.slots.get_mut(number) {
             Some(slot) => &mut slot.counts,
             None => &mut self.totals.gone,

@@ -78,8 +78,9 @@ pub struct Grants {
 /// ```
 pub struct Session<'e> {
     endpoint: &'e mut Endpoint,
-    engine: Engine<IrqHost>,
+    /// Goes before the engine, whose eventfds its vectors name.
     host: IrqHost,
+    engine: Engine<IrqHost>,
     grants: Grants,
     limits: Option<Limits>,
     /// Descriptors of a SET_IRQS as the engine reads them: their places in the message.
@@ -156,6 +157,20 @@ impl<'e> Session<'e> {
         robbed: bool,
         reply: &mut Reply,
     ) -> Flow {
+        let flow = self.answer(packet, fds, robbed, reply);
+        self.close_spent();
+        flow
+    }
+
+    /// The same, but eventfds that the message took away, which nobody uses any more, stay open until
+    /// [`Session::close_spent`]: the client need not wait for that.
+    pub(crate) fn answer(
+        &mut self,
+        packet: Packet<'_>,
+        fds: &mut Vec<OwnedFd>,
+        robbed: bool,
+        reply: &mut Reply,
+    ) -> Flow {
         reply.clear();
         let header = packet.header();
         let outcome = match () {
@@ -177,6 +192,11 @@ impl<'e> Session<'e> {
             }
         }
         if self.limits.is_some() && header.is_command() { Flow::On } else { Flow::End }
+    }
+
+    /// Closes what [`Session::answer`] left open.
+    pub(crate) fn close_spent(&mut self) {
+        self.host.close_spent();
     }
 
     fn dispatch(
@@ -331,6 +351,7 @@ impl<'e> Session<'e> {
         };
         self.host.lend(fds, request.header.start);
         let outcome = self.engine.set_irqs(&mut self.host, &checked.request(data)?);
+        self.host.settle();
         outcome.map_err(|refusal| match refusal {
             Refusal::Errno(errno) => errno,
             Refusal::TooFew(_) => Errno::ENOSPC,
@@ -413,6 +434,11 @@ impl<'e> Session<'e> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn serve_watches(&mut self) {
+        self.look_at_watches();
+        self.host.settle();
+    }
+
+    fn look_at_watches(&mut self) {
         // Each is looked at again as long as any was signalled; one that is signalled without end
         // gets its turn again after the next message.
         for _ in 0..MAX_FDS {

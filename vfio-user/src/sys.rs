@@ -53,6 +53,18 @@ pub(crate) fn drain(fd: BorrowedFd<'_>) -> bool {
     rustix::io::preadv2(fd, &mut into, u64::MAX, ReadWriteFlags::NOWAIT).is_ok()
 }
 
+/// Empties an eventfd whose counter is full. Not while there is room: a write to it does not wait then,
+/// and what is counted is the client's.
+///
+/// The caller keeps the eventfd open for the time of the call.
+pub(crate) fn make_room(fd: u32) {
+    // SAFETY: the caller keeps the descriptor open; as it came from a descriptor, it fits.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd.cast_signed()) };
+    if !has_room(fd) {
+        drain(fd);
+    }
+}
+
 /// As [`same_file`]; the caller keeps the other one open for the time of the call.
 pub(crate) fn is_same(one: BorrowedFd<'_>, other: u32) -> bool {
     // SAFETY: the caller keeps the descriptor open; as it came from a descriptor, it fits.

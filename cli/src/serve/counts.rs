@@ -52,7 +52,7 @@ pub fn of(interrupts: &Interrupts, vectors: u32) -> Counts {
             unmasks: Some(counted.unmasks),
             retargets: Some(counted.retargets),
             loopbacks: Some(counted.loopbacks),
-            failures: None,
+            failures: Some(counted.failures),
         })
     };
     let dropped = (0..vectors).map(|vector| interrupts.counts(vector).dropped).sum();

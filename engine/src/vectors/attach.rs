@@ -50,7 +50,7 @@ impl<H: Host> Vectors<H> {
             match self.stage(host, kind, size, number, fd) {
                 Ok(staged) => changes |= staged,
                 Err(errno) => {
-                    self.blame(number);
+                    self.blame(host, number);
                     self.unstage(host, kind, range.start(), number);
                     return Err(errno);
                 }

@@ -82,7 +82,7 @@ impl<H: Host> Vectors<H> {
             || range.numbers().enumerate().filter(|(i, _)| chosen(*i)).map(|(_, number)| number);
         for number in wanted() {
             if let Err(errno) = self.ensure_slot(number) {
-                self.blame(number);
+                self.blame(host, number);
                 wanted().take_while(|n| *n < number).for_each(|n| self.prune(n));
                 return Err(errno);
             }
@@ -135,7 +135,7 @@ impl<H: Host> Vectors<H> {
         let wanted = || range.numbers().enumerate().map(|(i, n)| (n, fds.get(i).unwrap_or(-1)));
         for (number, fd) in wanted().filter(|(_, fd)| *fd >= 0) {
             if let Err(errno) = self.arm(host, gate, number, fd) {
-                self.blame(number);
+                self.blame(host, number);
                 wanted()
                     .take_while(|(n, _)| *n < number)
                     .filter(|(_, fd)| *fd >= 0)

@@ -9,8 +9,9 @@
 //! ```
 //!
 //! A raise holds its thread's pin ([`super::pins`]) while it uses the eventfd that it found in the word,
-//! and never repeats a step. Whoever takes an eventfd away first replaces it in the word, then waits for
-//! the pins of those who may have seen the old one.
+//! and never repeats a step. Whoever takes an eventfd away, or masks, first changes the word, then fences,
+//! then waits for the pins of those who may have seen the old one: the vector *settles*. Of many vectors
+//! that one request changes, all are changed first, and one fence is for all.
 //!
 //! The thread that raises a vector first *owns* its count, which it adds to without a locked instruction;
 //! others count beside it. Detaching the vector ends that: nobody can own the count anew before whoever
@@ -104,7 +105,7 @@ macro_rules! word {
         }
     };
 }
-word!(AtomicU64, super::fences::light(), super::fences::heavy());
+word!(AtomicU64, super::fences::light(), super::pins::heavy_fence());
 
 /// What a cell needs of its process; a test's own in tests.
 pub(crate) trait Process<W> {
@@ -271,16 +272,8 @@ impl<W: Word> Cell<W> {
         self.word.load() & MASKED != 0
     }
 
-    /// Masks the vector. When this returns, nothing is signalled any more.
-    pub(crate) fn mask(&self, mask: Mask, process: &impl Process<W>, pause: impl FnMut(u32)) {
-        self.close(mask);
-        W::heavy_fence();
-        self.settle(process, pause);
-    }
-
-    /// Masks the vector. What was raised before may still be signalled until a heavy fence and
-    /// [`Cell::settle`].
-    pub(crate) fn close(&self, mask: Mask) {
+    /// Masks the vector. What was raised before may still be signalled until it has settled.
+    pub(crate) fn mask(&self, mask: Mask) {
         self.word.fetch_or(mask.bit());
     }
 
@@ -292,16 +285,18 @@ impl<W: Word> Cell<W> {
         }
     }
 
-    /// Attaches an eventfd, or replaces the one there is. What `mask_request` says holds from then
-    /// on, and an open vector signals what it holds. When this returns, the old eventfd is used no
-    /// more.
+    /// Attaches an eventfd, or replaces the one there is; whether there was one, which may be used
+    /// until the vector has settled. What `mask_request` says holds from then on, and an open vector
+    /// signals what it holds.
+    ///
+    /// A vector that was detached has settled before it is attached again: the count may have another
+    /// owner from then on.
     pub(crate) fn attach(
         &self,
         target: Target,
         mask_request: Option<bool>,
         process: &impl Process<W>,
-        pause: impl FnMut(u32),
-    ) {
+    ) -> bool {
         let keep = !(EVENTFD | SLOW);
         let seen = self.update(|word| {
             let gate = match mask_request {
@@ -311,20 +306,16 @@ impl<W: Word> Cell<W> {
             };
             gate | target.to_word()
         });
-        if Target::of(seen).is_some() {
-            W::heavy_fence();
-            self.settle(process, pause);
-        }
         if self.word.load() & MASKED == 0 {
             self.release(process);
         }
+        Target::of(seen).is_some()
     }
 
-    /// Detaches. When this returns, the eventfd is used no more. Masks stay, and so does what is held.
-    pub(crate) fn detach(&self, process: &impl Process<W>, pause: impl FnMut(u32)) {
+    /// Detaches. The eventfd may be used until the vector has settled. Masks stay, and so does what is
+    /// held.
+    pub(crate) fn detach(&self) {
         self.update(|word| word & !(SLOW | OWNER) | EVENTFD);
-        W::heavy_fence();
-        self.settle(process, pause);
     }
 
     /// Forgets what is held.
@@ -348,7 +339,7 @@ impl<W: Word> Cell<W> {
     }
 
     /// Waits until every raise is over that may have seen the word as it was before the caller's heavy
-    /// fence.
+    /// fence: the vector has settled.
     pub(crate) fn settle(&self, process: &impl Process<W>, mut pause: impl FnMut(u32)) {
         process.each_pin(|pin| pin.wait(self.name(), &mut pause));
     }

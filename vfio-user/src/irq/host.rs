@@ -3,7 +3,7 @@
 use super::cell::Mask;
 use super::line::lock;
 use super::table::{Done, Table};
-use super::trigger::{Eventfds, Trigger, pause};
+use super::trigger::{Eventfds, Trigger};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex};
@@ -43,7 +43,17 @@ struct Watched {
     trigger: Trigger,
 }
 
+/// A vector that was changed, and may be used as it was until the host settles.
+struct Changed {
+    number: u32,
+    /// The eventfd that was taken away; what was masked has its eventfd still.
+    old: Option<Trigger>,
+}
+
 /// The engine's host for one connection.
+///
+/// What takes an eventfd away, or masks, takes effect at once for raises that begin later. Whoever has
+/// the engine carry out a request lets the host settle after it, once for all vectors.
 pub(crate) struct IrqHost {
     table: Arc<Table>,
     shape: Shape,
@@ -53,11 +63,23 @@ pub(crate) struct IrqHost {
     first: u32,
     watches: Vec<Watched>,
     watch_count: u64,
+    changed: Vec<Changed>,
+    /// Eventfds that nobody uses any more, to be closed when there is time.
+    spent: Vec<Trigger>,
 }
 
 impl IrqHost {
     pub(crate) fn new(table: Arc<Table>, shape: Shape) -> Self {
-        Self { table, shape, fds: Vec::new(), first: 0, watches: Vec::new(), watch_count: 0 }
+        Self {
+            table,
+            shape,
+            fds: Vec::new(),
+            first: 0,
+            watches: Vec::new(),
+            watch_count: 0,
+            changed: Vec::new(),
+            spent: Vec::new(),
+        }
     }
 
     /// Lends the descriptors of a message to the request that names them by their place; `first` is
@@ -71,6 +93,24 @@ impl IrqHost {
     /// Closes what the request did not use.
     pub(crate) fn take_back(&mut self) {
         self.fds.clear();
+    }
+
+    /// Waits for raises that may have seen vectors as they were before they were changed. Then what was
+    /// masked is not signalled any more, and eventfds that were taken away are not used any more.
+    pub(crate) fn settle(&mut self) {
+        if self.changed.is_empty() {
+            return;
+        }
+        self.table.settle(self.changed.iter().filter_map(|Changed { number, old }| {
+            let cell = self.table.cell(*number)?;
+            Some((cell, old.as_ref().map(Trigger::target).or_else(|| cell.target())))
+        }));
+        self.spent.extend(self.changed.drain(..).filter_map(|changed| changed.old));
+    }
+
+    /// Closes the eventfds that were taken away.
+    pub(crate) fn close_spent(&mut self) {
+        self.spent.clear();
     }
 
     /// The eventfds that are armed.
@@ -109,6 +149,19 @@ impl IrqHost {
         match event {
             Event::Err => &self.table.error,
             Event::Req => &self.table.release,
+        }
+    }
+}
+
+/// Whatever became of the requests: nothing is raised to an eventfd that is about to be closed.
+impl Drop for IrqHost {
+    fn drop(&mut self) {
+        self.settle();
+        let left = self.table.cells().map(|cell| (cell, cell.target()));
+        let left: Vec<_> = left.filter(|(_, eventfd)| eventfd.is_some()).collect();
+        if !left.is_empty() {
+            left.iter().for_each(|(cell, _)| cell.detach());
+            self.table.settle(left.into_iter());
         }
     }
 }
@@ -181,6 +234,8 @@ impl Host for IrqHost {
     }
 
     fn disable(&mut self, _: Kind) {
+        // A raise that is under way may yet hold its interrupt.
+        self.settle();
         self.table.cells().for_each(super::cell::Cell::clear);
     }
 
@@ -194,9 +249,11 @@ impl Host for IrqHost {
     }
 
     fn start(&mut self, _: Kind, number: u32, vector: &mut Attached, gate: Gate) {
+        // One that was detached by the same request has to settle first.
+        self.settle();
         if let Some(cell) = self.table.cell(number) {
             let masked = Some(gate == Gate::Masked);
-            cell.attach(vector.trigger.target(), masked, &Eventfds, pause);
+            cell.attach(vector.trigger.target(), masked, &Eventfds);
         }
     }
 
@@ -213,24 +270,26 @@ impl Host for IrqHost {
 
     fn retarget(&mut self, _: Kind, number: u32, vector: &mut Attached, trigger: Trigger, _: Gate) {
         if let Some(cell) = self.table.cell(number) {
-            let old = &vector.trigger;
-            cell.attach(trigger.target(), None, &Eventfds, |turn| old.pause(turn));
+            cell.attach(trigger.target(), None, &Eventfds);
         }
         self.table.count(number, Done::Retarget);
-        vector.trigger = trigger;
+        let old = Some(std::mem::replace(&mut vector.trigger, trigger));
+        self.changed.push(Changed { number, old });
     }
 
     fn stop(&mut self, _: Kind, number: u32, vector: Attached, _: Retention) {
         if let Some(cell) = self.table.cell(number) {
-            cell.detach(&Eventfds, |turn| vector.trigger.pause(turn));
+            cell.detach();
         }
+        self.changed.push(Changed { number, old: Some(vector.trigger) });
     }
 
     fn set_gate(&mut self, _: Kind, vector: &mut Attached, gate: Gate) {
         let Some(cell) = self.table.cell(vector.number) else { return };
         let done = match gate {
             Gate::Masked => {
-                cell.mask(Mask::Request, &Eventfds, |turn| vector.trigger.pause(turn));
+                cell.mask(Mask::Request);
+                self.changed.push(Changed { number: vector.number, old: None });
                 Done::Mask
             }
             Gate::Open => {
@@ -244,6 +303,11 @@ impl Host for IrqHost {
     fn signal(&mut self, vector: &Attached) {
         self.table.count(vector.number, Done::Loopback);
         vector.trigger.signal();
+    }
+
+    fn blame(&mut self, number: u32) {
+        _ = self.table.ensure(number);
+        self.table.count(number, Done::Failure);
     }
 
     fn watch(&mut self, number: u32, gate: Gate, fd: i32) -> Result<Watch, Errno> {

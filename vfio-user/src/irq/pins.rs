@@ -16,7 +16,7 @@
 use super::cell::Word;
 use std::cell::Cell;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 /// What one thread is raising. A line of the cache each, as every thread writes its own all the time.
 #[derive(Default)]
@@ -31,9 +31,16 @@ pub(crate) struct Pin<W> {
 
 impl<W: Word> Pin<W> {
     /// Whether it is the caller's now, who is alone to use it until [`Pin::free`]. All that was done
-    /// with the pin before has happened then: a count that its number owns can be added to.
+    /// with the pin before has happened then: a count that its number owns can be added to. A full fence
+    /// must follow before the pin is used.
     pub(crate) fn claim(&self, number: u64) -> bool {
         self.holder.peek() == 0 && self.holder.compare_exchange(0, number).is_ok()
+    }
+
+    /// Whether it was somebody's before the caller's full fence. Whoever claims it later sees what the
+    /// caller changed before the fence; whoever had it earlier is done.
+    pub(crate) fn is_held(&self) -> bool {
+        self.holder.load() != 0
     }
 
     pub(crate) fn free(&self) {
@@ -124,7 +131,16 @@ static PINS: Block = Block::new();
 /// The greatest number that any pin was ever claimed by.
 static USED: AtomicU64 = AtomicU64::new(0);
 
-/// Every pin of the process that was ever used. To be called after a heavy fence: who claimed one, and
+/// Fences between what the caller changed and its look at who uses that. The heavy fence is for threads
+/// that have pins.
+pub(crate) fn heavy_fence() {
+    fence(Ordering::SeqCst);
+    if all().any(Pin::is_held) {
+        super::fences::heavy();
+    }
+}
+
+/// Every pin of the process that was ever used. To be called after a full fence: who claimed one, and
 /// saw what was before, had told so.
 pub(crate) fn all() -> impl Iterator<Item = &'static Pin<AtomicU64>> {
     let used = usize::try_from(USED.load(Ordering::Acquire)).unwrap_or(usize::MAX);
@@ -141,6 +157,7 @@ fn claim() -> Mine {
         for (pin, number) in block.pins.iter().zip(before..) {
             if pin.claim(number) {
                 USED.fetch_max(number, Ordering::AcqRel);
+                fence(Ordering::SeqCst);
                 return pin;
             }
         }

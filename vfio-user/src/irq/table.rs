@@ -1,8 +1,8 @@
 //! All interrupts of one device.
 
-use super::cell::{Cell, Mask, Raised, Word};
+use super::cell::{Cell, Mask, Raised, Target, Word};
 use super::line::{Line, lock};
-use super::trigger::{Eventfds, Trigger, pause};
+use super::trigger::{self, Eventfds, Trigger};
 use super::{fences, pins};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,6 +18,7 @@ struct Entry {
     unmasks: AtomicU64,
     retargets: AtomicU64,
     loopbacks: AtomicU64,
+    failures: AtomicU64,
 }
 
 struct Page([Entry; PAGE]);
@@ -53,6 +54,8 @@ pub struct VectorCounts {
     pub retargets: u64,
     /// The loopback signalled it.
     pub loopbacks: u64,
+    /// A request was refused because of it.
+    pub failures: u64,
 }
 
 /// What requests do to a vector, as far as it is counted.
@@ -62,6 +65,7 @@ pub(crate) enum Done {
     Unmask,
     Retarget,
     Loopback,
+    Failure,
 }
 
 /// The table that devices raise from and that requests change.
@@ -113,11 +117,12 @@ impl Table {
             unmasks: AtomicU64::new(0),
             retargets: AtomicU64::new(0),
             loopbacks: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
         };
         let page = page.get_or_init(|| {
             let page = Page(std::array::from_fn(|_| entry()));
             if self.function_masked.load(Ordering::Relaxed) {
-                page.0.iter().for_each(|entry| entry.cell.close(Mask::Register));
+                page.0.iter().for_each(|entry| entry.cell.mask(Mask::Register));
             }
             Box::new(page)
         });
@@ -132,6 +137,7 @@ impl Table {
             Done::Unmask => &entry.unmasks,
             Done::Retarget => &entry.retargets,
             Done::Loopback => &entry.loopbacks,
+            Done::Failure => &entry.failures,
         };
         counter.fetch_add(1, Ordering::Relaxed);
     }
@@ -150,20 +156,36 @@ impl Table {
         if !masked {
             return self.cells().for_each(|cell| cell.unmask(Mask::Register, &Eventfds));
         }
-        self.cells().for_each(|cell| cell.close(Mask::Register));
-        AtomicU64::heavy_fence();
-        self.cells().for_each(|cell| cell.settle(&Eventfds, pause));
+        self.cells().for_each(|cell| cell.mask(Mask::Register));
+        self.settle(self.cells().map(|cell| (cell, cell.target())));
     }
 
     /// The mask register of MSI: a bit a vector.
     pub(crate) fn mask_register(&self, vectors: u32, before: u32, now: u32) {
-        for number in (0..vectors.min(32)).filter(|n| (before ^ now) >> n & 1 != 0) {
+        let changed = || (0..vectors.min(32)).filter(|n| (before ^ now) >> n & 1 != 0);
+        for number in changed() {
             let Some(cell) = self.ensure(number) else { continue };
             if now >> number & 1 != 0 {
-                cell.mask(Mask::Register, &Eventfds, pause);
+                cell.mask(Mask::Register);
             } else {
                 cell.unmask(Mask::Register, &Eventfds);
             }
+        }
+        if now & !before != 0 {
+            let cells = changed().filter_map(|number| self.cell(number));
+            self.settle(cells.map(|cell| (cell, cell.target())));
+        }
+    }
+
+    /// Waits for the raises that may have seen these vectors as they were before, each with the eventfd
+    /// that it had, which the caller keeps open.
+    pub(crate) fn settle<'c>(
+        &self,
+        changed: impl Iterator<Item = (&'c Cell<AtomicU64>, Option<Target>)>,
+    ) {
+        AtomicU64::heavy_fence();
+        for (cell, eventfd) in changed {
+            cell.settle(&Eventfds, |turn| trigger::pause(turn, eventfd));
         }
     }
 
@@ -317,6 +339,7 @@ impl Interrupts {
             unmasks: get(&entry.unmasks),
             retargets: get(&entry.retargets),
             loopbacks: get(&entry.loopbacks),
+            failures: get(&entry.failures),
         }
     }
 

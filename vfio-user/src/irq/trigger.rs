@@ -27,7 +27,7 @@ impl Process<AtomicU64> for Eventfds {
 ///
 /// Whether a write to it waits while its counter is full is the client's to change at any time. One
 /// that makes a raise wait has it wait for as long as it leaves the vector alone: whoever takes the
-/// eventfd away empties the counter ([`Trigger::pause`]).
+/// eventfd away empties the counter ([`pause`]).
 #[derive(Debug)]
 pub(crate) struct Trigger {
     fd: OwnedFd,
@@ -79,17 +79,6 @@ impl Trigger {
             _ => sys::same_file(self.fd.as_fd(), new.fd.as_fd()),
         }
     }
-
-    /// For waiting while raises that use this eventfd are under way. A client that filled its
-    /// counter to make a write wait gains nothing: after a while the counter is emptied.
-    pub(crate) fn pause(&self, turn: u32) {
-        const PATIENCE: u32 = 2000;
-        // Not while there is room: the raise is on its way then, and what is counted is the client's.
-        if turn > PATIENCE && turn.is_multiple_of(64) && !sys::has_room(self.fd.as_fd()) {
-            self.drain();
-        }
-        pause(turn);
-    }
 }
 
 /// Whether a write waits while the counter is full.
@@ -105,10 +94,17 @@ impl AsFd for Trigger {
 
 /// For waiting for raises that are under way: each takes one system call. Whoever raises may run only
 /// when this thread does not, so it sleeps in the end.
-pub(crate) fn pause(turn: u32) {
+///
+/// A client that filled the counter of `eventfd` to make a write wait gains nothing: after a while the
+/// counter is emptied. The caller keeps the eventfd open.
+pub(crate) fn pause(turn: u32, eventfd: Option<Target>) {
+    const PATIENCE: u32 = 2000;
     match turn {
         ..64 => std::hint::spin_loop(),
         64..1024 => std::thread::yield_now(),
         _ => std::thread::sleep(Duration::from_micros(50)),
+    }
+    if turn > PATIENCE && turn.is_multiple_of(64) {
+        eventfd.into_iter().for_each(|eventfd| sys::make_room(eventfd.fd));
     }
 }

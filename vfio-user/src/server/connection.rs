@@ -69,7 +69,7 @@ fn exchange(
             Arrival::Command => {
                 let mut fds = std::mem::take(&mut message.fds);
                 let packet = message.packet().ok_or(Broken::Unruly)?;
-                let flow = session.handle(packet, &mut fds, message.robbed, &mut reply);
+                let flow = session.answer(packet, &mut fds, message.robbed, &mut reply);
                 message.fds = fds;
                 if let Some(limits) = session.limits().filter(|_| deadline.is_some()) {
                     session.memory().connect(Arc::clone(link), limits.peer_transfer);
@@ -77,6 +77,7 @@ fn exchange(
                 if !reply.bytes().is_empty() {
                     link.send(&reply)?;
                 }
+                session.close_spent();
                 if flow == Flow::End {
                     return Err(Broken::Unruly);
                 }

@@ -23,6 +23,7 @@ use crate::lab::process::follow;
 use crate::log;
 use crate::module::{self, checkout};
 
+mod commands;
 mod table;
 
 /// What to test.

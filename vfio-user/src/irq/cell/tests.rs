@@ -1,6 +1,6 @@
 //! Every interleaving of raises with masks, unmasks and new eventfds.
 
-use super::{Cell, Mask, Numbered, Pin, Process, Raised, Target};
+use super::{Cell, Mask, Numbered, Pin, Process, Raised, Target, Word};
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use loom::thread;
@@ -46,8 +46,29 @@ impl Board {
 
     fn attached() -> Arc<Self> {
         let board = Self::new();
-        board.cell.attach(to(0), Some(false), &board, pause);
+        board.cell.attach(to(0), Some(false), &board);
         Arc::new(board)
+    }
+
+    fn settle(&self) {
+        AtomicU64::heavy_fence();
+        self.cell.settle(self, pause);
+    }
+
+    fn attach(&self, fd: u32) {
+        if self.cell.attach(to(fd), None, self) {
+            self.settle();
+        }
+    }
+
+    fn detach(&self) {
+        self.cell.detach();
+        self.settle();
+    }
+
+    fn mask(&self, mask: Mask) {
+        self.cell.mask(mask);
+        self.settle();
     }
 
     /// A raise by a thread that takes a pin and gives it back.
@@ -107,7 +128,7 @@ fn b02_a_raise_meets_the_old_eventfd_or_the_new_one() {
     explore(|| {
         let board = Board::attached();
         let raising = raiser(&board);
-        board.cell.attach(to(1), None, &*board, pause);
+        board.attach(1);
         let old = board.close(0);
         assert_eq!(raising.join().unwrap(), Raised::Signalled);
         assert_eq!(old + board.signalled(1), 1);
@@ -119,12 +140,41 @@ fn b02_a_raise_meets_one_of_two_replacements() {
     explore(|| {
         let board = Board::attached();
         let raising = raiser(&board);
-        board.cell.attach(to(1), None, &*board, pause);
+        board.attach(1);
         let first = board.close(0);
-        board.cell.attach(to(2), None, &*board, pause);
+        board.attach(2);
         let second = board.close(1);
         assert_eq!(raising.join().unwrap(), Raised::Signalled);
         assert_eq!(first + second + board.signalled(2), 1);
+    });
+}
+
+/// What a request does that names many vectors.
+#[test]
+fn b02_two_vectors_are_replaced_with_one_fence() {
+    explore(|| {
+        let board = Board::attached();
+        let other = Arc::new(Cell::new(AtomicU64::new));
+        other.attach(to(1), Some(false), &*board);
+        let raising = {
+            let (board, other) = (Arc::clone(&board), Arc::clone(&other));
+            thread::spawn(move || {
+                let (pin, number) = (&board.pins[0], 1);
+                assert!(pin.claim(number));
+                let by = Numbered { pin, number };
+                assert_eq!(other.raise(by, &*board), Raised::Signalled);
+                assert_eq!(board.cell.raise(by, &*board), Raised::Signalled);
+                pin.free();
+            })
+        };
+        assert!(board.cell.attach(to(2), None, &*board));
+        assert!(other.attach(to(2), None, &*board));
+        AtomicU64::heavy_fence();
+        board.cell.settle(&*board, pause);
+        other.settle(&*board, pause);
+        let old = board.close(0) + board.close(1);
+        raising.join().unwrap();
+        assert_eq!(old + board.signalled(2), 2);
     });
 }
 
@@ -133,7 +183,7 @@ fn b02_two_raises_and_a_replacement() {
     explore_two(|| {
         let board = Board::attached();
         let raising = [raiser(&board), raiser(&board)];
-        board.cell.attach(to(1), None, &*board, pause);
+        board.attach(1);
         board.close(0);
         for raise in raising {
             assert_eq!(raise.join().unwrap(), Raised::Signalled);
@@ -148,7 +198,7 @@ fn detach_ends_every_use_of_the_eventfd() {
     explore(|| {
         let board = Board::attached();
         let raising = raiser(&board);
-        board.cell.detach(&*board, pause);
+        board.detach();
         let signalled = board.close(0);
         let raised = raising.join().unwrap();
         assert_eq!(signalled, usize::from(raised == Raised::Signalled));
@@ -161,7 +211,7 @@ fn detach_ends_every_use_of_the_eventfd() {
 fn b03_what_arrives_while_masked_is_signalled_once_at_unmask() {
     explore_two(|| {
         let board = Board::attached();
-        board.cell.mask(Mask::Request, &*board, pause);
+        board.mask(Mask::Request);
         let raising = [raiser(&board), raiser(&board)];
         board.cell.unmask(Mask::Request, &*board);
         for raise in raising {
@@ -178,7 +228,7 @@ fn b03_after_mask_nothing_is_signalled() {
     explore(|| {
         let board = Board::attached();
         let raising = raiser(&board);
-        board.cell.mask(Mask::Request, &*board, pause);
+        board.mask(Mask::Request);
         let before = board.signalled(0);
         let raised = raising.join().unwrap();
         assert_eq!(board.signalled(0), before);
@@ -193,9 +243,9 @@ fn b03_after_mask_nothing_is_signalled() {
 fn b03_masked_raised_and_retargeted_is_signalled_on_the_new_eventfd() {
     explore(|| {
         let board = Board::attached();
-        board.cell.mask(Mask::Request, &*board, pause);
+        board.mask(Mask::Request);
         let raising = raiser(&board);
-        board.cell.attach(to(1), None, &*board, pause);
+        board.attach(1);
         assert_eq!(board.close(0), 0);
         board.cell.unmask(Mask::Request, &*board);
         raising.join().unwrap();
@@ -207,8 +257,8 @@ fn b03_masked_raised_and_retargeted_is_signalled_on_the_new_eventfd() {
 fn two_masks_hold_until_both_are_gone() {
     explore(|| {
         let board = Board::attached();
-        board.cell.mask(Mask::Request, &*board, pause);
-        board.cell.mask(Mask::Register, &*board, pause);
+        board.mask(Mask::Request);
+        board.mask(Mask::Register);
         let raising = raiser(&board);
         board.cell.unmask(Mask::Request, &*board);
         assert_eq!(raising.join().unwrap(), Raised::Held);
@@ -222,10 +272,10 @@ fn two_masks_hold_until_both_are_gone() {
 fn unmask_and_mask_again_loses_nothing() {
     explore(|| {
         let board = Board::attached();
-        board.cell.mask(Mask::Request, &*board, pause);
+        board.mask(Mask::Request);
         let raising = raiser(&board);
         board.cell.unmask(Mask::Request, &*board);
-        board.cell.mask(Mask::Request, &*board, pause);
+        board.mask(Mask::Request);
         raising.join().unwrap();
         let held = usize::from(board.cell.is_held());
         assert_eq!(board.signalled(0) + held, 1, "signalled, or still held, and not both");
@@ -239,8 +289,8 @@ fn b05_the_count_passes_from_one_owner_to_the_next() {
     explore_two(|| {
         let board = Board::attached();
         let raising = [raiser(&board), raiser(&board)];
-        board.cell.detach(&*board, pause);
-        board.cell.attach(to(1), None, &*board, pause);
+        board.detach();
+        board.attach(1);
         board.raise();
         let raised = raising.map(|raise| raise.join().unwrap());
         let told = raised.iter().filter(|raised| **raised == Raised::Signalled).count();
@@ -276,9 +326,9 @@ fn b05_the_owner_counts_while_the_vector_is_detached_and_owned_anew() {
             let board = Arc::clone(&board);
             thread::spawn(move || board.raise_by(1))
         };
-        board.cell.detach(&*board, pause);
+        board.detach();
         board.close(0);
-        board.cell.attach(to(1), None, &*board, pause);
+        board.attach(1);
         assert_eq!(board.raise_by(2), Raised::Signalled);
         let told = u64::from(owner.join().unwrap() == Raised::Signalled);
         assert_eq!(board.counted(), 2 + told);
@@ -290,11 +340,38 @@ fn b05_a_new_owner_and_one_beside_it_lose_nothing_to_a_mask() {
     explore_two(|| {
         let board = Board::attached();
         let raising = [raiser(&board), raiser(&board)];
-        board.cell.mask(Mask::Request, &*board, pause);
+        board.mask(Mask::Request);
         board.cell.unmask(Mask::Request, &*board);
         for raise in raising {
             assert_ne!(raise.join().unwrap(), Raised::Dropped);
         }
         assert_eq!(board.counted(), 2);
+    });
+}
+
+/// Beside the light fence of a raise, which is none where the kernel fences.
+#[test]
+fn who_claims_a_pin_is_seen_or_sees_what_was_changed() {
+    explore(|| {
+        let word = Arc::new(AtomicU64::new(0));
+        let pin = Arc::new(Pin::<AtomicU64>::default());
+        let closed = Arc::new(AtomicUsize::new(0));
+        let raising = {
+            let (word, pin, closed) = (Arc::clone(&word), Arc::clone(&pin), Arc::clone(&closed));
+            thread::spawn(move || {
+                assert!(pin.claim(1));
+                fence(Ordering::SeqCst);
+                let seen = word.load(Ordering::Acquire);
+                let state = closed.load(Ordering::Relaxed);
+                assert!(seen == 1 || state == 0, "it found what was closed already");
+                pin.free();
+            })
+        };
+        word.store(1, Ordering::Release);
+        fence(Ordering::SeqCst);
+        if !pin.is_held() {
+            closed.store(1, Ordering::Relaxed);
+        }
+        raising.join().unwrap();
     });
 }

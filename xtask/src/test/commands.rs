@@ -1,0 +1,191 @@
+//! What the rows of the table run in their guests.
+
+pub(super) const GROUPS: &str = "for device in $BIND; do readlink /sys/bus/pci/devices/$device/iommu_group; done | sort -u | wc -l | grep -qx 4";
+
+/// Linux loses five of six vectors, ours none: both are looked for.
+pub(super) const ATOMICITY: &str = r#"vfio-irq-conformance atomicity --bdf $VFIO_IRQ_NVME >said; cat said
+case $VFIO_IRQ_DRIVER in
+vfio-pci) grep -q "errno=EBADF alive=1 of=6 atomic=false" said ;;
+*) grep -q "errno=EBADF alive=6 of=6 atomic=true" said ;;
+esac"#;
+
+/// What a request calls is counted by the kernel's own tracing: a kernel without it must not pass.
+pub(super) const CASES_NVME: &str = r#"vfio-irq-conformance cases --bdf $VFIO_IRQ_NVME --device nvme >said
+status=$?
+cat said
+grep -q "^ok  *b06_costs_what_it_touches" said || { echo "calls were not counted"; exit 1; }
+exit $status"#;
+pub(super) const CASES_EDU: &str = "vfio-irq-conformance cases --bdf $VFIO_IRQ_EDU --device edu";
+pub(super) const CASES_XHCI: &str = "vfio-irq-conformance cases --bdf $VFIO_IRQ_XHCI --device xhci";
+pub(super) const CASES_IGB: &str = "vfio-irq-conformance cases --bdf $VFIO_IRQ_IGB --device igb";
+
+/// Both drivers in one boot, and what they answer compared.
+pub(super) const ANSWERS: &str = r#"for device in $BIND; do
+    for driver in vfio-pci vfio-pci-rs; do
+        vfio-bind $device $driver && vfio-irq-conformance answers --bdf $device >$driver || exit 1
+    done
+    vfio-irq-conformance compare vfio-pci vfio-pci-rs || exit 1
+done"#;
+
+/// debugfs is read all the while: what it shows changes under the reader.
+pub(super) const STRESS: &str = r#"while [ -d /sys/kernel/debug/vfio-pci-rs ]; do cat /sys/kernel/debug/vfio-pci-rs/* >/dev/null; done &
+reader=$!
+vfio-irq-conformance stress --bdf $VFIO_IRQ_NVME --requests 10000
+status=$?
+kill $reader
+exit $status"#;
+
+pub(super) const KILLED: &str =
+    "vfio-irq-conformance stress --bdf $VFIO_IRQ_NVME --kill-after 300 --rounds 10";
+
+/// An unbind waits until user space lets go; the device then serves the next user.
+pub(super) const UNBIND: &str = r#"driver=/sys/bus/pci/drivers/$VFIO_IRQ_DRIVER
+vfio-irq-conformance stress --bdf $VFIO_IRQ_NVME --requests 1000000 &
+user=$!
+sleep 2
+echo $VFIO_IRQ_NVME >$driver/unbind &
+unbind=$!
+sleep 1
+kill -0 $unbind || { echo "the unbind did not wait"; kill -9 $user; exit 1; }
+kill -9 $user
+wait $unbind || exit 1
+[ ! -e $driver/$VFIO_IRQ_NVME ] || { echo "the device is still bound"; exit 1; }
+vfio-bind $VFIO_IRQ_NVME $VFIO_IRQ_DRIVER && vfio-irq-conformance atomicity --bdf $VFIO_IRQ_NVME"#;
+
+/// Virtual functions of a bound device are kept for user space: bound to the same driver.
+pub(super) const SRIOV: &str = r#"device=/sys/bus/pci/devices/$VFIO_IRQ_IGB
+echo 2 >$device/sriov_numvfs || exit 1
+for function in $device/virtfn0 $device/virtfn1; do
+    [ "$(basename $(readlink $function/driver))" = $VFIO_IRQ_DRIVER ] || exit 1
+done
+echo 0 >$device/sriov_numvfs"#;
+
+pub(super) const NO_SRIOV: &str = r#"device=/sys/bus/pci/devices/$VFIO_IRQ_IGB
+! echo 2 >$device/sriov_numvfs && [ ! -e $device/virtfn0 ]"#;
+
+/// Vectors added one by one under interrupts (the usual way must lose some, the library none), and requests
+/// that fail.
+pub(super) const CLIENT: &str = "vfio-irq-client group $VFIO_IRQ_NVME";
+
+pub(super) const CLIENT_CDEV: &str = "vfio-irq-client cdev $VFIO_IRQ_NVME";
+
+/// The NVMe driver in user space: 63 queues added one by one under load stall none. Adding them the old
+/// way does; not more than 31, as QEMU's controller ends QEMU when vectors above are disabled in use.
+pub(super) const QUEUES: &str = r#"vfio-irq-nvme $VFIO_IRQ_NVME 63 dynamic &&
+vfio-irq-nvme $VFIO_IRQ_NVME 31 reenable release-all >said
+status=$?
+cat said
+[ $status = 0 ] && grep -q "^release-all.* [1-9][0-9]* stalls" said"#;
+
+/// Eight controllers of 65 vectors, four of each used: 32 of the host's interrupts, or all 520.
+/// Both are counted in /proc/interrupts.
+pub(super) const HOST_INTERRUPTS: &str = r#"vfio-irq-host-interrupts 4 $BIND >said
+status=$?
+cat said
+grep -qx "host interrupts, one vector at a time: 32" said &&
+    grep -qx "host interrupts, everything at once: 520" said && exit $status
+exit 1"#;
+
+/// What the command shows people: queues added the old way lose interrupts, the new way none, on the
+/// same controller; and the picture of it.
+pub(super) const DEMO: &str = r#"vfio-irq demo --device $VFIO_IRQ_NVME --json --queues 24 --picture /tmp/demo.svg >said
+status=$?
+cat said
+[ $status = 0 ] || exit 1
+value() { tr -d ' \n' <said | tr '{}' '\n\n' | grep "\"method\":\"$1\"" | tr ',' '\n' | sed -n "s/^\"$2\":\([0-9][0-9]*\)$/\1/p"; }
+is() { [ -n "$(value $1 $2)" ] && [ $(value $1 $2) $3 ] || { echo "$1: $2 is '$(value $1 $2)', not $3"; exit 1; }; }
+for method in release-all dynamic; do
+    is $method queues "-eq 24"
+    is $method raised "-gt 24"
+done
+is dynamic lost "-eq 0"
+is dynamic stalls "-eq 0"
+is release-all lost "-gt 0"
+is release-all stalls "-gt 0"
+[ "$(head -c 5 /tmp/demo.svg)" = "<svg " ] && tail -n 1 /tmp/demo.svg | grep -q "</svg>" || { echo "the picture is none"; exit 1; }
+[ $(grep -c "<rect" /tmp/demo.svg) -gt 48 ] || { echo "the picture does not show each queue"; exit 1; }"#;
+
+pub(super) const UNLOAD: &str = "for device in $BIND; do echo $device >/sys/bus/pci/drivers/vfio-pci-rs/unbind; done; rmmod vfio_pci_rs && ! grep -q vfio_pci_rs /proc/modules && [ ! -e /sys/kernel/debug/vfio-pci-rs ]";
+
+pub(super) const REGRESSIONS: &str =
+    "vfio-irq-conformance regressions --bdf $VFIO_IRQ_NVME --other $VFIO_IRQ_NVME2";
+
+/// One processor has some two hundred vectors, five of these controllers more.
+pub(super) const SHORTAGE: &str = r#"others=
+for device in $BIND; do [ $device = $VFIO_IRQ_NVME ] || others="$others --other $device"; done
+vfio-irq-conformance shortage --bdf $VFIO_IRQ_NVME $others"#;
+
+/// The positive answer is what this row is for: it must have been tried.
+pub(super) const TOO_FEW: &str = r#"vfio-irq-conformance cases --bdf $VFIO_IRQ_XHCI --device xhci >said
+status=$?
+cat said
+grep -q "^ok  *v06_too_few_is_positive" said || { echo "too few was not tried"; exit 1; }
+exit $status"#;
+
+/// What an open file runs is the module's: it must not go before.
+pub(super) const DEBUGFS_KEEPS: &str = r#"exec 3</sys/kernel/debug/vfio-pci-rs/$VFIO_IRQ_NVME || exit 1
+for device in $BIND; do echo $device >/sys/bus/pci/drivers/vfio-pci-rs/unbind; done
+! rmmod vfio_pci_rs || { echo "the module went while a file was open"; exit 1; }
+grep -q vfio_pci_rs /proc/modules || exit 1
+exec 3<&-
+rmmod vfio_pci_rs && ! grep -q vfio_pci_rs /proc/modules"#;
+
+/// The command as people use it, on a device that is free and on one that is in use.
+pub(super) const COMMAND: &str = r#"want() { grep -qE -- "$1" said || { cat said; echo "not said: $1"; exit 1; }; }
+fails() { "$@" >said 2>&1 && { cat said; echo "went well: $*"; exit 1; }; cat said; }
+driver=/sys/bus/pci/devices/$VFIO_IRQ_NVME/driver
+vfio-irq list >said || exit 1
+want "^$VFIO_IRQ_NVME +NVMe controller .* $VFIO_IRQ_DRIVER .* 65 .* yes"
+vfio-irq info $VFIO_IRQ_NVME >said || exit 1
+want "^MSI-X +65 .*vectors added at any time"
+vfio-irq unbind $VFIO_IRQ_NVME || exit 1
+[ ! -e $driver ] || { echo "it is still bound"; exit 1; }
+fails vfio-irq bench $VFIO_IRQ_NVME
+want "no driver has it"
+vfio-irq bind $VFIO_IRQ_NVME --driver $VFIO_IRQ_DRIVER >said || exit 1
+want "$VFIO_IRQ_NVME -> $VFIO_IRQ_DRIVER"
+[ "$(basename $(readlink $driver))" = $VFIO_IRQ_DRIVER ] || { echo "it is not bound"; exit 1; }
+vfio-irq bench $VFIO_IRQ_NVME --rounds 5 >said || exit 1
+for request in GET_IRQ_INFO "add one" re-target loopback detach "enable 64 at once"; do want "^$request +[0-9]"; done
+vfio-irq-conformance stress --bdf $VFIO_IRQ_NVME --requests 1000000 >/dev/null 2>&1 &
+user=$!
+until vfio-irq info $VFIO_IRQ_NVME --no-open | grep -q "open in .*vfio-irq-confor"; do
+    kill -0 $user || exit 1
+    sleep 0.1
+done
+fails vfio-irq bench $VFIO_IRQ_NVME
+want "in use by vfio-irq-confor .process $user"
+fails vfio-irq unbind $VFIO_IRQ_NVME
+want "in use by vfio-irq-confor"
+# Without the driver's own counts a vector that is freed takes its count along.
+until grep -qE "\($VFIO_IRQ_DRIVER\): [1-9][0-9]* interrupts, [1-9]" said; do
+    kill -0 $user || exit 1
+    vfio-irq watch $VFIO_IRQ_NVME --count 2 --interval 0.3 >said || exit 1
+done
+vfio-irq watch $VFIO_IRQ_NVME --once --json >said || exit 1
+want "\"driver\":\"$VFIO_IRQ_DRIVER\".*\"total\":[0-9]"
+kill -9 $user
+wait
+# Nobody is asked to take it: it goes back to who had it.
+mount -o bind /dev/null /sys/bus/pci/drivers_probe || exit 1
+if [ $VFIO_IRQ_DRIVER = vfio-pci-rs ]; then
+    fails vfio-irq bind $VFIO_IRQ_NVME --driver vfio-pci
+    want "vfio-pci did not take $VFIO_IRQ_NVME .all is as it was"
+    [ "$(basename $(readlink $driver))" = vfio-pci-rs ] || { echo "it was not given back"; exit 1; }
+fi
+umount /sys/bus/pci/drivers_probe
+vfio-irq bind $VFIO_IRQ_NVME --driver $([ $VFIO_IRQ_DRIVER = vfio-pci ] && echo vfio-pci-rs || echo vfio-pci) >said 2>&1
+status=$?
+cat said
+[ $VFIO_IRQ_DRIVER = vfio-pci-rs ] && exit $status
+want "the driver vfio-pci-rs is not loaded"
+[ "$(basename $(readlink $driver))" = vfio-pci ]"#;
+
+/// A host without groups: what is left is the character device.
+pub(super) const COMMAND_CDEV: &str = r#"rm /dev/vfio/[0-9]* || exit 1
+vfio-irq info $VFIO_IRQ_NVME >said || { cat said; exit 1; }
+grep -q "^MSI-X  *65 .*vectors added at any time" said || { cat said; exit 1; }
+vfio-irq bench $VFIO_IRQ_NVME --rounds 5 || exit 1
+vfio-irq demo --device $VFIO_IRQ_NVME --json --queues 8 --method dynamic --picture /tmp/demo.svg >said || { cat said; exit 1; }
+cat said
+grep -q '"lost": 0,' said"#;
