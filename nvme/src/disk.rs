@@ -9,12 +9,28 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes of a logical block.
+///
+/// ```
+/// use vfio_irq_nvme::{BLOCK, Disk};
+///
+/// let disk = Disk::memory(100 * BLOCK)?;
+/// assert_eq!(disk.size() / BLOCK, 100);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub const BLOCK: u64 = 512;
 
 /// Zeroes are written in pieces of this size where they cannot be had otherwise.
 static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Why there is no disk.
+///
+/// ```
+/// use vfio_irq_nvme::{Disk, DiskError};
+///
+/// let error = Disk::memory(1000).unwrap_err();
+/// assert!(matches!(error, DiskError::Size(1000)));
+/// assert!(error.to_string().contains("its size must be a multiple of 512"));
+/// ```
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
     /// The system says no.
@@ -47,6 +63,15 @@ pub enum DiskError {
 }
 
 /// The medium of a controller, in blocks of [`BLOCK`] bytes.
+///
+/// ```
+/// use vfio_irq_nvme::Disk;
+///
+/// // Room for a TiB, and memory for what is written.
+/// let disk = Disk::memory(1 << 40)?;
+/// assert_eq!(disk.size(), 1 << 40);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Disk {
     file: OwnedFd,
@@ -62,6 +87,13 @@ impl Disk {
     /// # Errors
     ///
     /// When the size is no number of blocks, or the system refuses.
+    ///
+    /// ```
+    /// use vfio_irq_nvme::Disk;
+    ///
+    /// assert!(Disk::memory(512).is_ok());
+    /// assert!(Disk::memory(0).is_err(), "a disk has a block at least");
+    /// ```
     pub fn memory(size: u64) -> Result<Self, DiskError> {
         check_size(size)?;
         let failed = |source: System| DiskError::Memory { size, source: source.into() };
@@ -76,6 +108,19 @@ impl Disk {
     /// # Errors
     ///
     /// When it cannot be opened or locked, or its size is no number of blocks.
+    ///
+    /// ```
+    /// use vfio_irq_nvme::{Disk, DiskError};
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("disk.img");
+    /// std::fs::File::create(&path)?.set_len(1 << 20)?;
+    /// let disk = Disk::open(&path)?;
+    /// // Two guests on one file would destroy each other's file systems.
+    /// assert!(matches!(Disk::open(&path), Err(DiskError::InUse(_))));
+    /// drop(disk);
+    /// assert!(Disk::open(&path).is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn open(path: &Path) -> Result<Self, DiskError> {
         let failed = |source| DiskError::Open { path: path.to_owned(), source };
         let file = File::options().read(true).write(true).open(path).map_err(failed)?;
@@ -97,6 +142,16 @@ impl Disk {
     }
 
     /// Bytes.
+    ///
+    /// ```
+    /// use vfio_irq_nvme::Disk;
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("disk.img");
+    /// std::fs::File::create(&path)?.set_len(3 << 20)?;
+    /// // What the file has when it is opened.
+    /// assert_eq!(Disk::open(&path)?.size(), 3 << 20);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn size(&self) -> u64 {
         self.size
     }

@@ -24,19 +24,6 @@ const UNFINISHED: &[&str] = &[
     "engine/src/slot.rs",
     "engine/src/vectors.rs",
     "engine/src/vectors/gate.rs",
-    "nvme/src/controller/counts.rs",
-    "nvme/src/controller/mod.rs",
-    "nvme/src/disk.rs",
-    "nvme/src/driver/buffer.rs",
-    "nvme/src/driver/device.rs",
-    "nvme/src/driver/function.rs",
-    "nvme/src/driver/interrupts.rs",
-    "nvme/src/driver/memory.rs",
-    "nvme/src/driver/mod.rs",
-    "nvme/src/driver/queue.rs",
-    "nvme/src/driver/ring.rs",
-    "nvme/src/driver/socket.rs",
-    "nvme/src/status.rs",
 ];
 
 /// A public item.

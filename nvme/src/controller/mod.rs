@@ -51,6 +51,15 @@ const SIZE: u64 = 0x1_0000;
 const COMPLAINTS: u32 = 16;
 
 /// What a controller is like.
+///
+/// ```
+/// use vfio_irq_nvme::Settings;
+///
+/// // As many queues as a guest with many processors may want; they cost nothing before they are used.
+/// let settings = Settings { queues: 1024, serial: "S3RIAL".into() };
+/// assert_eq!(settings.function()?.vectors(), 1025);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
     /// I/O queues that a guest may have: 1 to 1024. Each has a vector of its own.
@@ -69,6 +78,15 @@ impl Settings {
     /// # Errors
     ///
     /// Does not happen with any settings; what is wrong with the function otherwise.
+    ///
+    /// ```
+    /// use vfio_irq_nvme::Settings;
+    ///
+    /// // Numbers out of range are brought into it: one queue at least.
+    /// let settings = Settings { queues: 0, serial: String::new() };
+    /// assert_eq!(settings.function()?.vectors(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn function(&self) -> Result<Function, FunctionError> {
         // Nobody's numbers: drivers know it by its class.
         Function::builder(0x1234, 0x4e4d)
@@ -101,6 +119,18 @@ impl Common {
 }
 
 /// An NVMe controller.
+///
+/// ```
+/// use vfio_irq_nvme::{Controller, Disk, Settings};
+/// use vfio_irq_user::Endpoint;
+///
+/// let settings = Settings { queues: 2, serial: "embedded".into() };
+/// let disk = Disk::memory(1 << 20)?;
+/// // A device like any other: behind a `Server`, or behind whatever moves bytes for you.
+/// let endpoint = Endpoint::new(settings.function()?, |bus| Controller::new(bus, disk, &settings));
+/// # drop(endpoint);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Controller {
     common: Arc<Common>,
     registers: Registers,
@@ -112,6 +142,21 @@ pub struct Controller {
 
 impl Controller {
     /// A controller with its disk.
+    ///
+    /// ```
+    /// # use vfio_irq_nvme::{Controller, Disk, Settings};
+    /// # use vfio_irq_user::Bus;
+    /// # use vfio_irq_nvme::driver::{Driver, Options, Socket};
+    /// # let (folder, server) = (tempfile::tempdir()?, vfio_irq_user::Server::start(Default::default())?);
+    /// # let path = folder.path().join("nvme.sock");
+    /// let settings = Settings { queues: 2, serial: "two\nlines".into() };
+    /// let disk = Disk::memory(8 * 512)?;
+    /// server.add(&path, settings.function()?, |bus| Controller::new(bus, disk, &settings))?;
+    /// let driver = Driver::open(Socket::connect(&path)?, Options::default())?;
+    /// // Of the serial number, what may be in one.
+    /// assert_eq!((driver.info().serial.as_str(), driver.info().blocks), ("twolines", 8));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn new(bus: Bus, disk: Disk, settings: &Settings) -> Self {
         let queues = settings.queues();
         let serial = settings.serial.chars().filter(char::is_ascii_graphic).take(20).collect();
@@ -127,6 +172,23 @@ impl Controller {
     }
 
     /// A handle to what the controller counts.
+    ///
+    /// ```
+    /// use vfio_irq_nvme::{Controller, Disk, Settings};
+    /// # let settings = Settings { queues: 2, serial: "counted".into() };
+    /// # let disk = Disk::memory(1 << 20)?;
+    /// # let server = vfio_irq_user::Server::start(Default::default())?;
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("nvme.sock");
+    /// let mut counts = None;
+    /// server.add(&path, settings.function()?, |bus| {
+    ///     let controller = Controller::new(bus, disk, &settings);
+    ///     counts = Some(controller.counts()); // The server takes the controller.
+    ///     controller
+    /// })?;
+    /// assert_eq!(counts.ok_or("no controller")?.totals().reads, 0);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn counts(&self) -> Counts {
         Counts(Arc::clone(&self.common))
     }
