@@ -2,7 +2,7 @@
 
 use crate::device::Endpoint;
 use crate::errno;
-use crate::irq::{Armed, IrqHost, Known, lock};
+use crate::irq::{Armed, IrqHost, Known};
 use crate::pci::region;
 use crate::wire::{
     Access, Capabilities, DmaMap, DmaUnmap, IoSpan, Limits, MAX_FDS, Packet, Proposal, RegionInfo,
@@ -444,7 +444,7 @@ impl<'e> Session<'e> {
         for _ in 0..MAX_FDS {
             let Some((watch, armed)) = self.host.fired() else { return };
             match armed {
-                Armed::Line => lock(&self.endpoint.irqs.line).set_masked(false),
+                Armed::Line => self.endpoint.irqs.line.set_masked(false),
                 Armed::Vector(number, gate) => {
                     let vectors = self.engine.vectors_mut();
                     vectors.watch_fired(&mut self.host, number, gate, |armed| *armed == watch);

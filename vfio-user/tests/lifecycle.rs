@@ -2,9 +2,12 @@
 
 mod common;
 
-use common::{Bench, Raw};
+use common::{Bench, Raw, event};
+use common::{RAISE, words};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
+use vfio_irq_user::abi::{Index, flags};
 use vfio_irq_user::wire::Command;
 use vfio_irq_user::{Client, ClientError, ClientOptions, Options};
 
@@ -80,4 +83,68 @@ fn sockets_that_nobody_answers_on_are_replaced() {
     assert!(bench.folder.path().join("file").exists());
     let nowhere = bench.try_add("no/such/folder").unwrap_err();
     assert!(matches!(nowhere, vfio_irq_user::ServerError::Listen { .. }), "{nowhere}");
+}
+
+/// An eventfd that had room when it was attached and did not block, and now is full and blocks.
+fn blocks(fd: &std::os::fd::OwnedFd) {
+    rustix::fs::fcntl_setfl(fd, rustix::fs::OFlags::empty()).unwrap();
+    rustix::io::write(fd, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+}
+
+/// Ways to have the thread that serves a client wait in a write to the client's eventfd.
+fn stuck(bench: &Bench) -> Vec<(&'static str, Raw)> {
+    let irqs = |header: [u32; 5]| words(&header);
+    let (eventfd, none) = (flags::DATA_EVENTFD, flags::DATA_NONE);
+    let attach = |name: &str, index: Index| {
+        let mut raw = Raw(UnixStream::connect(bench.add(name)).unwrap());
+        raw.send(1, Command::Version.raw(), 0, &[0, 0, 1, 0], &[]);
+        raw.reply().unwrap();
+        let fd = event();
+        let set = irqs([20, eventfd | flags::ACTION_TRIGGER, index as u32, 0, 1]);
+        assert_eq!(raw.ask(Command::DeviceSetIrqs, &set, &[fd.as_fd()]), None);
+        blocks(&fd);
+        raw
+    };
+    let mut stuck = Vec::new();
+    for (name, index) in
+        [("x", Index::Intx), ("msi", Index::Msi), ("e", Index::Err), ("r", Index::Req)]
+    {
+        let mut raw = attach(name, index);
+        let set = irqs([20, none | flags::ACTION_TRIGGER, index as u32, 0, 1]);
+        raw.send(2, Command::DeviceSetIrqs.raw(), 0, &set, &[]);
+        stuck.push((name, raw));
+    }
+    let mut raw = attach("device", Index::Msix);
+    let mut write = RAISE.to_ne_bytes().to_vec();
+    write.extend(words(&[0, 4, 0]));
+    raw.send(2, Command::RegionWrite.raw(), 0, &write, &[]);
+    stuck.push(("device", raw));
+    stuck
+}
+
+#[test]
+fn a_server_stops_although_clients_let_it_wait_for_their_eventfds() {
+    let bench = Bench::new();
+    let stuck = stuck(&bench);
+    std::thread::sleep(Duration::from_millis(50));
+    let stopper = bench.server.stopper();
+    let (done, is_done) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        stopper.stop();
+        bench.server.wait();
+        done.send(())
+    });
+    is_done.recv_timeout(Duration::from_secs(20)).expect("the server stops");
+    drop(stuck);
+}
+
+#[test]
+fn a_device_whose_client_is_gone_and_left_it_waiting_for_an_eventfd_is_free_for_the_next() {
+    let bench = Bench::new();
+    for (name, raw) in stuck(&bench) {
+        std::thread::sleep(Duration::from_millis(20));
+        drop(raw);
+        let path = bench.folder.path().join(name);
+        common::eventually(name, || Client::connect(&path, ClientOptions::default()).is_ok());
+    }
 }

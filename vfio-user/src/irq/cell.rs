@@ -209,6 +209,16 @@ impl<W: Word> Cell<W> {
         raised
     }
 
+    /// Does something to the eventfd that is attached, which nobody closes meanwhile. The pin is the
+    /// calling thread's.
+    pub(crate) fn with_target(&self, by: Numbered<'_, W>, act: impl FnOnce(Target)) {
+        by.pin.begin(self.name());
+        if let Some(target) = self.target() {
+            act(target);
+        }
+        by.pin.end();
+    }
+
     /// Counts one interrupt of a raise that found `seen`, and still holds its pin.
     #[inline]
     fn count(&self, seen: u64, number: u64) {

@@ -1,12 +1,12 @@
 //! What the engine asks of this process.
 
 use super::cell::Mask;
-use super::line::lock;
+use super::line::Outlet;
 use super::table::{Done, Table};
 use super::trigger::{Eventfds, Trigger};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use vfio_irq_engine::{
     Errno, Event, EventHost, Gate, Host, Kind, LineHost, Refusal, Retention, Size, Slot, Slots,
 };
@@ -145,7 +145,7 @@ impl IrqHost {
         Ok(id)
     }
 
-    fn event(&self, event: Event) -> &Mutex<Option<Trigger>> {
+    fn event(&self, event: Event) -> &Outlet {
         match event {
             Event::Err => &self.table.error,
             Event::Req => &self.table.release,
@@ -325,24 +325,24 @@ impl LineHost for IrqHost {
     }
 
     fn line_enable(&mut self) -> Result<(), Errno> {
-        lock(&self.table.line).enable();
+        self.table.line.enable();
         Ok(())
     }
 
     fn line_disable(&mut self) {
-        lock(&self.table.line).disable();
+        self.table.line.disable();
     }
 
     fn line_target(&mut self, trigger: Option<Trigger>) {
-        lock(&self.table.line).set_trigger(trigger);
+        self.table.line.set_trigger(trigger);
     }
 
     fn line_set_gate(&mut self, gate: Gate) {
-        lock(&self.table.line).set_masked(gate == Gate::Masked);
+        self.table.line.set_masked(gate == Gate::Masked);
     }
 
     fn line_signal(&mut self) {
-        lock(&self.table.line).signal();
+        self.table.line.signal();
     }
 
     fn line_watch(&mut self, fd: i32) -> Result<Watch, Errno> {
@@ -352,15 +352,15 @@ impl LineHost for IrqHost {
 
 impl EventHost for IrqHost {
     fn event_is_set(&self, event: Event) -> bool {
-        lock(self.event(event)).is_some()
+        self.event(event).is_set()
     }
 
     fn event_set(&mut self, event: Event, trigger: Option<Trigger>) -> Result<(), Errno> {
-        *lock(self.event(event)) = trigger;
+        self.event(event).set(trigger);
         Ok(())
     }
 
     fn event_signal(&mut self, event: Event) {
-        lock(self.event(event)).iter().for_each(Trigger::signal);
+        self.event(event).signal();
     }
 }

@@ -1,11 +1,42 @@
-//! INTx, ERR and REQ: a lock each, for none is in anybody's way.
+//! INTx, ERR and REQ: a lock each, for none is in anybody's way. It is never held while an eventfd is
+//! written to: a client may let that wait.
 
 use super::trigger::Trigger;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What has one eventfd and no masks: ERR, REQ.
+#[derive(Debug, Default)]
+pub(crate) struct Outlet(Mutex<Option<Arc<Trigger>>>);
+
+impl Outlet {
+    pub(crate) fn is_set(&self) -> bool {
+        lock(&self.0).is_some()
+    }
+
+    /// When this returns, the eventfd that was there is used no more.
+    pub(crate) fn set(&self, trigger: Option<Trigger>) {
+        let old = std::mem::replace(&mut *lock(&self.0), trigger.map(Arc::new));
+        old.iter().for_each(|old| Trigger::settle(old, 1));
+    }
+
+    pub(crate) fn signal(&self) {
+        let trigger = lock(&self.0).clone();
+        trigger.iter().for_each(|trigger| trigger.signal());
+    }
+
+    /// Ends the wait of whoever is signalling.
+    pub(crate) fn make_room(&self) {
+        let trigger = lock(&self.0).clone();
+        trigger.iter().for_each(|trigger| trigger.make_room());
+    }
+}
 
 /// The interrupt line (`CONTRACT.md`, X-01 to X-06).
 #[derive(Debug, Default)]
-pub(crate) struct Line {
+pub(crate) struct Line(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
     enabled: bool,
     /// The device holds it.
     asserted: bool,
@@ -13,58 +44,89 @@ pub(crate) struct Line {
     masked: bool,
     /// Switched off in the command register.
     off: bool,
-    trigger: Option<Trigger>,
+    trigger: Option<Arc<Trigger>>,
+}
+
+impl State {
+    /// A line that is asserted and open is masked, and its eventfd is due to be signalled.
+    fn due(&mut self) -> Option<Arc<Trigger>> {
+        let open = self.enabled && !self.masked && !self.off;
+        let due = self.trigger.clone().filter(|_| open && self.asserted);
+        self.masked |= due.is_some();
+        due
+    }
 }
 
 impl Line {
-    pub(crate) fn enable(&mut self) {
-        (self.enabled, self.masked) = (true, false);
-        self.settle();
+    fn change<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+        let (outcome, due) = {
+            let mut state = lock(&self.0);
+            (act(&mut state), state.due())
+        };
+        due.iter().for_each(|trigger| trigger.signal());
+        outcome
     }
 
-    pub(crate) fn disable(&mut self) {
-        (self.enabled, self.masked, self.trigger) = (false, false, None);
+    fn trigger(&self) -> Option<Arc<Trigger>> {
+        lock(&self.0).trigger.clone()
     }
 
-    pub(crate) fn set_trigger(&mut self, trigger: Option<Trigger>) {
-        self.trigger = trigger;
-        self.settle();
+    /// Waits for whoever found the line open.
+    fn settle(&self) {
+        // One is the line's, one ours.
+        self.trigger().iter().for_each(|trigger| Trigger::settle(trigger, 2));
     }
 
-    pub(crate) fn set_masked(&mut self, masked: bool) {
-        self.masked = masked;
-        self.settle();
+    pub(crate) fn enable(&self) {
+        self.change(|state| (state.enabled, state.masked) = (true, false));
     }
 
-    pub(crate) fn set_off(&mut self, off: bool) {
-        self.off = off;
-        self.settle();
+    pub(crate) fn disable(&self) {
+        self.change(|state| (state.enabled, state.masked) = (false, false));
+        self.set_trigger(None);
     }
 
-    pub(crate) fn set_asserted(&mut self, asserted: bool) {
-        self.asserted = asserted;
-        self.settle();
+    /// When this returns, the eventfd that was there is used no more.
+    pub(crate) fn set_trigger(&self, trigger: Option<Trigger>) {
+        let new = trigger.map(Arc::new);
+        let old = self.change(|state| std::mem::replace(&mut state.trigger, new));
+        old.iter().for_each(|old| Trigger::settle(old, 1));
+    }
+
+    /// When a line was masked, it is not signalled any more.
+    pub(crate) fn set_masked(&self, masked: bool) {
+        self.change(|state| state.masked = masked);
+        if masked {
+            self.settle();
+        }
+    }
+
+    pub(crate) fn set_off(&self, off: bool) {
+        self.change(|state| state.off = off);
+        if off {
+            self.settle();
+        }
+    }
+
+    pub(crate) fn set_asserted(&self, asserted: bool) {
+        self.change(|state| state.asserted = asserted);
     }
 
     pub(crate) fn is_asserted(&self) -> bool {
-        self.asserted
+        lock(&self.0).asserted
     }
 
     pub(crate) fn signal(&self) {
-        self.trigger.iter().for_each(Trigger::signal);
+        self.trigger().iter().for_each(|trigger| trigger.signal());
     }
 
-    /// Signals a line that is asserted and open, which masks it.
-    fn settle(&mut self) {
-        let open = self.enabled && !self.masked && !self.off;
-        if open && self.asserted && self.trigger.is_some() {
-            self.masked = true;
-            self.signal();
-        }
+    /// Ends the wait of whoever is signalling.
+    pub(crate) fn make_room(&self) {
+        self.trigger().iter().for_each(|trigger| trigger.make_room());
     }
 }
 
 /// A lock whose holders cannot leave it half-changed, so a panic elsewhere does not matter.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -15,5 +15,4 @@ pub use cell::Raised;
 pub use table::{Interrupts, VectorCounts};
 
 pub(crate) use host::{Armed, IrqHost, Known, Shape};
-pub(crate) use line::lock;
 pub(crate) use table::Table;

@@ -1,12 +1,13 @@
 //! All interrupts of one device.
 
 use super::cell::{Cell, Mask, Raised, Target, Word};
-use super::line::{Line, lock};
-use super::trigger::{self, Eventfds, Trigger};
+use super::line::{Line, Outlet};
+use super::trigger::{self, Eventfds};
 use super::{fences, pins};
+use crate::sys;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 /// Vectors whose memory comes and goes together.
 const PAGE: usize = 64;
@@ -73,9 +74,9 @@ pub(crate) struct Table {
     pages: Box<[OnceLock<Box<Page>>]>,
     vectors: u32,
     function_masked: AtomicBool,
-    pub(crate) line: Mutex<Line>,
-    pub(crate) error: Mutex<Option<Trigger>>,
-    pub(crate) release: Mutex<Option<Trigger>>,
+    pub(crate) line: Line,
+    pub(crate) error: Outlet,
+    pub(crate) release: Outlet,
 }
 
 impl Table {
@@ -86,9 +87,9 @@ impl Table {
             pages: std::iter::repeat_with(OnceLock::new).take(pages).collect(),
             vectors,
             function_masked: AtomicBool::new(false),
-            line: Mutex::default(),
-            error: Mutex::default(),
-            release: Mutex::default(),
+            line: Line::default(),
+            error: Outlet::default(),
+            release: Outlet::default(),
         }
     }
 
@@ -189,15 +190,26 @@ impl Table {
         }
     }
 
+    /// Ends the wait of every thread that writes to an eventfd whose counter the client has filled.
+    /// From any thread: the one that serves the client may be among those that wait.
+    pub(crate) fn make_room(&self) {
+        for cell in self.cells() {
+            pins::with_pin(|by| cell.with_target(by, |eventfd| sys::make_room(eventfd.fd)));
+        }
+        self.line.make_room();
+        self.error.make_room();
+        self.release.make_room();
+    }
+
     /// Forgets what is held: the device was reset.
     pub(crate) fn forget(&self) {
         self.cells().for_each(Cell::forget);
-        lock(&self.line).set_asserted(false);
+        self.line.set_asserted(false);
     }
 
     /// The interrupt line, as the command register says.
     pub(crate) fn switch_line(&self, off: bool) {
-        lock(&self.line).set_off(off);
+        self.line.set_off(off);
     }
 
     #[inline]
@@ -360,7 +372,7 @@ impl Interrupts {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn set_line(&self, asserted: bool) {
-        lock(&self.0.line).set_asserted(asserted);
+        self.0.line.set_asserted(asserted);
     }
 
     /// Whether the device asserts its interrupt line.
@@ -377,7 +389,7 @@ impl Interrupts {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn line_is_asserted(&self) -> bool {
-        lock(&self.0.line).is_asserted()
+        self.0.line.is_asserted()
     }
 
     /// Tells the client that the device met an error.
@@ -392,7 +404,7 @@ impl Interrupts {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn raise_error(&self) {
-        lock(&self.0.error).iter().for_each(Trigger::signal);
+        self.0.error.signal();
     }
 
     /// Asks the client to give the device back.
@@ -408,7 +420,7 @@ impl Interrupts {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn ask_for_release(&self) {
-        lock(&self.0.release).iter().for_each(Trigger::signal);
+        self.0.release.signal();
     }
 }
 

@@ -5,7 +5,8 @@ use super::pins::{self, Pin};
 use crate::sys;
 use rustix::fs::OFlags;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::atomic::AtomicU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
 use vfio_irq_engine::Errno;
 
@@ -27,7 +28,8 @@ impl Process<AtomicU64> for Eventfds {
 ///
 /// Whether a write to it waits while its counter is full is the client's to change at any time. One
 /// that makes a raise wait has it wait for as long as it leaves the vector alone: whoever takes the
-/// eventfd away empties the counter ([`pause`]).
+/// eventfd away empties the counter ([`pause`]), and so does who waits for the thread that serves the client
+/// ([`super::Table::make_room`]).
 #[derive(Debug)]
 pub(crate) struct Trigger {
     fd: OwnedFd,
@@ -65,6 +67,22 @@ impl Trigger {
 
     pub(crate) fn signal(&self) {
         sys::signal_fd(self.fd.as_fd(), self.may_block);
+    }
+
+    /// Waits until nobody signals it but those that keep it. It must not be found by others any more.
+    pub(crate) fn settle(shared: &Arc<Self>, keepers: usize) {
+        let mut turns = 0_u32;
+        while Arc::strong_count(shared) > keepers {
+            pause(turns, Some(shared.target()));
+            turns = turns.saturating_add(1);
+        }
+        // After what they did before they let go of it.
+        fence(Ordering::Acquire);
+    }
+
+    /// Ends the wait of whoever writes to it.
+    pub(crate) fn make_room(&self) {
+        sys::make_room(self.target().fd);
     }
 
     /// Takes what was counted; whether there was anything.

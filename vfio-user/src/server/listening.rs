@@ -2,6 +2,7 @@
 
 use super::{ServerError, Shared, connection};
 use crate::device::Endpoint;
+use crate::irq::Table;
 use crate::transport;
 use rustix::event::{Timespec, epoll};
 use rustix::net::{SocketFlags, accept_with};
@@ -25,6 +26,7 @@ pub(super) struct Listening {
     pub(super) path: PathBuf,
     listener: UnixListener,
     inode: u64,
+    irqs: Arc<Table>,
     /// Held by the thread of the client for as long as it is there.
     pub(super) endpoint: Mutex<Endpoint>,
     clients: Mutex<Clients>,
@@ -55,8 +57,9 @@ impl Listening {
         };
         listener.set_nonblocking(true).map_err(failed)?;
         let inode = std::fs::symlink_metadata(path).map_err(failed)?.ino();
+        let irqs = Arc::clone(&endpoint.irqs);
         let (endpoint, clients) = (Mutex::new(endpoint), Mutex::default());
-        Ok(Self { path: path.to_owned(), listener, inode, endpoint, clients })
+        Ok(Self { path: path.to_owned(), listener, inode, irqs, endpoint, clients })
     }
 
     fn clients(&self) -> MutexGuard<'_, Clients> {
@@ -123,8 +126,14 @@ pub(super) fn run(shared: &Arc<Shared>) {
         let mut clients = listening.clients();
         let (thread, next) = (clients.thread.take(), clients.next.take());
         drop((clients, next));
+        let Some(thread) = thread else { continue };
+        while !thread.is_finished() {
+            // It may wait in a write to an eventfd of its client's.
+            listening.irqs.make_room();
+            std::thread::sleep(Duration::from_millis(1));
+        }
         // A panic there was reported already.
-        let _ = thread.map(JoinHandle::join);
+        let _ = thread.join();
     }
 }
 
@@ -189,6 +198,8 @@ fn receive(
     } else if clients.next.is_none() {
         clients.next = Some((Instant::now(), socket));
         drop(clients);
+        // The first may be gone, but for the thread that waits in a write to an eventfd of its.
+        listening.irqs.make_room();
         waiting.push_back(Arc::clone(listening));
     } else {
         debug!(path = %listening.path.display(), "a client was sent away: one is there, one waits");
