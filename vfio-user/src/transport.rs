@@ -107,6 +107,12 @@ fn receive_with(
     }
 }
 
+/// When so much time will be over: in a century, where it is more than a clock can tell.
+pub(crate) fn after(time: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    Instant::now() + time.min(CENTURY)
+}
+
 /// Sends a whole message. Waits for a peer that does not read until `patience` is over, or until
 /// `stop` can be read.
 pub(crate) fn send<'f>(
@@ -127,7 +133,7 @@ pub(crate) fn send<'f>(
                 fds = &[];
             }
             Err(Errno::AGAIN) => {
-                let deadline = *deadline.get_or_insert_with(|| Instant::now() + patience);
+                let deadline = *deadline.get_or_insert_with(|| after(patience));
                 let left = deadline.saturating_duration_since(Instant::now());
                 match wait(socket, PollFlags::OUT, stop.into_iter(), Some(left))? {
                     Woken::Socket => {}

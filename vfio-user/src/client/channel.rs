@@ -75,7 +75,7 @@ impl Channel {
         put(self.message.begin());
         self.message.ask(id, command);
         self.send(fds)?;
-        let deadline = Instant::now() + self.options.patience;
+        let deadline = transport::after(self.options.patience);
         // Later reads have less time than the socket would give them.
         let mut timed = self.timed;
         let mut read = Some(read);
@@ -107,7 +107,7 @@ impl Channel {
 
     /// Serves commands of the server's.
     pub(super) fn serve(&mut self, time: Duration) -> Result<bool, ClientError> {
-        let deadline = Instant::now() + time;
+        let deadline = transport::after(time);
         loop {
             match self.take(|packet, _| packet.header().is_reply().then_some(()))? {
                 Taken::Done(()) => return Err(ClientError::Broken(Broken::Unruly)),
@@ -166,7 +166,7 @@ impl Channel {
 
     /// Looks for more bytes for a while before sleeping.
     fn look(&mut self) -> Result<bool, Broken> {
-        let until = Instant::now() + self.options.spin;
+        let until = transport::after(self.options.spin);
         loop {
             if transport::receive(self.socket.as_fd(), &mut self.decoder)? == Received::Bytes {
                 return Ok(true);
