@@ -78,6 +78,38 @@ pub(crate) fn sleep_and_receive(
     receive_with(socket, decoder, RecvFlags::empty())
 }
 
+/// Reads bytes alone, which takes less; descriptors that came with them are closed. `flags` as for the
+/// other two: [`RecvFlags::DONTWAIT`] or none.
+pub(crate) fn receive_bytes(
+    socket: BorrowedFd<'_>,
+    decoder: &mut Decoder,
+    flags: RecvFlags,
+) -> Result<Received, Broken> {
+    let amid = decoder.is_amid();
+    let got = rustix::net::recv(socket, decoder.room(), flags);
+    let Some((bytes, _)) = ready(got)? else { return Ok(Received::Nothing) };
+    decoder.filled(bytes, None, false).map_err(Broken::Garbage)?;
+    received(bytes, amid)
+}
+
+/// What a read came to; `None` when there was nothing.
+fn ready<T>(got: rustix::io::Result<T>) -> Result<Option<T>, Broken> {
+    match got {
+        Ok(got) => Ok(Some(got)),
+        Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+        Err(Errno::CONNRESET) => Err(Broken::Closed),
+        Err(error) => Err(Broken::Socket(error)),
+    }
+}
+
+fn received(bytes: usize, amid: bool) -> Result<Received, Broken> {
+    match bytes {
+        0 if amid => Err(Broken::Amid),
+        0 => Err(Broken::Closed),
+        _ => Ok(Received::Bytes),
+    }
+}
+
 fn receive_with(
     socket: BorrowedFd<'_>,
     decoder: &mut Decoder,
@@ -88,23 +120,15 @@ fn receive_with(
     let amid = decoder.is_amid();
     let flags = RecvFlags::CMSG_CLOEXEC | flags;
     let room = decoder.room();
-    let got = match recvmsg(socket, &mut [IoSliceMut::new(room)], &mut control, flags) {
-        Ok(got) => got,
-        Err(Errno::AGAIN | Errno::INTR) => return Ok(Received::Nothing),
-        Err(Errno::CONNRESET) => return Err(Broken::Closed),
-        Err(error) => return Err(Broken::Socket(error)),
-    };
+    let got = recvmsg(socket, &mut [IoSliceMut::new(room)], &mut control, flags);
+    let Some(got) = ready(got)? else { return Ok(Received::Nothing) };
     let fds = control.drain().filter_map(|message| match message {
         RecvAncillaryMessage::ScmRights(fds) => Some(fds),
         _ => None,
     });
     let robbed = got.flags.contains(ReturnFlags::CTRUNC);
     decoder.filled(got.bytes, fds.flatten(), robbed).map_err(Broken::Garbage)?;
-    match got.bytes {
-        0 if amid => Err(Broken::Amid),
-        0 => Err(Broken::Closed),
-        _ => Ok(Received::Bytes),
-    }
+    received(got.bytes, amid)
 }
 
 /// When so much time will be over: in a century, where it is more than a clock can tell.
