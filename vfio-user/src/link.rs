@@ -6,7 +6,7 @@
 
 use crate::errno;
 use crate::transport::{self, Broken, Received, Woken};
-use crate::wire::{Command, Decoder, Header, Packet, Reply};
+use crate::wire::{Command, Decoder, Header, MAX_FDS, Packet, Reply};
 use rustix::event::PollFlags;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -90,6 +90,9 @@ pub(crate) struct Link {
 impl Link {
     /// Commands that are kept for the session while a thread of the device's reads.
     const KEPT: usize = 256;
+    /// Bytes and descriptors of theirs.
+    const KEPT_BYTES: usize = 8 << 20;
+    const KEPT_FDS: usize = 4 * MAX_FDS;
 
     /// Whoever sets the second of `stop` then makes the first readable, and shuts the socket for
     /// reading: the session's thread may be asleep in either.
@@ -363,12 +366,20 @@ impl Link {
                 continue;
             }
             let mut inbox = self.lock();
-            if inbox.commands.len() >= Self::KEPT {
+            if !Self::may_keep(&inbox.commands, &message) {
                 return Err(Broken::Garbage(Errno::ENOMEM));
             }
             inbox.commands.push_back(message);
         }
         Ok(any)
+    }
+
+    /// Whether one more command is not too much.
+    fn may_keep(kept: &VecDeque<Message>, more: &Message) -> bool {
+        let all = || kept.iter().chain([more]);
+        all().count() <= Self::KEPT
+            && all().map(|message| message.bytes.len()).sum::<usize>() <= Self::KEPT_BYTES
+            && all().map(|message| message.fds.len()).sum::<usize>() <= Self::KEPT_FDS
     }
 
     /// The header of what made [`Broken::Garbage`] of the stream.

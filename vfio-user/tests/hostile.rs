@@ -370,6 +370,33 @@ fn a_client_that_does_not_answer_for_its_memory_is_sent_away() {
     bench.client().device_info().unwrap();
 }
 
+/// What comes while the device waits for an answer is kept for later, but not without end.
+#[test]
+fn a_client_that_floods_instead_of_answering_is_sent_away() {
+    let long = access(Command::RegionWrite, 0, 0, 1 << 20, &vec![0; 1 << 20]);
+    let short = (Command::DeviceGetInfo, words(&[16, 0, 0, 0]));
+    let fds: Vec<_> = (0..250).map(|_| event()).collect();
+    for (times, (command, payload), fds) in
+        [(20, long, vec![]), (20, short.clone(), borrowed(&fds)), (1000, short, vec![])]
+    {
+        let bench = Bench::with(vfio_irq_user::Options {
+            stall: Duration::from_secs(60),
+            ..common::options()
+        });
+        let mut raw = bench.agreed();
+        let (map, range) = dma(Command::DmaMap, [32, 3], &[0, 0, 4096]);
+        assert_eq!(raw.ask(map, &range, &[]), None);
+        // The thread that serves the client is the one that waits.
+        let (write, payload_of) = access(Command::RegionWrite, common::FETCH, 0, 4, &[0; 4]);
+        raw.send(7, write.raw(), 0, &payload_of, &[]);
+        assert_eq!(raw.reply().unwrap().0.command, Command::DmaRead.raw());
+        for _ in 0..times {
+            raw.send(8, command.raw(), 0x10, &payload, &fds);
+        }
+        assert!(raw.is_closed());
+    }
+}
+
 #[test]
 fn answers_for_memory_that_make_no_sense_are_errors_of_the_device() {
     let bench = Bench::new();

@@ -1,6 +1,6 @@
 //! The engine hosted by this process: what an emulated device raises interrupts with.
 //!
-//! Raising a vector never waits, whichever thread does it and whatever a client is doing to the
+//! Raising a vector takes no lock, whichever thread does it and whatever a client is doing to the
 //! vector meanwhile; see [`Interrupts`].
 
 mod cell;

@@ -225,7 +225,10 @@ impl Table {
 
 /// What a device raises its interrupts with: a handle that may be cloned and used from any thread.
 ///
-/// [`Interrupts::raise`] never waits. What a client does to the vector meanwhile decides where the
+/// [`Interrupts::raise`] takes no lock, and waits for nobody but a client that wants it to: one that fills
+/// its own eventfd and then has it block. That lasts until the client replaces the eventfd, is gone, or
+/// another comes, or the server stops; so a thread should not raise for several clients where they may be
+/// hostile. What a client does to the vector meanwhile decides where the
 /// interrupt goes, and it goes there exactly once: to the old eventfd or to the new one while the
 /// eventfd is replaced (`CONTRACT.md`, B-02), into the pending bit while the vector is masked, from
 /// where it is signalled when the vector is unmasked (B-03).
