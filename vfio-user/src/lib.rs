@@ -19,7 +19,10 @@
 //!
 //! For a process that filters its system calls: beside sockets, eventfds, `poll`, `epoll` and mapping
 //! files, a server uses `membarrier`, `fcntl`, `kcmp`, `io_setup` and `io_submit`, and reads
-//! `/proc/self/fd`. Each of these five calls may be refused with an error, at some cost in time.
+//! `/proc/self/fd`. Each of these five calls and the reading may be refused with an error, at some cost in
+//! time; they may also be forbidden later, with a server under way.
+//!
+//! A process may fork, but the child must neither serve devices nor raise interrupts.
 
 mod client;
 mod device;

@@ -61,6 +61,20 @@ struct Inbox {
     waiting: usize,
 }
 
+/// The message that has begun, by its place in the stream, and when it has to be there.
+#[derive(Default)]
+struct Begun(Option<(u64, Instant)>);
+
+impl Begun {
+    /// When the message at this place has to be there: `until`, if it has just begun.
+    fn until(&mut self, place: u64, until: Instant) -> Instant {
+        match self.0 {
+            Some((of, until)) if of == place => until,
+            _ => self.0.insert((place, until)).1,
+        }
+    }
+}
+
 /// One socket.
 pub(crate) struct Link {
     socket: Arc<OwnedFd>,
@@ -173,7 +187,7 @@ impl Link {
     ) -> Result<Arrival, Broken> {
         // Who never looks before sleeping saves the look.
         let mut awake = !self.patience.spin.is_zero();
-        let mut began = None;
+        let mut begun = Begun::default();
         loop {
             while take(decoder, message)? {
                 let Some(packet) = message.packet() else { continue };
@@ -193,9 +207,8 @@ impl Link {
             }
             // A message has so much time from its first byte on, however its bytes trickle in.
             let until = if decoder.is_amid() {
-                Some(*began.get_or_insert_with(Instant::now) + self.patience.stall)
+                Some(begun.until(decoder.place(), transport::after(self.patience.stall)))
             } else {
-                began = None;
                 deadline
             };
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
@@ -231,7 +244,7 @@ impl Link {
         if self.patience.spin.is_zero() {
             return Ok(false);
         }
-        let until = Instant::now() + self.patience.spin;
+        let until = transport::after(self.patience.spin);
         while !self.stopping.load(Ordering::Relaxed) && Instant::now() < until {
             if transport::receive(self.socket(), decoder)? == Received::Bytes {
                 return Ok(true);
@@ -293,7 +306,7 @@ impl Link {
     }
 
     fn await_reply(&self, id: u16) -> Result<Message, Broken> {
-        let deadline = Instant::now() + self.patience.stall;
+        let deadline = transport::after(self.patience.stall);
         loop {
             let mut inbox = self.lock();
             let place = inbox.awaited.iter_mut().find(|(of, _)| *of == id);
@@ -377,4 +390,20 @@ fn take(decoder: &mut Decoder, message: &mut Message) -> Result<bool, Broken> {
     };
     debug_assert_eq!(size, message.bytes.len());
     Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Begun;
+    use std::time::{Duration, Instant};
+
+    /// Replies for threads of the device's may follow each other without an end.
+    #[test]
+    fn each_message_has_its_own_time() {
+        let (mut begun, now) = (Begun::default(), Instant::now());
+        let at = |seconds| now + Duration::from_secs(seconds);
+        assert_eq!(begun.until(100, at(10)), at(10));
+        assert_eq!(begun.until(100, at(11)), at(10), "however its bytes trickle in");
+        assert_eq!(begun.until(120, at(15)), at(15));
+    }
 }

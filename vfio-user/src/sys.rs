@@ -74,7 +74,6 @@ pub(crate) fn is_same(one: BorrowedFd<'_>, other: u32) -> bool {
 
 /// Whether two descriptors are of one open file. `false` where the kernel does not say.
 pub(crate) fn same_file(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
-    const KCMP_FILE: libc::c_int = 0;
     // Linux 6.10, and a sixth of the time of the other.
     const F_DUPFD_QUERY: libc::c_int = 1027;
     // SAFETY: the command takes a number and touches no memory, and so does what it is elsewhere.
@@ -82,6 +81,12 @@ pub(crate) fn same_file(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
     if same >= 0 {
         return same == 1;
     }
+    is_same_by_kcmp(one, other)
+}
+
+/// What kernels before 6.10 have.
+fn is_same_by_kcmp(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
+    const KCMP_FILE: libc::c_int = 0;
     let pid = std::process::id();
     // SAFETY: the call takes five numbers and touches no memory.
     let compared = unsafe {
@@ -98,7 +103,43 @@ pub(crate) fn is_eventfd(fd: BorrowedFd<'_>) -> bool {
     let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
     match rustix::fs::readlink(path, Vec::with_capacity(32)) {
         Ok(target) => target.to_bytes() == b"anon_inode:[eventfd]",
-        // No /proc here: take the client's word, as a wrong one only harms itself.
-        Err(_) => true,
+        // No /proc here. Any other file of the kernel's own only harms who sent it; one of a file
+        // system could have a raise wait that nobody can wake.
+        Err(_) => is_anonymous(fd),
+    }
+}
+
+/// Whether it is of no file system, pipe or socket.
+fn is_anonymous(fd: BorrowedFd<'_>) -> bool {
+    use rustix::fs::{FileType, fstat};
+    fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Unknown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_anonymous, is_eventfd, same_file};
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn only_an_eventfd_is_one_with_proc_and_without() {
+        let eventfd = crate::transport::waker().unwrap();
+        assert!(is_eventfd(eventfd.as_fd()) && is_anonymous(eventfd.as_fd()));
+        let (pipe, file) = (rustix::pipe::pipe().unwrap(), std::fs::File::open("/").unwrap());
+        let socket = std::os::unix::net::UnixStream::pair().unwrap().0;
+        for fd in [pipe.0.as_fd(), pipe.1.as_fd(), file.as_fd(), socket.as_fd()] {
+            assert!(!is_eventfd(fd) && !is_anonymous(fd));
+        }
+    }
+
+    #[test]
+    fn a_duplicate_is_the_same_file() {
+        let (one, other) = (crate::transport::waker().unwrap(), crate::transport::waker().unwrap());
+        let again = one.try_clone().unwrap();
+        // Some containers forbid it, and two are never the same then.
+        let says = super::is_same_by_kcmp(one.as_fd(), one.as_fd());
+        assert_eq!(super::is_same_by_kcmp(one.as_fd(), again.as_fd()), says);
+        assert!(!super::is_same_by_kcmp(one.as_fd(), other.as_fd()));
+        assert_eq!(same_file(one.as_fd(), again.as_fd()), same_file(one.as_fd(), one.as_fd()));
+        assert!(!same_file(one.as_fd(), other.as_fd()));
     }
 }

@@ -78,6 +78,38 @@ pub(crate) fn sleep_and_receive(
     receive_with(socket, decoder, RecvFlags::empty())
 }
 
+/// Reads bytes alone, which takes less; descriptors that came with them are closed. `flags` as for the
+/// other two: [`RecvFlags::DONTWAIT`] or none.
+pub(crate) fn receive_bytes(
+    socket: BorrowedFd<'_>,
+    decoder: &mut Decoder,
+    flags: RecvFlags,
+) -> Result<Received, Broken> {
+    let amid = decoder.is_amid();
+    let got = rustix::net::recv(socket, decoder.room(), flags);
+    let Some((bytes, _)) = ready(got)? else { return Ok(Received::Nothing) };
+    decoder.filled(bytes, None, false).map_err(Broken::Garbage)?;
+    received(bytes, amid)
+}
+
+/// What a read came to; `None` when there was nothing.
+fn ready<T>(got: rustix::io::Result<T>) -> Result<Option<T>, Broken> {
+    match got {
+        Ok(got) => Ok(Some(got)),
+        Err(Errno::AGAIN | Errno::INTR) => Ok(None),
+        Err(Errno::CONNRESET) => Err(Broken::Closed),
+        Err(error) => Err(Broken::Socket(error)),
+    }
+}
+
+fn received(bytes: usize, amid: bool) -> Result<Received, Broken> {
+    match bytes {
+        0 if amid => Err(Broken::Amid),
+        0 => Err(Broken::Closed),
+        _ => Ok(Received::Bytes),
+    }
+}
+
 fn receive_with(
     socket: BorrowedFd<'_>,
     decoder: &mut Decoder,
@@ -88,23 +120,21 @@ fn receive_with(
     let amid = decoder.is_amid();
     let flags = RecvFlags::CMSG_CLOEXEC | flags;
     let room = decoder.room();
-    let got = match recvmsg(socket, &mut [IoSliceMut::new(room)], &mut control, flags) {
-        Ok(got) => got,
-        Err(Errno::AGAIN | Errno::INTR) => return Ok(Received::Nothing),
-        Err(Errno::CONNRESET) => return Err(Broken::Closed),
-        Err(error) => return Err(Broken::Socket(error)),
-    };
+    let got = recvmsg(socket, &mut [IoSliceMut::new(room)], &mut control, flags);
+    let Some(got) = ready(got)? else { return Ok(Received::Nothing) };
     let fds = control.drain().filter_map(|message| match message {
         RecvAncillaryMessage::ScmRights(fds) => Some(fds),
         _ => None,
     });
     let robbed = got.flags.contains(ReturnFlags::CTRUNC);
     decoder.filled(got.bytes, fds.flatten(), robbed).map_err(Broken::Garbage)?;
-    match got.bytes {
-        0 if amid => Err(Broken::Amid),
-        0 => Err(Broken::Closed),
-        _ => Ok(Received::Bytes),
-    }
+    received(got.bytes, amid)
+}
+
+/// When so much time will be over: in a century, where it is more than a clock can tell.
+pub(crate) fn after(time: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+    Instant::now() + time.min(CENTURY)
 }
 
 /// Sends a whole message. Waits for a peer that does not read until `patience` is over, or until
@@ -127,7 +157,7 @@ pub(crate) fn send<'f>(
                 fds = &[];
             }
             Err(Errno::AGAIN) => {
-                let deadline = *deadline.get_or_insert_with(|| Instant::now() + patience);
+                let deadline = *deadline.get_or_insert_with(|| after(patience));
                 let left = deadline.saturating_duration_since(Instant::now());
                 match wait(socket, PollFlags::OUT, stop.into_iter(), Some(left))? {
                     Woken::Socket => {}

@@ -148,3 +148,15 @@ fn a_device_whose_client_is_gone_and_left_it_waiting_for_an_eventfd_is_free_for_
         common::eventually(name, || Client::connect(&path, ClientOptions::default()).is_ok());
     }
 }
+
+#[test]
+fn patience_may_be_without_end() {
+    let (stall, handshake) = (Duration::MAX, Duration::MAX);
+    let bench = Bench::with(Options { stall, handshake, ..Options::default() });
+    for patience in [Duration::MAX, Duration::from_secs(u64::from(u32::MAX))] {
+        let options = ClientOptions { patience, spin: Duration::ZERO };
+        let client = Client::connect(&bench.path, options).unwrap();
+        client.device_info().unwrap();
+        drop(client);
+    }
+}

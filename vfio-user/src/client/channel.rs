@@ -5,7 +5,7 @@ use crate::errno;
 use crate::transport::{self, Broken, Received, Woken};
 use crate::wire::{Command, Decoder, Header, Packet, Reply, flags};
 use rustix::event::PollFlags;
-use rustix::net::sockopt;
+use rustix::net::{RecvFlags, sockopt};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 use vfio_irq_engine::Errno;
@@ -15,6 +15,8 @@ pub(super) struct Channel {
     /// A read of the socket ends by itself when patience does, so that one may sleep in it.
     timed: bool,
     decoder: Decoder,
+    /// The reply that is awaited may bring descriptors. No other message of a server's does.
+    with_fds: bool,
     options: ClientOptions,
     next_id: u16,
     message: Reply,
@@ -33,6 +35,7 @@ impl Channel {
             socket,
             timed,
             decoder: Decoder::new(LONGEST),
+            with_fds: false,
             options,
             next_id: 0,
             message: Reply::default(),
@@ -74,8 +77,10 @@ impl Channel {
         let id = self.next_id;
         put(self.message.begin());
         self.message.ask(id, command);
+        self.with_fds =
+            matches!(command, Command::DeviceGetRegionInfo | Command::DeviceGetRegionIoFds);
         self.send(fds)?;
-        let deadline = Instant::now() + self.options.patience;
+        let deadline = transport::after(self.options.patience);
         // Later reads have less time than the socket would give them.
         let mut timed = self.timed;
         let mut read = Some(read);
@@ -107,7 +112,7 @@ impl Channel {
 
     /// Serves commands of the server's.
     pub(super) fn serve(&mut self, time: Duration) -> Result<bool, ClientError> {
-        let deadline = Instant::now() + time;
+        let deadline = transport::after(time);
         loop {
             match self.take(|packet, _| packet.header().is_reply().then_some(()))? {
                 Taken::Done(()) => return Err(ClientError::Broken(Broken::Unruly)),
@@ -148,27 +153,37 @@ impl Channel {
         if !self.options.spin.is_zero() && self.look()? {
             return Ok(true);
         }
-        let socket = self.socket.as_fd();
-        if timed && transport::sleep_and_receive(socket, &mut self.decoder)? == Received::Bytes {
+        if timed && self.receive(RecvFlags::empty())? == Received::Bytes {
             return Ok(true);
         }
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let others = std::iter::empty();
+            let socket = self.socket.as_fd();
             if transport::wait(socket, PollFlags::IN, others, Some(left))? == Woken::Nobody {
                 return Ok(false);
             }
-            if transport::receive(socket, &mut self.decoder)? == Received::Bytes {
+            if self.receive(RecvFlags::DONTWAIT)? == Received::Bytes {
                 return Ok(true);
             }
         }
     }
 
+    /// With the socket's own time as its limit, or without waiting.
+    fn receive(&mut self, flags: RecvFlags) -> Result<Received, Broken> {
+        let (socket, decoder) = (self.socket.as_fd(), &mut self.decoder);
+        match self.with_fds {
+            false => transport::receive_bytes(socket, decoder, flags),
+            true if flags.is_empty() => transport::sleep_and_receive(socket, decoder),
+            true => transport::receive(socket, decoder),
+        }
+    }
+
     /// Looks for more bytes for a while before sleeping.
     fn look(&mut self) -> Result<bool, Broken> {
-        let until = Instant::now() + self.options.spin;
+        let until = transport::after(self.options.spin);
         loop {
-            if transport::receive(self.socket.as_fd(), &mut self.decoder)? == Received::Bytes {
+            if self.receive(RecvFlags::DONTWAIT)? == Received::Bytes {
                 return Ok(true);
             }
             if Instant::now() >= until {

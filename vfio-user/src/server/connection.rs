@@ -4,12 +4,11 @@ use super::Shared;
 use super::listening::Listening;
 use crate::link::{Arrival, Link, Message, Patience};
 use crate::session::{Flow, Session};
-use crate::transport::Broken;
+use crate::transport::{self, Broken};
 use crate::wire::Reply;
 use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, PoisonError};
-use std::time::Instant;
 use tracing::{info, warn};
 
 /// Frees the device for the next client, however this one ends.
@@ -59,7 +58,7 @@ fn exchange(
     link: &Arc<Link>,
     session: &mut Session<'_>,
 ) -> Result<Infallible, Broken> {
-    let handshake = Instant::now() + shared.options.handshake;
+    let handshake = transport::after(shared.options.handshake);
     let (mut message, mut reply) = (Message::default(), Reply::default());
     loop {
         let deadline = session.limits().is_none().then_some(handshake);

@@ -36,8 +36,8 @@ pub struct Decoder {
     before: u64,
     /// Descriptors, each with the place in the stream where its message begins.
     fds: VecDeque<(u64, OwnedFd)>,
-    /// The message that lost descriptors, because this process can have no more.
-    robbed: Option<u64>,
+    /// Messages that lost descriptors, because this process can have no more.
+    robbed: VecDeque<u64>,
     longest: usize,
 }
 
@@ -84,7 +84,7 @@ impl Decoder {
             end: 0,
             before: 0,
             fds: VecDeque::new(),
-            robbed: None,
+            robbed: VecDeque::new(),
             longest,
         }
     }
@@ -103,6 +103,11 @@ impl Decoder {
     /// ```
     pub fn is_amid(&self) -> bool {
         self.start != self.end
+    }
+
+    /// Where in the stream the first message begins that was not taken.
+    pub(crate) fn place(&self) -> u64 {
+        self.before.wrapping_add(self.start as u64)
     }
 
     /// Where to read to. Never empty once [`Decoder::next`] has said that nothing is left.
@@ -168,8 +173,8 @@ impl Decoder {
             return Ok(());
         }
         let owner = self.last_start(from);
-        if robbed {
-            self.robbed = Some(owner);
+        if robbed && self.robbed.back() != Some(&owner) {
+            self.robbed.push_back(owner);
         }
         self.fds.extend(fds.map(|fd| (owner, fd)));
         let owned = self.fds.iter().filter(|(of, _)| *of == owner).count();
@@ -219,11 +224,11 @@ impl Decoder {
             }
         }
         let Some(packet) = Packet::split(bytes)? else { return Ok(None) };
-        let at = self.before.wrapping_add(self.start as u64);
+        let at = self.place();
         while let Some((_, fd)) = self.fds.pop_front_if(|(owner, _)| *owner == at) {
             fds.push(fd);
         }
-        let robbed = self.robbed == Some(at);
+        let robbed = self.robbed.pop_front_if(|owner| *owner == at).is_some();
         self.start += packet.len();
         Ok(Some(Frame { packet, robbed }))
     }
@@ -245,5 +250,31 @@ impl Decoder {
     pub fn offender(&self) -> Option<Header> {
         let bytes = self.buffer.get(self.start..self.end)?;
         bytes.first_chunk().map(Header::from_bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Decoder, Header};
+
+    fn feed(decoder: &mut Decoder, bytes: &[u8], robbed: bool) {
+        decoder.room()[..bytes.len()].copy_from_slice(bytes);
+        decoder.filled(bytes.len(), None, robbed).unwrap();
+    }
+
+    /// What a SET_IRQS without its descriptors says is to detach.
+    #[test]
+    fn every_message_that_was_robbed_is_known_as_such() {
+        let mut decoder = Decoder::new(1 << 16);
+        let message = Header { id: 1, command: 8, size: 20, flags: 0, error: 0 }.to_bytes();
+        feed(&mut decoder, &message, true);
+        // The rest of the first, and the second, which has lost descriptors, too.
+        feed(&mut decoder, &[&[0; 4], &message[..]].concat(), true);
+        feed(&mut decoder, &[&[0; 4], &message[..], &[0; 4]].concat(), false);
+        let mut taken = || decoder.next(&mut Vec::new()).unwrap().map(|frame| frame.robbed);
+        assert_eq!(
+            [taken(), taken(), taken(), taken()],
+            [Some(true), Some(true), Some(false), None]
+        );
     }
 }
