@@ -22,9 +22,26 @@
 //! # Ok::<(), vfio_irq_engine::Errno>(())
 //! ```
 
+mod set;
+
+pub use set::{Action, Bools, Checked, Data, Fds, Header, Range, Request};
+
 use crate::Errno;
 
 /// Flags of `struct vfio_irq_info` and `struct vfio_irq_set`.
+///
+/// ```
+/// use vfio_irq_engine::abi::{flags, Action, Header};
+///
+/// // One form of data and one action, or'ed together.
+/// let flags = flags::DATA_NONE | flags::ACTION_MASK;
+/// let request = Header::from_words([20, flags, 2, 0, 8]).check(64)?.request(&[])?;
+/// assert_eq!(request.action(), Action::Mask);
+/// // Two forms are none.
+/// let both = flags::DATA_NONE | flags::DATA_BOOL | flags::ACTION_MASK;
+/// assert!(Header::from_words([28, both, 2, 0, 8]).check(64).is_err());
+/// # Ok::<(), vfio_irq_engine::Errno>(())
+/// ```
 pub mod flags {
     /// GET_IRQ_INFO: the index takes eventfds.
     pub const INFO_EVENTFD: u32 = 1;
@@ -53,6 +70,14 @@ pub mod flags {
 }
 
 /// The interrupts of a PCI device, as VFIO counts them.
+///
+/// ```
+/// use vfio_irq_engine::abi::Index;
+///
+/// let known = Index::ALL.map(Index::raw);
+/// assert_eq!(known, [0, 1, 2, 3, 4]);
+/// assert!(Index::ALL.iter().all(|index| Index::from_raw(index.raw()) == Some(*index)));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Index {
     /// The interrupt line.
@@ -72,6 +97,13 @@ impl Index {
     pub const ALL: [Self; 5] = [Self::Intx, Self::Msi, Self::Msix, Self::Err, Self::Req];
 
     /// The index with this number; `None` from 5 on.
+    ///
+    /// ```
+    /// use vfio_irq_engine::abi::Index;
+    ///
+    /// assert_eq!(Index::from_raw(2), Some(Index::Msix));
+    /// assert_eq!(Index::from_raw(5), None, "CCW and others come later, on other buses");
+    /// ```
     #[inline]
     pub const fn from_raw(raw: u32) -> Option<Self> {
         match raw {
@@ -85,6 +117,12 @@ impl Index {
     }
 
     /// Its number in the ABI.
+    ///
+    /// ```
+    /// use vfio_irq_engine::abi::Index;
+    ///
+    /// assert_eq!((Index::Intx.raw(), Index::Req.raw()), (0, 4));
+    /// ```
     pub const fn raw(self) -> u32 {
         match self {
             Self::Intx => 0,
@@ -97,6 +135,14 @@ impl Index {
 }
 
 /// The answer to GET_IRQ_INFO, less the fields that user space sent (`CONTRACT.md`, I-03 to I-07).
+///
+/// ```
+/// use vfio_irq_engine::abi::flags;
+/// use vfio_irq_engine::{sim::Sim, Kind, Vectors};
+///
+/// let info = Vectors::info(&Sim::new(), Kind::Msix);
+/// assert_eq!((info.count, info.flags), (64, flags::INFO_EVENTFD | flags::INFO_MASKABLE));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Info {
     /// `flags::INFO_*`.
@@ -106,6 +152,16 @@ pub struct Info {
 }
 
 /// `struct vfio_irq_info` as user space sent it.
+///
+/// ```
+/// use vfio_irq_engine::abi::{Index, Info, InfoHeader};
+///
+/// let asked = InfoHeader { argsz: 16, flags: 0, index: 2, count: 0 };
+/// assert_eq!(asked.check()?, Index::Msix);
+/// let answer = asked.answered(Info { flags: 3, count: 64 });
+/// assert_eq!((answer.argsz, answer.index, answer.count), (16, 2, 64));
+/// # Ok::<(), vfio_irq_engine::Errno>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct InfoHeader {
     /// Size of the caller's structure in bytes.
@@ -123,6 +179,13 @@ impl InfoHeader {
     pub const LEN: usize = 16;
 
     /// Reads the structure, in the machine's byte order.
+    ///
+    /// ```
+    /// use vfio_irq_engine::abi::InfoHeader;
+    ///
+    /// let bytes = [InfoHeader::LEN as u8; 16]; // As user space may fill it, for instance.
+    /// assert_eq!(InfoHeader::from_bytes(&bytes).argsz, 0x1010_1010);
+    /// ```
     #[inline]
     pub fn from_bytes(bytes: &[u8; Self::LEN]) -> Self {
         let [argsz, flags, index, count] = words(bytes);
@@ -130,6 +193,13 @@ impl InfoHeader {
     }
 
     /// Writes the structure, in the machine's byte order.
+    ///
+    /// ```
+    /// use vfio_irq_engine::abi::InfoHeader;
+    ///
+    /// let header = InfoHeader { argsz: 16, flags: 1, index: 4, count: 1 };
+    /// assert_eq!(header.to_bytes()[8..12], 4_u32.to_ne_bytes());
+    /// ```
     pub fn to_bytes(self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
         put_words(&mut bytes, [self.argsz, self.flags, self.index, self.count]);
@@ -138,6 +208,16 @@ impl InfoHeader {
 
     /// Which index is asked about. `EINVAL` when the structure is too short or there is no such
     /// index (`CONTRACT.md`, I-02).
+    ///
+    /// ```
+    /// use vfio_irq_engine::abi::InfoHeader;
+    /// use vfio_irq_engine::Errno;
+    ///
+    /// let header = InfoHeader { argsz: 16, flags: 0, index: 1, count: 0 };
+    /// assert!(header.check().is_ok());
+    /// assert_eq!(InfoHeader { argsz: 15, ..header }.check(), Err(Errno::EINVAL));
+    /// assert_eq!(InfoHeader { index: 5, ..header }.check(), Err(Errno::EINVAL));
+    /// ```
     pub fn check(self) -> Result<Index, Errno> {
         if (self.argsz as usize) < Self::LEN {
             return Err(Errno::EINVAL);
@@ -146,260 +226,17 @@ impl InfoHeader {
     }
 
     /// The same structure with the answer filled in.
+    ///
+    /// ```
+    /// use vfio_irq_engine::abi::{Info, InfoHeader};
+    ///
+    /// // A caller with a longer structure keeps its `argsz`, and whatever is behind.
+    /// let asked = InfoHeader { argsz: 64, flags: 9, index: 3, count: 9 };
+    /// let answer = asked.answered(Info { flags: 1, count: 1 });
+    /// assert_eq!(answer, InfoHeader { argsz: 64, flags: 1, index: 3, count: 1 });
+    /// ```
     pub fn answered(self, info: Info) -> Self {
         Self { flags: info.flags, count: info.count, ..self }
-    }
-}
-
-/// `struct vfio_irq_set` as user space sent it, less its data. Nothing of it is believed yet.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Header {
-    /// Size of the caller's structure in bytes, data included.
-    pub argsz: u32,
-    /// `flags::DATA_*` and `flags::ACTION_*`.
-    pub flags: u32,
-    /// Which index.
-    pub index: u32,
-    /// First vector.
-    pub start: u32,
-    /// Number of vectors.
-    pub count: u32,
-}
-
-impl Header {
-    /// Bytes before the data.
-    pub const LEN: usize = 20;
-
-    /// Reads the structure, in the machine's byte order.
-    #[inline]
-    pub fn from_bytes(bytes: &[u8; Self::LEN]) -> Self {
-        Self::from_words(words(bytes))
-    }
-
-    /// The structure from its five fields in order.
-    #[inline]
-    pub const fn from_words([argsz, flags, index, start, count]: [u32; 5]) -> Self {
-        Self { argsz, flags, index, start, count }
-    }
-
-    /// Writes the structure, in the machine's byte order.
-    pub fn to_bytes(self) -> [u8; Self::LEN] {
-        let mut bytes = [0; Self::LEN];
-        put_words(&mut bytes, [self.argsz, self.flags, self.index, self.start, self.count]);
-        bytes
-    }
-
-    /// Which index is meant, before all else is checked: a host needs it to know `vectors`.
-    /// `EINVAL` when there is no such index (`CONTRACT.md`, C-02).
-    #[inline]
-    pub fn index(&self) -> Result<Index, Errno> {
-        Index::from_raw(self.index).ok_or(Errno::EINVAL)
-    }
-
-    /// Checks all that can be said without the data. `vectors` is the count of the index.
-    ///
-    /// Everything wrong here is `EINVAL` (`CONTRACT.md`, C-01 to C-08).
-    #[inline]
-    pub fn check(self, vectors: u32) -> Result<Checked, Errno> {
-        let index = self.index()?;
-        let room = (self.argsz as usize).checked_sub(Self::LEN).ok_or(Errno::EINVAL)?;
-        if self.flags & !(flags::DATA | flags::ACTION) != 0 {
-            return Err(Errno::EINVAL);
-        }
-        let end = self.start.checked_add(self.count).ok_or(Errno::EINVAL)?;
-        if self.start >= vectors || end > vectors {
-            return Err(Errno::EINVAL);
-        }
-        let (form, size) = match self.flags & flags::DATA {
-            flags::DATA_NONE => (Form::None, 0),
-            flags::DATA_BOOL => (Form::Bool, 1),
-            flags::DATA_EVENTFD => (Form::Eventfd, 4),
-            _ => return Err(Errno::EINVAL),
-        };
-        let data_len = (self.count as usize).checked_mul(size).ok_or(Errno::EINVAL)?;
-        if room < data_len {
-            return Err(Errno::EINVAL);
-        }
-        Ok(Checked {
-            index,
-            action: Action::from_flags(self.flags),
-            range: Range { start: self.start, end },
-            form,
-            data_len,
-        })
-    }
-}
-
-/// What a request is to do.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Action {
-    /// Mask.
-    Mask,
-    /// Unmask.
-    Unmask,
-    /// Attach, detach, disable, loopback.
-    Trigger,
-}
-
-impl Action {
-    #[inline]
-    const fn from_flags(bits: u32) -> Option<Self> {
-        match bits & flags::ACTION {
-            flags::ACTION_MASK => Some(Self::Mask),
-            flags::ACTION_UNMASK => Some(Self::Unmask),
-            flags::ACTION_TRIGGER => Some(Self::Trigger),
-            _ => None,
-        }
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-enum Form {
-    None,
-    Bool,
-    Eventfd,
-}
-
-/// The vectors that a request names: within the index, and no overflow left to happen.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Range {
-    start: u32,
-    end: u32,
-}
-
-impl Range {
-    /// First vector.
-    #[inline]
-    pub const fn start(self) -> u32 {
-        self.start
-    }
-
-    /// One past the last vector.
-    #[inline]
-    pub const fn end(self) -> u32 {
-        self.end
-    }
-
-    /// Number of vectors.
-    #[inline]
-    pub const fn count(self) -> u32 {
-        self.end.saturating_sub(self.start)
-    }
-
-    /// The vectors' numbers in order.
-    #[inline]
-    pub fn numbers(self) -> core::ops::Range<u32> {
-        self.start..self.end
-    }
-}
-
-/// A header that passed every check; its data is still to be read.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Checked {
-    index: Index,
-    action: Option<Action>,
-    range: Range,
-    form: Form,
-    data_len: usize,
-}
-
-impl Checked {
-    /// How many bytes of data to read.
-    #[inline]
-    pub const fn data_len(&self) -> usize {
-        self.data_len
-    }
-
-    /// The request, now that its data is there.
-    ///
-    /// `ENOTTY` when the flags name no action or several (`CONTRACT.md`, C-10): Linux says so only
-    /// after it has read the data, so an unreadable address wins. `EINVAL` when `data` is not
-    /// [`Checked::data_len`] long.
-    #[inline]
-    pub fn request(self, data: &[u8]) -> Result<Request<'_>, Errno> {
-        if data.len() != self.data_len {
-            return Err(Errno::EINVAL);
-        }
-        let action = self.action.ok_or(Errno::ENOTTY)?;
-        let data = match self.form {
-            Form::None => Data::None,
-            Form::Bool => Data::Bool(Bools(data)),
-            Form::Eventfd => Data::Eventfd(Fds(data)),
-        };
-        Ok(Request { index: self.index, action, range: self.range, data })
-    }
-}
-
-/// A request whose every field makes sense by itself. Whether it makes sense *now* is for
-/// [`crate::Vectors`] and [`crate::Device`] to say.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Request<'d> {
-    index: Index,
-    action: Action,
-    range: Range,
-    data: Data<'d>,
-}
-
-impl<'d> Request<'d> {
-    /// Which index.
-    #[inline]
-    pub const fn index(&self) -> Index {
-        self.index
-    }
-
-    /// What to do.
-    #[inline]
-    pub const fn action(&self) -> Action {
-        self.action
-    }
-
-    /// Which vectors.
-    #[inline]
-    pub const fn range(&self) -> Range {
-        self.range
-    }
-
-    /// With what.
-    #[inline]
-    pub const fn data(&self) -> Data<'d> {
-        self.data
-    }
-}
-
-/// The data of a request, as many elements as its range has vectors.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Data<'d> {
-    /// All vectors of the range alike.
-    None,
-    /// A yes or no for each.
-    Bool(Bools<'d>),
-    /// A descriptor for each.
-    Eventfd(Fds<'d>),
-}
-
-/// A yes or no for each vector of a range.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Bools<'d>(&'d [u8]);
-
-impl Bools<'_> {
-    /// Whether the `i`-th vector of the range is meant. Any byte but zero is a yes.
-    #[inline]
-    pub fn get(&self, i: usize) -> bool {
-        self.0.get(i).is_some_and(|byte| *byte != 0)
-    }
-}
-
-/// A descriptor for each vector of a range.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Fds<'d>(&'d [u8]);
-
-impl Fds<'_> {
-    /// The `i`-th descriptor; `None` past the last.
-    #[inline]
-    pub fn get(&self, i: usize) -> Option<i32> {
-        let at = i.checked_mul(4)?;
-        let bytes = self.0.get(at..at.checked_add(4)?)?;
-        Some(i32::from_ne_bytes(bytes.try_into().ok()?))
     }
 }
 

@@ -42,21 +42,62 @@ pub struct Device<H: LineHost + EventHost> {
 
 impl<H: LineHost + EventHost> Device<H> {
     /// Nothing enabled; `slots` is where the platform keeps what is known of vectors, empty.
+    ///
+    /// ```
+    /// use vfio_irq_engine::{sim::Sim, Device};
+    ///
+    /// let sim = Sim::new();
+    /// let device: Device<Sim> = Device::new(sim.slots());
+    /// assert_eq!(device.active(), None);
+    /// ```
     pub fn new(slots: H::Slots) -> Self {
         Self { vectors: Vectors::new(slots), line: Line::Idle }
     }
 
     /// MSI and MSI-X.
+    ///
+    /// ```
+    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// let fd = sim.eventfd();
+    /// ask(&mut device, &mut sim, [2, 36, 5, 1], &fd.to_ne_bytes())?;
+    /// // What debugfs or a monitor shows of it.
+    /// let attached: Vec<u32> = device.vectors().slots().map(|(number, _)| number).collect();
+    /// assert_eq!(attached, [5]);
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     pub fn vectors(&self) -> &Vectors<H> {
         &self.vectors
     }
 
     /// MSI and MSI-X, for a platform whose watches have fired.
+    ///
+    /// ```
+    /// use vfio_irq_engine::Gate;
+    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// let (fd, mask) = (sim.eventfd(), sim.eventfd());
+    /// ask(&mut device, &mut sim, [2, 36, 0, 1], &fd.to_ne_bytes())?;
+    /// ask(&mut device, &mut sim, [2, 12, 0, 1], &mask.to_ne_bytes())?;
+    /// // The platform has seen the eventfd that is to mask vector 0 signalled.
+    /// device.vectors_mut().watch_fired(&mut sim, 0, Gate::Masked, |watch| watch.fd() == mask);
+    /// sim.raise(0);
+    /// assert_eq!((sim.signals(fd), sim.pending(0)), (0, true));
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     pub fn vectors_mut(&mut self) -> &mut Vectors<H> {
         &mut self.vectors
     }
 
     /// Which of INTx, MSI and MSI-X is in use.
+    ///
+    /// ```
+    /// use vfio_irq_engine::abi::Index;
+    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// let fd = sim.eventfd().to_ne_bytes();
+    /// ask(&mut device, &mut sim, [1, 36, 0, 1], &fd)?;
+    /// assert_eq!(device.active(), Some(Index::Msi));
+    /// assert!(ask(&mut device, &mut sim, [2, 36, 0, 1], &fd).is_err(), "one kind at a time (V-02)");
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     pub fn active(&self) -> Option<Index> {
         match self.vectors.active() {
             Some(Kind::Msi) => Some(Index::Msi),
@@ -66,6 +107,17 @@ impl<H: LineHost + EventHost> Device<H> {
     }
 
     /// The answer to GET_IRQ_INFO (`CONTRACT.md`, I-03 to I-07).
+    ///
+    /// ```
+    /// use vfio_irq_engine::abi::{flags, Index};
+    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// let line = device.info(&sim, Index::Intx);
+    /// assert_eq!(line.count, 1);
+    /// assert_ne!(line.flags & flags::INFO_AUTOMASKED, 0);
+    /// // MSI is enabled as a set: none can be added.
+    /// assert_ne!(device.info(&sim, Index::Msi).flags & flags::INFO_NORESIZE, 0);
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     pub fn info(&self, host: &H, index: Index) -> Info {
         match index {
             Index::Intx => Info {
@@ -85,6 +137,16 @@ impl<H: LineHost + EventHost> Device<H> {
     /// # Errors
     ///
     /// `EINVAL`, whatever is wrong.
+    ///
+    /// ```
+    /// use vfio_irq_engine::{abi::Header, Errno};
+    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// // Of this device's 64 vectors, 0 to 63.
+    /// assert!(device.check(&sim, Header::from_words([20, 33, 2, 63, 1])).is_ok());
+    /// let beyond = device.check(&sim, Header::from_words([20, 33, 2, 64, 1]));
+    /// assert_eq!(beyond, Err(Errno::EINVAL));
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     pub fn check(&self, host: &H, header: Header) -> Result<Checked, Errno> {
         header.check(self.info(host, header.index()?).count)
     }
@@ -94,6 +156,18 @@ impl<H: LineHost + EventHost> Device<H> {
     /// # Errors
     ///
     /// As in `CONTRACT.md`: C-10, X, V, E and B.
+    ///
+    /// ```
+    /// use vfio_irq_engine::{Errno, Refusal};
+    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// let fds = [sim.eventfd(), sim.other_file()].map(i32::to_ne_bytes).concat();
+    /// let before = sim.visible();
+    /// // The second descriptor is no eventfd, so the first vector is not attached either (B-01).
+    /// let refused = ask(&mut device, &mut sim, [2, 36, 0, 2], &fds);
+    /// assert_eq!(refused, Err(Refusal::Errno(Errno::EINVAL)));
+    /// assert_eq!(sim.visible(), before);
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     pub fn set_irqs(&mut self, host: &mut H, request: &Request<'_>) -> Result<(), Refusal> {
         match request.index() {
             Index::Intx => {
@@ -107,6 +181,16 @@ impl<H: LineHost + EventHost> Device<H> {
     }
 
     /// The device is closed: everything goes back to the platform.
+    ///
+    /// ```
+    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// let fd = sim.eventfd().to_ne_bytes();
+    /// ask(&mut device, &mut sim, [2, 36, 0, 1], &fd)?;
+    /// ask(&mut device, &mut sim, [3, 36, 0, 1], &fd)?;
+    /// device.close(&mut sim);
+    /// assert_eq!(sim.leaks(), None);
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     pub fn close(&mut self, host: &mut H) {
         self.vectors.disable(host);
         self.line.disable(host);

@@ -5,6 +5,15 @@
 use core::fmt;
 
 /// An error number of the kernel's ABI. Always positive and below 4096.
+///
+/// ```
+/// use vfio_irq_engine::Errno;
+///
+/// assert_eq!(Errno::EINVAL.raw(), 22);
+/// assert_eq!(Errno::ENOSPC.to_string(), "ENOSPC");
+/// // A platform may have others to tell, and they go through.
+/// assert_eq!(Errno::from_raw(110).to_string(), "errno 110");
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Errno(i32);
 
@@ -48,6 +57,13 @@ impl Errno {
     }
 
     /// The positive number.
+    ///
+    /// ```
+    /// use vfio_irq_engine::Errno;
+    ///
+    /// let error = std::io::Error::from_raw_os_error(Errno::EBADF.raw());
+    /// assert!(error.to_string().starts_with("Bad file descriptor"));
+    /// ```
     pub const fn raw(self) -> i32 {
         self.0
     }
@@ -79,6 +95,16 @@ impl fmt::Display for Errno {
 }
 
 /// Why a request was not carried out. Whatever it is, nothing has changed.
+///
+/// ```
+/// use vfio_irq_engine::sim::{Shape, Sim};
+/// use vfio_irq_engine::{Errno, Host, Kind, Refusal};
+///
+/// let mut sim = Sim::with(Shape { interrupts: 3, ..Shape::default() });
+/// assert_eq!(sim.enable(Kind::Msix, 4), Err(Refusal::TooFew(3)));
+/// sim.set_interrupts(0);
+/// assert_eq!(sim.enable(Kind::Msix, 4), Err(Refusal::Errno(Errno::ENOSPC)));
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Refusal {
     /// An error.

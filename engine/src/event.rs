@@ -6,6 +6,19 @@ use crate::abi::{Action, Data, Index, Request};
 use crate::{Errno, EventHost};
 
 /// The two events of a device.
+///
+/// ```
+/// use vfio_irq_engine::{sim::Sim, Event, EventHost, Host};
+///
+/// let mut sim = Sim::new();
+/// let fd = sim.eventfd();
+/// let trigger = sim.resolve(fd)?;
+/// sim.event_set(Event::Req, Some(trigger))?;
+/// sim.event_signal(Event::Req); // "Give the device back."
+/// sim.event_signal(Event::Err); // Nobody listens.
+/// assert_eq!(sim.signals(fd), 1);
+/// # Ok::<(), vfio_irq_engine::Errno>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Event {
     /// The device met an error that the host will not repair.
@@ -16,6 +29,13 @@ pub enum Event {
 
 impl Event {
     /// The event behind an index, if it is one.
+    ///
+    /// ```
+    /// use vfio_irq_engine::{abi::Index, Event};
+    ///
+    /// assert_eq!(Event::from_index(Index::Err), Some(Event::Err));
+    /// assert_eq!(Event::from_index(Index::Msix), None);
+    /// ```
     pub const fn from_index(index: Index) -> Option<Self> {
         match index {
             Index::Err => Some(Self::Err),
@@ -30,6 +50,19 @@ impl Event {
     ///
     /// `ENOTTY` and `EINVAL` as in `CONTRACT.md`, E-01 to E-05, and what resolving the descriptor
     /// and keeping the trigger may answer.
+    ///
+    /// ```
+    /// use vfio_irq_engine::{abi::Header, sim::Sim, Errno, Event};
+    ///
+    /// let mut sim = Sim::new();
+    /// let data = sim.eventfd().to_ne_bytes();
+    /// let set = Header::from_words([24, 36, 3, 0, 1]).check(1)?;
+    /// Event::Err.set_irqs(&mut sim, &set.request(&data)?)?;
+    /// // There is nothing that could be masked (E-01).
+    /// let mask = Header::from_words([20, 9, 3, 0, 1]).check(1)?;
+    /// assert_eq!(Event::Err.set_irqs(&mut sim, &mask.request(&[])?), Err(Errno::ENOTTY));
+    /// # Ok::<(), Errno>(())
+    /// ```
     pub fn set_irqs<H: EventHost>(self, host: &mut H, request: &Request<'_>) -> Result<(), Errno> {
         if request.action() != Action::Trigger {
             return Err(Errno::ENOTTY);

@@ -7,46 +7,13 @@
 //! fail. The engine never holds a lock and never asks for one: `&mut self` everywhere, locks belong
 //! to the platform.
 
-use crate::{Errno, Event, Refusal, Slot, Slots};
+mod kinds;
+mod others;
 
-/// The two kinds of message signalled interrupts. Never both at once.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Kind {
-    /// MSI: a block of vectors, enabled as a set.
-    Msi,
-    /// MSI-X: a table of vectors.
-    Msix,
-}
+pub use kinds::{Gate, Kind, Retention, Size};
+pub use others::{EventHost, LineHost};
 
-/// Whether a vector lets interrupts through.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum Gate {
-    /// Interrupts are signalled.
-    #[default]
-    Open,
-    /// Interrupts are held by the device and signalled once when the gate opens.
-    Masked,
-}
-
-/// How many vectors an enabled kind can have.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Size {
-    /// These and no more until it is disabled (NORESIZE).
-    Fixed(u32),
-    /// Any vector of the table, whenever it is asked for.
-    Growing,
-}
-
-/// What becomes of the interrupt of a vector that is detached (`CONTRACT.md`, B-04).
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum Retention {
-    /// It stays allocated until the index is disabled, as in Linux. (What the platform takes at
-    /// attach, as a vector of a processor on x86, may be gone when it is attached again.)
-    #[default]
-    Keep,
-    /// It goes back to the platform, for machines that are short of interrupts.
-    Free,
-}
+use crate::{Errno, Refusal, Slot, Slots};
 
 /// A platform with MSI and MSI-X.
 ///
@@ -57,41 +24,185 @@ pub enum Retention {
 ///   `start` (it did not) and in the end `stop`.
 /// - A [`Host::Watch`] from `watch` goes to exactly one `unwatch`.
 /// - Dropping a [`Host::Trigger`] gives up the reference to the eventfd.
+///
+/// ```
+/// use vfio_irq_engine::{sim::Sim, Gate, Host, Kind, Retention};
+///
+/// // The steps of one attach and one detach, in the order in which the engine takes them.
+/// let (mut sim, kind) = (Sim::new(), Kind::Msix);
+/// let fd = sim.eventfd();
+/// let trigger = sim.resolve(fd)?;
+/// sim.enable(kind, 1)?;
+/// let mut vector = sim.prepare(kind, 0, trigger)?;
+/// sim.start(kind, 0, &mut vector, Gate::Open); // Nothing can fail from here on.
+/// sim.raise(0);
+/// sim.stop(kind, 0, vector, Retention::Keep);
+/// sim.disable(kind);
+/// assert_eq!((sim.signals(fd), sim.leaks()), (1, None));
+/// # Ok::<(), vfio_irq_engine::Refusal>(())
+/// ```
 pub trait Host: Sized {
     /// A reference to an eventfd, given up when dropped.
+    ///
+    /// ```
+    /// use vfio_irq_engine::{sim::Sim, Host};
+    ///
+    /// let mut sim = Sim::new();
+    /// let fd = sim.eventfd();
+    /// let trigger: <Sim as Host>::Trigger = sim.resolve(fd)?;
+    /// assert!(sim.leaks().is_some(), "somebody has a reference");
+    /// drop(trigger);
+    /// assert_eq!(sim.leaks(), None);
+    /// # Ok::<(), vfio_irq_engine::Errno>(())
+    /// ```
     type Trigger;
     /// An interrupt that is allocated for a vector, with a trigger, closed until it is started.
+    ///
+    /// ```
+    /// use vfio_irq_engine::{sim::Sim, Host, Kind};
+    ///
+    /// let mut sim = Sim::new();
+    /// sim.enable(Kind::Msix, 1)?;
+    /// let fd = sim.eventfd();
+    /// let trigger = sim.resolve(fd)?;
+    /// let vector: <Sim as Host>::Vector = sim.prepare(Kind::Msix, 0, trigger)?;
+    /// // It owns its trigger, and is closed.
+    /// sim.raise(0);
+    /// assert_eq!((vector.fd(), sim.signals(fd)), (fd, 0));
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     type Vector;
     /// An eventfd of user space that masks or unmasks a vector when it is signalled.
+    ///
+    /// ```
+    /// use vfio_irq_engine::{sim::Sim, Gate, Host};
+    ///
+    /// let mut sim = Sim::new();
+    /// let fd = sim.eventfd();
+    /// let watch: <Sim as Host>::Watch = sim.watch(3, Gate::Masked, fd)?;
+    /// sim.unwatch(watch);
+    /// assert_eq!(sim.leaks(), None);
+    /// # Ok::<(), vfio_irq_engine::Errno>(())
+    /// ```
     type Watch;
     /// Where what is known of each vector is kept.
+    ///
+    /// ```
+    /// use vfio_irq_engine::{sim::Sim, Host, Slots};
+    ///
+    /// let sim = Sim::new();
+    /// let mut slots: <Sim as Host>::Slots = sim.slots();
+    /// slots.reserve(1000)?;
+    /// // Memory for one slot, wherever it is (B-06).
+    /// assert_eq!(slots.first_from(0), Some(1000));
+    /// # Ok::<(), vfio_irq_engine::Errno>(())
+    /// ```
     type Slots: Slots<Slot<Self>>;
 
     /// Number of vectors of the kind; 0 when the device has none.
+    ///
+    /// ```
+    /// use vfio_irq_engine::sim::{Shape, Sim};
+    /// use vfio_irq_engine::{Host, Kind};
+    ///
+    /// let sim = Sim::with(Shape { msi: 0, ..Shape::default() });
+    /// assert_eq!(sim.count(Kind::Msi), 0, "there is no such capability");
+    /// ```
     fn count(&self, kind: Kind) -> u32;
 
     /// Whether vectors of the kind can be added while others are in use.
+    ///
+    /// ```
+    /// use vfio_irq_engine::sim::{Shape, Sim};
+    /// use vfio_irq_engine::{abi::flags, Host, Kind, Vectors};
+    ///
+    /// // Linux before 6.5: what is enabled is all there will be (I-05).
+    /// let sim = Sim::with(Shape { growing: false, ..Shape::default() });
+    /// assert!(!sim.growing(Kind::Msix));
+    /// assert_ne!(Vectors::info(&sim, Kind::Msix).flags & flags::INFO_NORESIZE, 0);
+    /// ```
     fn growing(&self, kind: Kind) -> bool;
 
     /// Whether single vectors of the kind can be masked.
+    ///
+    /// ```
+    /// use vfio_irq_engine::sim::{Shape, Sim};
+    /// use vfio_irq_engine::{Host, Kind};
+    ///
+    /// // MSI may have mask bits; every entry of an MSI-X table has one (I-07).
+    /// let sim = Sim::with(Shape { msi_maskable: false, ..Shape::default() });
+    /// assert!(!sim.maskable(Kind::Msi) && sim.maskable(Kind::Msix));
+    /// ```
     fn maskable(&self, kind: Kind) -> bool;
 
     /// What becomes of interrupts of vectors that are detached while others stay.
+    ///
+    /// ```
+    /// use vfio_irq_engine::{sim::Sim, Host, Retention};
+    ///
+    /// assert_eq!(Sim::new().retention(), Retention::Keep, "as Linux does it");
+    /// ```
     fn retention(&self) -> Retention {
         Retention::Keep
     }
 
     /// The eventfd behind a descriptor of user space.
+    ///
+    /// ```
+    /// use vfio_irq_engine::{sim::Sim, Errno, Host};
+    ///
+    /// let mut sim = Sim::new();
+    /// let (fd, other) = (sim.eventfd(), sim.other_file());
+    /// assert!(sim.resolve(fd).is_ok());
+    /// // V-10: not open, and no eventfd.
+    /// assert!(matches!(sim.resolve(99), Err(Errno::EBADF)));
+    /// assert!(matches!(sim.resolve(other), Err(Errno::EINVAL)));
+    /// ```
     fn resolve(&mut self, fd: i32) -> Result<Self::Trigger, Errno>;
 
     /// Turns the kind on with so many vectors allocated, at least 1, none attached. All or nothing.
+    ///
+    /// ```
+    /// use vfio_irq_engine::sim::{Shape, Sim};
+    /// use vfio_irq_engine::{Host, Kind, Refusal};
+    ///
+    /// let mut sim = Sim::with(Shape { interrupts: 2, ..Shape::default() });
+    /// assert_eq!(sim.enable(Kind::Msix, 3), Err(Refusal::TooFew(2)));
+    /// assert_eq!(sim.allocated(), 0, "not two of three");
+    /// assert!(sim.enable(Kind::Msix, 2).is_ok());
+    /// ```
     fn enable(&mut self, kind: Kind, vectors: u32) -> Result<Size, Refusal>;
 
     /// Turns the kind off and gives all its interrupts back. No vector is attached any more.
+    ///
+    /// ```
+    /// use vfio_irq_engine::{sim::Sim, Host, Kind};
+    ///
+    /// let mut sim = Sim::new();
+    /// sim.enable(Kind::Msi, 8)?;
+    /// sim.disable(Kind::Msi);
+    /// assert_eq!(sim.allocated(), 0);
+    /// sim.disable(Kind::Msi); // The engine never does that, and the simulation would tell.
+    /// assert_eq!(sim.broken_promises().len(), 1);
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     fn disable(&mut self, kind: Kind);
 
     /// Gets an interrupt for the vector (a new one where it has none yet) and readies it for the
     /// trigger, but lets nothing through.
+    ///
+    /// ```
+    /// use vfio_irq_engine::{sim::Sim, Errno, Host, Kind};
+    ///
+    /// let mut sim = Sim::new();
+    /// sim.enable(Kind::Msix, 1)?;
+    /// sim.set_interrupts(1);
+    /// # let fd = sim.eventfd();
+    /// let trigger = sim.resolve(fd)?;
+    /// // Vector 0 has its interrupt since it was enabled; for another there is none left (V-08).
+    /// assert!(matches!(sim.prepare(Kind::Msix, 1, trigger), Err(Errno::ENOSPC)));
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     fn prepare(
         &mut self,
         kind: Kind,
@@ -100,13 +211,52 @@ pub trait Host: Sized {
     ) -> Result<Self::Vector, Errno>;
 
     /// Undoes [`Host::prepare`]: an interrupt that it allocated goes back, one that was there stays.
+    ///
+    /// ```
+    /// use vfio_irq_engine::{sim::Sim, Host, Kind};
+    ///
+    /// let mut sim = Sim::new();
+    /// sim.enable(Kind::Msix, 1)?;
+    /// # let fd = sim.eventfd();
+    /// let trigger = sim.resolve(fd)?;
+    /// let vector = sim.prepare(Kind::Msix, 9, trigger)?;
+    /// assert_eq!(sim.allocated(), 2);
+    /// sim.abandon(Kind::Msix, 9, vector); // A later step has failed.
+    /// assert_eq!(sim.allocated(), 1);
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     fn abandon(&mut self, kind: Kind, number: u32, vector: Self::Vector);
 
     /// Lets interrupts of a prepared vector through, unless its gate is masked.
+    ///
+    /// ```
+    /// use vfio_irq_engine::{sim::Sim, Gate, Host, Kind};
+    ///
+    /// let mut sim = Sim::new();
+    /// sim.enable(Kind::Msix, 1)?;
+    /// let fd = sim.eventfd();
+    /// let trigger = sim.resolve(fd)?;
+    /// let mut vector = sim.prepare(Kind::Msix, 0, trigger)?;
+    /// sim.raise(0); // Comes before the request is carried out, and is held.
+    /// sim.start(Kind::Msix, 0, &mut vector, Gate::Open);
+    /// assert_eq!(sim.signals(fd), 1);
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     fn start(&mut self, kind: Kind, number: u32, vector: &mut Self::Vector, gate: Gate);
 
     /// Whether attaching this trigger would change nothing: the vector signals this very eventfd,
     /// and the platform sees no reason to write anew what makes it work.
+    ///
+    /// ```
+    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// let fd = sim.eventfd();
+    /// ask(&mut device, &mut sim, [2, 36, 0, 1], &fd.to_ne_bytes())?;
+    /// let before = device.vectors().slot(0).map(|slot| slot.counts());
+    /// // The eventfd that is there already: nothing happens, and nothing is counted (B-02).
+    /// ask(&mut device, &mut sim, [2, 36, 0, 1], &fd.to_ne_bytes())?;
+    /// assert_eq!(device.vectors().slot(0).map(|slot| slot.counts()), before);
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     fn is_settled(
         &mut self,
         kind: Kind,
@@ -119,12 +269,38 @@ pub trait Host: Sized {
     /// First half of [`Host::retarget`], called for every vector of a request before any of them is
     /// given its new trigger: undo what ties the old trigger to the interrupt *beside* the handler
     /// (irq bypass). Interrupts go on to the old trigger.
+    ///
+    /// ```
+    /// use vfio_irq_engine::{sim::Sim, Gate, Host, Kind};
+    ///
+    /// let mut sim = Sim::new();
+    /// # sim.enable(Kind::Msix, 1)?;
+    /// # let fd = sim.eventfd();
+    /// # let trigger = sim.resolve(fd)?;
+    /// let mut vector = sim.prepare(Kind::Msix, 0, trigger)?;
+    /// sim.start(Kind::Msix, 0, &mut vector, Gate::Open);
+    /// sim.untie(&mut vector); // Nothing is tied here, and the handler stays.
+    /// sim.raise(0);
+    /// assert_eq!(sim.signals(fd), 1);
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     fn untie(&mut self, vector: &mut Self::Vector) {
         let _ = vector;
     }
 
     /// Replaces the trigger. An interrupt that arrives meanwhile is signalled on the old one or on
     /// the new one, never on none (`CONTRACT.md`, B-02).
+    ///
+    /// ```
+    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// let (old, new) = (sim.eventfd(), sim.eventfd());
+    /// ask(&mut device, &mut sim, [2, 36, 0, 1], &old.to_ne_bytes())?;
+    /// sim.raise(0);
+    /// ask(&mut device, &mut sim, [2, 36, 0, 1], &new.to_ne_bytes())?;
+    /// sim.raise(0);
+    /// assert_eq!((sim.signals(old), sim.signals(new), sim.lost()), (1, 1, 0));
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     fn retarget(
         &mut self,
         kind: Kind,
@@ -135,68 +311,113 @@ pub trait Host: Sized {
     );
 
     /// Takes the trigger off the vector. With [`Retention::Free`] its interrupt goes back.
+    ///
+    /// ```
+    /// use vfio_irq_engine::{sim::Sim, Gate, Host, Kind, Retention};
+    ///
+    /// let mut sim = Sim::new();
+    /// sim.enable(Kind::Msix, 1)?;
+    /// # let fd = sim.eventfd();
+    /// let trigger = sim.resolve(fd)?;
+    /// let mut vector = sim.prepare(Kind::Msix, 0, trigger)?;
+    /// sim.start(Kind::Msix, 0, &mut vector, Gate::Open);
+    /// sim.stop(Kind::Msix, 0, vector, Retention::Keep);
+    /// sim.raise(0);
+    /// // Nobody is told, and the interrupt is still the device's.
+    /// assert_eq!((sim.lost(), sim.allocated()), (1, 1));
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     fn stop(&mut self, kind: Kind, number: u32, vector: Self::Vector, retention: Retention);
 
     /// Opens or closes the gate of a started vector. Called on changes only.
+    ///
+    /// ```
+    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # let fd = sim.eventfd();
+    /// ask(&mut device, &mut sim, [2, 36, 0, 1], &fd.to_ne_bytes())?;
+    /// ask(&mut device, &mut sim, [2, 9, 0, 1], &[])?; // Mask.
+    /// ask(&mut device, &mut sim, [2, 9, 0, 1], &[])?; // Masked already: the platform is not asked.
+    /// assert!(sim.broken_promises().is_empty());
+    /// sim.raise(0);
+    /// assert!(sim.pending(0));
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     fn set_gate(&mut self, kind: Kind, vector: &mut Self::Vector, gate: Gate);
 
     /// Signals the trigger as if the device had raised the vector.
+    ///
+    /// ```
+    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// let fd = sim.eventfd();
+    /// ask(&mut device, &mut sim, [2, 36, 0, 1], &fd.to_ne_bytes())?;
+    /// // The loopback (V-04): no device was asked for anything, so a mask does not matter.
+    /// ask(&mut device, &mut sim, [2, 9, 0, 1], &[])?;
+    /// ask(&mut device, &mut sim, [2, 33, 0, 1], &[])?;
+    /// assert_eq!(sim.signals(fd), 1);
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     fn signal(&mut self, vector: &Self::Vector);
 
     /// A request is refused because of this vector. For platforms that count for longer than a
     /// vector is in use; the engine counts it too.
+    ///
+    /// ```
+    /// use vfio_irq_engine::{sim::Sim, Host};
+    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # let fds = [sim.eventfd(), sim.other_file()].map(i32::to_ne_bytes).concat();
+    /// sim.blame(1); // Nothing: the simulation leaves counting to the engine.
+    /// assert!(ask(&mut device, &mut sim, [2, 36, 0, 2], &fds).is_err());
+    /// // Vector 1 was at fault; as it has no slot, the total alone has it.
+    /// assert_eq!(device.vectors().totals().gone.failures, 1);
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     fn blame(&mut self, number: u32) {
         let _ = number;
     }
 
     /// Has the platform call [`crate::Vectors::watch_fired`] whenever the eventfd is signalled.
+    ///
+    /// ```
+    /// use vfio_irq_engine::{Errno, Refusal};
+    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// let (fd, mask) = (sim.eventfd(), sim.eventfd().to_ne_bytes());
+    /// ask(&mut device, &mut sim, [2, 36, 0, 1], &fd.to_ne_bytes())?;
+    /// ask(&mut device, &mut sim, [2, 12, 0, 1], &mask)?; // MASK with an eventfd.
+    /// let again = ask(&mut device, &mut sim, [2, 12, 0, 1], &mask);
+    /// assert_eq!(again, Err(Refusal::Errno(Errno::EBUSY)));
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     fn watch(&mut self, number: u32, gate: Gate, fd: i32) -> Result<Self::Watch, Errno>;
 
     /// Whether the watch still does anything: an eventfd that user space closed for good may take
     /// its watch with it, and its place is then free.
+    ///
+    /// ```
+    /// use vfio_irq_engine::{sim::Sim, Gate, Host};
+    ///
+    /// let mut sim = Sim::new();
+    /// let fd = sim.eventfd();
+    /// let watch = sim.watch(0, Gate::Open, fd)?;
+    /// // Nobody closes eventfds behind the simulation's back.
+    /// assert!(sim.watching(&watch));
+    /// # Ok::<(), vfio_irq_engine::Errno>(())
+    /// ```
     fn watching(&self, watch: &Self::Watch) -> bool {
         let _ = watch;
         true
     }
 
     /// Undoes [`Host::watch`].
+    ///
+    /// ```
+    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # let (fd, mask) = (sim.eventfd(), sim.eventfd().to_ne_bytes());
+    /// # ask(&mut device, &mut sim, [2, 36, 0, 1], &fd.to_ne_bytes())?;
+    /// ask(&mut device, &mut sim, [2, 12, 0, 1], &mask)?;
+    /// ask(&mut device, &mut sim, [2, 12, 0, 1], &(-1_i32).to_ne_bytes())?; // Disarm.
+    /// // The place is free again.
+    /// ask(&mut device, &mut sim, [2, 12, 0, 1], &mask)?;
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     fn unwatch(&mut self, watch: Self::Watch);
-}
-
-/// A platform that keeps the triggers of ERR and REQ.
-pub trait EventHost: Host {
-    /// Whether the event has a trigger.
-    fn event_is_set(&self, event: Event) -> bool;
-
-    /// Replaces or clears the trigger of the event. The only step of its request, so it may fail,
-    /// and has then changed nothing; clearing cannot fail.
-    fn event_set(&mut self, event: Event, trigger: Option<Self::Trigger>) -> Result<(), Errno>;
-
-    /// Signals the trigger of the event, if it has one.
-    fn event_signal(&mut self, event: Event);
-}
-
-/// A platform that brings the interrupt line.
-pub trait LineHost: Host {
-    /// Whether the device has an interrupt pin.
-    fn line_present(&self) -> bool;
-
-    /// Readies the line, masked as the device's command register says, with nothing to signal.
-    /// `ENODEV` where the pin leads nowhere.
-    fn line_enable(&mut self) -> Result<(), Errno>;
-
-    /// Gives the line back.
-    fn line_disable(&mut self);
-
-    /// What the line signals from now on; `None`: nothing, its handler stays.
-    fn line_target(&mut self, trigger: Option<Self::Trigger>);
-
-    /// Masks or unmasks the line. A line that is still asserted signals again when unmasked.
-    fn line_set_gate(&mut self, gate: Gate);
-
-    /// Signals the line's trigger, if it has one, as if the device had raised it.
-    fn line_signal(&mut self);
-
-    /// Has the platform unmask the line whenever the eventfd is signalled.
-    fn line_watch(&mut self, fd: i32) -> Result<Self::Watch, Errno>;
 }

@@ -16,18 +16,28 @@
 //! ```
 
 mod eventfd;
+mod host;
 mod slots;
 
 pub use eventfd::{SimTrigger, SimWatch};
 pub use slots::SimSlots;
 
-use crate::{Errno, Event, EventHost, Gate, Host, Kind, LineHost, Refusal, Retention, Size};
+use crate::{Errno, Event, Gate, Kind, LineHost, Retention};
 use eventfd::Eventfds;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::string::String;
 
 /// What the simulated device has; [`Sim::with`] takes it.
+///
+/// ```
+/// use vfio_irq_engine::sim::{Shape, Sim};
+/// use vfio_irq_engine::{Host, Kind};
+///
+/// // A device with the largest table, on a machine that is short of interrupts.
+/// let mut sim = Sim::with(Shape { msix: 2048, interrupts: 16, ..Shape::default() });
+/// assert!(sim.enable(Kind::Msix, 17).is_err());
+/// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     /// Vectors of MSI; 0 for none.
@@ -64,6 +74,15 @@ impl Default for Shape {
 }
 
 /// An attached vector, as the simulated machine sees it.
+///
+/// ```
+/// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+/// let fd = sim.eventfd();
+/// ask(&mut device, &mut sim, [2, 36, 3, 1], &fd.to_ne_bytes())?;
+/// let vector = device.vectors().slot(3).and_then(|slot| slot.vector());
+/// assert_eq!(vector.map(|vector| vector.fd()), Some(fd));
+/// # Ok::<(), vfio_irq_engine::Refusal>(())
+/// ```
 #[derive(Debug)]
 pub struct SimVector {
     number: u32,
@@ -76,6 +95,16 @@ pub struct SimVector {
 
 impl SimVector {
     /// The descriptor number of the eventfd that it signals.
+    ///
+    /// ```
+    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// let (old, new) = (sim.eventfd(), sim.eventfd());
+    /// ask(&mut device, &mut sim, [2, 36, 3, 1], &old.to_ne_bytes())?;
+    /// ask(&mut device, &mut sim, [2, 36, 3, 1], &new.to_ne_bytes())?;
+    /// let fds = device.vectors().slots().filter_map(|(_, slot)| slot.vector()).map(|v| v.fd());
+    /// assert_eq!(fds.collect::<Vec<_>>(), [new]);
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     pub fn fd(&self) -> i32 {
         self.trigger.fd()
     }
@@ -89,6 +118,16 @@ struct Line {
 }
 
 /// The simulated platform.
+///
+/// ```
+/// use vfio_irq_engine::sim::Sim;
+/// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+/// // What every test ends with: all came back, and each step was taken in its turn.
+/// device.close(&mut sim);
+/// assert_eq!(sim.leaks(), None);
+/// assert!(sim.broken_promises().is_empty());
+/// # Ok::<(), vfio_irq_engine::Refusal>(())
+/// ```
 #[derive(Debug)]
 pub struct Sim {
     shape: Shape,
@@ -116,11 +155,26 @@ impl Default for Sim {
 
 impl Sim {
     /// A device with 8 MSI vectors, 64 MSI-X vectors and a pin.
+    ///
+    /// ```
+    /// use vfio_irq_engine::{sim::Sim, Host, Kind, LineHost};
+    ///
+    /// let sim = Sim::new();
+    /// assert!(sim.line_present() && sim.growing(Kind::Msix));
+    /// ```
     pub fn new() -> Self {
         Self::with(Shape::default())
     }
 
     /// A device of another shape.
+    ///
+    /// ```
+    /// use vfio_irq_engine::sim::{Shape, Sim};
+    /// use vfio_irq_engine::{LineHost, Retention};
+    ///
+    /// let shape = Shape { pin: false, retention: Retention::Free, ..Shape::default() };
+    /// assert!(!Sim::with(shape).line_present());
+    /// ```
     pub fn with(shape: Shape) -> Self {
         Self {
             shape,
@@ -140,46 +194,130 @@ impl Sim {
     }
 
     /// An empty map for the engine, which fails and is counted with everything else.
+    ///
+    /// ```
+    /// use vfio_irq_engine::{sim::Sim, Device, Errno, Slots};
+    ///
+    /// let mut sim = Sim::new();
+    /// let mut slots = sim.slots::<u8>();
+    /// sim.fail_step(0, Errno::ENOMEM);
+    /// assert_eq!(slots.reserve(7), Err(Errno::ENOMEM));
+    /// assert_eq!(slots.get(7), None);
+    /// ```
     pub fn slots<S: Default>(&self) -> SimSlots<S> {
         SimSlots::new(Rc::clone(&self.steps), Rc::clone(&self.slot_count))
     }
 
     /// A new eventfd; its descriptor.
+    ///
+    /// ```
+    /// use vfio_irq_engine::sim::Sim;
+    ///
+    /// let mut sim = Sim::new();
+    /// let (one, two) = (sim.eventfd(), sim.eventfd());
+    /// assert_ne!(one, two);
+    /// assert_eq!(sim.signals(one), 0);
+    /// ```
     pub fn eventfd(&mut self) -> i32 {
         self.eventfds.open()
     }
 
     /// A descriptor that is open and no eventfd: using it is `EINVAL`.
+    ///
+    /// ```
+    /// use vfio_irq_engine::{sim::Sim, Errno, Host};
+    ///
+    /// let mut sim = Sim::new();
+    /// let file = sim.other_file();
+    /// assert!(matches!(sim.resolve(file), Err(Errno::EINVAL)));
+    /// ```
     pub fn other_file(&mut self) -> i32 {
         self.eventfds.open_other()
     }
 
     /// How often the eventfd was signalled.
+    ///
+    /// ```
+    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// let fd = sim.eventfd();
+    /// ask(&mut device, &mut sim, [2, 36, 0, 1], &fd.to_ne_bytes())?;
+    /// (0..3).for_each(|_| sim.raise(0));
+    /// assert_eq!(sim.signals(fd), 3);
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     pub fn signals(&self, fd: i32) -> u64 {
         self.eventfds.signals(fd)
     }
 
     /// Interrupts that nobody was told of.
+    ///
+    /// ```
+    /// use vfio_irq_engine::sim::Sim;
+    ///
+    /// let mut sim = Sim::new();
+    /// sim.raise(0); // Nothing is attached.
+    /// assert_eq!(sim.lost(), 1);
+    /// ```
     pub fn lost(&self) -> u64 {
         self.lost
     }
 
     /// Makes the n-th fallible step from here (counting from 0) fail with this error, once.
+    ///
+    /// ```
+    /// use vfio_irq_engine::{Errno, Refusal};
+    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// let fd = sim.eventfd().to_ne_bytes();
+    /// // Steps of an attach: enabling, room for a slot, the descriptor, and two more.
+    /// sim.fail_step(1, Errno::ENOMEM);
+    /// let refused = ask(&mut device, &mut sim, [2, 36, 0, 1], &fd);
+    /// assert_eq!(refused, Err(Refusal::Errno(Errno::ENOMEM)));
+    /// assert_eq!(sim.leaks(), None);
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     pub fn fail_step(&mut self, n: u64, errno: Errno) {
         self.steps.arm(n, errno);
     }
 
     /// Whether the failure that [`Sim::fail_step`] asked for is still to come; disarms it.
+    ///
+    /// ```
+    /// use vfio_irq_engine::{sim::Sim, Errno};
+    ///
+    /// // A test that fails each step in turn ends when a request did not reach the step.
+    /// let mut sim = Sim::new();
+    /// sim.fail_step(100, Errno::ENOMEM);
+    /// assert!(sim.disarm());
+    /// assert!(!sim.disarm());
+    /// ```
     pub fn disarm(&mut self) -> bool {
         self.steps.disarm()
     }
 
     /// Changes how many interrupts the machine has in all.
+    ///
+    /// ```
+    /// use vfio_irq_engine::{sim::Sim, Host, Kind, Refusal};
+    ///
+    /// let mut sim = Sim::new();
+    /// sim.set_interrupts(5); // Other devices have taken the rest.
+    /// assert_eq!(sim.enable(Kind::Msix, 6), Err(Refusal::TooFew(5)));
+    /// ```
     pub fn set_interrupts(&mut self, interrupts: u32) {
         self.shape.interrupts = interrupts;
     }
 
     /// The device raises a vector.
+    ///
+    /// ```
+    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// let fd = sim.eventfd();
+    /// ask(&mut device, &mut sim, [2, 36, 1, 1], &fd.to_ne_bytes())?;
+    /// sim.raise(1);
+    /// sim.raise(0); // Allocated with vector 1 (V-05), and not attached.
+    /// assert_eq!((sim.signals(fd), sim.lost()), (1, 1));
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     pub fn raise(&mut self, number: u32) {
         match self.handlers.get(&number) {
             Some((trigger, Gate::Open, true)) => self.eventfds.signal(trigger.fd()),
@@ -191,6 +329,16 @@ impl Sim {
     }
 
     /// The device pulls its line: masked by the very signal, as INTx is.
+    ///
+    /// ```
+    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// let fd = sim.eventfd();
+    /// ask(&mut device, &mut sim, [0, 36, 0, 1], &fd.to_ne_bytes())?;
+    /// sim.pull();
+    /// sim.pull();
+    /// assert_eq!(sim.signals(fd), 1, "masked until somebody unmasks it");
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     pub fn pull(&mut self) {
         if self.line.on && !self.line.masked {
             self.line.masked = true;
@@ -199,16 +347,46 @@ impl Sim {
     }
 
     /// Whether the vector has an interrupt waiting behind its mask.
+    ///
+    /// ```
+    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # let fd = sim.eventfd();
+    /// ask(&mut device, &mut sim, [2, 36, 0, 1], &fd.to_ne_bytes())?;
+    /// ask(&mut device, &mut sim, [2, 9, 0, 1], &[])?; // Mask.
+    /// assert!(!sim.pending(0));
+    /// sim.raise(0);
+    /// assert!(sim.pending(0));
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     pub fn pending(&self, number: u32) -> bool {
         self.pending.contains(&number)
     }
 
     /// Vectors with an interrupt of the machine's.
+    ///
+    /// ```
+    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// // -1 on vector 7 of an index that is off: eight are allocated, and none is attached.
+    /// ask(&mut device, &mut sim, [2, 36, 7, 1], &(-1_i32).to_ne_bytes())?;
+    /// assert_eq!(sim.allocated(), 8);
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     pub fn allocated(&self) -> usize {
         self.allocated.len()
     }
 
     /// All that user space could notice of interrupts, as text: two equal texts, nothing changed.
+    ///
+    /// ```
+    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// let before = sim.visible();
+    /// assert!(ask(&mut device, &mut sim, [2, 36, 0, 1], &77_i32.to_ne_bytes()).is_err());
+    /// assert_eq!(sim.visible(), before);
+    /// let fd = sim.eventfd().to_ne_bytes();
+    /// ask(&mut device, &mut sim, [2, 36, 0, 1], &fd)?;
+    /// assert_ne!(sim.visible(), before);
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     pub fn visible(&self) -> String {
         let handlers: BTreeMap<_, _> = self
             .handlers
@@ -232,6 +410,17 @@ impl Sim {
     }
 
     /// What is still held although everything should have been given back; `None`: nothing.
+    ///
+    /// ```
+    /// use vfio_irq_engine::{sim::Sim, Host};
+    ///
+    /// let mut sim = Sim::new();
+    /// let fd = sim.eventfd();
+    /// let kept = sim.resolve(fd)?;
+    /// assert!(sim.leaks().is_some_and(|what| what.ends_with("refs 1")));
+    /// # drop(kept);
+    /// # Ok::<(), vfio_irq_engine::Errno>(())
+    /// ```
     pub fn leaks(&self) -> Option<String> {
         let clean = self.enabled.is_none()
             && self.allocated.is_empty()
@@ -244,6 +433,16 @@ impl Sim {
     }
 
     /// Steps that the engine took out of turn; empty as long as its promises hold.
+    ///
+    /// ```
+    /// use vfio_irq_engine::{sim::Sim, Host, Kind};
+    ///
+    /// let mut sim = Sim::new();
+    /// sim.enable(Kind::Msi, 1)?;
+    /// sim.enable(Kind::Msix, 1)?;
+    /// assert_eq!(sim.broken_promises(), ["enable while enabled, or of nothing"]);
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     pub fn broken_promises(&self) -> &[String] {
         &self.log
     }
@@ -266,206 +465,6 @@ impl Sim {
             if self.pending.remove(&number) {
                 self.eventfds.signal(trigger.fd());
             }
-        }
-    }
-}
-
-impl Host for Sim {
-    type Trigger = SimTrigger;
-    type Vector = SimVector;
-    type Watch = SimWatch;
-    type Slots = SimSlots<crate::Slot<Self>>;
-
-    fn count(&self, kind: Kind) -> u32 {
-        match kind {
-            Kind::Msi => self.shape.msi,
-            Kind::Msix => self.shape.msix,
-        }
-    }
-
-    fn growing(&self, kind: Kind) -> bool {
-        kind == Kind::Msix && self.shape.growing && self.shape.msix > 0
-    }
-
-    fn maskable(&self, kind: Kind) -> bool {
-        match kind {
-            Kind::Msi => self.shape.msi > 0 && self.shape.msi_maskable,
-            Kind::Msix => self.shape.msix > 0,
-        }
-    }
-
-    fn retention(&self) -> Retention {
-        self.shape.retention
-    }
-
-    fn resolve(&mut self, fd: i32) -> Result<SimTrigger, Errno> {
-        self.steps.take()?;
-        self.eventfds.get(fd)
-    }
-
-    fn enable(&mut self, kind: Kind, vectors: u32) -> Result<Size, Refusal> {
-        self.promise(self.enabled.is_none() && vectors > 0, "enable while enabled, or of nothing");
-        self.steps.take()?;
-        match self.shape.interrupts {
-            0 => return Err(Errno::ENOSPC.into()),
-            there if there < vectors => return Err(Refusal::TooFew(there)),
-            _ => {}
-        }
-        self.enabled = Some(kind);
-        self.allocated = (0..vectors).collect();
-        Ok(if self.growing(kind) { Size::Growing } else { Size::Fixed(vectors) })
-    }
-
-    fn disable(&mut self, kind: Kind) {
-        let kept = self.enabled == Some(kind) && self.handlers.is_empty();
-        self.promise(kept, "disable while a vector is attached, or of another kind");
-        self.enabled = None;
-        self.allocated.clear();
-        self.pending.clear();
-    }
-
-    fn prepare(&mut self, _: Kind, n: u32, trigger: SimTrigger) -> Result<SimVector, Errno> {
-        self.promise(self.enabled.is_some(), "prepare while disabled");
-        self.promise(!self.handlers.contains_key(&n), "prepare of an attached vector");
-        self.steps.take()?;
-        let fresh = !self.allocated.contains(&n);
-        if fresh && self.allocated.len() >= self.shape.interrupts as usize {
-            return Err(Errno::ENOSPC);
-        }
-        // The second thing that may fail: the handler. The first is then undone here.
-        self.steps.take()?;
-        self.allocated.insert(n);
-        self.handlers.insert(n, (trigger.again(), Gate::Masked, false));
-        Ok(SimVector { number: n, trigger, fresh, running: false, gate: Gate::Masked })
-    }
-
-    fn abandon(&mut self, _: Kind, n: u32, vector: SimVector) {
-        self.promise(!vector.running && vector.number == n, "abandon of a started vector");
-        self.handlers.remove(&n);
-        if vector.fresh {
-            self.allocated.remove(&n);
-        }
-    }
-
-    fn start(&mut self, _: Kind, n: u32, vector: &mut SimVector, gate: Gate) {
-        self.promise(!vector.running, "start of a started vector");
-        vector.running = true;
-        vector.fresh = false;
-        vector.gate = gate;
-        self.handlers.insert(n, (vector.trigger.again(), gate, true));
-        self.settle(n);
-    }
-
-    fn is_settled(
-        &mut self,
-        _: Kind,
-        _: u32,
-        vector: &SimVector,
-        trigger: &SimTrigger,
-        _: Gate,
-    ) -> bool {
-        vector.trigger.fd() == trigger.fd()
-    }
-
-    fn retarget(&mut self, _: Kind, n: u32, vector: &mut SimVector, trigger: SimTrigger, _: Gate) {
-        self.promise(vector.running, "retarget of a vector that was not started");
-        if let Some(handler) = self.handlers.get_mut(&n) {
-            handler.0 = trigger.again();
-        }
-        vector.trigger = trigger;
-    }
-
-    fn stop(&mut self, _: Kind, n: u32, vector: SimVector, retention: Retention) {
-        self.promise(vector.running && vector.number == n, "stop of a vector that was not started");
-        self.handlers.remove(&n);
-        if retention == Retention::Free {
-            self.allocated.remove(&n);
-        }
-    }
-
-    fn set_gate(&mut self, _: Kind, vector: &mut SimVector, gate: Gate) {
-        self.promise(vector.gate != gate, "set_gate without a change");
-        vector.gate = gate;
-        let number = vector.number;
-        if let Some(handler) = self.handlers.get_mut(&number) {
-            handler.1 = gate;
-        }
-        self.settle(number);
-    }
-
-    fn signal(&mut self, vector: &SimVector) {
-        self.eventfds.signal(vector.fd());
-    }
-
-    fn watch(&mut self, _: u32, _: Gate, fd: i32) -> Result<SimWatch, Errno> {
-        self.steps.take()?;
-        Ok(SimWatch::new(self.eventfds.get(fd)?))
-    }
-
-    fn unwatch(&mut self, watch: SimWatch) {
-        drop(watch);
-    }
-}
-
-impl LineHost for Sim {
-    fn line_present(&self) -> bool {
-        self.shape.pin
-    }
-
-    fn line_enable(&mut self) -> Result<(), Errno> {
-        self.promise(!self.line.on && self.enabled.is_none(), "line_enable while something is on");
-        self.steps.take()?;
-        if !self.shape.connected {
-            return Err(Errno::ENODEV);
-        }
-        self.line.on = true;
-        Ok(())
-    }
-
-    fn line_disable(&mut self) {
-        self.promise(self.line.on, "line_disable while off");
-        self.line = Line::default();
-    }
-
-    fn line_target(&mut self, trigger: Option<SimTrigger>) {
-        self.line.trigger = trigger;
-    }
-
-    fn line_set_gate(&mut self, gate: Gate) {
-        self.line.masked = gate == Gate::Masked;
-    }
-
-    fn line_signal(&mut self) {
-        if let Some(trigger) = &self.line.trigger {
-            self.eventfds.signal(trigger.fd());
-        }
-    }
-
-    fn line_watch(&mut self, fd: i32) -> Result<SimWatch, Errno> {
-        self.steps.take()?;
-        Ok(SimWatch::new(self.eventfds.get(fd)?))
-    }
-}
-
-impl EventHost for Sim {
-    fn event_is_set(&self, event: Event) -> bool {
-        self.event(event).is_some()
-    }
-
-    fn event_set(&mut self, event: Event, trigger: Option<SimTrigger>) -> Result<(), Errno> {
-        if trigger.is_some() {
-            self.steps.take()?;
-        }
-        match event {
-            Event::Err => self.err = trigger,
-            Event::Req => self.req = trigger,
-        }
-        Ok(())
-    }
-
-    fn event_signal(&mut self, event: Event) {
-        if let Some(fd) = self.event(event).map(SimTrigger::fd) {
-            self.eventfds.signal(fd);
         }
     }
 }

@@ -10,6 +10,16 @@ use crate::slot::Attachment;
 use crate::{Counts, Errno, Host, Kind, Refusal, Retention, Size, Slot, Slots};
 
 /// What the device as a whole went through.
+///
+/// ```
+/// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+/// # let fd = sim.eventfd().to_ne_bytes();
+/// ask(&mut device, &mut sim, [2, 36, 0, 1], &fd)?;
+/// assert!(ask(&mut device, &mut sim, [2, 36, 1, 1], &99_i32.to_ne_bytes()).is_err());
+/// let totals = device.vectors().totals();
+/// assert_eq!((totals.requests, totals.refused, totals.attaches), (1, 1, 1));
+/// # Ok::<(), vfio_irq_engine::Refusal>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Totals {
     /// Requests that were carried out.
@@ -38,6 +48,19 @@ enum Mode {
 ///
 /// The platform is passed to each call rather than kept, so that it may borrow what it needs for
 /// the time of one request.
+///
+/// ```
+/// use vfio_irq_engine::{abi::Header, sim::Sim, Kind, Vectors};
+///
+/// // For a platform that leaves INTx, ERR and REQ to somebody else, as the kernel's does.
+/// let mut sim = Sim::new();
+/// let mut vectors: Vectors<Sim> = Vectors::new(sim.slots());
+/// let data = sim.eventfd().to_ne_bytes();
+/// let checked = Header::from_words([24, 36, 2, 0, 1]).check(Vectors::info(&sim, Kind::Msix).count)?;
+/// vectors.set_irqs(&mut sim, &checked.request(&data)?, false)?;
+/// assert_eq!(vectors.active(), Some(Kind::Msix));
+/// # Ok::<(), vfio_irq_engine::Refusal>(())
+/// ```
 pub struct Vectors<H: Host> {
     mode: Mode,
     slots: H::Slots,
@@ -46,11 +69,27 @@ pub struct Vectors<H: Host> {
 
 impl<H: Host> Vectors<H> {
     /// Nothing enabled; `slots` is where the platform keeps what is known of vectors, empty.
+    ///
+    /// ```
+    /// use vfio_irq_engine::{sim::Sim, Vectors};
+    ///
+    /// let vectors: Vectors<Sim> = Vectors::new(Sim::new().slots());
+    /// assert_eq!((vectors.active(), vectors.slots().count()), (None, 0));
+    /// ```
     pub fn new(slots: H::Slots) -> Self {
         Self { mode: Mode::Idle, slots, totals: Totals::default() }
     }
 
     /// The kind that is enabled.
+    ///
+    /// ```
+    /// use vfio_irq_engine::Kind;
+    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// ask(&mut device, &mut sim, [1, 36, 0, 1], &(-1_i32).to_ne_bytes())?;
+    /// // On, though nothing is attached (V-09).
+    /// assert_eq!(device.vectors().active(), Some(Kind::Msi));
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     pub fn active(&self) -> Option<Kind> {
         match self.mode {
             Mode::Idle => None,
@@ -59,16 +98,46 @@ impl<H: Host> Vectors<H> {
     }
 
     /// What the device went through.
+    ///
+    /// ```
+    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # let fd = sim.eventfd().to_ne_bytes();
+    /// ask(&mut device, &mut sim, [2, 36, 0, 1], &fd)?;
+    /// ask(&mut device, &mut sim, [2, 9, 0, 1], &[])?; // Mask.
+    /// ask(&mut device, &mut sim, [2, 33, 0, 0], &[])?; // Disable.
+    /// // What was counted of vectors that are no more is kept.
+    /// assert_eq!(device.vectors().totals().gone.masks, 1);
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     pub fn totals(&self) -> &Totals {
         &self.totals
     }
 
     /// What is known of a vector; `None` when nothing is attached, masked or watched.
+    ///
+    /// ```
+    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # let fd = sim.eventfd().to_ne_bytes();
+    /// ask(&mut device, &mut sim, [2, 36, 1000 % 64, 1], &fd)?;
+    /// assert!(device.vectors().slot(1000 % 64).is_some());
+    /// assert!(device.vectors().slot(0).is_none(), "allocated, but nothing is known of it");
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     pub fn slot(&self, number: u32) -> Option<&Slot<H>> {
         self.slots.get(number)
     }
 
     /// The vectors of which something is known, in order, each with its slot.
+    ///
+    /// ```
+    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # let fds = [sim.eventfd(), sim.eventfd()].map(i32::to_ne_bytes).concat();
+    /// ask(&mut device, &mut sim, [2, 36, 8, 2], &fds)?;
+    /// ask(&mut device, &mut sim, [2, 9, 3, 1], &[])?; // Mask.
+    /// let known: Vec<u32> = device.vectors().slots().map(|(number, _)| number).collect();
+    /// assert_eq!(known, [3, 8, 9]);
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     pub fn slots(&self) -> impl Iterator<Item = (u32, &Slot<H>)> {
         let mut from = Some(0_u32);
         core::iter::from_fn(move || {
@@ -79,6 +148,14 @@ impl<H: Host> Vectors<H> {
     }
 
     /// The answer to GET_IRQ_INFO (`CONTRACT.md`, I-04, I-05 and I-07).
+    ///
+    /// ```
+    /// use vfio_irq_engine::{abi::flags, sim::Sim, Kind, Vectors};
+    ///
+    /// let info = Vectors::info(&Sim::new(), Kind::Msi);
+    /// assert_eq!(info.count, 8);
+    /// assert_ne!(info.flags & flags::INFO_NORESIZE, 0);
+    /// ```
     pub fn info(host: &H, kind: Kind) -> Info {
         let mut bits = flags::INFO_EVENTFD;
         if host.maskable(kind) {
@@ -97,6 +174,19 @@ impl<H: Host> Vectors<H> {
     /// # Errors
     ///
     /// As in `CONTRACT.md`, V-01 to V-10 and B-03; `ENOTTY` for an index that is neither of the two.
+    ///
+    /// ```
+    /// use vfio_irq_engine::{abi::Header, sim::Sim, Errno, Refusal, Vectors};
+    ///
+    /// let mut sim = Sim::new();
+    /// let mut vectors: Vectors<Sim> = Vectors::new(sim.slots());
+    /// let data = sim.eventfd().to_ne_bytes();
+    /// let request = Header::from_words([24, 36, 2, 0, 1]).check(64)?.request(&data)?;
+    /// // INTx is in use.
+    /// let refused = vectors.set_irqs(&mut sim, &request, true);
+    /// assert_eq!(refused, Err(Refusal::Errno(Errno::EINVAL)));
+    /// # Ok::<(), Refusal>(())
+    /// ```
     pub fn set_irqs(
         &mut self,
         host: &mut H,
@@ -161,6 +251,16 @@ impl<H: Host> Vectors<H> {
 
     /// Turns everything off, whatever is enabled: the request of that name, a close, an unbind.
     /// Masks and watches go with it.
+    ///
+    /// ```
+    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # let fds = [sim.eventfd(), sim.eventfd()].map(i32::to_ne_bytes).concat();
+    /// ask(&mut device, &mut sim, [2, 36, 0, 2], &fds)?;
+    /// device.vectors_mut().disable(&mut sim);
+    /// device.vectors_mut().disable(&mut sim); // Off already.
+    /// assert_eq!(sim.leaks(), None);
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     pub fn disable(&mut self, host: &mut H) {
         let Mode::Active { kind, .. } = self.mode else { return };
         let mut from = 0;

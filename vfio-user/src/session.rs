@@ -108,18 +108,11 @@ impl<'e> Session<'e> {
     /// What was agreed on, once it was.
     ///
     /// ```
-    /// # use vfio_irq_user::wire::{Capabilities, Command, Packet, Reply, VERSION};
-    /// # use vfio_irq_user::{Endpoint, Grants, Session};
-    /// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
-    /// # let mut endpoint = Endpoint::new(function, make);
-    /// # let mut session = Session::new(&mut endpoint, Grants { transfer: 4096, dma_maps: 16 });
+    /// use vfio_irq_user::wire::Capabilities;
+    /// # let (mut endpoint, agreed) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/session.rs"));
     /// let offer = Capabilities { max_msg_fds: Some(8), ..Capabilities::default() };
-    /// # let (mut hello, mut reply) = (Reply::default(), Reply::default());
-    /// # offer.put(VERSION, hello.begin());
-    /// # hello.ask(1, Command::Version);
-    /// # let packet = Packet::split(hello.bytes()).ok().flatten().ok_or("not all there")?;
-    /// session.handle(packet, &mut Vec::new(), false, &mut reply);
-    /// // No reply of the session's has more descriptors than the client can receive.
+    /// let session = agreed(&mut endpoint, offer);
+    /// // No reply of this session has more descriptors than the client can receive.
     /// assert_eq!(session.limits().map(|limits| limits.peer_fds), Some(8));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
@@ -132,18 +125,13 @@ impl<'e> Session<'e> {
     /// client wants none.
     ///
     /// ```
-    /// # use vfio_irq_user::wire::{Capabilities, Command, Header, Packet, Reply, VERSION};
-    /// # use vfio_irq_user::{Endpoint, Errno, Grants, Session, errno};
-    /// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
-    /// # let mut endpoint = Endpoint::new(function, make);
-    /// # let mut session = Session::new(&mut endpoint, Grants { transfer: 4096, dma_maps: 16 });
-    /// # let (mut message, mut reply) = (Reply::default(), Reply::default());
-    /// # Capabilities::default().put(VERSION, message.begin());
-    /// # message.ask(1, Command::Version);
-    /// # let packet = Packet::split(message.bytes()).ok().flatten().ok_or("not all there")?;
-    /// # session.handle(packet, &mut Vec::new(), false, &mut reply);
+    /// use vfio_irq_user::errno;
+    /// use vfio_irq_user::wire::{Capabilities, Command, Header, Packet, Reply};
+    /// # let (mut endpoint, agreed) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/session.rs"));
+    /// let mut session = agreed(&mut endpoint, Capabilities::default());
     /// let bytes = Header::command(2, Command::DeviceReset, 0).to_bytes();
-    /// let packet = Packet::split(&bytes).ok().flatten().ok_or("not all there")?;
+    /// # let packet = Packet::split(&bytes).ok().flatten().ok_or("not all there")?;
+    /// # let mut reply = Reply::default();
     /// // A descriptor was lost on the way, so nobody can tell what the message was to do.
     /// session.handle(packet, &mut Vec::new(), true, &mut reply);
     /// let answer = Header::from_bytes(reply.bytes().first_chunk().ok_or("short")?);
@@ -456,21 +444,17 @@ impl<'e> Session<'e> {
     /// Which interrupt index is in use.
     ///
     /// ```
-    /// # use vfio_irq_user::wire::{Capabilities, Command, Packet, Reply, VERSION};
-    /// # use vfio_irq_user::{Endpoint, Grants, Session, abi::{self, Index, flags}};
-    /// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
-    /// # let mut endpoint = Endpoint::new(function, make);
-    /// # let mut session = Session::new(&mut endpoint, Grants { transfer: 4096, dma_maps: 16 });
+    /// use vfio_irq_user::abi::{Header, Index, flags};
+    /// # use vfio_irq_user::wire::{Capabilities, Command, Packet, Reply};
+    /// # use rustix::event::{EventfdFlags, eventfd};
+    /// # let (mut endpoint, agreed) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/session.rs"));
+    /// # let mut session = agreed(&mut endpoint, Capabilities::default());
     /// # let (mut message, mut reply) = (Reply::default(), Reply::default());
-    /// # Capabilities::default().put(VERSION, message.begin());
-    /// # message.ask(1, Command::Version);
-    /// # let packet = Packet::split(message.bytes()).ok().flatten().ok_or("not all there")?;
-    /// # session.handle(packet, &mut Vec::new(), false, &mut reply);
-    /// let attach = [20 + 4, flags::DATA_EVENTFD | flags::ACTION_TRIGGER, Index::Msix.raw(), 0, 1];
-    /// message.begin().extend(abi::Header::from_words(attach).to_bytes());
+    /// let words = [24, flags::DATA_EVENTFD | flags::ACTION_TRIGGER, Index::Msix.raw(), 0, 1];
+    /// message.begin().extend(Header::from_words(words).to_bytes());
     /// message.ask(2, Command::DeviceSetIrqs);
-    /// # let mut fds = vec![rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC)?];
     /// # let packet = Packet::split(message.bytes()).ok().flatten().ok_or("not all there")?;
+    /// let mut fds = vec![eventfd(0, EventfdFlags::CLOEXEC)?];
     /// session.handle(packet, &mut fds, false, &mut reply);
     /// assert_eq!(session.active(), Some(Index::Msix));
     /// # Ok::<(), Box<dyn std::error::Error>>(())

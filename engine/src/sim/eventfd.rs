@@ -62,6 +62,18 @@ impl Eventfds {
 }
 
 /// A reference to a simulated eventfd, counted while it lives.
+///
+/// ```
+/// use vfio_irq_engine::{sim::Sim, Host};
+///
+/// let mut sim = Sim::new();
+/// let fd = sim.eventfd();
+/// let held = (sim.resolve(fd)?, sim.resolve(fd)?);
+/// assert!(sim.leaks().is_some_and(|what| what.ends_with("refs 2")));
+/// drop(held);
+/// assert_eq!(sim.leaks(), None);
+/// # Ok::<(), vfio_irq_engine::Errno>(())
+/// ```
 #[derive(Debug)]
 pub struct SimTrigger {
     fd: i32,
@@ -79,6 +91,15 @@ impl SimTrigger {
     }
 
     /// The descriptor number of the eventfd.
+    ///
+    /// ```
+    /// use vfio_irq_engine::{sim::Sim, Host};
+    ///
+    /// let mut sim = Sim::new();
+    /// let fd = sim.eventfd();
+    /// assert_eq!(sim.resolve(fd)?.fd(), fd);
+    /// # Ok::<(), vfio_irq_engine::Errno>(())
+    /// ```
     pub fn fd(&self) -> i32 {
         self.fd
     }
@@ -92,6 +113,19 @@ impl Drop for SimTrigger {
 
 /// An eventfd that is watched. Tests say when it is signalled, with
 /// [`crate::Vectors::watch_fired`].
+///
+/// ```
+/// use vfio_irq_engine::{sim::Sim, Gate, Host};
+///
+/// let mut sim = Sim::new();
+/// let fd = sim.eventfd();
+/// let watch = sim.watch(0, Gate::Masked, fd)?;
+/// // It holds the eventfd until it is taken down.
+/// assert!(sim.leaks().is_some());
+/// sim.unwatch(watch);
+/// assert!(sim.leaks().is_none());
+/// # Ok::<(), vfio_irq_engine::Errno>(())
+/// ```
 #[derive(Debug)]
 pub struct SimWatch(SimTrigger);
 
@@ -101,6 +135,15 @@ impl SimWatch {
     }
 
     /// The descriptor number of the eventfd.
+    ///
+    /// ```
+    /// use vfio_irq_engine::{sim::Sim, LineHost};
+    ///
+    /// let mut sim = Sim::new();
+    /// let fd = sim.eventfd();
+    /// assert_eq!(sim.line_watch(fd)?.fd(), fd);
+    /// # Ok::<(), vfio_irq_engine::Errno>(())
+    /// ```
     pub fn fd(&self) -> i32 {
         self.0.fd()
     }

@@ -35,6 +35,18 @@ impl Steps {
 }
 
 /// An ordered map whose every new slot may fail and is counted.
+///
+/// ```
+/// use vfio_irq_engine::{sim::Sim, Slots};
+///
+/// let sim = Sim::new();
+/// let mut slots = sim.slots::<u8>();
+/// slots.reserve(4)?;
+/// assert!(sim.leaks().is_some(), "a slot is something that must go again");
+/// slots.remove(4);
+/// assert_eq!(sim.leaks(), None);
+/// # Ok::<(), vfio_irq_engine::Errno>(())
+/// ```
 #[derive(Debug)]
 pub struct SimSlots<S> {
     map: BTreeMap<u32, S>,

@@ -47,6 +47,18 @@ impl<H: Host> Vectors<H> {
 
     /// An eventfd that [`Host::watch`] was asked to watch has been signalled. `is` recognises the
     /// watch: one that was taken down meanwhile is not found, and nothing happens.
+    ///
+    /// ```
+    /// use vfio_irq_engine::Gate;
+    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// let (fd, mask) = (sim.eventfd(), sim.eventfd());
+    /// ask(&mut device, &mut sim, [2, 36, 4, 1], &fd.to_ne_bytes())?;
+    /// ask(&mut device, &mut sim, [2, 12, 4, 1], &mask.to_ne_bytes())?;
+    /// // A signal of a watch that was replaced meanwhile does nothing.
+    /// device.vectors_mut().watch_fired(&mut sim, 4, Gate::Masked, |watch| watch.fd() == 99);
+    /// assert_eq!(device.vectors().slot(4).map(|slot| slot.gate()), Some(Gate::Open));
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
     pub fn watch_fired(
         &mut self,
         host: &mut H,

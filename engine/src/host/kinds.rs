@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
+//! What the engine and its platform speak of.
+
+/// The two kinds of message signalled interrupts. Never both at once.
+///
+/// ```
+/// use vfio_irq_engine::{sim::Sim, Host, Kind};
+///
+/// let sim = Sim::new();
+/// assert_eq!((sim.count(Kind::Msi), sim.count(Kind::Msix)), (8, 64));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Kind {
+    /// MSI: a block of vectors, enabled as a set.
+    Msi,
+    /// MSI-X: a table of vectors.
+    Msix,
+}
+
+/// Whether a vector lets interrupts through.
+///
+/// ```
+/// use vfio_irq_engine::Gate;
+/// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+/// # let fd = sim.eventfd();
+/// ask(&mut device, &mut sim, [2, 36, 0, 1], &fd.to_ne_bytes())?;
+/// ask(&mut device, &mut sim, [2, 9, 0, 1], &[])?; // Mask.
+/// sim.raise(0);
+/// sim.raise(0);
+/// assert_eq!(device.vectors().slot(0).map(|slot| slot.gate()), Some(Gate::Masked));
+/// ask(&mut device, &mut sim, [2, 17, 0, 1], &[])?; // Unmask.
+/// assert_eq!(sim.signals(fd), 1, "once, however often it was raised");
+/// # Ok::<(), vfio_irq_engine::Refusal>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Gate {
+    /// Interrupts are signalled.
+    #[default]
+    Open,
+    /// Interrupts are held by the device and signalled once when the gate opens.
+    Masked,
+}
+
+/// How many vectors an enabled kind can have.
+///
+/// ```
+/// use vfio_irq_engine::{sim::Sim, Host, Kind, Size};
+///
+/// assert_eq!(Sim::new().enable(Kind::Msi, 4), Ok(Size::Fixed(4)));
+/// assert_eq!(Sim::new().enable(Kind::Msix, 4), Ok(Size::Growing));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Size {
+    /// These and no more until it is disabled (NORESIZE).
+    Fixed(u32),
+    /// Any vector of the table, whenever it is asked for.
+    Growing,
+}
+
+/// What becomes of the interrupt of a vector that is detached (`CONTRACT.md`, B-04).
+///
+/// ```
+/// use vfio_irq_engine::sim::{Shape, Sim};
+/// use vfio_irq_engine::Retention;
+/// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+/// sim = Sim::with(Shape { retention: Retention::Free, ..Shape::default() });
+/// let fds = [sim.eventfd(), sim.eventfd()].map(i32::to_ne_bytes).concat();
+/// ask(&mut device, &mut sim, [2, 36, 0, 2], &fds)?;
+/// ask(&mut device, &mut sim, [2, 36, 1, 1], &(-1_i32).to_ne_bytes())?; // Detach vector 1.
+/// assert_eq!(sim.allocated(), 1);
+/// # Ok::<(), vfio_irq_engine::Refusal>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Retention {
+    /// It stays allocated until the index is disabled, as in Linux. (What the platform takes at
+    /// attach, as a vector of a processor on x86, may be gone when it is attached again.)
+    #[default]
+    Keep,
+    /// It goes back to the platform, for machines that are short of interrupts.
+    Free,
+}
