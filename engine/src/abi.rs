@@ -22,9 +22,11 @@
 //! # Ok::<(), vfio_irq_engine::Errno>(())
 //! ```
 
+mod data;
 mod set;
 
-pub use set::{Action, Bools, Checked, Data, Fds, Header, Range, Request};
+pub use data::{Bools, Data, Fds};
+pub use set::{Action, Checked, Header, Range, Request};
 
 use crate::Errno;
 
@@ -102,7 +104,7 @@ impl Index {
     /// use vfio_irq_engine::abi::Index;
     ///
     /// assert_eq!(Index::from_raw(2), Some(Index::Msix));
-    /// assert_eq!(Index::from_raw(5), None, "CCW and others come later, on other buses");
+    /// assert_eq!(Index::from_raw(5), None, "a PCI device has five");
     /// ```
     #[inline]
     pub const fn from_raw(raw: u32) -> Option<Self> {
@@ -206,8 +208,11 @@ impl InfoHeader {
         bytes
     }
 
-    /// Which index is asked about. `EINVAL` when the structure is too short or there is no such
-    /// index (`CONTRACT.md`, I-02).
+    /// Which index is asked about.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when the structure is too short or there is no such index (`CONTRACT.md`, I-02).
     ///
     /// ```
     /// use vfio_irq_engine::abi::InfoHeader;

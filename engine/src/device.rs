@@ -57,9 +57,10 @@ impl<H: LineHost + EventHost> Device<H> {
     /// MSI and MSI-X.
     ///
     /// ```
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # use vfio_irq_engine::abi::Index;
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
     /// let fd = sim.eventfd();
-    /// ask(&mut device, &mut sim, [2, 36, 5, 1], &fd.to_ne_bytes())?;
+    /// attach(&mut device, &mut sim, Index::Msix, 5, &[fd])?;
     /// // What debugfs or a monitor shows of it.
     /// let attached: Vec<u32> = device.vectors().slots().map(|(number, _)| number).collect();
     /// assert_eq!(attached, [5]);
@@ -73,10 +74,12 @@ impl<H: LineHost + EventHost> Device<H> {
     ///
     /// ```
     /// use vfio_irq_engine::Gate;
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # use vfio_irq_engine::abi::{flags::*, Index};
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
     /// let (fd, mask) = (sim.eventfd(), sim.eventfd());
-    /// ask(&mut device, &mut sim, [2, 36, 0, 1], &fd.to_ne_bytes())?;
-    /// ask(&mut device, &mut sim, [2, 12, 0, 1], &mask.to_ne_bytes())?;
+    /// let armed = mask.to_ne_bytes();
+    /// attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
+    /// ask(&mut device, &mut sim, Index::Msix, [DATA_EVENTFD | ACTION_MASK, 0, 1], &armed)?;
     /// // The platform has seen the eventfd that is to mask vector 0 signalled.
     /// device.vectors_mut().watch_fired(&mut sim, 0, Gate::Masked, |watch| watch.fd() == mask);
     /// sim.raise(0);
@@ -91,11 +94,12 @@ impl<H: LineHost + EventHost> Device<H> {
     ///
     /// ```
     /// use vfio_irq_engine::abi::Index;
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// let fd = sim.eventfd().to_ne_bytes();
-    /// ask(&mut device, &mut sim, [1, 36, 0, 1], &fd)?;
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// let fd = sim.eventfd();
+    /// attach(&mut device, &mut sim, Index::Msi, 0, &[fd])?;
     /// assert_eq!(device.active(), Some(Index::Msi));
-    /// assert!(ask(&mut device, &mut sim, [2, 36, 0, 1], &fd).is_err(), "one kind at a time (V-02)");
+    /// // One kind at a time (V-02).
+    /// assert!(attach(&mut device, &mut sim, Index::Msix, 0, &[fd]).is_err());
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
     pub fn active(&self) -> Option<Index> {
@@ -110,7 +114,7 @@ impl<H: LineHost + EventHost> Device<H> {
     ///
     /// ```
     /// use vfio_irq_engine::abi::{flags, Index};
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
     /// let line = device.info(&sim, Index::Intx);
     /// assert_eq!(line.count, 1);
     /// assert_ne!(line.flags & flags::INFO_AUTOMASKED, 0);
@@ -139,11 +143,12 @@ impl<H: LineHost + EventHost> Device<H> {
     /// `EINVAL`, whatever is wrong.
     ///
     /// ```
+    /// # use vfio_irq_engine::abi::flags::*;
     /// use vfio_irq_engine::{abi::Header, Errno};
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
     /// // Of this device's 64 vectors, 0 to 63.
-    /// assert!(device.check(&sim, Header::from_words([20, 33, 2, 63, 1])).is_ok());
-    /// let beyond = device.check(&sim, Header::from_words([20, 33, 2, 64, 1]));
+    /// assert!(device.check(&sim, Header::from_words([20, DATA_NONE | ACTION_TRIGGER, 2, 63, 1])).is_ok());
+    /// let beyond = device.check(&sim, Header::from_words([20, DATA_NONE | ACTION_TRIGGER, 2, 64, 1]));
     /// assert_eq!(beyond, Err(Errno::EINVAL));
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
@@ -159,11 +164,12 @@ impl<H: LineHost + EventHost> Device<H> {
     ///
     /// ```
     /// use vfio_irq_engine::{Errno, Refusal};
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// let fds = [sim.eventfd(), sim.other_file()].map(i32::to_ne_bytes).concat();
+    /// # use vfio_irq_engine::abi::Index;
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// let fds = [sim.eventfd(), sim.other_file()];
     /// let before = sim.visible();
     /// // The second descriptor is no eventfd, so the first vector is not attached either (B-01).
-    /// let refused = ask(&mut device, &mut sim, [2, 36, 0, 2], &fds);
+    /// let refused = attach(&mut device, &mut sim, Index::Msix, 0, &fds);
     /// assert_eq!(refused, Err(Refusal::Errno(Errno::EINVAL)));
     /// assert_eq!(sim.visible(), before);
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
@@ -183,10 +189,11 @@ impl<H: LineHost + EventHost> Device<H> {
     /// The device is closed: everything goes back to the platform.
     ///
     /// ```
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// let fd = sim.eventfd().to_ne_bytes();
-    /// ask(&mut device, &mut sim, [2, 36, 0, 1], &fd)?;
-    /// ask(&mut device, &mut sim, [3, 36, 0, 1], &fd)?;
+    /// # use vfio_irq_engine::abi::Index;
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// let fd = sim.eventfd();
+    /// attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
+    /// attach(&mut device, &mut sim, Index::Err, 0, &[fd])?;
     /// device.close(&mut sim);
     /// assert_eq!(sim.leaks(), None);
     /// # Ok::<(), vfio_irq_engine::Refusal>(())

@@ -52,14 +52,17 @@ impl Event {
     /// and keeping the trigger may answer.
     ///
     /// ```
+    /// # use vfio_irq_engine::abi::flags::*;
     /// use vfio_irq_engine::{abi::Header, sim::Sim, Errno, Event};
     ///
     /// let mut sim = Sim::new();
     /// let data = sim.eventfd().to_ne_bytes();
-    /// let set = Header::from_words([24, 36, 3, 0, 1]).check(1)?;
+    /// let header = Header::from_words([24, DATA_EVENTFD | ACTION_TRIGGER, 3, 0, 1]);
+    /// let set = header.check(1)?;
     /// Event::Err.set_irqs(&mut sim, &set.request(&data)?)?;
     /// // There is nothing that could be masked (E-01).
-    /// let mask = Header::from_words([20, 9, 3, 0, 1]).check(1)?;
+    /// let header = Header::from_words([20, DATA_NONE | ACTION_MASK, 3, 0, 1]);
+    /// let mask = header.check(1)?;
     /// assert_eq!(Event::Err.set_irqs(&mut sim, &mask.request(&[])?), Err(Errno::ENOTTY));
     /// # Ok::<(), Errno>(())
     /// ```

@@ -148,6 +148,10 @@ pub trait Host: Sized {
 
     /// The eventfd behind a descriptor of user space.
     ///
+    /// # Errors
+    ///
+    /// `EBADF` when it is not open, `EINVAL` when it is no eventfd (`CONTRACT.md`, V-10).
+    ///
     /// ```
     /// use vfio_irq_engine::{sim::Sim, Errno, Host};
     ///
@@ -161,6 +165,11 @@ pub trait Host: Sized {
     fn resolve(&mut self, fd: i32) -> Result<Self::Trigger, Errno>;
 
     /// Turns the kind on with so many vectors allocated, at least 1, none attached. All or nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::TooFew`] when there are some and not enough, `ENOSPC` when there are none
+    /// (`CONTRACT.md`, V-06); what else the platform answers.
     ///
     /// ```
     /// use vfio_irq_engine::sim::{Shape, Sim};
@@ -190,6 +199,10 @@ pub trait Host: Sized {
 
     /// Gets an interrupt for the vector (a new one where it has none yet) and readies it for the
     /// trigger, but lets nothing through.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` and `ENOMEM` when it cannot be had (`CONTRACT.md`, V-08); the trigger is given up then.
     ///
     /// ```
     /// use vfio_irq_engine::{sim::Sim, Errno, Host, Kind};
@@ -248,12 +261,13 @@ pub trait Host: Sized {
     /// and the platform sees no reason to write anew what makes it work.
     ///
     /// ```
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # use vfio_irq_engine::abi::Index;
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
     /// let fd = sim.eventfd();
-    /// ask(&mut device, &mut sim, [2, 36, 0, 1], &fd.to_ne_bytes())?;
+    /// attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
     /// let before = device.vectors().slot(0).map(|slot| slot.counts());
     /// // The eventfd that is there already: nothing happens, and nothing is counted (B-02).
-    /// ask(&mut device, &mut sim, [2, 36, 0, 1], &fd.to_ne_bytes())?;
+    /// attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
     /// assert_eq!(device.vectors().slot(0).map(|slot| slot.counts()), before);
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
@@ -292,11 +306,12 @@ pub trait Host: Sized {
     /// the new one, never on none (`CONTRACT.md`, B-02).
     ///
     /// ```
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # use vfio_irq_engine::abi::Index;
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
     /// let (old, new) = (sim.eventfd(), sim.eventfd());
-    /// ask(&mut device, &mut sim, [2, 36, 0, 1], &old.to_ne_bytes())?;
+    /// attach(&mut device, &mut sim, Index::Msix, 0, &[old])?;
     /// sim.raise(0);
-    /// ask(&mut device, &mut sim, [2, 36, 0, 1], &new.to_ne_bytes())?;
+    /// attach(&mut device, &mut sim, Index::Msix, 0, &[new])?;
     /// sim.raise(0);
     /// assert_eq!((sim.signals(old), sim.signals(new), sim.lost()), (1, 1, 0));
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
@@ -332,11 +347,13 @@ pub trait Host: Sized {
     /// Opens or closes the gate of a started vector. Called on changes only.
     ///
     /// ```
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # use vfio_irq_engine::abi::{flags::*, Index};
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
     /// # let fd = sim.eventfd();
-    /// ask(&mut device, &mut sim, [2, 36, 0, 1], &fd.to_ne_bytes())?;
-    /// ask(&mut device, &mut sim, [2, 9, 0, 1], &[])?; // Mask.
-    /// ask(&mut device, &mut sim, [2, 9, 0, 1], &[])?; // Masked already: the platform is not asked.
+    /// attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
+    /// ask(&mut device, &mut sim, Index::Msix, [DATA_NONE | ACTION_MASK, 0, 1], &[])?;
+    /// // Masked already: the platform is not asked.
+    /// ask(&mut device, &mut sim, Index::Msix, [DATA_NONE | ACTION_MASK, 0, 1], &[])?;
     /// assert!(sim.broken_promises().is_empty());
     /// sim.raise(0);
     /// assert!(sim.pending(0));
@@ -347,12 +364,13 @@ pub trait Host: Sized {
     /// Signals the trigger as if the device had raised the vector.
     ///
     /// ```
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # use vfio_irq_engine::abi::{flags::*, Index};
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
     /// let fd = sim.eventfd();
-    /// ask(&mut device, &mut sim, [2, 36, 0, 1], &fd.to_ne_bytes())?;
+    /// attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
     /// // The loopback (V-04): no device was asked for anything, so a mask does not matter.
-    /// ask(&mut device, &mut sim, [2, 9, 0, 1], &[])?;
-    /// ask(&mut device, &mut sim, [2, 33, 0, 1], &[])?;
+    /// ask(&mut device, &mut sim, Index::Msix, [DATA_NONE | ACTION_MASK, 0, 1], &[])?;
+    /// ask(&mut device, &mut sim, Index::Msix, [DATA_NONE | ACTION_TRIGGER, 0, 1], &[])?;
     /// assert_eq!(sim.signals(fd), 1);
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
@@ -363,10 +381,11 @@ pub trait Host: Sized {
     ///
     /// ```
     /// use vfio_irq_engine::{sim::Sim, Host};
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// # let fds = [sim.eventfd(), sim.other_file()].map(i32::to_ne_bytes).concat();
+    /// # use vfio_irq_engine::abi::Index;
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # let fds = [sim.eventfd(), sim.other_file()];
     /// sim.blame(1); // Nothing: the simulation leaves counting to the engine.
-    /// assert!(ask(&mut device, &mut sim, [2, 36, 0, 2], &fds).is_err());
+    /// assert!(attach(&mut device, &mut sim, Index::Msix, 0, &fds).is_err());
     /// // Vector 1 was at fault; as it has no slot, the total alone has it.
     /// assert_eq!(device.vectors().totals().gone.failures, 1);
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
@@ -377,13 +396,19 @@ pub trait Host: Sized {
 
     /// Has the platform call [`crate::Vectors::watch_fired`] whenever the eventfd is signalled.
     ///
+    /// # Errors
+    ///
+    /// As [`Host::resolve`]; `ENOMEM`. Nothing is watched then.
+    ///
     /// ```
     /// use vfio_irq_engine::{Errno, Refusal};
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # use vfio_irq_engine::abi::{flags::*, Index};
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
     /// let (fd, mask) = (sim.eventfd(), sim.eventfd().to_ne_bytes());
-    /// ask(&mut device, &mut sim, [2, 36, 0, 1], &fd.to_ne_bytes())?;
-    /// ask(&mut device, &mut sim, [2, 12, 0, 1], &mask)?; // MASK with an eventfd.
-    /// let again = ask(&mut device, &mut sim, [2, 12, 0, 1], &mask);
+    /// attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
+    /// // MASK with an eventfd.
+    /// ask(&mut device, &mut sim, Index::Msix, [DATA_EVENTFD | ACTION_MASK, 0, 1], &mask)?;
+    /// let again = ask(&mut device, &mut sim, Index::Msix, [DATA_EVENTFD | ACTION_MASK, 0, 1], &mask);
     /// assert_eq!(again, Err(Refusal::Errno(Errno::EBUSY)));
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
@@ -410,13 +435,15 @@ pub trait Host: Sized {
     /// Undoes [`Host::watch`].
     ///
     /// ```
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # use vfio_irq_engine::abi::{flags::*, Index};
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
     /// # let (fd, mask) = (sim.eventfd(), sim.eventfd().to_ne_bytes());
-    /// # ask(&mut device, &mut sim, [2, 36, 0, 1], &fd.to_ne_bytes())?;
-    /// ask(&mut device, &mut sim, [2, 12, 0, 1], &mask)?;
-    /// ask(&mut device, &mut sim, [2, 12, 0, 1], &(-1_i32).to_ne_bytes())?; // Disarm.
+    /// # attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
+    /// ask(&mut device, &mut sim, Index::Msix, [DATA_EVENTFD | ACTION_MASK, 0, 1], &mask)?;
+    /// // -1 disarms it.
+    /// ask(&mut device, &mut sim, Index::Msix, [DATA_EVENTFD | ACTION_MASK, 0, 1], &[0xff; 4])?;
     /// // The place is free again.
-    /// ask(&mut device, &mut sim, [2, 12, 0, 1], &mask)?;
+    /// ask(&mut device, &mut sim, Index::Msix, [DATA_EVENTFD | ACTION_MASK, 0, 1], &mask)?;
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
     fn unwatch(&mut self, watch: Self::Watch);

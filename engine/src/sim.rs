@@ -76,9 +76,10 @@ impl Default for Shape {
 /// An attached vector, as the simulated machine sees it.
 ///
 /// ```
-/// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+/// # use vfio_irq_engine::abi::Index;
+/// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
 /// let fd = sim.eventfd();
-/// ask(&mut device, &mut sim, [2, 36, 3, 1], &fd.to_ne_bytes())?;
+/// attach(&mut device, &mut sim, Index::Msix, 3, &[fd])?;
 /// let vector = device.vectors().slot(3).and_then(|slot| slot.vector());
 /// assert_eq!(vector.map(|vector| vector.fd()), Some(fd));
 /// # Ok::<(), vfio_irq_engine::Refusal>(())
@@ -97,10 +98,11 @@ impl SimVector {
     /// The descriptor number of the eventfd that it signals.
     ///
     /// ```
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # use vfio_irq_engine::abi::Index;
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
     /// let (old, new) = (sim.eventfd(), sim.eventfd());
-    /// ask(&mut device, &mut sim, [2, 36, 3, 1], &old.to_ne_bytes())?;
-    /// ask(&mut device, &mut sim, [2, 36, 3, 1], &new.to_ne_bytes())?;
+    /// attach(&mut device, &mut sim, Index::Msix, 3, &[old])?;
+    /// attach(&mut device, &mut sim, Index::Msix, 3, &[new])?;
     /// let fds = device.vectors().slots().filter_map(|(_, slot)| slot.vector()).map(|v| v.fd());
     /// assert_eq!(fds.collect::<Vec<_>>(), [new]);
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
@@ -121,7 +123,7 @@ struct Line {
 ///
 /// ```
 /// use vfio_irq_engine::sim::Sim;
-/// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+/// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
 /// // What every test ends with: all came back, and each step was taken in its turn.
 /// device.close(&mut sim);
 /// assert_eq!(sim.leaks(), None);
@@ -238,9 +240,10 @@ impl Sim {
     /// How often the eventfd was signalled.
     ///
     /// ```
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # use vfio_irq_engine::abi::Index;
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
     /// let fd = sim.eventfd();
-    /// ask(&mut device, &mut sim, [2, 36, 0, 1], &fd.to_ne_bytes())?;
+    /// attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
     /// (0..3).for_each(|_| sim.raise(0));
     /// assert_eq!(sim.signals(fd), 3);
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
@@ -266,11 +269,12 @@ impl Sim {
     ///
     /// ```
     /// use vfio_irq_engine::{Errno, Refusal};
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// let fd = sim.eventfd().to_ne_bytes();
+    /// # use vfio_irq_engine::abi::Index;
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// let fd = sim.eventfd();
     /// // Steps of an attach: enabling, room for a slot, the descriptor, and two more.
     /// sim.fail_step(1, Errno::ENOMEM);
-    /// let refused = ask(&mut device, &mut sim, [2, 36, 0, 1], &fd);
+    /// let refused = attach(&mut device, &mut sim, Index::Msix, 0, &[fd]);
     /// assert_eq!(refused, Err(Refusal::Errno(Errno::ENOMEM)));
     /// assert_eq!(sim.leaks(), None);
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
@@ -310,9 +314,10 @@ impl Sim {
     /// The device raises a vector.
     ///
     /// ```
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # use vfio_irq_engine::abi::Index;
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
     /// let fd = sim.eventfd();
-    /// ask(&mut device, &mut sim, [2, 36, 1, 1], &fd.to_ne_bytes())?;
+    /// attach(&mut device, &mut sim, Index::Msix, 1, &[fd])?;
     /// sim.raise(1);
     /// sim.raise(0); // Allocated with vector 1 (V-05), and not attached.
     /// assert_eq!((sim.signals(fd), sim.lost()), (1, 1));
@@ -331,9 +336,10 @@ impl Sim {
     /// The device pulls its line: masked by the very signal, as INTx is.
     ///
     /// ```
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # use vfio_irq_engine::abi::Index;
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
     /// let fd = sim.eventfd();
-    /// ask(&mut device, &mut sim, [0, 36, 0, 1], &fd.to_ne_bytes())?;
+    /// attach(&mut device, &mut sim, Index::Intx, 0, &[fd])?;
     /// sim.pull();
     /// sim.pull();
     /// assert_eq!(sim.signals(fd), 1, "masked until somebody unmasks it");
@@ -349,10 +355,11 @@ impl Sim {
     /// Whether the vector has an interrupt waiting behind its mask.
     ///
     /// ```
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # use vfio_irq_engine::abi::{flags::*, Index};
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
     /// # let fd = sim.eventfd();
-    /// ask(&mut device, &mut sim, [2, 36, 0, 1], &fd.to_ne_bytes())?;
-    /// ask(&mut device, &mut sim, [2, 9, 0, 1], &[])?; // Mask.
+    /// attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
+    /// ask(&mut device, &mut sim, Index::Msix, [DATA_NONE | ACTION_MASK, 0, 1], &[])?;
     /// assert!(!sim.pending(0));
     /// sim.raise(0);
     /// assert!(sim.pending(0));
@@ -365,9 +372,10 @@ impl Sim {
     /// Vectors with an interrupt of the machine's.
     ///
     /// ```
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # use vfio_irq_engine::abi::Index;
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
     /// // -1 on vector 7 of an index that is off: eight are allocated, and none is attached.
-    /// ask(&mut device, &mut sim, [2, 36, 7, 1], &(-1_i32).to_ne_bytes())?;
+    /// attach(&mut device, &mut sim, Index::Msix, 7, &[-1])?;
     /// assert_eq!(sim.allocated(), 8);
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
@@ -378,12 +386,13 @@ impl Sim {
     /// All that user space could notice of interrupts, as text: two equal texts, nothing changed.
     ///
     /// ```
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # use vfio_irq_engine::abi::Index;
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
     /// let before = sim.visible();
-    /// assert!(ask(&mut device, &mut sim, [2, 36, 0, 1], &77_i32.to_ne_bytes()).is_err());
+    /// assert!(attach(&mut device, &mut sim, Index::Msix, 0, &[77]).is_err());
     /// assert_eq!(sim.visible(), before);
-    /// let fd = sim.eventfd().to_ne_bytes();
-    /// ask(&mut device, &mut sim, [2, 36, 0, 1], &fd)?;
+    /// let fd = sim.eventfd();
+    /// attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
     /// assert_ne!(sim.visible(), before);
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```

@@ -14,7 +14,10 @@ use crate::{Errno, Gate, Host};
 /// struct Map<S>(BTreeMap<u32, S>);
 ///
 /// impl<S: Default> Slots<S> for Map<S> {
-///     fn reserve(&mut self, number: u32) -> Result<(), Errno> { self.0.insert(number, S::default()); Ok(()) }
+///     fn reserve(&mut self, number: u32) -> Result<(), Errno> {
+///         self.0.insert(number, S::default());
+///         Ok(())
+///     }
 ///     fn get(&self, number: u32) -> Option<&S> { self.0.get(&number) }
 ///     fn get_mut(&mut self, number: u32) -> Option<&mut S> { self.0.get_mut(&number) }
 ///     fn remove(&mut self, number: u32) -> Option<S> { self.0.remove(&number) }
@@ -26,6 +29,10 @@ use crate::{Errno, Gate, Host};
 pub trait Slots<S> {
     /// Makes room for a vector that has no slot, filled with the default. The only step that may
     /// fail: whatever is put in place of the default later takes no memory.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM` when there is no room.
     ///
     /// ```
     /// use vfio_irq_engine::{sim::Sim, Slots};
@@ -96,11 +103,12 @@ pub trait Slots<S> {
 /// happen, by the platform.
 ///
 /// ```
-/// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+/// # use vfio_irq_engine::abi::{flags::*, Index};
+/// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
 /// let (one, other) = (sim.eventfd(), sim.eventfd());
-/// ask(&mut device, &mut sim, [2, 36, 0, 1], &one.to_ne_bytes())?;
-/// ask(&mut device, &mut sim, [2, 36, 0, 1], &other.to_ne_bytes())?;
-/// ask(&mut device, &mut sim, [2, 33, 0, 1], &[])?; // Loopback.
+/// attach(&mut device, &mut sim, Index::Msix, 0, &[one])?;
+/// attach(&mut device, &mut sim, Index::Msix, 0, &[other])?;
+/// ask(&mut device, &mut sim, Index::Msix, [DATA_NONE | ACTION_TRIGGER, 0, 1], &[])?; // Loopback.
 /// let counts = device.vectors().slot(0).map(|slot| slot.counts()).unwrap_or_default();
 /// assert_eq!((counts.retargets, counts.loopbacks, counts.masks), (1, 1, 0));
 /// # Ok::<(), vfio_irq_engine::Refusal>(())
@@ -158,10 +166,12 @@ impl<H: Host> Attachment<H> {
 /// All that is known of one vector.
 ///
 /// ```
-/// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-/// # let fd = sim.eventfd().to_ne_bytes();
-/// ask(&mut device, &mut sim, [2, 36, 0, 1], &fd)?;
-/// ask(&mut device, &mut sim, [2, 9, 1, 1], &[])?; // Mask vector 1, before it is attached.
+/// # use vfio_irq_engine::abi::{flags::*, Index};
+/// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+/// # let fd = sim.eventfd();
+/// attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
+/// // Mask vector 1, before it is attached.
+/// ask(&mut device, &mut sim, Index::Msix, [DATA_NONE | ACTION_MASK, 1, 1], &[])?;
 /// let vectors = device.vectors();
 /// assert!(vectors.slot(1).is_some_and(|slot| slot.vector().is_none()));
 /// assert!(vectors.slot(2).is_none(), "nothing to know");
@@ -191,9 +201,10 @@ impl<H: Host> Slot<H> {
     /// The attached vector, if one is.
     ///
     /// ```
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # use vfio_irq_engine::abi::Index;
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
     /// # let fd = sim.eventfd();
-    /// ask(&mut device, &mut sim, [2, 36, 0, 1], &fd.to_ne_bytes())?;
+    /// attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
     /// let vector = device.vectors().slot(0).and_then(|slot| slot.vector());
     /// assert_eq!(vector.map(|vector| vector.fd()), Some(fd));
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
@@ -209,11 +220,12 @@ impl<H: Host> Slot<H> {
     ///
     /// ```
     /// use vfio_irq_engine::Gate;
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// # let fd = sim.eventfd().to_ne_bytes();
-    /// ask(&mut device, &mut sim, [2, 36, 0, 1], &fd)?;
-    /// ask(&mut device, &mut sim, [2, 9, 0, 1], &[])?; // Mask.
-    /// ask(&mut device, &mut sim, [2, 36, 0, 1], &(-1_i32).to_ne_bytes())?; // Detach.
+    /// # use vfio_irq_engine::abi::{flags::*, Index};
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # let fd = sim.eventfd();
+    /// attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
+    /// ask(&mut device, &mut sim, Index::Msix, [DATA_NONE | ACTION_MASK, 0, 1], &[])?;
+    /// attach(&mut device, &mut sim, Index::Msix, 0, &[-1])?; // Detach.
     /// // A mask outlives what is attached (B-03).
     /// assert_eq!(device.vectors().slot(0).map(|slot| slot.gate()), Some(Gate::Masked));
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
@@ -225,10 +237,12 @@ impl<H: Host> Slot<H> {
     /// What was done to it so far.
     ///
     /// ```
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// # let fd = sim.eventfd().to_ne_bytes();
-    /// ask(&mut device, &mut sim, [2, 36, 0, 1], &fd)?;
-    /// (0..2).try_for_each(|_| ask(&mut device, &mut sim, [2, 9, 0, 1], &[]))?; // Mask, twice.
+    /// # use vfio_irq_engine::abi::{flags::*, Index};
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # let fd = sim.eventfd();
+    /// attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
+    /// // Mask, twice.
+    /// (0..2).try_for_each(|_| ask(&mut device, &mut sim, Index::Msix, [DATA_NONE | ACTION_MASK, 0, 1], &[]))?;
     /// // Changes are counted, not requests.
     /// assert_eq!(device.vectors().slot(0).map(|slot| slot.counts().masks), Some(1));
     /// # Ok::<(), vfio_irq_engine::Refusal>(())

@@ -12,10 +12,11 @@ use crate::{Counts, Errno, Host, Kind, Refusal, Retention, Size, Slot, Slots};
 /// What the device as a whole went through.
 ///
 /// ```
-/// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-/// # let fd = sim.eventfd().to_ne_bytes();
-/// ask(&mut device, &mut sim, [2, 36, 0, 1], &fd)?;
-/// assert!(ask(&mut device, &mut sim, [2, 36, 1, 1], &99_i32.to_ne_bytes()).is_err());
+/// # use vfio_irq_engine::abi::Index;
+/// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+/// # let fd = sim.eventfd();
+/// attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
+/// assert!(attach(&mut device, &mut sim, Index::Msix, 1, &[99]).is_err());
 /// let totals = device.vectors().totals();
 /// assert_eq!((totals.requests, totals.refused, totals.attaches), (1, 1, 1));
 /// # Ok::<(), vfio_irq_engine::Refusal>(())
@@ -50,13 +51,15 @@ enum Mode {
 /// the time of one request.
 ///
 /// ```
+/// # use vfio_irq_engine::abi::flags::*;
 /// use vfio_irq_engine::{abi::Header, sim::Sim, Kind, Vectors};
 ///
 /// // For a platform that leaves INTx, ERR and REQ to somebody else, as the kernel's does.
 /// let mut sim = Sim::new();
 /// let mut vectors: Vectors<Sim> = Vectors::new(sim.slots());
 /// let data = sim.eventfd().to_ne_bytes();
-/// let checked = Header::from_words([24, 36, 2, 0, 1]).check(Vectors::info(&sim, Kind::Msix).count)?;
+/// let header = Header::from_words([24, DATA_EVENTFD | ACTION_TRIGGER, 2, 0, 1]);
+/// let checked = header.check(Vectors::info(&sim, Kind::Msix).count)?;
 /// vectors.set_irqs(&mut sim, &checked.request(&data)?, false)?;
 /// assert_eq!(vectors.active(), Some(Kind::Msix));
 /// # Ok::<(), vfio_irq_engine::Refusal>(())
@@ -84,8 +87,9 @@ impl<H: Host> Vectors<H> {
     ///
     /// ```
     /// use vfio_irq_engine::Kind;
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// ask(&mut device, &mut sim, [1, 36, 0, 1], &(-1_i32).to_ne_bytes())?;
+    /// # use vfio_irq_engine::abi::Index;
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// attach(&mut device, &mut sim, Index::Msi, 0, &[-1])?;
     /// // On, though nothing is attached (V-09).
     /// assert_eq!(device.vectors().active(), Some(Kind::Msi));
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
@@ -100,11 +104,13 @@ impl<H: Host> Vectors<H> {
     /// What the device went through.
     ///
     /// ```
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// # let fd = sim.eventfd().to_ne_bytes();
-    /// ask(&mut device, &mut sim, [2, 36, 0, 1], &fd)?;
-    /// ask(&mut device, &mut sim, [2, 9, 0, 1], &[])?; // Mask.
-    /// ask(&mut device, &mut sim, [2, 33, 0, 0], &[])?; // Disable.
+    /// # use vfio_irq_engine::abi::{flags::*, Index};
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # let fd = sim.eventfd();
+    /// attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
+    /// ask(&mut device, &mut sim, Index::Msix, [DATA_NONE | ACTION_MASK, 0, 1], &[])?;
+    /// // Disable.
+    /// ask(&mut device, &mut sim, Index::Msix, [DATA_NONE | ACTION_TRIGGER, 0, 0], &[])?;
     /// // What was counted of vectors that are no more is kept.
     /// assert_eq!(device.vectors().totals().gone.masks, 1);
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
@@ -116,10 +122,11 @@ impl<H: Host> Vectors<H> {
     /// What is known of a vector; `None` when nothing is attached, masked or watched.
     ///
     /// ```
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// # let fd = sim.eventfd().to_ne_bytes();
-    /// ask(&mut device, &mut sim, [2, 36, 1000 % 64, 1], &fd)?;
-    /// assert!(device.vectors().slot(1000 % 64).is_some());
+    /// # use vfio_irq_engine::abi::Index;
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # let fd = sim.eventfd();
+    /// attach(&mut device, &mut sim, Index::Msix, 40, &[fd])?;
+    /// assert!(device.vectors().slot(40).is_some());
     /// assert!(device.vectors().slot(0).is_none(), "allocated, but nothing is known of it");
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
@@ -130,10 +137,11 @@ impl<H: Host> Vectors<H> {
     /// The vectors of which something is known, in order, each with its slot.
     ///
     /// ```
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// # let fds = [sim.eventfd(), sim.eventfd()].map(i32::to_ne_bytes).concat();
-    /// ask(&mut device, &mut sim, [2, 36, 8, 2], &fds)?;
-    /// ask(&mut device, &mut sim, [2, 9, 3, 1], &[])?; // Mask.
+    /// # use vfio_irq_engine::abi::{flags::*, Index};
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # let fds = [sim.eventfd(), sim.eventfd()];
+    /// attach(&mut device, &mut sim, Index::Msix, 8, &fds)?;
+    /// ask(&mut device, &mut sim, Index::Msix, [DATA_NONE | ACTION_MASK, 3, 1], &[])?;
     /// let known: Vec<u32> = device.vectors().slots().map(|(number, _)| number).collect();
     /// assert_eq!(known, [3, 8, 9]);
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
@@ -176,12 +184,14 @@ impl<H: Host> Vectors<H> {
     /// As in `CONTRACT.md`, V-01 to V-10 and B-03; `ENOTTY` for an index that is neither of the two.
     ///
     /// ```
+    /// # use vfio_irq_engine::abi::flags::*;
     /// use vfio_irq_engine::{abi::Header, sim::Sim, Errno, Refusal, Vectors};
     ///
     /// let mut sim = Sim::new();
     /// let mut vectors: Vectors<Sim> = Vectors::new(sim.slots());
     /// let data = sim.eventfd().to_ne_bytes();
-    /// let request = Header::from_words([24, 36, 2, 0, 1]).check(64)?.request(&data)?;
+    /// let header = Header::from_words([24, DATA_EVENTFD | ACTION_TRIGGER, 2, 0, 1]);
+    /// let request = header.check(64)?.request(&data)?;
     /// // INTx is in use.
     /// let refused = vectors.set_irqs(&mut sim, &request, true);
     /// assert_eq!(refused, Err(Refusal::Errno(Errno::EINVAL)));
@@ -253,9 +263,10 @@ impl<H: Host> Vectors<H> {
     /// Masks and watches go with it.
     ///
     /// ```
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// # let fds = [sim.eventfd(), sim.eventfd()].map(i32::to_ne_bytes).concat();
-    /// ask(&mut device, &mut sim, [2, 36, 0, 2], &fds)?;
+    /// # use vfio_irq_engine::abi::Index;
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # let fds = [sim.eventfd(), sim.eventfd()];
+    /// attach(&mut device, &mut sim, Index::Msix, 0, &fds)?;
     /// device.vectors_mut().disable(&mut sim);
     /// device.vectors_mut().disable(&mut sim); // Off already.
     /// assert_eq!(sim.leaks(), None);

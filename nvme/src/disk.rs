@@ -82,7 +82,7 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// A disk in memory, which is forgotten with this value. Blocks take memory once they are written.
+    /// A disk of so many bytes in memory, which is forgotten with this value. Blocks take memory once they are written.
     ///
     /// # Errors
     ///

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The status field of a completion, without its phase bit.
+/// The status field of a completion (bits 17 to 31 of its last word), without its phase bit.
 ///
 /// ```
 /// use vfio_irq_nvme::driver::Error;
@@ -68,7 +68,7 @@ impl Status {
         self.0 & 0x700 == MEDIA
     }
 
-    /// Status code type: 0 generic, 1 of this command, 2 of the medium.
+    /// Status code type (SCT): 0 generic, 1 of this command, 2 of the medium.
     ///
     /// ```
     /// use vfio_irq_nvme::driver::Status;
@@ -86,7 +86,7 @@ impl Status {
         (self.0 >> 8 & 7).to_le_bytes()[0]
     }
 
-    /// Status code.
+    /// Status code (SC), which means something together with its type only.
     ///
     /// ```
     /// use vfio_irq_nvme::driver::Error;

@@ -77,10 +77,11 @@ impl Client {
     /// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
     /// # let folder = tempfile::tempdir()?;
     /// # let path = folder.path().join("device.sock");
-    /// let server = Server::start(Options::default())?;
+    /// # let succession = std::time::Duration::from_millis(1);
+    /// let server = Server::start(Options { succession, ..Options::default() })?;
     /// server.add(&path, function, make)?;
     /// let first = Client::connect(&path, ClientOptions::default())?;
-    /// // A device has one client at a time: the second one waits for a second, and is sent away.
+    /// // A device has one client at a time: a second one waits for a while, and is sent away.
     /// let second = Client::connect(&path, ClientOptions::default());
     /// assert!(matches!(second, Err(ClientError::Broken(_))));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -175,7 +176,7 @@ impl Client {
         )
     }
 
-    /// Flags, number of regions and of interrupt indexes.
+    /// Flags, number of regions and of interrupt indexes (`VFIO_USER_DEVICE_GET_INFO`).
     ///
     /// # Errors
     ///
@@ -197,7 +198,7 @@ impl Client {
         })
     }
 
-    /// Resets the device.
+    /// Resets the device (`VFIO_USER_DEVICE_RESET`). Attached vectors stay so (`CONTRACT.md`, V-12).
     ///
     /// # Errors
     ///

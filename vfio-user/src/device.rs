@@ -146,7 +146,7 @@ pub trait Device: Send {
     /// ```
     fn write(&mut self, bar: u32, offset: u64, data: &[u8]) -> Result<(), Errno>;
 
-    /// The client resets the device. What it attached to interrupts stays.
+    /// The client resets the device. What it attached to interrupts stays (`CONTRACT.md`, V-12).
     ///
     /// ```
     /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
@@ -211,7 +211,7 @@ pub trait Device: Send {
     /// ```
     fn disconnected(&mut self) {}
 
-    /// The client has mapped memory.
+    /// The client has mapped memory: so many bytes at this address.
     ///
     /// ```
     /// # use vfio_irq_user::{Device, Errno};
@@ -257,7 +257,8 @@ pub trait Device: Send {
         let _ = (address, size);
     }
 
-    /// The client allows or forbids the device to reach for memory (the bus master bit).
+    /// The client allows or forbids the device to reach for memory (bit 2 of the
+    /// command register, Bus Master Enable).
     ///
     /// ```
     /// # use vfio_irq_user::{Device, Errno};

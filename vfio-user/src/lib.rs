@@ -1,4 +1,5 @@
-//! vfio-user: a PCI device in one process, its user in another, a socket between them.
+//! vfio-user: a PCI device in one process, its user in another, a socket between them. The protocol is
+//! that of the [specification](https://www.qemu.org/docs/master/interop/vfio-user.html), version 0.1.
 //!
 //! - To emulate a device, implement [`Device`] and hand it to a [`Server`]. Interrupts, configuration
 //!   space, the client's memory and its misbehaviour are taken care of.

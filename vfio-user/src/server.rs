@@ -142,7 +142,7 @@ impl Shared {
 /// server.add(&path, function, make)?;
 /// let client = Client::connect(&path, ClientOptions::default())?;
 /// drop(server);
-/// // The connection is over, and so is the socket.
+/// // Every connection is over then, and every thread has ended.
 /// assert!(client.device_info().is_err());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```

@@ -2,7 +2,7 @@
 
 //! SET_IRQS: from bytes to a request.
 
-use super::{flags, put_words, words, Index};
+use super::{flags, put_words, words, Bools, Data, Fds, Index};
 use crate::Errno;
 
 /// `struct vfio_irq_set` as user space sent it, less its data. Nothing of it is believed yet.
@@ -52,9 +52,10 @@ impl Header {
     /// The structure from its five fields in order.
     ///
     /// ```
+    /// # use vfio_irq_engine::abi::flags::*;
     /// use vfio_irq_engine::abi::Header;
     ///
-    /// let header = Header::from_words([20, 33, 2, 0, 0]);
+    /// let header = Header::from_words([20, DATA_NONE | ACTION_TRIGGER, 2, 0, 0]);
     /// assert_eq!((header.argsz, header.flags, header.index), (20, 33, 2));
     /// ```
     #[inline]
@@ -77,6 +78,9 @@ impl Header {
     }
 
     /// Which index is meant, before all else is checked: a host needs it to know `vectors`.
+    ///
+    /// # Errors
+    ///
     /// `EINVAL` when there is no such index (`CONTRACT.md`, C-02).
     ///
     /// ```
@@ -95,7 +99,9 @@ impl Header {
 
     /// Checks all that can be said without the data. `vectors` is the count of the index.
     ///
-    /// Everything wrong here is `EINVAL` (`CONTRACT.md`, C-01 to C-08).
+    /// # Errors
+    ///
+    /// `EINVAL`, whatever is wrong (`CONTRACT.md`, C-01 to C-08).
     ///
     /// ```
     /// use vfio_irq_engine::abi::{flags, Header};
@@ -180,9 +186,11 @@ enum Form {
 /// The vectors that a request names: within the index, and no overflow left to happen.
 ///
 /// ```
+/// # use vfio_irq_engine::abi::flags::*;
 /// use vfio_irq_engine::abi::Header;
 ///
-/// let range = Header::from_words([20, 33, 2, 10, 3]).check(64)?.request(&[])?.range();
+/// let header = Header::from_words([20, DATA_NONE | ACTION_TRIGGER, 2, 10, 3]);
+/// let range = header.check(64)?.request(&[])?.range();
 /// assert_eq!(range.numbers().collect::<Vec<_>>(), [10, 11, 12]);
 /// # Ok::<(), vfio_irq_engine::Errno>(())
 /// ```
@@ -196,10 +204,12 @@ impl Range {
     /// First vector.
     ///
     /// ```
+    /// # use vfio_irq_engine::abi::flags::*;
     /// use vfio_irq_engine::abi::Header;
     ///
     /// // Of no vectors at all, too.
-    /// let range = Header::from_words([20, 33, 2, 7, 0]).check(64)?.request(&[])?.range();
+    /// let header = Header::from_words([20, DATA_NONE | ACTION_TRIGGER, 2, 7, 0]);
+    /// let range = header.check(64)?.request(&[])?.range();
     /// assert_eq!((range.start(), range.count()), (7, 0));
     /// # Ok::<(), vfio_irq_engine::Errno>(())
     /// ```
@@ -211,9 +221,11 @@ impl Range {
     /// One past the last vector.
     ///
     /// ```
+    /// # use vfio_irq_engine::abi::flags::*;
     /// use vfio_irq_engine::abi::Header;
     ///
-    /// let range = Header::from_words([20, 33, 2, 60, 4]).check(64)?.request(&[])?.range();
+    /// let header = Header::from_words([20, DATA_NONE | ACTION_TRIGGER, 2, 60, 4]);
+    /// let range = header.check(64)?.request(&[])?.range();
     /// assert_eq!(range.end(), 64, "no more than the index has");
     /// # Ok::<(), vfio_irq_engine::Errno>(())
     /// ```
@@ -225,9 +237,11 @@ impl Range {
     /// Number of vectors.
     ///
     /// ```
+    /// # use vfio_irq_engine::abi::flags::*;
     /// use vfio_irq_engine::abi::Header;
     ///
-    /// let range = Header::from_words([20, 33, 2, 60, 4]).check(64)?.request(&[])?.range();
+    /// let header = Header::from_words([20, DATA_NONE | ACTION_TRIGGER, 2, 60, 4]);
+    /// let range = header.check(64)?.request(&[])?.range();
     /// assert_eq!(range.count(), range.end() - range.start());
     /// # Ok::<(), vfio_irq_engine::Errno>(())
     /// ```
@@ -239,9 +253,11 @@ impl Range {
     /// The vectors' numbers in order.
     ///
     /// ```
+    /// # use vfio_irq_engine::abi::flags::*;
     /// use vfio_irq_engine::abi::{Data, Header};
     ///
-    /// let request = Header::from_words([23, 34, 2, 4, 3]).check(64)?.request(&[1, 0, 1])?;
+    /// let header = Header::from_words([23, DATA_BOOL | ACTION_TRIGGER, 2, 4, 3]);
+    /// let request = header.check(64)?.request(&[1, 0, 1])?;
     /// let Data::Bool(bools) = request.data() else { panic!("a byte each") };
     /// let chosen = request.range().numbers().enumerate().filter(|(i, _)| bools.get(*i));
     /// assert_eq!(chosen.map(|(_, number)| number).collect::<Vec<_>>(), [4, 6]);
@@ -256,11 +272,13 @@ impl Range {
 /// A header that passed every check; its data is still to be read.
 ///
 /// ```
+/// # use vfio_irq_engine::abi::flags::*;
 /// use vfio_irq_engine::abi::Header;
 /// use vfio_irq_engine::Errno;
 ///
 /// // What a platform does: check, read so much of user space, and only then look at it.
-/// let checked = Header::from_words([28, 36, 2, 0, 2]).check(64)?;
+/// let header = Header::from_words([28, DATA_EVENTFD | ACTION_TRIGGER, 2, 0, 2]);
+/// let checked = header.check(64)?;
 /// let read = vec![0xff; checked.data_len()];
 /// assert!(checked.request(&read).is_ok());
 /// assert_eq!(checked.request(&read[1..]), Err(Errno::EINVAL));
@@ -295,6 +313,8 @@ impl Checked {
 
     /// The request, now that its data is there.
     ///
+    /// # Errors
+    ///
     /// `ENOTTY` when the flags name no action or several (`CONTRACT.md`, C-10): Linux says so only
     /// after it has read the data, so an unreadable address wins. `EINVAL` when `data` is not
     /// [`Checked::data_len`] long.
@@ -327,9 +347,11 @@ impl Checked {
 /// [`crate::Vectors`] and [`crate::Device`] to say.
 ///
 /// ```
+/// # use vfio_irq_engine::abi::flags::*;
 /// use vfio_irq_engine::abi::{Action, Data, Header, Index};
 ///
-/// let request = Header::from_words([20, 33, 2, 0, 0]).check(64)?.request(&[])?;
+/// let header = Header::from_words([20, DATA_NONE | ACTION_TRIGGER, 2, 0, 0]);
+/// let request = header.check(64)?.request(&[])?;
 /// // "Disable MSI-X."
 /// assert_eq!((request.index(), request.action()), (Index::Msix, Action::Trigger));
 /// assert_eq!((request.range().count(), request.data()), (0, Data::None));
@@ -347,9 +369,11 @@ impl<'d> Request<'d> {
     /// Which index.
     ///
     /// ```
+    /// # use vfio_irq_engine::abi::flags::*;
     /// use vfio_irq_engine::abi::{Header, Index};
     ///
-    /// let request = Header::from_words([20, 33, 4, 0, 1]).check(1)?.request(&[])?;
+    /// let header = Header::from_words([20, DATA_NONE | ACTION_TRIGGER, 4, 0, 1]);
+    /// let request = header.check(1)?.request(&[])?;
     /// assert_eq!(request.index(), Index::Req);
     /// # Ok::<(), vfio_irq_engine::Errno>(())
     /// ```
@@ -361,10 +385,12 @@ impl<'d> Request<'d> {
     /// What to do.
     ///
     /// ```
+    /// # use vfio_irq_engine::abi::flags::*;
     /// use vfio_irq_engine::abi::{Action, Header};
     ///
     /// // Loopback is a trigger, too: the data makes the difference.
-    /// let request = Header::from_words([20, 33, 2, 0, 1]).check(64)?.request(&[])?;
+    /// let header = Header::from_words([20, DATA_NONE | ACTION_TRIGGER, 2, 0, 1]);
+    /// let request = header.check(64)?.request(&[])?;
     /// assert_eq!(request.action(), Action::Trigger);
     /// # Ok::<(), vfio_irq_engine::Errno>(())
     /// ```
@@ -376,9 +402,11 @@ impl<'d> Request<'d> {
     /// Which vectors.
     ///
     /// ```
+    /// # use vfio_irq_engine::abi::flags::*;
     /// use vfio_irq_engine::abi::Header;
     ///
-    /// let request = Header::from_words([20, 33, 2, 8, 2]).check(64)?.request(&[])?;
+    /// let header = Header::from_words([20, DATA_NONE | ACTION_TRIGGER, 2, 8, 2]);
+    /// let request = header.check(64)?.request(&[])?;
     /// assert_eq!(request.range().numbers(), 8..10);
     /// # Ok::<(), vfio_irq_engine::Errno>(())
     /// ```
@@ -390,101 +418,16 @@ impl<'d> Request<'d> {
     /// With what.
     ///
     /// ```
+    /// # use vfio_irq_engine::abi::flags::*;
     /// use vfio_irq_engine::abi::{Data, Header};
     ///
-    /// let request = Header::from_words([21, 34, 2, 0, 1]).check(64)?.request(&[1])?;
+    /// let header = Header::from_words([21, DATA_BOOL | ACTION_TRIGGER, 2, 0, 1]);
+    /// let request = header.check(64)?.request(&[1])?;
     /// assert!(matches!(request.data(), Data::Bool(bools) if bools.get(0)));
     /// # Ok::<(), vfio_irq_engine::Errno>(())
     /// ```
     #[inline]
     pub const fn data(&self) -> Data<'d> {
         self.data
-    }
-}
-
-/// The data of a request, as many elements as its range has vectors.
-///
-/// ```
-/// use vfio_irq_engine::abi::{Data, Header};
-///
-/// let fds = [7_i32, -1].map(i32::to_ne_bytes).concat();
-/// let request = Header::from_words([28, 36, 2, 0, 2]).check(64)?.request(&fds)?;
-/// let Data::Eventfd(fds) = request.data() else { panic!("a descriptor each") };
-/// // The first vector gets an eventfd, the second one is detached.
-/// assert_eq!((fds.get(0), fds.get(1)), (Some(7), Some(-1)));
-/// # Ok::<(), vfio_irq_engine::Errno>(())
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Data<'d> {
-    /// All vectors of the range alike.
-    None,
-    /// A yes or no for each.
-    Bool(Bools<'d>),
-    /// A descriptor for each.
-    Eventfd(Fds<'d>),
-}
-
-/// A yes or no for each vector of a range.
-///
-/// ```
-/// use vfio_irq_engine::abi::{Data, Header};
-///
-/// let request = Header::from_words([22, 10, 2, 0, 2]).check(64)?.request(&[0, 0x80])?;
-/// let Data::Bool(bools) = request.data() else { panic!("a byte each") };
-/// // Mask the second vector of two.
-/// assert!(!bools.get(0) && bools.get(1));
-/// # Ok::<(), vfio_irq_engine::Errno>(())
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Bools<'d>(&'d [u8]);
-
-impl Bools<'_> {
-    /// Whether the `i`-th vector of the range is meant. Any byte but zero is a yes.
-    ///
-    /// ```
-    /// use vfio_irq_engine::abi::{Data, Header};
-    ///
-    /// let request = Header::from_words([21, 10, 2, 0, 1]).check(64)?.request(&[1])?;
-    /// let Data::Bool(bools) = request.data() else { panic!("a byte each") };
-    /// assert!(!bools.get(1), "past the last is no");
-    /// # Ok::<(), vfio_irq_engine::Errno>(())
-    /// ```
-    #[inline]
-    pub fn get(&self, i: usize) -> bool {
-        self.0.get(i).is_some_and(|byte| *byte != 0)
-    }
-}
-
-/// A descriptor for each vector of a range.
-///
-/// ```
-/// use vfio_irq_engine::abi::{Data, Header};
-///
-/// let request = Header::from_words([24, 36, 2, 0, 1]).check(64)?;
-/// let bytes = 9_i32.to_ne_bytes();
-/// // No copy: as the platform has read them.
-/// assert!(matches!(request.request(&bytes)?.data(), Data::Eventfd(fds) if fds.get(0) == Some(9)));
-/// # Ok::<(), vfio_irq_engine::Errno>(())
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Fds<'d>(&'d [u8]);
-
-impl Fds<'_> {
-    /// The `i`-th descriptor; `None` past the last.
-    ///
-    /// ```
-    /// use vfio_irq_engine::abi::{Data, Header};
-    ///
-    /// let bytes = (-1_i32).to_ne_bytes();
-    /// let request = Header::from_words([24, 36, 2, 0, 1]).check(64)?.request(&bytes)?;
-    /// let Data::Eventfd(fds) = request.data() else { panic!("a descriptor each") };
-    /// assert_eq!((fds.get(0), fds.get(1)), (Some(-1), None));
-    /// # Ok::<(), vfio_irq_engine::Errno>(())
-    /// ```
-    #[inline]
-    pub fn get(&self, i: usize) -> Option<i32> {
-        let at = i.checked_mul(4)?;
-        let bytes = self.0.get(at..at.checked_add(4)?)?;
-        Some(i32::from_ne_bytes(bytes.try_into().ok()?))
     }
 }

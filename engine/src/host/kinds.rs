@@ -22,14 +22,15 @@ pub enum Kind {
 ///
 /// ```
 /// use vfio_irq_engine::Gate;
-/// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+/// # use vfio_irq_engine::abi::{flags::*, Index};
+/// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
 /// # let fd = sim.eventfd();
-/// ask(&mut device, &mut sim, [2, 36, 0, 1], &fd.to_ne_bytes())?;
-/// ask(&mut device, &mut sim, [2, 9, 0, 1], &[])?; // Mask.
+/// attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
+/// ask(&mut device, &mut sim, Index::Msix, [DATA_NONE | ACTION_MASK, 0, 1], &[])?;
 /// sim.raise(0);
 /// sim.raise(0);
 /// assert_eq!(device.vectors().slot(0).map(|slot| slot.gate()), Some(Gate::Masked));
-/// ask(&mut device, &mut sim, [2, 17, 0, 1], &[])?; // Unmask.
+/// ask(&mut device, &mut sim, Index::Msix, [DATA_NONE | ACTION_UNMASK, 0, 1], &[])?;
 /// assert_eq!(sim.signals(fd), 1, "once, however often it was raised");
 /// # Ok::<(), vfio_irq_engine::Refusal>(())
 /// ```
@@ -63,11 +64,12 @@ pub enum Size {
 /// ```
 /// use vfio_irq_engine::sim::{Shape, Sim};
 /// use vfio_irq_engine::Retention;
-/// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+/// # use vfio_irq_engine::abi::Index;
+/// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
 /// sim = Sim::with(Shape { retention: Retention::Free, ..Shape::default() });
-/// let fds = [sim.eventfd(), sim.eventfd()].map(i32::to_ne_bytes).concat();
-/// ask(&mut device, &mut sim, [2, 36, 0, 2], &fds)?;
-/// ask(&mut device, &mut sim, [2, 36, 1, 1], &(-1_i32).to_ne_bytes())?; // Detach vector 1.
+/// let fds = [sim.eventfd(), sim.eventfd()];
+/// attach(&mut device, &mut sim, Index::Msix, 0, &fds)?;
+/// attach(&mut device, &mut sim, Index::Msix, 1, &[-1])?; // Detach vector 1.
 /// assert_eq!(sim.allocated(), 1);
 /// # Ok::<(), vfio_irq_engine::Refusal>(())
 /// ```

@@ -27,9 +27,10 @@ pub trait EventHost: Host {
     ///
     /// ```
     /// use vfio_irq_engine::{sim::Sim, Event, EventHost};
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// let fd = sim.eventfd().to_ne_bytes();
-    /// ask(&mut device, &mut sim, [4, 36, 0, 1], &fd)?;
+    /// # use vfio_irq_engine::abi::Index;
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// let fd = sim.eventfd();
+    /// attach(&mut device, &mut sim, Index::Req, 0, &[fd])?;
     /// assert!(sim.event_is_set(Event::Req) && !sim.event_is_set(Event::Err));
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
@@ -38,12 +39,18 @@ pub trait EventHost: Host {
     /// Replaces or clears the trigger of the event. The only step of its request, so it may fail,
     /// and has then changed nothing; clearing cannot fail.
     ///
+    /// # Errors
+    ///
+    /// `ENOMEM` when there is no room to keep it.
+    ///
     /// ```
     /// use vfio_irq_engine::{sim::Sim, Event, EventHost};
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// let fd = sim.eventfd().to_ne_bytes();
-    /// ask(&mut device, &mut sim, [3, 36, 0, 1], &fd)?;
-    /// ask(&mut device, &mut sim, [3, 33, 0, 0], &[])?; // E-04: no data and no count clears it.
+    /// # use vfio_irq_engine::abi::{flags::*, Index};
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// let fd = sim.eventfd();
+    /// attach(&mut device, &mut sim, Index::Err, 0, &[fd])?;
+    /// // E-04: no data and no count clears it.
+    /// ask(&mut device, &mut sim, Index::Err, [DATA_NONE | ACTION_TRIGGER, 0, 0], &[])?;
     /// assert!(!sim.event_is_set(Event::Err));
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
@@ -52,10 +59,12 @@ pub trait EventHost: Host {
     /// Signals the trigger of the event, if it has one.
     ///
     /// ```
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # use vfio_irq_engine::abi::{flags::*, Index};
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
     /// let fd = sim.eventfd();
-    /// ask(&mut device, &mut sim, [4, 36, 0, 1], &fd.to_ne_bytes())?;
-    /// ask(&mut device, &mut sim, [4, 33, 0, 1], &[])?; // E-04: a test of its own wiring.
+    /// attach(&mut device, &mut sim, Index::Req, 0, &[fd])?;
+    /// // E-04: a test of its own wiring.
+    /// ask(&mut device, &mut sim, Index::Req, [DATA_NONE | ACTION_TRIGGER, 0, 1], &[])?;
     /// assert_eq!(sim.signals(fd), 1);
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
@@ -93,7 +102,10 @@ pub trait LineHost: Host {
     fn line_present(&self) -> bool;
 
     /// Readies the line, masked as the device's command register says, with nothing to signal.
-    /// `ENODEV` where the pin leads nowhere.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` where the pin leads nowhere; what the platform answers where the interrupt cannot be had.
     ///
     /// ```
     /// use vfio_irq_engine::sim::{Shape, Sim};
@@ -107,10 +119,12 @@ pub trait LineHost: Host {
     /// Gives the line back.
     ///
     /// ```
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// let fd = sim.eventfd().to_ne_bytes();
-    /// ask(&mut device, &mut sim, [0, 36, 0, 1], &fd)?;
-    /// ask(&mut device, &mut sim, [0, 33, 0, 0], &[])?; // Disable INTx.
+    /// # use vfio_irq_engine::abi::{flags::*, Index};
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// let fd = sim.eventfd();
+    /// attach(&mut device, &mut sim, Index::Intx, 0, &[fd])?;
+    /// // Disable INTx.
+    /// ask(&mut device, &mut sim, Index::Intx, [DATA_NONE | ACTION_TRIGGER, 0, 0], &[])?;
     /// assert_eq!(sim.leaks(), None);
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
@@ -119,10 +133,11 @@ pub trait LineHost: Host {
     /// What the line signals from now on; `None`: nothing, its handler stays.
     ///
     /// ```
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # use vfio_irq_engine::abi::Index;
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
     /// let fd = sim.eventfd();
-    /// ask(&mut device, &mut sim, [0, 36, 0, 1], &fd.to_ne_bytes())?;
-    /// ask(&mut device, &mut sim, [0, 36, 0, 1], &(-1_i32).to_ne_bytes())?;
+    /// attach(&mut device, &mut sim, Index::Intx, 0, &[fd])?;
+    /// attach(&mut device, &mut sim, Index::Intx, 0, &[-1])?;
     /// // INTx is still in use, with nobody to tell.
     /// sim.pull();
     /// assert_eq!((sim.signals(fd), device.active().is_some()), (0, true));
@@ -133,10 +148,11 @@ pub trait LineHost: Host {
     /// Masks or unmasks the line. A line that is still asserted signals again when unmasked.
     ///
     /// ```
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # use vfio_irq_engine::abi::{flags::*, Index};
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
     /// let fd = sim.eventfd();
-    /// ask(&mut device, &mut sim, [0, 36, 0, 1], &fd.to_ne_bytes())?;
-    /// ask(&mut device, &mut sim, [0, 9, 0, 1], &[])?; // Mask.
+    /// attach(&mut device, &mut sim, Index::Intx, 0, &[fd])?;
+    /// ask(&mut device, &mut sim, Index::Intx, [DATA_NONE | ACTION_MASK, 0, 1], &[])?;
     /// sim.pull();
     /// assert_eq!(sim.signals(fd), 0);
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
@@ -146,25 +162,33 @@ pub trait LineHost: Host {
     /// Signals the line's trigger, if it has one, as if the device had raised it.
     ///
     /// ```
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # use vfio_irq_engine::abi::{flags::*, Index};
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
     /// let fd = sim.eventfd();
-    /// ask(&mut device, &mut sim, [0, 36, 0, 1], &fd.to_ne_bytes())?;
-    /// ask(&mut device, &mut sim, [0, 34, 0, 1], &[1])?; // The loopback, with a byte that says yes.
+    /// attach(&mut device, &mut sim, Index::Intx, 0, &[fd])?;
+    /// // The loopback, with a byte that says yes.
+    /// ask(&mut device, &mut sim, Index::Intx, [DATA_BOOL | ACTION_TRIGGER, 0, 1], &[1])?;
     /// assert_eq!(sim.signals(fd), 1);
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
     fn line_signal(&mut self);
 
-    /// Has the platform unmask the line whenever the eventfd is signalled.
+    /// Has the platform unmask the line whenever the eventfd is signalled (`CONTRACT.md`, X-02).
+    ///
+    /// # Errors
+    ///
+    /// As [`Host::resolve`]; `ENOMEM`.
     ///
     /// ```
     /// use vfio_irq_engine::{Errno, Refusal};
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # use vfio_irq_engine::abi::{flags::*, Index};
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
     /// let (fd, unmask) = (sim.eventfd(), sim.eventfd().to_ne_bytes());
-    /// ask(&mut device, &mut sim, [0, 36, 0, 1], &fd.to_ne_bytes())?;
-    /// ask(&mut device, &mut sim, [0, 20, 0, 1], &unmask)?; // UNMASK with an eventfd.
+    /// attach(&mut device, &mut sim, Index::Intx, 0, &[fd])?;
+    /// // UNMASK with an eventfd.
+    /// ask(&mut device, &mut sim, Index::Intx, [DATA_EVENTFD | ACTION_UNMASK, 0, 1], &unmask)?;
     /// // There is none that masks: the signal itself does.
-    /// let mask = ask(&mut device, &mut sim, [0, 12, 0, 1], &unmask);
+    /// let mask = ask(&mut device, &mut sim, Index::Intx, [DATA_EVENTFD | ACTION_MASK, 0, 1], &unmask);
     /// assert_eq!(mask, Err(Refusal::Errno(Errno::ENOTTY)));
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```

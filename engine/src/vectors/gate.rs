@@ -50,10 +50,12 @@ impl<H: Host> Vectors<H> {
     ///
     /// ```
     /// use vfio_irq_engine::Gate;
-    /// # let (mut device, mut sim, ask) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// # use vfio_irq_engine::abi::{flags::*, Index};
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
     /// let (fd, mask) = (sim.eventfd(), sim.eventfd());
-    /// ask(&mut device, &mut sim, [2, 36, 4, 1], &fd.to_ne_bytes())?;
-    /// ask(&mut device, &mut sim, [2, 12, 4, 1], &mask.to_ne_bytes())?;
+    /// let armed = mask.to_ne_bytes();
+    /// attach(&mut device, &mut sim, Index::Msix, 4, &[fd])?;
+    /// ask(&mut device, &mut sim, Index::Msix, [DATA_EVENTFD | ACTION_MASK, 4, 1], &armed)?;
     /// // A signal of a watch that was replaced meanwhile does nothing.
     /// device.vectors_mut().watch_fired(&mut sim, 4, Gate::Masked, |watch| watch.fd() == 99);
     /// assert_eq!(device.vectors().slot(4).map(|slot| slot.gate()), Some(Gate::Open));

@@ -118,7 +118,7 @@ impl Common {
     }
 }
 
-/// An NVMe controller.
+/// An NVMe 1.4 controller with one namespace, in blocks of 512 bytes.
 ///
 /// ```
 /// use vfio_irq_nvme::{Controller, Disk, Settings};

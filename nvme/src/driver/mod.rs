@@ -263,7 +263,7 @@ impl fmt::Debug for Driver {
 }
 
 impl Driver {
-    /// Resets and enables a controller, and asks what it is.
+    /// Resets and enables a controller (CC.EN), and asks what it is (Identify).
     ///
     /// # Errors
     ///
@@ -313,7 +313,7 @@ impl Driver {
         self.0.admin().pair.stats
     }
 
-    /// Memory for data.
+    /// Memory for `len` bytes of data.
     ///
     /// # Errors
     ///
@@ -406,7 +406,7 @@ impl Driver {
         Ok(Queue::new(Arc::clone(shared), Pair::new(ring, trigger, vector)))
     }
 
-    /// Shuts the controller down and says if that fails; dropping only logs.
+    /// Shuts the controller down (CC.SHN) and says if that fails; dropping only logs.
     ///
     /// # Errors
     ///

@@ -273,7 +273,8 @@ impl Queue {
         self.shared.check()
     }
 
-    /// Reads as many blocks as the buffer holds, and waits for them.
+    /// Reads as many blocks as the buffer holds from block `start` on, and waits for them (Read, opcode
+    /// 0x02).
     ///
     /// # Errors
     ///
@@ -295,7 +296,7 @@ impl Queue {
         self.run(Request::Read { start, blocks, into })
     }
 
-    /// Writes the whole buffer, and waits for it.
+    /// Writes the whole buffer from block `start` on, and waits for it (Write, opcode 0x01).
     ///
     /// # Errors
     ///
@@ -337,7 +338,7 @@ impl Queue {
         self.run(Request::Flush)
     }
 
-    /// Makes blocks read as zeroes, and waits for it.
+    /// Makes blocks read as zeroes, and waits for it (Write Zeroes, opcode 0x08).
     ///
     /// # Errors
     ///

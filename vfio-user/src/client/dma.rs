@@ -132,7 +132,7 @@ impl Client {
         self.channel().serve(time)
     }
 
-    /// Lets the device reach memory at an address: a part of a file, or (without one) memory that a
+    /// Lets the device reach memory at an address (`VFIO_USER_DMA_MAP`; address and size in bytes): a part of a file, or (without one) memory that a
     /// [`DmaHandler`] serves.
     ///
     /// # Errors
@@ -168,7 +168,7 @@ impl Client {
         self.channel().call(Command::DmaMap, put, fd.as_slice(), |_, _| Ok(()))
     }
 
-    /// Takes memory away again, exactly as it was mapped.
+    /// Takes memory away again (`VFIO_USER_DMA_UNMAP`), exactly as it was mapped.
     ///
     /// # Errors
     ///

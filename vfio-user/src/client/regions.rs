@@ -6,7 +6,7 @@ use crate::wire::{Access, Command};
 use std::os::fd::OwnedFd;
 
 impl Client {
-    /// A region, with what of it can be mapped.
+    /// A region, with what of it can be mapped (`VFIO_USER_DEVICE_GET_REGION_INFO`).
     ///
     /// # Errors
     ///
@@ -36,7 +36,7 @@ impl Client {
         }
     }
 
-    /// Reads a region.
+    /// Reads a region from a byte on (`VFIO_USER_REGION_READ`).
     ///
     /// # Errors
     ///
@@ -65,7 +65,7 @@ impl Client {
         })
     }
 
-    /// Writes a region.
+    /// Writes a region from a byte on (`VFIO_USER_REGION_WRITE`), and waits until it is done.
     ///
     /// # Errors
     ///
@@ -145,7 +145,8 @@ impl Client {
         })
     }
 
-    /// Eventfds that stand for writes to a region: where, how many bytes, and the eventfd.
+    /// Eventfds that stand for writes to a region (`VFIO_USER_DEVICE_GET_REGION_IO_FDS`): where, how
+    /// many bytes, and the eventfd.
     ///
     /// # Errors
     ///

@@ -270,7 +270,8 @@ impl Interrupts {
         self.0.raise(vector)
     }
 
-    /// Whether the vector has an interrupt that waits behind a mask.
+    /// Whether the vector has an interrupt that waits behind a mask (`CONTRACT.md`, B-03): its bit among
+    /// the pending bits of MSI or MSI-X.
     ///
     /// ```
     /// # use {rustix::event::{EventfdFlags, eventfd}, std::os::fd::AsFd};
@@ -395,7 +396,7 @@ impl Interrupts {
         self.0.line.is_asserted()
     }
 
-    /// Tells the client that the device met an error.
+    /// Tells the client that the device met an error: signals the eventfd of ERR (`CONTRACT.md`, E-03).
     ///
     /// ```
     /// # use {rustix::event::{EventfdFlags, eventfd}, std::os::fd::AsFd, vfio_irq_user::abi::Index};
@@ -410,7 +411,7 @@ impl Interrupts {
         self.0.error.signal();
     }
 
-    /// Asks the client to give the device back.
+    /// Asks the client to give the device back: signals the eventfd of REQ (`CONTRACT.md`, E-03).
     ///
     /// ```
     /// # use {rustix::event::{EventfdFlags, eventfd}, std::os::fd::AsFd, vfio_irq_user::abi::Index};

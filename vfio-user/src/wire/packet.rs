@@ -28,14 +28,15 @@ pub mod flags {
     pub const ERROR: u32 = 0x20;
 }
 
-/// What a message is about.
+/// What a message is about: the commands of the specification, `VFIO_USER_VERSION` (1) to
+/// `VFIO_USER_MIG_DATA_WRITE` (18).
 ///
 /// ```
 /// use vfio_irq_user::wire::Command;
 ///
 /// assert_eq!(Command::from_raw(8), Some(Command::DeviceSetIrqs));
 /// assert_eq!(Command::RegionWriteMulti.raw(), 15);
-/// // 14 is a number of an old migration protocol, and nobody's.
+/// // 14 was for dirty pages, and is nobody's any more.
 /// assert_eq!(Command::from_raw(14), None);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -121,7 +122,8 @@ impl Command {
     }
 }
 
-/// The sixteen bytes that every message begins with.
+/// The sixteen bytes that every message begins with: message ID, command, message size, flags and error
+/// of the specification, in this order.
 ///
 /// ```
 /// use vfio_irq_user::wire::{Command, Header};

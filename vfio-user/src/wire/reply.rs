@@ -178,7 +178,7 @@ impl Reply {
     }
 }
 
-/// A part of a region that can be mapped.
+/// A part of a region that can be mapped: `struct vfio_region_sparse_mmap_area` of VFIO.
 ///
 /// ```
 /// use vfio_irq_user::wire::Area;
@@ -195,7 +195,7 @@ pub struct Area {
     pub size: u64,
 }
 
-/// The reply to GET_REGION_INFO.
+/// The reply to `VFIO_USER_DEVICE_GET_REGION_INFO`: `struct vfio_region_info` of VFIO.
 ///
 /// ```
 /// use vfio_irq_user::wire::{Area, RegionInfo};
@@ -274,7 +274,8 @@ impl RegionInfo<'_> {
     }
 }
 
-/// A descriptor that stands for writes to a part of a region.
+/// A descriptor that stands for writes to a part of a region, in the reply to
+/// `VFIO_USER_DEVICE_GET_REGION_IO_FDS`.
 ///
 /// ```
 /// use vfio_irq_user::wire::IoSpan;

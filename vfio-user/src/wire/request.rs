@@ -58,7 +58,7 @@ pub enum Request<'a> {
     Reset,
 }
 
-/// Where memory of the client's is.
+/// `VFIO_USER_DMA_MAP`: where memory of the client's is. Addresses, offsets and sizes are in bytes.
 ///
 /// ```
 /// # use vfio_irq_user::wire::{Command, DmaMap, Packet, Reply, Request};
@@ -88,7 +88,7 @@ pub struct DmaMap {
     pub shared: bool,
 }
 
-/// Which memory goes away: all of one [`DmaMap`].
+/// `VFIO_USER_DMA_UNMAP`: which memory goes away, all of one [`DmaMap`].
 ///
 /// ```
 /// # use vfio_irq_user::wire::{Command, DmaUnmap, Packet, Reply, Request};
@@ -114,7 +114,7 @@ pub struct DmaUnmap {
     pub all: bool,
 }
 
-/// Which bytes of which region. Its end is within 64 bits.
+/// `VFIO_USER_REGION_READ` and `_WRITE`: which bytes of which region. Its end is within 64 bits.
 ///
 /// ```
 /// use vfio_irq_user::wire::Access;
@@ -158,7 +158,8 @@ impl Access {
     }
 }
 
-/// SET_IRQS as it came: what the header claims is for the engine to check.
+/// `VFIO_USER_DEVICE_SET_IRQS` as it came: what the header claims is for the engine to check
+/// (`CONTRACT.md`, C-01 to C-10).
 ///
 /// Descriptors are not in the message but beside it. With DATA_EVENTFD there are as many as vectors,
 /// or none, which detaches them all: one message cannot do both.
@@ -186,7 +187,7 @@ pub struct SetIrqs<'a> {
     pub fds: usize,
 }
 
-/// The writes of a REGION_WRITE_MULTI.
+/// The writes of a `VFIO_USER_REGION_WRITE_MULTI`.
 ///
 /// ```
 /// # use vfio_irq_user::wire::{Command, Packet, Reply, Request};
@@ -208,7 +209,7 @@ pub struct SetIrqs<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Writes<'a>(&'a [u8]);
 
-/// One write of a REGION_WRITE_MULTI.
+/// One write of a `VFIO_USER_REGION_WRITE_MULTI`.
 ///
 /// ```
 /// use vfio_irq_user::wire::{Access, Write};

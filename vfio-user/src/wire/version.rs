@@ -22,7 +22,7 @@ const LONGEST: usize = 16 << 10;
 /// QEMU refuses to be told of more descriptors a message than it knows of itself.
 const CAUTIOUS_FDS: u32 = 16;
 
-/// What a client proposes.
+/// `VFIO_USER_VERSION`: what a client proposes.
 ///
 /// ```
 /// use vfio_irq_user::wire::Request;
@@ -50,7 +50,8 @@ struct Envelope {
     capabilities: Capabilities,
 }
 
-/// What one side can do, as it says itself. What it does not say has a default.
+/// What one side can do, as it says itself: `capabilities` of the JSON in `VFIO_USER_VERSION`, under the
+/// names of the specification. What it does not say has a default.
 ///
 /// ```
 /// use vfio_irq_user::wire::Capabilities;
