@@ -489,3 +489,6 @@ fn put_access(out: &mut Vec<u8>, access: Access) {
     out.extend_from_slice(&access.offset.to_ne_bytes());
     put_words(out, [access.region, access.count]);
 }
+
+#[cfg(test)]
+mod tests;

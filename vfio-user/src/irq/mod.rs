@@ -16,3 +16,6 @@ pub use table::{Interrupts, VectorCounts};
 
 pub(crate) use host::{Armed, IrqHost, Known, Shape};
 pub(crate) use table::Table;
+
+#[cfg(test)]
+pub(crate) use pins::FENCED;

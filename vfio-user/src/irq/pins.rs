@@ -131,9 +131,17 @@ static PINS: Block = Block::new();
 /// The greatest number that any pin was ever claimed by.
 static USED: AtomicU64 = AtomicU64::new(0);
 
+#[cfg(test)]
+thread_local! {
+    /// How often the thread had others fenced.
+    pub(crate) static FENCED: Cell<u32> = const { Cell::new(0) };
+}
+
 /// Fences between what the caller changed and its look at who uses that. The heavy fence is for threads
 /// that have pins.
 pub(crate) fn heavy_fence() {
+    #[cfg(test)]
+    FENCED.set(FENCED.get() + 1);
     fence(Ordering::SeqCst);
     if all().any(Pin::is_held) {
         super::fences::heavy();
