@@ -1,3 +1,5 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+
 // A device on the simulated platform, and what asks it as user space does. `ask` sends a request: index,
 // flags, first vector and number of vectors, and the data behind the header. `attach` attaches eventfds
 // from a vector on. The examples of the documentation use both.

@@ -80,7 +80,11 @@ impl Status {
     ///         _ => "whoever made the controller",
     ///     }
     /// }
-    /// # let _ = blame;
+    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
+    /// # let error = driver.create_queue(1)?.write_zeroes(driver.info().blocks, 1).unwrap_err();
+    /// # let vfio_irq_nvme::driver::Error::Status { status, .. } = error else { return Err(error.into()) };
+    /// assert_eq!(blame(status), "the command");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn code_type(self) -> u8 {
         (self.0 >> 8 & 7).to_le_bytes()[0]

@@ -198,11 +198,17 @@ impl Server {
     /// When this process can have no more threads or descriptors.
     ///
     /// ```
-    /// use vfio_irq_user::{Options, Server};
-    ///
+    /// # use vfio_irq_user::{Client, ClientOptions, Errno, Options, Server};
+    /// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
+    /// # let folder = tempfile::tempdir()?;
+    /// # let path = folder.path().join("device.sock");
     /// // A process has one for all its devices; they are added while others have clients.
-    /// let server = Server::start(Options { dma_maps: 64, ..Options::default() })?;
-    /// # drop(server);
+    /// let server = Server::start(Options { dma_maps: 1, ..Options::default() })?;
+    /// server.add(&path, function, make)?;
+    /// let client = Client::connect(&path, ClientOptions::default())?;
+    /// client.dma_map(0, 0x1000, None)?;
+    /// let more = client.dma_map(0x1000, 0x1000, None).unwrap_err();
+    /// assert_eq!(more.errno(), Some(Errno::ENOSPC));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn start(options: Options) -> Result<Self, ServerError> {

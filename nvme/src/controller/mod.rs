@@ -122,13 +122,15 @@ impl Common {
 ///
 /// ```
 /// use vfio_irq_nvme::{Controller, Disk, Settings};
-/// use vfio_irq_user::Endpoint;
+/// use vfio_irq_user::{Endpoint, Grants, Session};
 ///
 /// let settings = Settings { queues: 2, serial: "embedded".into() };
 /// let disk = Disk::memory(1 << 20)?;
 /// // A device like any other: behind a `Server`, or behind whatever moves bytes for you.
-/// let endpoint = Endpoint::new(settings.function()?, |bus| Controller::new(bus, disk, &settings));
-/// # drop(endpoint);
+/// let make = |bus| Controller::new(bus, disk, &settings);
+/// let mut endpoint = Endpoint::new(settings.function()?, make);
+/// let session = Session::new(&mut endpoint, Grants { transfer: 4096, dma_maps: 16 });
+/// assert_eq!(session.active(), None);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Controller {

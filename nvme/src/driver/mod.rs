@@ -3,13 +3,7 @@
 //!
 //! ```
 //! use vfio_irq_nvme::driver::{Driver, Options, Socket};
-//! # use vfio_irq_nvme::{Controller, Disk, Settings};
-//! # let folder = tempfile::tempdir()?;
-//! # let path = folder.path().join("nvme.sock");
-//! # let settings = Settings { queues: 4, serial: "example".into() };
-//! # let disk = Disk::memory(64 << 20)?;
-//! # let server = vfio_irq_user::Server::start(Default::default())?;
-//! # server.add(&path, settings.function()?, |bus| Controller::new(bus, disk, &settings))?;
+//! # let (path, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/server.rs"));
 //!
 //! let driver = Driver::open(Socket::connect(&path)?, Options::default())?;
 //! let buffer = driver.buffer(4096)?;
@@ -29,13 +23,7 @@
 //!
 //! ```
 //! # use vfio_irq_nvme::driver::{Driver, Options, Socket};
-//! # use vfio_irq_nvme::{Controller, Disk, Settings};
-//! # let folder = tempfile::tempdir()?;
-//! # let path = folder.path().join("nvme.sock");
-//! # let settings = Settings { queues: 4, serial: "example".into() };
-//! # let disk = Disk::memory(64 << 20)?;
-//! # let server = vfio_irq_user::Server::start(Default::default())?;
-//! # server.add(&path, settings.function()?, |bus| Controller::new(bus, disk, &settings))?;
+//! # let (path, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/server.rs"));
 //! # let driver = Driver::open(Socket::connect(&path)?, Options::default())?;
 //! use rustix::event::{PollFd, PollFlags, poll};
 //! use vfio_irq_nvme::driver::Request;
@@ -111,13 +99,7 @@ use vfio_irq::Trigger;
 /// use std::time::Duration;
 /// use vfio_irq::NoResize;
 /// use vfio_irq_nvme::driver::{Driver, Method, Options, Socket};
-/// # use vfio_irq_nvme::{Controller, Disk, Settings};
-/// # let folder = tempfile::tempdir()?;
-/// # let path = folder.path().join("nvme.sock");
-/// # let settings = Settings { queues: 4, serial: "example".into() };
-/// # let disk = Disk::memory(64 << 20)?;
-/// # let server = vfio_irq_user::Server::start(Default::default())?;
-/// # server.add(&path, settings.function()?, |bus| Controller::new(bus, disk, &settings))?;
+/// # let (path, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/server.rs"));
 ///
 /// // On a host that cannot add vectors (Linux before 6.5) the first request takes nine.
 /// let method = Method::Dynamic(NoResize::ReserveAll { most: 9 });
@@ -180,13 +162,7 @@ pub struct Info {
 ///
 /// ```
 /// use vfio_irq_nvme::driver::{Driver, Options, Socket};
-/// # use vfio_irq_nvme::{Controller, Disk, Settings};
-/// # let folder = tempfile::tempdir()?;
-/// # let path = folder.path().join("nvme.sock");
-/// # let settings = Settings { queues: 4, serial: "example".into() };
-/// # let disk = Disk::memory(64 << 20)?;
-/// # let server = vfio_irq_user::Server::start(Default::default())?;
-/// # server.add(&path, settings.function()?, |bus| Controller::new(bus, disk, &settings))?;
+/// # let (path, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/server.rs"));
 /// # let driver = Driver::open(Socket::connect(&path)?, Options::default())?;
 ///
 /// let mut queue = driver.create_queue(1)?;
@@ -223,6 +199,7 @@ pub struct Stats {
 ///     let writer = scope.spawn(|| other.write(1, &second));
 ///     reader.join().expect("no panic").and(writer.join().expect("no panic"))
 /// })?;
+/// assert_eq!((one.stats().completions, other.stats().completions), (1, 1));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Driver(Arc<Shared>);

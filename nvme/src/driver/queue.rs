@@ -54,13 +54,7 @@ const MOST_BLOCKS: u32 = 1 << 16;
 ///     Ok(())
 /// }
 /// # use vfio_irq_nvme::driver::{Driver, Options, Socket};
-/// # use vfio_irq_nvme::{Controller, Disk, Settings};
-/// # let folder = tempfile::tempdir()?;
-/// # let path = folder.path().join("nvme.sock");
-/// # let settings = Settings { queues: 4, serial: "example".into() };
-/// # let disk = Disk::memory(64 << 20)?;
-/// # let server = vfio_irq_user::Server::start(Default::default())?;
-/// # server.add(&path, settings.function()?, |bus| Controller::new(bus, disk, &settings))?;
+/// # let (path, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/server.rs"));
 /// # let driver = Driver::open(Socket::connect(&path)?, Options::default())?;
 /// # let buffer = driver.buffer(512)?;
 /// # let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;

@@ -25,13 +25,7 @@ const MASTER: u16 = 1 << 2;
 ///
 /// ```
 /// use vfio_irq_nvme::driver::{Driver, Options, Socket};
-/// # use vfio_irq_nvme::{Controller, Disk, Settings};
-/// # let folder = tempfile::tempdir()?;
-/// # let path = folder.path().join("nvme.sock");
-/// # let settings = Settings { queues: 4, serial: "example".into() };
-/// # let disk = Disk::memory(64 << 20)?;
-/// # let server = vfio_irq_user::Server::start(Default::default())?;
-/// # server.add(&path, settings.function()?, |bus| Controller::new(bus, disk, &settings))?;
+/// # let (path, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/server.rs"));
 ///
 /// let driver = Driver::open(Socket::connect(&path)?, Options::default())?;
 /// assert_eq!(driver.info().serial, "example");

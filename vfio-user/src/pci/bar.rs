@@ -15,7 +15,7 @@ pub(crate) enum Kind {
 ///
 /// ```
 /// use std::sync::Arc;
-/// use vfio_irq_user::pci::{Bar, IoEventfd};
+/// use vfio_irq_user::pci::{Bar, Function, IoEventfd};
 /// # use rustix::event::{EventfdFlags, eventfd};
 ///
 /// let fd = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
@@ -23,7 +23,7 @@ pub(crate) enum Kind {
 /// let doorbell = IoEventfd { offset: 0x100, size: 4, datamatch: Some(1), fd: Arc::clone(&fd) };
 /// let bar = Bar::memory32(0x1000).io_eventfd(doorbell);
 /// // The device keeps `fd`, and waits for it.
-/// # drop(bar);
+/// assert!(Function::builder(0x1234, 1).bar(0, bar).build().is_ok());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
@@ -48,8 +48,11 @@ pub(crate) struct Share {
 /// One base address register.
 ///
 /// ```
-/// use vfio_irq_user::pci::Bar;
-/// let registers = Bar::memory64(0x4000).prefetchable();
+/// use vfio_irq_user::pci::{Bar, Function};
+///
+/// let (registers, ports) = (Bar::memory64(0x4000), Bar::io(16));
+/// // A 64-bit one takes two of the six registers.
+/// assert!(Function::builder(0x1234, 1).bar(0, registers).bar(2, ports).build().is_ok());
 /// ```
 #[derive(Clone, Debug)]
 pub struct Bar {
@@ -128,7 +131,7 @@ impl Bar {
     ///
     /// ```
     /// use std::sync::Arc;
-    /// use vfio_irq_user::{pci::Bar, wire::Area};
+    /// use vfio_irq_user::{pci::{Bar, Function}, wire::Area};
     /// # use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
     ///
     /// let file = memfd_create("registers", MemfdFlags::CLOEXEC)?;
@@ -136,7 +139,8 @@ impl Bar {
     /// // The page with the MSI-X table stays with the server: what is not in an area is a message.
     /// let bells = Area { offset: 0x1000, size: 0x1000 };
     /// let bar = Bar::memory32(0x4000).shared(Arc::new(file), 0, vec![bells]);
-    /// # drop(bar);
+    /// let function = Function::builder(0x1234, 1).bar(0, bar).msix(8, 0, 0x2000, 0x3000);
+    /// assert!(function.build().is_ok());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn shared(mut self, fd: Arc<OwnedFd>, offset: u64, areas: Vec<Area>) -> Self {

@@ -81,6 +81,7 @@ impl Function {
     ///     .power_management()
     ///     .pcie()
     ///     .build()?;
+    /// assert_eq!(function.vectors(), 1024);
     /// # Ok::<(), vfio_irq_user::pci::FunctionError>(())
     /// ```
     pub fn builder(vendor: u16, device: u16) -> Builder {
