@@ -67,8 +67,10 @@ fn write_block(f: &mut fmt::Formatter<'_>, block: &Block) -> fmt::Result {
         ">sleeping",
         ">rust-vmm",
         ">ping-pong",
+        ">polled",
         "polling/rust-vmm",
         "goal",
+        "polling/polled ping-pong",
         "sleeping/ping-pong",
         "goal",
     ];
@@ -79,8 +81,10 @@ fn write_block(f: &mut fmt::Formatter<'_>, block: &Block) -> fmt::Result {
             format!("{:.2}", row.sleeping_us.median),
             format!("{:.2}", row.peer_us.median),
             format!("{:.2}", row.ping_us.median),
+            format!("{:.2}", row.polled_ping_us.median),
             ratio(row.polling_to_peer),
             row.polling_goal.map_or_else(|| "-".to_owned(), |goal| goal.to_string()),
+            ratio(row.polling_to_ping),
             ratio(row.sleeping_to_ping),
             row.sleeping_goal.to_string(),
         ]

@@ -33,12 +33,16 @@ pub struct Row {
     pub peer_us: Spread,
     /// Bytes there and back.
     pub ping_us: Spread,
+    /// The same by a side that looks for the next ones before it sleeps.
+    pub polled_ping_us: Spread,
     /// Round by round.
     pub polling_to_peer: Spread,
     /// What it should be with a client that looks for its reply. One that sleeps has a wake-up of its
     /// own in whatever it is compared with, which is about a half of it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub polling_goal: Option<Goal>,
+    /// Round by round: how far from the least that is possible through a socket.
+    pub polling_to_ping: Spread,
     /// Round by round.
     pub sleeping_to_ping: Spread,
     /// What it should be.
@@ -130,11 +134,12 @@ pub fn measure(
         Contestant::device(&sockets.sleeping, spin)?,
         Contestant::device(&sockets.peer, spin)?,
         Contestant::ping(&sockets.ping, spin)?,
+        Contestant::ping(&sockets.polled_ping, spin)?,
     ];
     let event = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
     let event = || event().map_err(Error::system("no eventfd"));
     let fds = [event()?, event()?];
-    let mut medians = Message::ALL.map(|message| (message, [const { Vec::new() }; 4]));
+    let mut medians = Message::ALL.map(|message| (message, [const { Vec::new() }; 5]));
     for round in 0..rounds {
         for (message, medians) in &mut medians {
             // Each is first as often as any other.
@@ -153,19 +158,22 @@ pub fn measure(
 /// What all rounds come to; `None` of no round.
 fn row(
     message: Message,
-    [polling, sleeping, peer, ping]: [Vec<f64>; 4],
+    [polling, sleeping, peer, ping, polled_ping]: [Vec<f64>; 5],
     client_looks: bool,
 ) -> Option<Row> {
     let polling_to_peer = Spread::of_ratios(&polling, &peer)?;
     let sleeping_to_ping = Spread::of_ratios(&sleeping, &ping)?;
+    let polling_to_ping = Spread::of_ratios(&polling, &polled_ping)?;
     Some(Row {
         message,
         polling_us: Spread::of(polling)?,
         sleeping_us: Spread::of(sleeping)?,
         peer_us: Spread::of(peer)?,
         ping_us: Spread::of(ping)?,
+        polled_ping_us: Spread::of(polled_ping)?,
         polling_to_peer,
         polling_goal: client_looks.then(|| Goal::new(Kind::AtMost, 0.5, polling_to_peer.median)),
+        polling_to_ping,
         sleeping_to_ping,
         sleeping_goal: Goal::new(Kind::AtMost, 1.1, sleeping_to_ping.median),
     })
@@ -178,13 +186,15 @@ mod tests {
 
     #[test]
     fn each_is_compared_with_its_own() {
-        let times = [vec![2.0, 3.0], vec![8.0, 8.8], vec![8.0, 12.0], vec![8.0, 8.0]];
+        let ping = vec![8.0, 8.0];
+        let times = [vec![2.0, 3.0], vec![8.0, 8.8], vec![8.0, 12.0], ping, vec![1.0, 1.5]];
         assert!(row(Message::IrqInfo, times.clone(), false).unwrap().polling_goal.is_none());
         let row = row(Message::IrqInfo, times, true).unwrap();
         assert!((row.polling_to_peer.median - 0.25).abs() < 1e-9);
         assert!(row.polling_goal.unwrap().met);
         assert!((row.sleeping_to_ping.median - 1.05).abs() < 1e-9);
         assert!(row.sleeping_goal.met);
+        assert!((row.polling_to_ping.median - 2.0).abs() < 1e-9);
         assert!(row.peer_us.low >= 8.0 && row.peer_us.high <= 12.0);
         assert!(super::row(Message::IrqInfo, Default::default(), true).is_none());
     }

@@ -19,21 +19,22 @@ const ROOM: usize = 64;
 
 const SPACE: usize = rustix::cmsg_space!(ScmRights(1));
 
-/// Answers whoever comes, each in a thread of its own.
-pub fn serve(listener: &UnixListener) {
+/// Answers whoever comes, each in a thread of its own, which looks for the next message for so long
+/// before it sleeps.
+pub fn serve(listener: &UnixListener, spin: Duration) {
     for stream in listener.incoming().flatten() {
-        std::thread::spawn(move || echo(stream));
+        std::thread::spawn(move || echo(stream, spin));
     }
 }
 
 /// The client's first bytes say the shape.
-fn echo(mut stream: UnixStream) -> io::Result<()> {
+fn echo(mut stream: UnixStream, spin: Duration) -> io::Result<()> {
     let mut shape = [0; 3];
     stream.read_exact(&mut shape)?;
     let [request, reply, descriptor] = shape;
     let shape = Shape { request, reply, descriptor: descriptor != 0 };
     let bytes = [7; ROOM];
-    while take(stream.as_fd(), shape.request, shape.descriptor)? {
+    while take(stream.as_fd(), shape.request, shape.descriptor, spin)? {
         put(stream.as_fd(), bytes.get(..shape.reply.into()).unwrap_or_default(), None)?;
     }
     Ok(())
@@ -41,17 +42,13 @@ fn echo(mut stream: UnixStream) -> io::Result<()> {
 
 /// Reads a message; whether there was one. A descriptor that comes with it is closed, as a device
 /// closes the one that it had before.
-fn take(socket: BorrowedFd<'_>, len: u8, descriptor: bool) -> io::Result<bool> {
+fn take(socket: BorrowedFd<'_>, len: u8, descriptor: bool, spin: Duration) -> io::Result<bool> {
     let (mut room, mut got) = ([0; ROOM], 0);
     while got < len.into() {
         let room = room.get_mut(got..).unwrap_or_default();
-        let bytes = if descriptor {
-            let mut space = [MaybeUninit::uninit(); SPACE];
-            let mut control = RecvAncillaryBuffer::new(&mut space);
-            let mut slices = [IoSliceMut::new(room)];
-            recvmsg(socket, &mut slices, &mut control, RecvFlags::CMSG_CLOEXEC)?.bytes
-        } else {
-            recv(socket, room, RecvFlags::empty())?.1
+        let bytes = match look(socket, room, descriptor, spin)? {
+            Some(bytes) => bytes,
+            None => read(socket, room, descriptor, RecvFlags::empty())?,
         };
         if bytes == 0 {
             return Ok(false);
@@ -59,6 +56,42 @@ fn take(socket: BorrowedFd<'_>, len: u8, descriptor: bool) -> io::Result<bool> {
         got += bytes;
     }
     Ok(true)
+}
+
+/// Looks for bytes before sleeping; `None` when none came in time.
+fn look(
+    socket: BorrowedFd<'_>,
+    room: &mut [u8],
+    descriptor: bool,
+    spin: Duration,
+) -> io::Result<Option<usize>> {
+    if spin.is_zero() {
+        return Ok(None);
+    }
+    let until = Instant::now() + spin;
+    loop {
+        match read(socket, room, descriptor, RecvFlags::DONTWAIT) {
+            Ok(bytes) => return Ok(Some(bytes)),
+            Err(Errno::AGAIN) if Instant::now() < until => std::thread::yield_now(),
+            Err(Errno::AGAIN) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn read(
+    socket: BorrowedFd<'_>,
+    room: &mut [u8],
+    descriptor: bool,
+    flags: RecvFlags,
+) -> Result<usize, Errno> {
+    if !descriptor {
+        return Ok(recv(socket, room, flags)?.1);
+    }
+    let mut space = [MaybeUninit::uninit(); SPACE];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut slices = [IoSliceMut::new(room)];
+    Ok(recvmsg(socket, &mut slices, &mut control, flags | RecvFlags::CMSG_CLOEXEC)?.bytes)
 }
 
 fn put(socket: BorrowedFd<'_>, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
@@ -95,25 +128,8 @@ impl Pinger {
         let bytes = [7; ROOM];
         let bytes = bytes.get(..self.shape.request.into()).unwrap_or_default();
         put(socket, bytes, self.shape.descriptor.then_some(fd))?;
-        if !self.spin.is_zero() && self.look(socket)? {
-            return Ok(());
-        }
-        if take(socket, self.shape.reply, false)? { Ok(()) } else { Err(Errno::PIPE.into()) }
-    }
-
-    /// Looks for the reply, which comes in one piece; whether it was there.
-    fn look(&self, socket: BorrowedFd<'_>) -> io::Result<bool> {
-        let until = Instant::now() + self.spin;
-        let mut room = [0; ROOM];
-        loop {
-            match recv(socket, &mut room, RecvFlags::DONTWAIT) {
-                Ok((_, 0)) => return Err(Errno::PIPE.into()),
-                Ok(_) => return Ok(true),
-                Err(Errno::AGAIN) if Instant::now() < until => std::thread::yield_now(),
-                Err(Errno::AGAIN) => return Ok(false),
-                Err(error) => return Err(error.into()),
-            }
-        }
+        let there = take(socket, self.shape.reply, false, self.spin)?;
+        if there { Ok(()) } else { Err(Errno::PIPE.into()) }
     }
 }
 
@@ -130,7 +146,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ping");
         let listener = UnixListener::bind(&path).unwrap();
-        std::thread::spawn(move || serve(&listener));
+        std::thread::spawn(move || serve(&listener, Duration::from_micros(50)));
         let fd = std::fs::File::open("/dev/null").unwrap();
         for (message, spin) in Message::ALL.into_iter().zip([0, 100, 0, 100]) {
             let spin = Duration::from_micros(spin);

@@ -78,13 +78,14 @@ pub struct Sockets {
     pub sleeping: PathBuf,
     pub peer: PathBuf,
     pub ping: PathBuf,
+    pub polled_ping: PathBuf,
 }
 
 impl Sockets {
     fn within(folder: &Path) -> Self {
-        let [polling, sleeping, peer, ping] =
-            ["polling", "sleeping", "peer", "ping"].map(|name| folder.join(name));
-        Self { polling, sleeping, peer, ping }
+        let [polling, sleeping, peer, ping, polled_ping] =
+            ["polling", "sleeping", "peer", "ping", "polled-ping"].map(|name| folder.join(name));
+        Self { polling, sleeping, peer, ping, polled_ping }
     }
 }
 
@@ -94,8 +95,11 @@ pub fn run(folder: &Path) -> Result<(), Error> {
     let polling = ours(&sockets.polling, Options::default())?;
     let sleeping = ours(&sockets.sleeping, Options { spin: Duration::ZERO, ..Options::default() })?;
     peer(&sockets.peer)?;
-    let listener = UnixListener::bind(&sockets.ping).map_err(Error::system("no socket"))?;
-    std::thread::spawn(move || ping::serve(&listener));
+    let pings = [(&sockets.ping, Duration::ZERO), (&sockets.polled_ping, Options::default().spin)];
+    for (path, spin) in pings {
+        let listener = UnixListener::bind(path).map_err(Error::system("no socket"))?;
+        std::thread::spawn(move || ping::serve(&listener, spin));
+    }
     let mut stdout = io::stdout().lock();
     writeln!(stdout, "{READY}").map_err(Error::system("cannot write"))?;
     let ended = io::stdin().lock().read_to_end(&mut Vec::new());
