@@ -200,16 +200,18 @@ impl Worker {
         let Some(fetched) = self.fetch(id) else { return Turn::Over };
         self.current = Some((id, fetched.completion));
         *completion = Some(fetched.completion);
-        self.carry_out(&fetched);
+        let (id, command) = (fetched.queue, &fetched.command);
+        let answer = if id == 0 { self.admin(command) } else { self.io(command).map(Some) };
         self.current = None;
         let turn = if self.aside { Turn::Over } else { Turn::More };
+        // Before the guest sees the end and rings for its next command, which would wake another
+        // thread for nothing.
         self.step_back();
+        self.end(id, command, answer);
         turn
     }
 
-    fn carry_out(&mut self, fetched: &Fetched) {
-        let (id, command) = (fetched.queue, &fetched.command);
-        let answer = if id == 0 { self.admin(command) } else { self.io(command).map(Some) };
+    fn end(&self, id: u16, command: &Command, answer: Result<Option<u32>, Status>) {
         // Without an answer it ends later.
         if let Some(answer) = answer.transpose() {
             if let Err(status) = answer {
