@@ -104,6 +104,7 @@ impl fmt::Display for Errno {
 /// assert_eq!(sim.enable(Kind::Msix, 4), Err(Refusal::TooFew(3)));
 /// sim.set_interrupts(0);
 /// assert_eq!(sim.enable(Kind::Msix, 4), Err(Refusal::Errno(Errno::ENOSPC)));
+/// assert_eq!(Refusal::TooFew(3).to_string(), "too few vectors: there are 3");
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Refusal {
@@ -113,6 +114,19 @@ pub enum Refusal {
     /// *positive* return value (`CONTRACT.md`, V-06), which is not a success.
     TooFew(u32),
 }
+
+impl core::error::Error for Errno {}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Errno(errno) => errno.fmt(f),
+            Self::TooFew(there) => write!(f, "too few vectors: there are {there}"),
+        }
+    }
+}
+
+impl core::error::Error for Refusal {}
 
 impl Refusal {
     /// What the ioctl returns: `-errno`, or the positive number of vectors that there are.
