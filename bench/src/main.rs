@@ -1,6 +1,7 @@
 //! What emulated devices cost, in one run, beside what else there is: see the README.
 
 mod cpus;
+mod device;
 mod error;
 mod goal;
 mod memory;

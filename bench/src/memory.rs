@@ -1,5 +1,6 @@
 //! What a device costs while nobody attaches anything to it.
 
+use crate::device::Registers;
 use crate::error::Error;
 use crate::goal::{Goal, Kind};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -7,25 +8,9 @@ use serde::Serialize;
 use std::path::Path;
 use vfio_irq_nvme::{Controller, Disk, Settings};
 use vfio_irq_user::pci::{Bar, Function};
-use vfio_irq_user::{Bus, Client, ClientOptions, Device, Errno, Options, Server};
+use vfio_irq_user::{Client, ClientOptions, Options, Server};
 
 const VECTORS: u32 = 2048;
-
-/// Registers that are always 0.
-struct Nothing;
-
-impl Device for Nothing {
-    fn read(&mut self, _: u32, _: u64, data: &mut [u8]) -> Result<(), Errno> {
-        data.fill(0);
-        Ok(())
-    }
-
-    fn write(&mut self, _: u32, _: u64, _: &[u8]) -> Result<(), Errno> {
-        Ok(())
-    }
-
-    fn reset(&mut self) {}
-}
 
 /// Kibibytes of this process's memory for each device, and threads.
 #[derive(Clone, Debug, Serialize)]
@@ -133,7 +118,7 @@ fn add_device(server: &Server, path: &Path) -> Result<(), Error> {
         .pcie()
         .build()
         .map_err(Error::device("no such device"))?;
-    server.add(path, function, |_: Bus| Nothing).map_err(Error::device("no socket"))
+    server.add(path, function, |_| Registers).map_err(Error::device("no socket"))
 }
 
 fn add_controller(server: &Server, path: &Path) -> Result<(), Error> {

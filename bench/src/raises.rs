@@ -1,5 +1,6 @@
 //! One raise beside one bare write to an eventfd.
 
+use crate::device::Registers;
 use crate::error::Error;
 use crate::goal::{Goal, Kind};
 use crate::stats::Spread;
@@ -10,25 +11,9 @@ use std::path::Path;
 use std::time::Instant;
 use vfio_irq_user::abi::Index;
 use vfio_irq_user::pci::{Bar, Function};
-use vfio_irq_user::{
-    Bus, Client, ClientOptions, Device, Errno, Interrupts, Options, Raised, Server,
-};
+use vfio_irq_user::{Bus, Client, ClientOptions, Interrupts, Options, Raised, Server};
 
 const VECTOR: u32 = 3;
-
-struct Silent(#[allow(dead_code)] Bus);
-
-impl Device for Silent {
-    fn read(&mut self, _: u32, _: u64, _: &mut [u8]) -> Result<(), Errno> {
-        Ok(())
-    }
-
-    fn write(&mut self, _: u32, _: u64, _: &[u8]) -> Result<(), Errno> {
-        Ok(())
-    }
-
-    fn reset(&mut self) {}
-}
 
 /// What interrupts cost.
 #[derive(Clone, Debug, Serialize)]
@@ -60,7 +45,7 @@ pub fn measure(folder: &Path, batches: usize, batch: usize) -> Result<Raises, Er
     let (path, mut interrupts) = (folder.join("raises"), None);
     let make = |bus: Bus| {
         interrupts = Some(bus.interrupts.clone());
-        Silent(bus)
+        Registers
     };
     server.add(&path, function, make).map_err(Error::device("no socket"))?;
     let interrupts = interrupts.ok_or(Error::NotSignalled)?;

@@ -1,36 +1,21 @@
 //! The command as people run it.
 
+mod common;
+
+use common::{eventually, stop};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 use vfio_irq_user::{Client, ClientOptions};
 
 fn command(words: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vfio-irq"));
-    command.args(["serve", "nvme"]).args(words).env_remove("RUST_LOG");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
+    common::command(&[&["serve", "nvme"], words].concat())
 }
 
-/// Runs it to its end; what it said.
+/// Runs it to its end, be it that it failed or did not understand; what it said.
 fn refused(words: &[&str]) -> String {
     let output = command(words).output().unwrap();
     assert!(!output.status.success(), "{words:?}");
     String::from_utf8(output.stderr).unwrap()
-}
-
-fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !holds() {
-        assert!(Instant::now() < deadline, "{what} did not come about");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-fn stop(child: Child, signal: &str) -> Output {
-    let pid = child.id().to_string();
-    assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
-    child.wait_with_output().unwrap()
 }
 
 fn text(path: &Path) -> &str {

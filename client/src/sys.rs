@@ -35,6 +35,7 @@ unsafe impl Ioctl for GetIrqInfo<'_> {
         (&raw mut *self.0).cast()
     }
 
+    // Looks at no pointer, so there is nothing to be kept.
     unsafe fn output_from_ptr(_: IoctlOutput, _: *mut c_void) -> Result<(), Errno> {
         Ok(())
     }
@@ -56,6 +57,7 @@ unsafe impl Ioctl for SetIrqs<'_> {
         self.0.as_ptr().cast_mut().cast()
     }
 
+    // Looks at no pointer, so there is nothing to be kept.
     unsafe fn output_from_ptr(value: IoctlOutput, _: *mut c_void) -> Result<i32, Errno> {
         Ok(value)
     }

@@ -216,6 +216,10 @@ static PCI_OPS: PciOps = PciOps(bindings::vfio_pci_device_ops {
     get_dmabuf_phys: None,
 });
 
+/// # Safety
+///
+/// For VFIO to call, as are those below: `vdev` is the beginning of a `Device`, and the other
+/// arguments are what the operation of this name is given.
 unsafe extern "C" fn init(vdev: *mut vfio_device) -> c_int {
     let device = vdev.cast::<Device>();
     // SAFETY: The core is the first field of the device that holds `Ours`. Nothing is asked of it
@@ -291,6 +295,9 @@ unsafe extern "C" fn ioctl(vdev: *mut vfio_device, cmd: c_uint, arg: c_ulong) ->
     }
 }
 
+/// # Safety
+///
+/// As for `init`; the device is open.
 unsafe extern "C" fn write(
     vdev: *mut vfio_device,
     buf: *const c_char,

@@ -198,6 +198,10 @@ impl Drop for Interrupt {
 }
 
 /// One load, one count, one signal.
+///
+/// # Safety
+///
+/// `data` is a `Line` that outlives the handler.
 unsafe extern "C" fn handler(_irq: c_int, data: *mut c_void) -> bindings::irqreturn_t {
     // SAFETY: Requested with a `Line` that is valid until the handler is freed.
     let line = unsafe { &*data.cast::<Line>() };

@@ -225,6 +225,10 @@ impl Drop for Retired {
 }
 
 /// The eventfd was signalled. Its lock is held and interrupts are off.
+///
+/// # Safety
+///
+/// Both are what the virqfd was armed with, and valid until it is disabled.
 unsafe extern "C" fn wake(firing: *mut c_void, armed: *mut c_void) -> c_int {
     // SAFETY: Armed with these two; both are valid until the virqfd is disabled, which waits.
     let (firing, armed) = unsafe { (&*firing.cast::<Firing>(), &*armed.cast::<Armed>()) };

@@ -1,6 +1,7 @@
 //! The servers' process.
 
 use super::ping;
+use crate::device::Registers;
 use crate::error::Error;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -10,29 +11,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use vfio_bindings::bindings::vfio::vfio_region_info;
 use vfio_irq_user::pci::{Bar, Function};
-use vfio_irq_user::{Bus, Device, Errno, Options, Server};
+use vfio_irq_user::{Options, Server};
 use vfio_user::{DmaMapFlags, DmaUnmapFlags, IrqInfo, ServerBackend, ServerRegion};
 
 /// Bytes of the device's one region.
 const REGION: u32 = 0x1_0000;
 const VECTORS: u32 = 2048;
 const READY: &str = "ready";
-
-/// A register that is all sevens.
-struct Registers(#[allow(dead_code)] Bus);
-
-impl Device for Registers {
-    fn read(&mut self, _: u32, _: u64, data: &mut [u8]) -> Result<(), Errno> {
-        data.fill(7);
-        Ok(())
-    }
-
-    fn write(&mut self, _: u32, _: u64, _: &[u8]) -> Result<(), Errno> {
-        Ok(())
-    }
-
-    fn reset(&mut self) {}
-}
 
 /// The same for rust-vmm's server. It drops the eventfds of a SET_IRQS.
 struct Backend;
@@ -115,7 +100,7 @@ fn ours(path: &Path, options: Options) -> Result<Server, Error> {
         .msix(VECTORS, 0, 0, REGION / 2)
         .build()
         .map_err(Error::device("no such device"))?;
-    server.add(path, function, Registers).map_err(Error::device("no socket"))?;
+    server.add(path, function, |_| Registers).map_err(Error::device("no socket"))?;
     Ok(server)
 }
 

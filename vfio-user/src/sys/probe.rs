@@ -92,8 +92,12 @@ mod tests {
 
     #[test]
     fn only_an_eventfd_is_one() {
-        // A kernel without asynchronous I/O says nothing, and /proc is asked.
-        let Some(probe) = Probe::new() else { return };
+        let Some(probe) = Probe::new() else {
+            let built = std::path::Path::new("/proc/sys/fs/aio-max-nr").exists();
+            assert!(!built, "this kernel has asynchronous I/O, and it tells nothing");
+            println!("not tried: this kernel has no asynchronous I/O");
+            return;
+        };
         let eventfd = crate::transport::waker().unwrap();
         assert!(probe.accepts(eventfd.as_fd()));
         assert!(probe.accepts(eventfd.as_fd()), "however often it is asked");
