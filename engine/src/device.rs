@@ -37,7 +37,7 @@ use crate::{Errno, Event, EventHost, Kind, LineHost, Refusal, Vectors};
 /// ```
 pub struct Device<H: LineHost + EventHost> {
     vectors: Vectors<H>,
-    line: Line<H::Watch>,
+    line: Line,
 }
 
 impl<H: LineHost + EventHost> Device<H> {
@@ -51,7 +51,7 @@ impl<H: LineHost + EventHost> Device<H> {
     /// assert_eq!(device.active(), None);
     /// ```
     pub fn new(slots: H::Slots) -> Self {
-        Self { vectors: Vectors::new(slots), line: Line::Idle }
+        Self { vectors: Vectors::new(slots), line: Line::default() }
     }
 
     /// MSI and MSI-X.
@@ -68,26 +68,6 @@ impl<H: LineHost + EventHost> Device<H> {
     /// ```
     pub fn vectors(&self) -> &Vectors<H> {
         &self.vectors
-    }
-
-    /// MSI and MSI-X, for a platform whose watches have fired.
-    ///
-    /// ```
-    /// use vfio_irq_engine::Gate;
-    /// # use vfio_irq_engine::abi::{flags::*, Index};
-    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// let (fd, mask) = (sim.eventfd(), sim.eventfd());
-    /// let armed = mask.to_ne_bytes();
-    /// attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
-    /// ask(&mut device, &mut sim, Index::Msix, [DATA_EVENTFD | ACTION_MASK, 0, 1], &armed)?;
-    /// // The platform has seen the eventfd that is to mask vector 0 signalled.
-    /// device.vectors_mut().watch_fired(&mut sim, 0, Gate::Masked, |watch| watch.fd() == mask);
-    /// sim.raise(0);
-    /// assert_eq!((sim.signals(fd), sim.pending(0)), (0, true));
-    /// # Ok::<(), vfio_irq_engine::Refusal>(())
-    /// ```
-    pub fn vectors_mut(&mut self) -> &mut Vectors<H> {
-        &mut self.vectors
     }
 
     /// Which of INTx, MSI and MSI-X is in use.

@@ -10,7 +10,7 @@
 mod kinds;
 mod others;
 
-pub use kinds::{Gate, Kind, Retention, Size};
+pub use kinds::{Gate, Kind, Size};
 pub use others::{EventHost, LineHost};
 
 use crate::{Errno, Refusal, Slot, Slots};
@@ -22,11 +22,10 @@ use crate::{Errno, Refusal, Slot, Slots};
 /// - `enable` and `disable` alternate, and every other step on vectors happens between them.
 /// - A [`Host::Vector`] from `prepare` goes to exactly one of `abandon` (the request failed), or
 ///   `start` (it did not) and in the end `stop`.
-/// - A [`Host::Watch`] from `watch` goes to exactly one `unwatch`.
 /// - Dropping a [`Host::Trigger`] gives up the reference to the eventfd.
 ///
 /// ```
-/// use vfio_irq_engine::{sim::Sim, Gate, Host, Kind, Retention};
+/// use vfio_irq_engine::{sim::Sim, Gate, Host, Kind};
 ///
 /// // The steps of one attach and one detach, in the order in which the engine takes them.
 /// let (mut sim, kind) = (Sim::new(), Kind::Msix);
@@ -36,7 +35,7 @@ use crate::{Errno, Refusal, Slot, Slots};
 /// let mut vector = sim.prepare(kind, 0, trigger)?;
 /// sim.start(kind, 0, &mut vector, Gate::Open); // Nothing can fail from here on.
 /// sim.raise(0);
-/// sim.stop(kind, 0, vector, Retention::Keep);
+/// sim.stop(kind, 0, vector);
 /// sim.disable(kind);
 /// assert_eq!((sim.signals(fd), sim.leaks()), (1, None));
 /// # Ok::<(), vfio_irq_engine::Refusal>(())
@@ -72,19 +71,6 @@ pub trait Host: Sized {
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
     type Vector;
-    /// An eventfd of user space that masks or unmasks a vector when it is signalled.
-    ///
-    /// ```
-    /// use vfio_irq_engine::{sim::Sim, Gate, Host};
-    ///
-    /// let mut sim = Sim::new();
-    /// let fd = sim.eventfd();
-    /// let watch: <Sim as Host>::Watch = sim.watch(3, Gate::Masked, fd)?;
-    /// sim.unwatch(watch);
-    /// assert_eq!(sim.leaks(), None);
-    /// # Ok::<(), vfio_irq_engine::Errno>(())
-    /// ```
-    type Watch;
     /// Where what is known of each vector is kept.
     ///
     /// ```
@@ -134,17 +120,6 @@ pub trait Host: Sized {
     /// assert!(!sim.maskable(Kind::Msi) && sim.maskable(Kind::Msix));
     /// ```
     fn maskable(&self, kind: Kind) -> bool;
-
-    /// What becomes of interrupts of vectors that are detached while others stay.
-    ///
-    /// ```
-    /// use vfio_irq_engine::{sim::Sim, Host, Retention};
-    ///
-    /// assert_eq!(Sim::new().retention(), Retention::Keep, "as Linux does it");
-    /// ```
-    fn retention(&self) -> Retention {
-        Retention::Keep
-    }
 
     /// The eventfd behind a descriptor of user space.
     ///
@@ -280,25 +255,25 @@ pub trait Host: Sized {
         gate: Gate,
     ) -> bool;
 
-    /// First half of [`Host::retarget`], called for every vector of a request before any of them is
-    /// given its new trigger: undo what ties the old trigger to the interrupt *beside* the handler
-    /// (irq bypass). Interrupts go on to the old trigger.
+    /// Whether the platform offers interrupts to consumers in the kernel (irq bypass). The engine
+    /// calls the two methods below only where it does.
+    fn has_irq_bypass(&self) -> bool {
+        false
+    }
+
+    /// Withdraws the offer of [`Host::register_irq_bypass`]. Interrupts go on through the handler.
     ///
-    /// ```
-    /// use vfio_irq_engine::{sim::Sim, Gate, Host, Kind};
+    /// The engine calls this for every vector of a request whose trigger changes, before it changes
+    /// any trigger: an eventfd takes one bypass producer, and two vectors may swap their eventfds.
+    fn unregister_irq_bypass(&mut self, vector: &mut Self::Vector) {
+        let _ = vector;
+    }
+
+    /// Offers the interrupt of an attached vector to consumers of its trigger. Failure is harmless:
+    /// interrupts go through the handler. A vector that is registered already stays registered.
     ///
-    /// let mut sim = Sim::new();
-    /// # sim.enable(Kind::Msix, 1)?;
-    /// # let fd = sim.eventfd();
-    /// # let trigger = sim.resolve(fd)?;
-    /// let mut vector = sim.prepare(Kind::Msix, 0, trigger)?;
-    /// sim.start(Kind::Msix, 0, &mut vector, Gate::Open);
-    /// sim.untie(&mut vector); // Nothing is tied here, and the handler stays.
-    /// sim.raise(0);
-    /// assert_eq!(sim.signals(fd), 1);
-    /// # Ok::<(), vfio_irq_engine::Refusal>(())
-    /// ```
-    fn untie(&mut self, vector: &mut Self::Vector) {
+    /// The engine calls this last, when every vector of the request has its trigger.
+    fn register_irq_bypass(&mut self, vector: &mut Self::Vector) {
         let _ = vector;
     }
 
@@ -325,10 +300,11 @@ pub trait Host: Sized {
         gate: Gate,
     );
 
-    /// Takes the trigger off the vector. With [`Retention::Free`] its interrupt goes back.
+    /// Takes the trigger off the vector. Its interrupt stays allocated (`CONTRACT.md`, V-09), until
+    /// [`Host::reclaim`] or [`Host::disable`].
     ///
     /// ```
-    /// use vfio_irq_engine::{sim::Sim, Gate, Host, Kind, Retention};
+    /// use vfio_irq_engine::{sim::Sim, Gate, Host, Kind};
     ///
     /// let mut sim = Sim::new();
     /// sim.enable(Kind::Msix, 1)?;
@@ -336,13 +312,32 @@ pub trait Host: Sized {
     /// let trigger = sim.resolve(fd)?;
     /// let mut vector = sim.prepare(Kind::Msix, 0, trigger)?;
     /// sim.start(Kind::Msix, 0, &mut vector, Gate::Open);
-    /// sim.stop(Kind::Msix, 0, vector, Retention::Keep);
+    /// sim.stop(Kind::Msix, 0, vector);
     /// sim.raise(0);
     /// // Nobody is told, and the interrupt is still the device's.
     /// assert_eq!((sim.lost(), sim.allocated()), (1, 1));
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
-    fn stop(&mut self, kind: Kind, number: u32, vector: Self::Vector, retention: Retention);
+    fn stop(&mut self, kind: Kind, number: u32, vector: Self::Vector);
+
+    /// Gives the interrupt of a vector without a trigger back to the machine, if it has one. Returns
+    /// true if it had. The engine calls this when the machine has no interrupt left for another
+    /// vector (`CONTRACT.md`, B-04), and only where vectors can be allocated at any time.
+    ///
+    /// ```
+    /// use vfio_irq_engine::{sim::Sim, Host, Kind};
+    ///
+    /// let mut sim = Sim::new();
+    /// sim.enable(Kind::Msix, 2)?;
+    /// assert!(sim.reclaim(Kind::Msix, 1));
+    /// assert!(!sim.reclaim(Kind::Msix, 1), "it has none any more");
+    /// assert_eq!(sim.allocated(), 1);
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
+    fn reclaim(&mut self, kind: Kind, number: u32) -> bool {
+        let _ = (kind, number);
+        false
+    }
 
     /// Opens or closes the gate of a started vector. Called on changes only.
     ///
@@ -359,7 +354,7 @@ pub trait Host: Sized {
     /// assert!(sim.pending(0));
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
-    fn set_gate(&mut self, kind: Kind, vector: &mut Self::Vector, gate: Gate);
+    fn set_gate(&mut self, kind: Kind, number: u32, vector: &mut Self::Vector, gate: Gate);
 
     /// Signals the trigger as if the device had raised the vector.
     ///
@@ -393,58 +388,4 @@ pub trait Host: Sized {
     fn blame(&mut self, number: u32) {
         let _ = number;
     }
-
-    /// Has the platform call [`crate::Vectors::watch_fired`] whenever the eventfd is signalled.
-    ///
-    /// # Errors
-    ///
-    /// As [`Host::resolve`]; `ENOMEM`. Nothing is watched then.
-    ///
-    /// ```
-    /// use vfio_irq_engine::{Errno, Refusal};
-    /// # use vfio_irq_engine::abi::{flags::*, Index};
-    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// let (fd, mask) = (sim.eventfd(), sim.eventfd().to_ne_bytes());
-    /// attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
-    /// // MASK with an eventfd.
-    /// ask(&mut device, &mut sim, Index::Msix, [DATA_EVENTFD | ACTION_MASK, 0, 1], &mask)?;
-    /// let again = ask(&mut device, &mut sim, Index::Msix, [DATA_EVENTFD | ACTION_MASK, 0, 1], &mask);
-    /// assert_eq!(again, Err(Refusal::Errno(Errno::EBUSY)));
-    /// # Ok::<(), vfio_irq_engine::Refusal>(())
-    /// ```
-    fn watch(&mut self, number: u32, gate: Gate, fd: i32) -> Result<Self::Watch, Errno>;
-
-    /// Whether the watch still does anything: an eventfd that user space closed for good may take
-    /// its watch with it, and its place is then free.
-    ///
-    /// ```
-    /// use vfio_irq_engine::{sim::Sim, Gate, Host};
-    ///
-    /// let mut sim = Sim::new();
-    /// let fd = sim.eventfd();
-    /// let watch = sim.watch(0, Gate::Open, fd)?;
-    /// // Nobody closes eventfds behind the simulation's back.
-    /// assert!(sim.watching(&watch));
-    /// # Ok::<(), vfio_irq_engine::Errno>(())
-    /// ```
-    fn watching(&self, watch: &Self::Watch) -> bool {
-        let _ = watch;
-        true
-    }
-
-    /// Undoes [`Host::watch`].
-    ///
-    /// ```
-    /// # use vfio_irq_engine::abi::{flags::*, Index};
-    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// # let (fd, mask) = (sim.eventfd(), sim.eventfd().to_ne_bytes());
-    /// # attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
-    /// ask(&mut device, &mut sim, Index::Msix, [DATA_EVENTFD | ACTION_MASK, 0, 1], &mask)?;
-    /// // -1 disarms it.
-    /// ask(&mut device, &mut sim, Index::Msix, [DATA_EVENTFD | ACTION_MASK, 0, 1], &[0xff; 4])?;
-    /// // The place is free again.
-    /// ask(&mut device, &mut sim, Index::Msix, [DATA_EVENTFD | ACTION_MASK, 0, 1], &mask)?;
-    /// # Ok::<(), vfio_irq_engine::Refusal>(())
-    /// ```
-    fn unwatch(&mut self, watch: Self::Watch);
 }

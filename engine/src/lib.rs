@@ -49,6 +49,6 @@ mod vectors;
 pub use device::Device;
 pub use errno::{Errno, Refusal};
 pub use event::Event;
-pub use host::{EventHost, Gate, Host, Kind, LineHost, Retention, Size};
+pub use host::{EventHost, Gate, Host, Kind, LineHost, Size};
 pub use slot::{Counts, Slot, Slots};
 pub use vectors::{Totals, Vectors};

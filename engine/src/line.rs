@@ -5,19 +5,19 @@
 use crate::abi::{Action, Data, Request};
 use crate::{Errno, Gate, LineHost};
 
-/// "No trigger" is the platform's to hold, as a state: an interrupt or a loopback that finds none
-/// signals nothing.
-pub(crate) enum Line<W> {
-    Idle,
-    Active { unmask_watch: Option<W> },
+/// Whether INTx is in use. The trigger and the eventfd that unmasks are the platform's to hold, as
+/// states: an interrupt or a loopback that finds no trigger signals nothing.
+#[derive(Default)]
+pub(crate) struct Line {
+    active: bool,
 }
 
-impl<W> Line<W> {
+impl Line {
     pub(crate) fn is_active(&self) -> bool {
-        matches!(self, Self::Active { .. })
+        self.active
     }
 
-    pub(crate) fn set_irqs<H: LineHost<Watch = W>>(
+    pub(crate) fn set_irqs<H: LineHost>(
         &mut self,
         host: &mut H,
         request: &Request<'_>,
@@ -26,21 +26,19 @@ impl<W> Line<W> {
         let whole = request.range().start() == 0 && request.range().count() == 1;
         match request.action() {
             Action::Trigger => self.trigger(host, request, whole, elsewhere),
-            Action::Mask | Action::Unmask if !whole || !self.is_active() => Err(Errno::EINVAL),
-            Action::Mask => self.gate(host, Gate::Masked, request.data()),
-            Action::Unmask => self.gate(host, Gate::Open, request.data()),
+            Action::Mask | Action::Unmask if !whole || !self.active => Err(Errno::EINVAL),
+            Action::Mask => set_gate(host, Gate::Masked, request.data()),
+            Action::Unmask => set_gate(host, Gate::Open, request.data()),
         }
     }
 
-    pub(crate) fn disable<H: LineHost<Watch = W>>(&mut self, host: &mut H) {
-        let Self::Active { unmask_watch } = core::mem::replace(self, Self::Idle) else { return };
-        if let Some(watch) = unmask_watch {
-            host.unwatch(watch);
+    pub(crate) fn disable<H: LineHost>(&mut self, host: &mut H) {
+        if core::mem::take(&mut self.active) {
+            host.line_disable();
         }
-        host.line_disable();
     }
 
-    fn trigger<H: LineHost<Watch = W>>(
+    fn trigger<H: LineHost>(
         &mut self,
         host: &mut H,
         request: &Request<'_>,
@@ -48,7 +46,7 @@ impl<W> Line<W> {
         elsewhere: bool,
     ) -> Result<(), Errno> {
         let off = request.range().count() == 0 && request.data() == Data::None;
-        if off && self.is_active() {
+        if off && self.active {
             self.disable(host);
             return Ok(());
         }
@@ -60,7 +58,7 @@ impl<W> Line<W> {
             Data::None => true,
             Data::Bool(bools) => bools.get(0),
         };
-        if !self.is_active() {
+        if !self.active {
             return Err(Errno::EINVAL);
         }
         if chosen {
@@ -69,46 +67,31 @@ impl<W> Line<W> {
         Ok(())
     }
 
-    fn target<H: LineHost<Watch = W>>(&mut self, host: &mut H, fd: i32) -> Result<(), Errno> {
+    fn target<H: LineHost>(&mut self, host: &mut H, fd: i32) -> Result<(), Errno> {
         let trigger = if fd >= 0 { Some(host.resolve(fd)?) } else { None };
-        if !self.is_active() {
-            host.line_enable()?;
-            *self = Self::Active { unmask_watch: None };
+        if !self.active {
+            host.line_enable(trigger)?;
+            self.active = true;
+            return Ok(());
         }
         host.line_target(trigger);
         Ok(())
     }
+}
 
-    fn gate<H: LineHost<Watch = W>>(
-        &mut self,
-        host: &mut H,
-        gate: Gate,
-        data: Data<'_>,
-    ) -> Result<(), Errno> {
-        match (data, gate) {
-            (Data::None, _) => host.line_set_gate(gate),
-            (Data::Bool(bools), _) => {
-                if bools.get(0) {
-                    host.line_set_gate(gate);
-                }
-            }
-            (Data::Eventfd(_), Gate::Masked) => return Err(Errno::ENOTTY),
-            (Data::Eventfd(fds), Gate::Open) => self.watch(host, fds.get(0).unwrap_or(-1))?,
-        }
-        Ok(())
-    }
-
-    fn watch<H: LineHost<Watch = W>>(&mut self, host: &mut H, fd: i32) -> Result<(), Errno> {
-        let Self::Active { unmask_watch } = self else { return Err(Errno::EINVAL) };
-        match (unmask_watch.take(), fd >= 0) {
-            (None, true) => *unmask_watch = Some(host.line_watch(fd)?),
-            (Some(watch), false) => host.unwatch(watch),
-            (None, false) => {}
-            (Some(watch), true) => {
-                *unmask_watch = Some(watch);
-                return Err(Errno::EBUSY);
+fn set_gate<H: LineHost>(host: &mut H, gate: Gate, data: Data<'_>) -> Result<(), Errno> {
+    match data {
+        Data::None => host.line_set_gate(gate),
+        Data::Bool(bools) => {
+            if bools.get(0) {
+                host.line_set_gate(gate);
             }
         }
-        Ok(())
+        Data::Eventfd(_) if gate == Gate::Masked => return Err(Errno::ENOTTY),
+        Data::Eventfd(fds) => match fds.get(0).unwrap_or(-1) {
+            fd if fd >= 0 => host.line_arm(fd)?,
+            _ => host.line_disarm(),
+        },
     }
+    Ok(())
 }

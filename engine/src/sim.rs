@@ -17,13 +17,16 @@
 
 mod eventfd;
 mod host;
+mod pci;
 mod slots;
 
-pub use eventfd::{SimTrigger, SimWatch};
+pub use eventfd::SimTrigger;
+pub use pci::Command;
 pub use slots::SimSlots;
 
-use crate::{Errno, Event, Gate, Kind, LineHost, Retention};
+use crate::{Errno, Event, Gate, Kind, LineHost};
 use eventfd::Eventfds;
+use pci::Pci;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::string::String;
@@ -54,8 +57,6 @@ pub struct Shape {
     pub connected: bool,
     /// Interrupts that the machine has left.
     pub interrupts: u32,
-    /// What a detached vector's interrupt does.
-    pub retention: Retention,
 }
 
 impl Default for Shape {
@@ -68,7 +69,6 @@ impl Default for Shape {
             pin: true,
             connected: true,
             interrupts: 1024,
-            retention: Retention::Keep,
         }
     }
 }
@@ -92,6 +92,8 @@ pub struct SimVector {
     fresh: bool,
     running: bool,
     gate: Gate,
+    /// Registered as a bypass producer.
+    offered: bool,
 }
 
 impl SimVector {
@@ -117,6 +119,8 @@ struct Line {
     on: bool,
     masked: bool,
     trigger: Option<SimTrigger>,
+    /// The eventfd that unmasks it.
+    armed: Option<SimTrigger>,
 }
 
 /// The simulated platform.
@@ -136,9 +140,12 @@ pub struct Sim {
     eventfds: Rc<Eventfds>,
     steps: Rc<slots::Steps>,
     slot_count: Rc<core::cell::Cell<usize>>,
+    pci: Pci,
     enabled: Option<Kind>,
     /// Vectors with an interrupt of the machine's.
     allocated: BTreeSet<u32>,
+    /// Vectors whose interrupt [`Host::reclaim`](crate::Host::reclaim) gave back.
+    reclaimed: BTreeSet<u32>,
     /// Vectors with a handler: what a raise reaches. The flag says that the vector is open.
     handlers: BTreeMap<u32, (SimTrigger, Gate, bool)>,
     pending: BTreeSet<u32>,
@@ -172,9 +179,9 @@ impl Sim {
     ///
     /// ```
     /// use vfio_irq_engine::sim::{Shape, Sim};
-    /// use vfio_irq_engine::{LineHost, Retention};
+    /// use vfio_irq_engine::LineHost;
     ///
-    /// let shape = Shape { pin: false, retention: Retention::Free, ..Shape::default() };
+    /// let shape = Shape { pin: false, ..Shape::default() };
     /// assert!(!Sim::with(shape).line_present());
     /// ```
     pub fn with(shape: Shape) -> Self {
@@ -183,8 +190,10 @@ impl Sim {
             eventfds: Rc::default(),
             steps: Rc::default(),
             slot_count: Rc::default(),
+            pci: Pci::default(),
             enabled: None,
             allocated: BTreeSet::new(),
+            reclaimed: BTreeSet::new(),
             handlers: BTreeMap::new(),
             pending: BTreeSet::new(),
             line: Line::default(),
@@ -311,6 +320,38 @@ impl Sim {
         self.shape.interrupts = interrupts;
     }
 
+    /// What the guest finds in its command register.
+    pub fn command(&self) -> Command {
+        self.pci.command
+    }
+
+    /// The guest writes its command register.
+    pub fn set_command(&mut self, command: Command) {
+        self.pci.command = command;
+    }
+
+    /// User space signals an eventfd. If it is armed to unmask the line, the line is unmasked
+    /// (`CONTRACT.md`, X-02).
+    ///
+    /// ```
+    /// # use vfio_irq_engine::abi::{flags::*, Index};
+    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
+    /// let (fd, resample) = (sim.eventfd(), sim.eventfd());
+    /// attach(&mut device, &mut sim, Index::Intx, 0, &[fd])?;
+    /// let data = resample.to_ne_bytes();
+    /// ask(&mut device, &mut sim, Index::Intx, [DATA_EVENTFD | ACTION_UNMASK, 0, 1], &data)?;
+    /// sim.pull();
+    /// sim.fire(resample);
+    /// sim.pull();
+    /// assert_eq!(sim.signals(fd), 2);
+    /// # Ok::<(), vfio_irq_engine::Refusal>(())
+    /// ```
+    pub fn fire(&mut self, fd: i32) {
+        if self.line.armed.as_ref().is_some_and(|armed| armed.fd() == fd) {
+            self.line.masked = false;
+        }
+    }
+
     /// The device raises a vector.
     ///
     /// ```
@@ -402,15 +443,19 @@ impl Sim {
             .iter()
             .map(|(n, (trigger, gate, running))| (*n, (trigger.fd(), *gate, *running)))
             .collect();
+        // What the machine took back of detached vectors is not for user space to see (B-04).
+        let allocated: BTreeSet<_> = self.allocated.union(&self.reclaimed).collect();
         std::format!(
-            "{:?} {:?} {:?} {:?} line {} {} {:?} events {:?} {:?} slots {} refs {}",
+            "{:?} {:?} {:?} {:?} {:?} line {} {} {:?} {:?} events {:?} {:?} slots {} refs {}",
+            self.pci.command,
             self.enabled,
-            self.allocated,
+            allocated,
             handlers,
             self.pending,
             self.line.on,
             self.line.masked,
             self.line.trigger.as_ref().map(SimTrigger::fd),
+            self.line.armed.as_ref().map(SimTrigger::fd),
             self.err.as_ref().map(SimTrigger::fd),
             self.req.as_ref().map(SimTrigger::fd),
             self.slot_count.get(),
@@ -437,7 +482,8 @@ impl Sim {
             && !self.line.on
             && self.line.trigger.is_none()
             && self.slot_count.get() == 0
-            && self.eventfds.references() == 0;
+            && self.eventfds.references() == 0
+            && self.pci.lost_writes == 0;
         (!clean).then(|| self.visible())
     }
 

@@ -180,8 +180,6 @@ impl<H: Host> Attachment<H> {
 pub struct Slot<H: Host> {
     pub(crate) attachment: Attachment<H>,
     pub(crate) gate: Gate,
-    pub(crate) mask_watch: Option<H::Watch>,
-    pub(crate) unmask_watch: Option<H::Watch>,
     pub(crate) counts: Counts,
 }
 
@@ -190,8 +188,6 @@ impl<H: Host> Default for Slot<H> {
         Self {
             attachment: Attachment::Nothing,
             gate: Gate::Open,
-            mask_watch: None,
-            unmask_watch: None,
             counts: Counts::default(),
         }
     }
@@ -253,16 +249,6 @@ impl<H: Host> Slot<H> {
 
     /// Nothing to remember: the slot may go.
     pub(crate) fn is_vacant(&self) -> bool {
-        matches!(self.attachment, Attachment::Nothing)
-            && self.gate == Gate::Open
-            && self.mask_watch.is_none()
-            && self.unmask_watch.is_none()
-    }
-
-    pub(crate) fn watch_mut(&mut self, gate: Gate) -> &mut Option<H::Watch> {
-        match gate {
-            Gate::Masked => &mut self.mask_watch,
-            Gate::Open => &mut self.unmask_watch,
-        }
+        matches!(self.attachment, Attachment::Nothing) && self.gate == Gate::Open
     }
 }

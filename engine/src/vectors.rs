@@ -7,7 +7,7 @@ mod gate;
 
 use crate::abi::{flags, Action, Data, Index, Info, Range, Request};
 use crate::slot::Attachment;
-use crate::{Counts, Errno, Host, Kind, Refusal, Retention, Size, Slot, Slots};
+use crate::{Counts, Errno, Host, Kind, Refusal, Size, Slot, Slots};
 
 /// What the device as a whole went through.
 ///
@@ -119,7 +119,7 @@ impl<H: Host> Vectors<H> {
         &self.totals
     }
 
-    /// What is known of a vector; `None` when nothing is attached, masked or watched.
+    /// What is known of a vector; `None` when nothing is attached or masked.
     ///
     /// ```
     /// # use vfio_irq_engine::abi::Index;
@@ -260,15 +260,19 @@ impl<H: Host> Vectors<H> {
     }
 
     /// Turns everything off, whatever is enabled: the request of that name, a close, an unbind.
-    /// Masks and watches go with it.
+    /// Masks go with it.
     ///
     /// ```
-    /// # use vfio_irq_engine::abi::Index;
-    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// # let fds = [sim.eventfd(), sim.eventfd()];
-    /// attach(&mut device, &mut sim, Index::Msix, 0, &fds)?;
-    /// device.vectors_mut().disable(&mut sim);
-    /// device.vectors_mut().disable(&mut sim); // Off already.
+    /// # use vfio_irq_engine::abi::flags::*;
+    /// use vfio_irq_engine::{abi::Header, sim::Sim, Vectors};
+    ///
+    /// let mut sim = Sim::new();
+    /// let mut vectors: Vectors<Sim> = Vectors::new(sim.slots());
+    /// let data = sim.eventfd().to_ne_bytes();
+    /// let header = Header::from_words([24, DATA_EVENTFD | ACTION_TRIGGER, 2, 0, 1]);
+    /// vectors.set_irqs(&mut sim, &header.check(64)?.request(&data)?, false)?;
+    /// vectors.disable(&mut sim);
+    /// vectors.disable(&mut sim); // Off already.
     /// assert_eq!(sim.leaks(), None);
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
@@ -289,13 +293,10 @@ impl<H: Host> Vectors<H> {
     fn empty(&mut self, host: &mut H, kind: Kind, number: u32) {
         let Some(slot) = self.slots.remove(number) else { return };
         self.totals.gone.add(&slot.counts);
-        for watch in [slot.mask_watch, slot.unmask_watch].into_iter().flatten() {
-            host.unwatch(watch);
-        }
         match slot.attachment {
             Attachment::Attached(vector) | Attachment::Replacing(vector, _) => {
                 // The index goes down as a whole, which frees the interrupt with it.
-                host.stop(kind, number, vector, Retention::Keep);
+                host.stop(kind, number, vector);
                 self.totals.detaches = self.totals.detaches.wrapping_add(1);
             }
             Attachment::Staged(vector) => host.abandon(kind, number, vector),

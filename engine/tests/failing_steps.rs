@@ -8,8 +8,8 @@ mod common;
 use common::{Rig, With};
 use std::ops::Range;
 use vfio_irq_engine::abi::flags::{ACTION_MASK, ACTION_TRIGGER, ACTION_UNMASK};
-use vfio_irq_engine::sim::Shape;
-use vfio_irq_engine::{Errno, Refusal, Retention};
+use vfio_irq_engine::sim::{Command, Shape};
+use vfio_irq_engine::{Errno, Refusal};
 
 const INTX: u32 = 0;
 const MSI: u32 = 1;
@@ -44,8 +44,17 @@ const SETUPS: &[Setup] = &[
     ("msi-x active with gaps and masks", |rig| {
         fine(rig.attach(MSIX, 0, &[rig.fds[0], -1, rig.fds[2], -1, rig.fds[4], -1]));
         fine(rig.ask(MSIX, ACTION_MASK, 1, 2, &With::Nothing));
-        fine(rig.ask(MSIX, ACTION_MASK, 4, 2, &With::Fds(vec![rig.fds[8], rig.fds[9]])));
-        fine(rig.ask(MSIX, ACTION_UNMASK, 0, 1, &With::Fds(vec![rig.fds[10]])));
+    }),
+    ("the guest decodes no memory and has set DisINTx", |rig| {
+        rig.sim.set_command(Command { memory: false, disintx: true });
+    }),
+    ("msi-x active, then the guest stops decoding and sets DisINTx", |rig| {
+        fine(some(rig, MSIX, 0, 0..6));
+        rig.sim.set_command(Command { memory: false, disintx: true });
+    }),
+    ("msi-x active with vectors that were detached", |rig| {
+        fine(some(rig, MSIX, 0, 0..6));
+        fine(rig.attach(MSIX, 2, &[-1; 4]));
     }),
     ("events set", |rig| {
         fine(rig.attach(ERR, 0, &[rig.fds[0]]));
@@ -71,9 +80,7 @@ const OPERATIONS: &[Operation] = &[
     ("mask", |rig| rig.ask(MSIX, ACTION_MASK, 0, 8, &With::Nothing)),
     ("mask some", |rig| rig.ask(MSIX, ACTION_MASK, 0, 4, &With::Bools(vec![0, 1, 0, 7]))),
     ("unmask", |rig| rig.ask(MSIX, ACTION_UNMASK, 0, 8, &With::Nothing)),
-    ("arm masks", |rig| rig.ask(MSIX, ACTION_MASK, 0, 3, &With::Fds(rig.fds[12..15].to_vec()))),
-    ("arm an unmask", |rig| rig.ask(MSIX, ACTION_UNMASK, 2, 1, &With::Fds(vec![rig.fds[12]]))),
-    ("disarm", |rig| rig.ask(MSIX, ACTION_MASK, 0, 8, &With::Fds(vec![-1; 8]))),
+    ("mask by eventfd", |rig| rig.ask(MSIX, ACTION_MASK, 0, 1, &With::Fds(vec![rig.fds[12]]))),
     ("mask msi", |rig| rig.ask(MSI, ACTION_MASK, 0, 2, &With::Nothing)),
     ("intx on", |rig| rig.attach(INTX, 0, &[rig.fds[7]])),
     ("intx without a trigger", |rig| rig.attach(INTX, 0, &[-1])),
@@ -101,7 +108,6 @@ const SHAPES: &[NamedShape] = &[
     ("growing", Shape::default),
     ("fixed", || Shape { growing: false, ..Shape::default() }),
     ("short of interrupts", || Shape { interrupts: 7, ..Shape::default() }),
-    ("freeing on detach", || Shape { retention: Retention::Free, ..Shape::default() }),
 ];
 
 /// How many steps an operation has at most; more would mean that it never ends.
@@ -134,6 +140,7 @@ fn every_step(
         rig.sim.set_interrupts(shape().interrupts);
         let before = rig.sim.visible();
         let active = rig.device.active();
+        let command = rig.sim.command();
         rig.sim.fail_step(n, Errno::ENOMEM);
         let outcome = operation(&mut rig);
         let met = !rig.sim.disarm();
@@ -142,6 +149,7 @@ fn every_step(
             assert_eq!(rig.device.active(), active, "{name}: step {n}");
         }
         assert!(!met || outcome.is_err(), "{name}: step {n} failed and the request did not");
+        assert_eq!(rig.sim.command(), command, "{name}: step {n}: the guest's command register");
         rig.close();
         if !met {
             // As many steps failed before.

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use vfio_irq_engine::abi::flags::{ACTION_MASK, ACTION_TRIGGER, ACTION_UNMASK};
 use vfio_irq_engine::sim::Shape;
-use vfio_irq_engine::{Errno, Kind, Refusal, Retention};
+use vfio_irq_engine::{Errno, Kind, Refusal};
 
 const VECTORS: u32 = 12;
 
@@ -191,10 +191,8 @@ proptest! {
     fn random_requests_do_what_the_model_does(
         steps in prop::collection::vec(step(), 1..80),
         growing in any::<bool>(),
-        free in any::<bool>(),
     ) {
-        let retention = if free { Retention::Free } else { Retention::Keep };
-        let mut rig = Rig::new(Shape { growing, retention, ..Shape::default() });
+        let mut rig = Rig::new(Shape { growing, ..Shape::default() });
         let mut model = Model::default();
         for step in &steps {
             play(&mut rig, &mut model, growing, step);

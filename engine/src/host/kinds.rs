@@ -58,27 +58,3 @@ pub enum Size {
     /// Any vector of the table, whenever it is asked for.
     Growing,
 }
-
-/// What becomes of the interrupt of a vector that is detached (`CONTRACT.md`, B-04).
-///
-/// ```
-/// use vfio_irq_engine::sim::{Shape, Sim};
-/// use vfio_irq_engine::Retention;
-/// # use vfio_irq_engine::abi::Index;
-/// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-/// sim = Sim::with(Shape { retention: Retention::Free, ..Shape::default() });
-/// let fds = [sim.eventfd(), sim.eventfd()];
-/// attach(&mut device, &mut sim, Index::Msix, 0, &fds)?;
-/// attach(&mut device, &mut sim, Index::Msix, 1, &[-1])?; // Detach vector 1.
-/// assert_eq!(sim.allocated(), 1);
-/// # Ok::<(), vfio_irq_engine::Refusal>(())
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum Retention {
-    /// It stays allocated until the index is disabled, as in Linux. (What the platform takes at
-    /// attach, as a vector of a processor on x86, may be gone when it is attached again.)
-    #[default]
-    Keep,
-    /// It goes back to the platform, for machines that are short of interrupts.
-    Free,
-}

@@ -79,8 +79,7 @@ pub trait EventHost: Host {
 /// let mut sim = Sim::new();
 /// let fd = sim.eventfd();
 /// let trigger = sim.resolve(fd)?;
-/// sim.line_enable()?;
-/// sim.line_target(Some(trigger));
+/// sim.line_enable(Some(trigger))?;
 /// sim.pull();
 /// sim.pull(); // Masked by its own signal.
 /// sim.line_set_gate(Gate::Open);
@@ -101,7 +100,7 @@ pub trait LineHost: Host {
     /// ```
     fn line_present(&self) -> bool;
 
-    /// Readies the line, masked as the device's command register says, with nothing to signal.
+    /// Enables INTx with this trigger, masked if the guest has set DisINTx in its command register.
     ///
     /// # Errors
     ///
@@ -112,11 +111,11 @@ pub trait LineHost: Host {
     /// use vfio_irq_engine::{Errno, LineHost};
     ///
     /// let mut sim = Sim::with(Shape { connected: false, ..Shape::default() });
-    /// assert_eq!(sim.line_enable(), Err(Errno::ENODEV));
+    /// assert_eq!(sim.line_enable(None), Err(Errno::ENODEV));
     /// ```
-    fn line_enable(&mut self) -> Result<(), Errno>;
+    fn line_enable(&mut self, trigger: Option<Self::Trigger>) -> Result<(), Errno>;
 
-    /// Gives the line back.
+    /// Gives the line back, and what is armed with it.
     ///
     /// ```
     /// # use vfio_irq_engine::abi::{flags::*, Index};
@@ -173,11 +172,12 @@ pub trait LineHost: Host {
     /// ```
     fn line_signal(&mut self);
 
-    /// Has the platform unmask the line whenever the eventfd is signalled (`CONTRACT.md`, X-02).
+    /// Has the platform unmask the line whenever the eventfd is signalled (`CONTRACT.md`, X-02),
+    /// until [`LineHost::line_disarm`], [`LineHost::line_disable`] or the eventfd is closed for good.
     ///
     /// # Errors
     ///
-    /// As [`Host::resolve`]; `ENOMEM`.
+    /// `EBUSY` if an eventfd is armed; as [`Host::resolve`]; `ENOMEM`. Nothing has changed then.
     ///
     /// ```
     /// use vfio_irq_engine::{Errno, Refusal};
@@ -192,5 +192,8 @@ pub trait LineHost: Host {
     /// assert_eq!(mask, Err(Refusal::Errno(Errno::ENOTTY)));
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
-    fn line_watch(&mut self, fd: i32) -> Result<Self::Watch, Errno>;
+    fn line_arm(&mut self, fd: i32) -> Result<(), Errno>;
+
+    /// Undoes [`LineHost::line_arm`]; does nothing where no eventfd is armed.
+    fn line_disarm(&mut self);
 }

@@ -2,13 +2,13 @@
 
 //! What each step is on the simulated platform.
 
-use super::{Line, Sim, SimSlots, SimTrigger, SimVector, SimWatch};
-use crate::{Errno, Event, EventHost, Gate, Host, Kind, LineHost, Refusal, Retention, Size};
+use super::pci::Pci;
+use super::{Line, Sim, SimSlots, SimTrigger, SimVector};
+use crate::{Errno, Event, EventHost, Gate, Host, Kind, LineHost, Refusal, Size};
 
 impl Host for Sim {
     type Trigger = SimTrigger;
     type Vector = SimVector;
-    type Watch = SimWatch;
     type Slots = SimSlots<crate::Slot<Self>>;
 
     fn count(&self, kind: Kind) -> u32 {
@@ -29,10 +29,6 @@ impl Host for Sim {
         }
     }
 
-    fn retention(&self) -> Retention {
-        self.shape.retention
-    }
-
     fn resolve(&mut self, fd: i32) -> Result<SimTrigger, Errno> {
         self.steps.take()?;
         self.eventfds.get(fd)
@@ -41,11 +37,13 @@ impl Host for Sim {
     fn enable(&mut self, kind: Kind, vectors: u32) -> Result<Size, Refusal> {
         self.promise(self.enabled.is_none() && vectors > 0, "enable while enabled, or of nothing");
         self.steps.take()?;
-        match self.shape.interrupts {
-            0 => return Err(Errno::ENOSPC.into()),
-            there if there < vectors => return Err(Refusal::TooFew(there)),
-            _ => {}
+        let there = self.shape.interrupts;
+        if there < vectors {
+            // Linux allocates what there is, and gives it back.
+            self.pci.with_memory(Pci::free);
+            return Err(if there == 0 { Errno::ENOSPC.into() } else { Refusal::TooFew(there) });
         }
+        self.pci.with_memory(Pci::alloc);
         self.enabled = Some(kind);
         self.allocated = (0..vectors).collect();
         Ok(if self.growing(kind) { Size::Growing } else { Size::Fixed(vectors) })
@@ -54,8 +52,10 @@ impl Host for Sim {
     fn disable(&mut self, kind: Kind) {
         let kept = self.enabled == Some(kind) && self.handlers.is_empty();
         self.promise(kept, "disable while a vector is attached, or of another kind");
+        self.pci.with_memory(Pci::free);
         self.enabled = None;
         self.allocated.clear();
+        self.reclaimed.clear();
         self.pending.clear();
     }
 
@@ -69,9 +69,10 @@ impl Host for Sim {
         }
         // The second thing that may fail: the handler. The first is then undone here.
         self.steps.take()?;
+        self.pci.with_memory(Pci::alloc);
         self.allocated.insert(n);
         self.handlers.insert(n, (trigger.again(), Gate::Masked, false));
-        Ok(SimVector { number: n, trigger, fresh, running: false, gate: Gate::Masked })
+        Ok(SimVector { number: n, trigger, fresh, running: false, gate: Gate::Masked, offered: false })
     }
 
     fn abandon(&mut self, _: Kind, n: u32, vector: SimVector) {
@@ -87,6 +88,7 @@ impl Host for Sim {
         vector.running = true;
         vector.fresh = false;
         vector.gate = gate;
+        self.pci.with_memory(Pci::write_table);
         self.handlers.insert(n, (vector.trigger.again(), gate, true));
         self.settle(n);
     }
@@ -104,24 +106,46 @@ impl Host for Sim {
 
     fn retarget(&mut self, _: Kind, n: u32, vector: &mut SimVector, trigger: SimTrigger, _: Gate) {
         self.promise(vector.running, "retarget of a vector that was not started");
+        self.promise(!vector.offered, "retarget of a vector that is offered to irq bypass");
         if let Some(handler) = self.handlers.get_mut(&n) {
             handler.0 = trigger.again();
         }
         vector.trigger = trigger;
     }
 
-    fn stop(&mut self, _: Kind, n: u32, vector: SimVector, retention: Retention) {
-        self.promise(vector.running && vector.number == n, "stop of a vector that was not started");
-        self.handlers.remove(&n);
-        if retention == Retention::Free {
-            self.allocated.remove(&n);
-        }
+    fn has_irq_bypass(&self) -> bool {
+        true
     }
 
-    fn set_gate(&mut self, _: Kind, vector: &mut SimVector, gate: Gate) {
+    fn unregister_irq_bypass(&mut self, vector: &mut SimVector) {
+        vector.offered = false;
+    }
+
+    fn register_irq_bypass(&mut self, vector: &mut SimVector) {
+        self.promise(vector.running, "irq bypass of a vector that was not started");
+        vector.offered = true;
+    }
+
+    fn stop(&mut self, _: Kind, n: u32, vector: SimVector) {
+        self.promise(vector.running && vector.number == n, "stop of a vector that was not started");
+        self.pci.with_memory(Pci::write_table);
+        self.handlers.remove(&n);
+    }
+
+    fn reclaim(&mut self, kind: Kind, n: u32) -> bool {
+        let idle = self.enabled == Some(kind) && !self.handlers.contains_key(&n);
+        self.promise(idle && self.growing(kind), "reclaim of a vector in use");
+        let had = self.allocated.remove(&n);
+        if had {
+            self.reclaimed.insert(n);
+        }
+        had
+    }
+
+    fn set_gate(&mut self, _: Kind, number: u32, vector: &mut SimVector, gate: Gate) {
         self.promise(vector.gate != gate, "set_gate without a change");
+        self.pci.with_memory(Pci::write_table);
         vector.gate = gate;
-        let number = vector.number;
         if let Some(handler) = self.handlers.get_mut(&number) {
             handler.1 = gate;
         }
@@ -131,15 +155,6 @@ impl Host for Sim {
     fn signal(&mut self, vector: &SimVector) {
         self.eventfds.signal(vector.fd());
     }
-
-    fn watch(&mut self, _: u32, _: Gate, fd: i32) -> Result<SimWatch, Errno> {
-        self.steps.take()?;
-        Ok(SimWatch::new(self.eventfds.get(fd)?))
-    }
-
-    fn unwatch(&mut self, watch: SimWatch) {
-        drop(watch);
-    }
 }
 
 impl LineHost for Sim {
@@ -147,13 +162,13 @@ impl LineHost for Sim {
         self.shape.pin
     }
 
-    fn line_enable(&mut self) -> Result<(), Errno> {
+    fn line_enable(&mut self, trigger: Option<SimTrigger>) -> Result<(), Errno> {
         self.promise(!self.line.on && self.enabled.is_none(), "line_enable while something is on");
         self.steps.take()?;
         if !self.shape.connected {
             return Err(Errno::ENODEV);
         }
-        self.line.on = true;
+        self.line = Line { on: true, masked: self.pci.command.disintx, trigger, armed: None };
         Ok(())
     }
 
@@ -176,9 +191,18 @@ impl LineHost for Sim {
         }
     }
 
-    fn line_watch(&mut self, fd: i32) -> Result<SimWatch, Errno> {
+    fn line_arm(&mut self, fd: i32) -> Result<(), Errno> {
         self.steps.take()?;
-        Ok(SimWatch::new(self.eventfds.get(fd)?))
+        let armed = self.eventfds.get(fd)?;
+        if self.line.armed.is_some() {
+            return Err(Errno::EBUSY);
+        }
+        self.line.armed = Some(armed);
+        Ok(())
+    }
+
+    fn line_disarm(&mut self) {
+        self.line.armed = None;
     }
 }
 

@@ -5,7 +5,7 @@
 use super::{Mode, Vectors};
 use crate::abi::{Fds, Range};
 use crate::slot::Attachment;
-use crate::{Errno, Host, Kind, Refusal, Retention, Size, Slots};
+use crate::{Errno, Host, Kind, Refusal, Size, Slots};
 
 impl<H: Host> Vectors<H> {
     /// Idle to active: as many vectors as the range reaches to, then those that have a descriptor.
@@ -59,16 +59,17 @@ impl<H: Host> Vectors<H> {
         if !changes {
             return Ok(());
         }
-        // Old ties are cut before new ones are made: two vectors may swap their eventfds.
-        for (number, fd) in wanted() {
-            if fd < 0 {
-                self.detach(host, kind, number);
-            } else {
-                self.untie(host, number);
-            }
+        let attached = || wanted().filter(|(_, fd)| *fd >= 0).map(|(number, _)| number);
+        let bypass = host.has_irq_bypass();
+        if bypass {
+            attached().for_each(|number| self.unregister_irq_bypass(host, number));
         }
-        for (number, _) in wanted().filter(|(_, fd)| *fd >= 0) {
-            self.commit(host, kind, number);
+        for (number, _) in wanted().filter(|(_, fd)| *fd < 0) {
+            self.detach(host, kind, number);
+        }
+        attached().for_each(|number| self.commit(host, kind, number));
+        if bypass {
+            attached().for_each(|number| self.register_irq_bypass(host, number));
         }
         Ok(())
     }
@@ -89,7 +90,7 @@ impl<H: Host> Vectors<H> {
         let trigger = host.resolve(fd)?;
         let Some(slot) = self.slots.get_mut(number) else {
             self.slots.reserve(number)?;
-            return self.stage_new(host, kind, number, trigger);
+            return self.stage_new(host, kind, size, number, fd, trigger);
         };
         slot.attachment = match &slot.attachment {
             Attachment::Attached(vector)
@@ -97,7 +98,9 @@ impl<H: Host> Vectors<H> {
             {
                 return Ok(false)
             }
-            Attachment::Nothing => return self.stage_new(host, kind, number, trigger),
+            Attachment::Nothing => {
+                return self.stage_new(host, kind, size, number, fd, trigger)
+            }
             // A range names each vector once, and no request leaves one of these behind.
             Attachment::Staged(_) | Attachment::Replacing(..) => return Err(Errno::EBUSY),
             Attachment::Attached(_) => match slot.attachment.take() {
@@ -113,10 +116,19 @@ impl<H: Host> Vectors<H> {
         &mut self,
         host: &mut H,
         kind: Kind,
+        size: Size,
         number: u32,
+        fd: i32,
         trigger: H::Trigger,
     ) -> Result<bool, Errno> {
-        match (host.prepare(kind, number, trigger), self.slots.get_mut(number)) {
+        let prepared = match host.prepare(kind, number, trigger) {
+            // The failed step gave the trigger up, so the descriptor is resolved again.
+            Err(Errno::ENOSPC) if size == Size::Growing && self.reclaim(host, kind, number) => {
+                host.resolve(fd).and_then(|trigger| host.prepare(kind, number, trigger))
+            }
+            prepared => prepared,
+        };
+        match (prepared, self.slots.get_mut(number)) {
             (Ok(vector), Some(slot)) => {
                 slot.attachment = Attachment::Staged(vector);
                 Ok(true)
@@ -130,6 +142,22 @@ impl<H: Host> Vectors<H> {
                 Err(errno)
             }
         }
+    }
+
+    /// Gives back what the machine keeps for vectors without a trigger, other than `except`. Returns
+    /// true if there was any (B-04).
+    ///
+    /// This walks the whole table, which only a request pays for that the machine would refuse.
+    #[cold]
+    fn reclaim(&mut self, host: &mut H, kind: Kind, except: u32) -> bool {
+        let mut found = false;
+        for number in (0..host.count(kind)).filter(|number| *number != except) {
+            let slot = self.slots.get(number);
+            if slot.is_none_or(|slot| matches!(slot.attachment, Attachment::Nothing)) {
+                found |= host.reclaim(kind, number);
+            }
+        }
+        found
     }
 
     /// Undoes [`Self::stage`] for the vectors before `end`, the last one first.
@@ -148,10 +176,18 @@ impl<H: Host> Vectors<H> {
         }
     }
 
-    fn untie(&mut self, host: &mut H, number: u32) {
+    fn unregister_irq_bypass(&mut self, host: &mut H, number: u32) {
         if let Some(slot) = self.slots.get_mut(number) {
             if let Attachment::Replacing(vector, _) = &mut slot.attachment {
-                host.untie(vector);
+                host.unregister_irq_bypass(vector);
+            }
+        }
+    }
+
+    fn register_irq_bypass(&mut self, host: &mut H, number: u32) {
+        if let Some(slot) = self.slots.get_mut(number) {
+            if let Attachment::Attached(vector) = &mut slot.attachment {
+                host.register_irq_bypass(vector);
             }
         }
     }
@@ -177,11 +213,7 @@ impl<H: Host> Vectors<H> {
         let Some(slot) = self.slots.get_mut(number) else { return };
         match slot.attachment.take() {
             Attachment::Attached(vector) => {
-                let retention = match self.mode {
-                    Mode::Active { size: Size::Growing, .. } => host.retention(),
-                    _ => Retention::Keep,
-                };
-                host.stop(kind, number, vector, retention);
+                host.stop(kind, number, vector);
                 self.totals.detaches = self.totals.detaches.wrapping_add(1);
             }
             other => slot.attachment = other,
