@@ -2,152 +2,110 @@
 
 //! Linux as the engine's platform.
 //!
-//! What a step costs is its own: a trigger is replaced by a store and a wait for handlers in flight,
-//! an interrupt is requested disabled while a request is prepared and enabled when it is committed.
+//! An interrupt is requested disabled while a request is prepared, and enabled when the request is
+//! committed. A trigger is replaced by a store and a wait for handlers in flight.
 
 use crate::slots::Tree;
-use crate::sys::{Core, Interrupt, Restore, Retired, Trigger, Watch};
-use core::mem::{replace, take};
-use vfio_irq_engine::{Errno, Event, EventHost, Gate, Host, Kind, Refusal, Retention, Size, Slot};
-
-/// What the device can do: read once when it is opened, since configuration space is slow.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Shape {
-    pub(crate) msi: u32,
-    pub(crate) msi_maskable: bool,
-    pub(crate) msix: u32,
-    pub(crate) msix_growing: bool,
-}
-
-/// What the module's parameters and the machine decide for every device.
-#[derive(Clone, Copy)]
-pub(crate) struct Policy {
-    pub(crate) retention: Retention,
-    /// Whether interrupts are offered to consumers in the kernel (irq bypass).
-    pub(crate) bypass: bool,
-}
-
-/// The device's registers, as the request that is being carried out finds them.
-enum Registers {
-    /// Not looked at yet.
-    Untouched,
-    /// Reachable until the request is over.
-    Reachable(Restore),
-    /// Reachable, and the request has turned the index on: what the kernel wrote to the table then
-    /// is still there.
-    Written(Restore),
-}
+use crate::sys::{Core, Decoding, Interrupt, Intx, Trigger};
+use vfio_irq_engine::{
+    Errno, Event, EventHost, Gate, Host, Kind, LineHost, Refusal, Size, Slot,
+};
 
 pub(crate) struct Linux {
     core: Core,
-    /// `None` until the device is opened for the first time.
-    shape: Option<Shape>,
-    retention: Retention,
+    /// Whether interrupts are offered to consumers in the kernel (irq bypass).
     bypass: bool,
-    registers: Registers,
-    retired: Retired,
+    /// Memory is locked and decoded, from the first step that needs it to [`Linux::finish`].
+    memory: Option<Decoding>,
+    /// This request has enabled MSI-X: what the kernel wrote to the table is still there.
+    table_is_new: bool,
+    /// This request has disabled MSI or MSI-X.
+    disabled: bool,
+    intx: Option<Intx>,
     /// Signals of vectors that were detached since.
     gone_signals: u64,
 }
 
 impl Linux {
-    pub(crate) fn new(core: Core, policy: Policy) -> Self {
+    pub(crate) fn new(core: Core) -> Self {
         Self {
             core,
-            shape: None,
-            retention: policy.retention,
-            bypass: policy.bypass,
-            registers: Registers::Untouched,
-            retired: Retired::default(),
+            bypass: core.has_irq_bypass(),
+            memory: None,
+            table_is_new: false,
+            disabled: false,
+            intx: None,
             gone_signals: 0,
         }
     }
 
-    pub(crate) fn core(&self) -> &Core {
-        &self.core
-    }
-
-    /// What the device can do; `None` until it is opened for the first time.
-    pub(crate) fn shape(&self) -> Option<Shape> {
-        self.shape
-    }
-
-    /// The same for requests, which come from whoever opened it.
-    fn known(&self) -> Shape {
-        self.shape.unwrap_or_default()
-    }
-
-    pub(crate) fn detach(&self) -> Retention {
-        self.retention
+    pub(crate) fn intx(&self) -> Option<&Intx> {
+        self.intx.as_ref()
     }
 
     pub(crate) fn gone_signals(&self) -> u64 {
         self.gone_signals
     }
 
-    /// The device was opened.
-    pub(crate) fn opened(&mut self) -> Shape {
-        *self.shape.insert(self.core.shape())
-    }
-
-    /// The request is over: the device's power and decoding are as user space left them.
+    /// Ends a request: COMMAND is as the request found it.
     #[inline]
-    pub(crate) fn settle(&mut self) {
-        match replace(&mut self.registers, Registers::Untouched) {
-            Registers::Untouched => {}
-            Registers::Reachable(restore) | Registers::Written(restore) => {
-                self.core.restore(restore)
-            }
+    pub(crate) fn finish(&mut self) {
+        self.unlock_memory();
+        self.table_is_new = false;
+        if core::mem::take(&mut self.disabled) {
+            self.core.silence_hidden_intx();
         }
     }
 
-    /// Watches that were taken down, to be dropped without the device's lock.
-    pub(crate) fn retired(&mut self) -> Retired {
-        take(&mut self.retired)
-    }
-
-    /// The device's registers are about to be touched: it must decode memory, and be in D0, until
-    /// [`Linux::settle`].
-    fn touch(&mut self) {
-        if let Registers::Untouched = self.registers {
-            self.registers = Registers::Reachable(self.core.ready());
+    /// Locks memory until the request is over. The core in C locks it anew for each vector; here a
+    /// request of many vectors reads and writes COMMAND once.
+    fn lock_memory(&mut self) {
+        if self.memory.is_none() {
+            self.memory = Some(self.core.lock_memory());
         }
     }
-}
 
-impl Linux {
-    /// Touches registers of the device for a moment. Where they are reachable, as they mostly are,
-    /// that costs less than [`Linux::touch`].
+    /// Unlocks memory before the request is over, for steps that must not run with it locked.
+    fn unlock_memory(&mut self) {
+        if let Some(found) = self.memory.take() {
+            self.core.unlock_memory(found);
+        }
+    }
+
+    /// Touches registers of the device for a moment. Where the device decodes memory, as it mostly
+    /// does, that costs less than [`Linux::lock_memory`].
     #[inline]
-    fn reach<R>(&mut self, run: impl FnOnce(&Core) -> R) -> R {
-        if let Registers::Untouched = self.registers {
+    fn with_registers(&mut self, run: impl FnOnce()) {
+        if self.memory.is_none() {
             if let Some(_reachable) = self.core.reachable() {
-                return run(&self.core);
+                return run();
             }
-            self.touch();
+            self.lock_memory();
         }
-        run(&self.core)
+        run();
     }
 
-    /// Whether the device has lost a vector's entry of the table to a reset that the kernel did not
-    /// see (`CONTRACT.md`, V-12).
-    fn forgot(&mut self, kind: Kind, number: u32, gate: Gate) -> bool {
-        kind == Kind::Msix && self.reach(|core| core.table_forgot(number, gate))
+    /// Returns false if a reset that the kernel did not see may have cleared a vector's entry of the
+    /// table (`CONTRACT.md`, V-12).
+    fn has_table_entry(&self, kind: Kind, number: u32, gate: Gate) -> bool {
+        let Kind::Msix = kind else { return true };
+        if self.memory.is_some() {
+            return self.core.has_table_entry(number, gate);
+        }
+        let Some(_reachable) = self.core.reachable() else { return false };
+        self.core.has_table_entry(number, gate)
     }
 
-    /// Offers the interrupt to consumers of the eventfd in the kernel, on machines that have any
-    /// use for that.
-    fn tie(&self, vector: &mut Vector) {
-        if self.bypass {
-            vector.interrupt.tie(&self.core);
-        }
+    fn repair(&mut self, number: u32, vector: &mut Vector, gate: Gate) {
+        self.lock_memory();
+        vector.interrupt.repair(self.core, number, gate);
     }
 }
 
-/// An attached vector.
+/// A vector with a trigger.
 pub(crate) struct Vector {
     interrupt: Interrupt,
-    /// Allocated by the request that prepared it, and to be freed if that fails.
+    /// Allocated by the request that prepared it, and freed if that request fails.
     fresh: bool,
 }
 
@@ -160,29 +118,25 @@ impl Vector {
 impl Host for Linux {
     type Trigger = Trigger;
     type Vector = Vector;
-    type Watch = Watch;
     type Slots = Tree<Slot<Self>>;
 
+    /// The core checks a request against the counts itself, before it calls the engine.
     fn count(&self, kind: Kind) -> u32 {
         match kind {
-            Kind::Msi => self.known().msi,
-            Kind::Msix => self.known().msix,
+            Kind::Msi => u32::MAX,
+            Kind::Msix => self.core.msix_entries(),
         }
     }
 
     fn growing(&self, kind: Kind) -> bool {
-        kind == Kind::Msix && self.known().msix_growing
+        kind == Kind::Msix && self.core.has_dynamic_msix()
     }
 
     fn maskable(&self, kind: Kind) -> bool {
         match kind {
-            Kind::Msi => self.known().msi_maskable,
-            Kind::Msix => self.known().msix > 0,
+            Kind::Msi => self.core.msi_is_maskable(),
+            Kind::Msix => true,
         }
-    }
-
-    fn retention(&self) -> Retention {
-        self.retention
     }
 
     fn resolve(&mut self, fd: i32) -> Result<Trigger, Errno> {
@@ -190,32 +144,29 @@ impl Host for Linux {
     }
 
     fn enable(&mut self, kind: Kind, vectors: u32) -> Result<Size, Refusal> {
-        self.touch();
+        self.lock_memory();
         self.core.alloc_vectors(kind, vectors)?;
-        self.registers = match replace(&mut self.registers, Registers::Untouched) {
-            Registers::Reachable(restore) => Registers::Written(restore),
-            other => other,
-        };
+        self.table_is_new = true;
         Ok(if self.growing(kind) { Size::Growing } else { Size::Fixed(vectors) })
     }
 
     fn disable(&mut self, _kind: Kind) {
-        self.touch();
+        self.lock_memory();
         self.core.free_vectors();
+        self.disabled = true;
     }
 
     fn prepare(&mut self, kind: Kind, number: u32, trigger: Trigger) -> Result<Vector, Errno> {
-        self.touch();
+        self.lock_memory();
         let (irq, fresh) = match self.core.vector_irq(number) {
             Some(irq) => (irq, false),
             None if self.growing(kind) => (self.core.alloc_vector(number)?, true),
             None => return Err(Errno::EINVAL),
         };
-        if kind == Kind::Msix && !fresh && !matches!(self.registers, Registers::Written(_)) {
-            // A reset that the kernel did not see may have cleared the table since.
-            self.core.rewrite_message(irq);
+        if kind == Kind::Msix && !fresh && !self.table_is_new {
+            self.core.write_message(irq);
         }
-        match Interrupt::request(&self.core, kind, number, irq, trigger) {
+        match Interrupt::request(self.core, kind, number, irq, trigger) {
             Ok(interrupt) => Ok(Vector { interrupt, fresh }),
             Err(errno) => {
                 if fresh {
@@ -227,7 +178,7 @@ impl Host for Linux {
     }
 
     fn abandon(&mut self, _kind: Kind, number: u32, vector: Vector) {
-        self.touch();
+        self.lock_memory();
         let (irq, fresh) = (vector.interrupt.irq(), vector.fresh);
         drop(vector);
         if fresh {
@@ -238,10 +189,9 @@ impl Host for Linux {
     fn start(&mut self, _kind: Kind, _number: u32, vector: &mut Vector, gate: Gate) {
         vector.fresh = false;
         if gate == Gate::Open {
-            self.touch();
-            vector.interrupt.open();
+            self.lock_memory();
+            vector.interrupt.unmask();
         }
-        self.tie(vector);
     }
 
     fn is_settled(
@@ -252,11 +202,7 @@ impl Host for Linux {
         trigger: &Trigger,
         gate: Gate,
     ) -> bool {
-        vector.interrupt.targets(trigger) && !self.forgot(kind, number, gate)
-    }
-
-    fn untie(&mut self, vector: &mut Vector) {
-        vector.interrupt.untie();
+        vector.interrupt.targets(trigger) && self.has_table_entry(kind, number, gate)
     }
 
     fn retarget(
@@ -268,44 +214,96 @@ impl Host for Linux {
         gate: Gate,
     ) {
         vector.interrupt.retarget(trigger);
-        if self.forgot(kind, number, gate) {
-            self.reach(|core| vector.interrupt.repair(core, number, gate));
-        }
-        self.tie(vector);
-    }
-
-    fn stop(&mut self, _kind: Kind, number: u32, vector: Vector, retention: Retention) {
-        self.touch();
-        let irq = vector.interrupt.irq();
-        let signals = vector.interrupt.free();
-        self.gone_signals = self.gone_signals.wrapping_add(signals);
-        if retention == Retention::Free {
-            self.core.free_vector(number, irq);
+        if !self.has_table_entry(kind, number, gate) {
+            self.repair(number, vector, gate);
         }
     }
 
-    fn set_gate(&mut self, _kind: Kind, vector: &mut Vector, gate: Gate) {
-        self.reach(|_| match gate {
-            Gate::Open => vector.interrupt.open(),
-            Gate::Masked => vector.interrupt.close(),
+    fn has_irq_bypass(&self) -> bool {
+        self.bypass
+    }
+
+    /// Consumers take locks of their own, so memory is not locked here; nor is it in the core in C.
+    fn unregister_irq_bypass(&mut self, vector: &mut Vector) {
+        self.unlock_memory();
+        vector.interrupt.unregister_irq_bypass();
+    }
+
+    fn register_irq_bypass(&mut self, vector: &mut Vector) {
+        self.unlock_memory();
+        vector.interrupt.register_irq_bypass(self.core);
+    }
+
+    fn stop(&mut self, _kind: Kind, _number: u32, mut vector: Vector) {
+        if self.bypass {
+            self.unregister_irq_bypass(&mut vector);
+        }
+        self.lock_memory();
+        self.gone_signals = self.gone_signals.wrapping_add(vector.interrupt.free());
+    }
+
+    fn reclaim(&mut self, _kind: Kind, number: u32) -> bool {
+        let Some(irq) = self.core.vector_irq(number) else { return false };
+        self.lock_memory();
+        self.core.free_vector(number, irq);
+        true
+    }
+
+    fn set_gate(&mut self, _kind: Kind, _number: u32, vector: &mut Vector, gate: Gate) {
+        self.with_registers(|| match gate {
+            Gate::Open => vector.interrupt.unmask(),
+            Gate::Masked => vector.interrupt.mask(),
         });
     }
 
     fn signal(&mut self, vector: &Vector) {
         vector.interrupt.signal();
     }
+}
 
-    fn watch(&mut self, number: u32, gate: Gate, fd: i32) -> Result<Watch, Errno> {
-        self.core.watch(number, gate, fd)
+impl LineHost for Linux {
+    /// GET_IRQ_INFO is the core's.
+    fn line_present(&self) -> bool {
+        true
     }
 
-    fn watching(&self, watch: &Watch) -> bool {
-        watch.is_armed()
+    fn line_enable(&mut self, trigger: Option<Trigger>) -> Result<(), Errno> {
+        self.intx = Some(Intx::enable(self.core, trigger)?);
+        Ok(())
     }
 
-    fn unwatch(&mut self, watch: Watch) {
-        // Taking a watch down waits for its work, which waits for the lock that is held here.
-        self.retired.push(watch);
+    fn line_disable(&mut self) {
+        if let Some(intx) = self.intx.take() {
+            intx.disable();
+        }
+    }
+
+    fn line_target(&mut self, trigger: Option<Trigger>) {
+        if let Some(intx) = &mut self.intx {
+            intx.set_target(trigger);
+        }
+    }
+
+    fn line_set_gate(&mut self, gate: Gate) {
+        if let Some(intx) = &self.intx {
+            intx.set_gate(gate);
+        }
+    }
+
+    fn line_signal(&mut self) {
+        if let Some(intx) = &self.intx {
+            intx.signal();
+        }
+    }
+
+    fn line_arm(&mut self, fd: i32) -> Result<(), Errno> {
+        self.intx.as_mut().ok_or(Errno::EINVAL)?.arm(fd)
+    }
+
+    fn line_disarm(&mut self) {
+        if let Some(intx) = &mut self.intx {
+            intx.disarm();
+        }
     }
 }
 

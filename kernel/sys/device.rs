@@ -1,343 +1,216 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! A bound device: the core's structure with ours behind it, and the operations that VFIO calls.
+//! The core's device: its interrupts as the PCI layer gives them, and its memory lock.
 
-use super::bindings::{self, vfio_device, vfio_pci_core_device};
-use super::core_device::REGION_SHIFT;
-use super::debugfs::{Directory, File};
-use super::driver;
-use super::ioctl::{self, Answer};
-use super::watch::Firing;
-use super::{Core, Watch};
-use crate::state::State;
-use core::cell::UnsafeCell;
-use core::mem::MaybeUninit;
+use super::bindings::{self, vfio_pci_core_device};
 use core::ptr::{addr_of_mut, NonNull};
-use core::sync::atomic::{AtomicU32, Ordering};
-use kernel::ffi::{c_char, c_int, c_long, c_uint, c_ulong, c_void};
-use kernel::prelude::*;
-use kernel::sync::lock::{mutex::MutexBackend, Guard};
-use kernel::sync::{new_mutex, Mutex};
-use vfio_irq_engine::abi::Index;
-use vfio_irq_engine::Gate;
+use kernel::ffi::c_int;
+use kernel::str::CStr;
+use kernel::sync::atomic::{Atomic, Relaxed};
+use vfio_irq_engine::{Errno, Kind, Refusal};
 
-/// C allocates it, as large as it is, and knows its beginning.
-#[repr(C)]
-pub(crate) struct Device {
-    core: UnsafeCell<vfio_pci_core_device>,
-    /// Initialised from `init` to `release`, between which every other operation is called.
-    ours: MaybeUninit<Pin<KBox<Ours>>>,
-}
+/// A device of vfio-pci-core.
+///
+/// # Invariants
+///
+/// Points to an initialised device that outlives this value. Interrupts are changed through it only
+/// while `igate` is held, or while the core closes the device under the lock of its set.
+#[derive(Clone, Copy)]
+pub(crate) struct Core(NonNull<vfio_pci_core_device>);
 
-#[pin_data]
-struct Ours {
-    #[pin]
-    state: Mutex<State>,
-    /// Vectors of MSI and of MSI-X, set when the device is opened: a request is checked without the
-    /// lock.
-    msi: AtomicU32,
-    msix: AtomicU32,
-    /// The file in debugfs, while a driver is bound.
-    #[pin]
-    table: Mutex<Option<File>>,
-    #[pin]
-    firing: Firing,
-}
+// SAFETY: By the invariant a lock orders what is done through it.
+unsafe impl Send for Core {}
+// SAFETY: As above.
+unsafe impl Sync for Core {}
 
-impl Device {
-    /// The device around the core's.
-    ///
+/// What COMMAND was before [`Core::lock_memory`] turned memory decoding on. `memory_lock` is held for
+/// writing until the value is given to [`Core::unlock_memory`].
+#[must_use]
+pub(crate) struct Decoding(u16);
+
+impl Core {
     /// # Safety
     ///
-    /// `vdev` is the first field of a `Device` between `init` and `release`.
-    unsafe fn from_vdev<'d>(vdev: *mut vfio_device) -> &'d Self {
-        // SAFETY: By the function's requirement.
-        unsafe { &*vdev.cast::<Self>() }
+    /// The invariant of the type holds for `core`.
+    pub(super) unsafe fn new(core: NonNull<vfio_pci_core_device>) -> Self {
+        Self(core)
     }
 
-    fn ours(&self) -> &Ours {
-        // SAFETY: Initialised in `init`, before anything else is called.
-        unsafe { self.ours.assume_init_ref() }
+    pub(super) fn as_ptr(self) -> *mut vfio_pci_core_device {
+        self.0.as_ptr()
     }
 
-    pub(super) fn lock(&self) -> Guard<'_, State, MutexBackend> {
-        self.ours().state.lock()
+    pub(super) fn pdev(self) -> *mut bindings::pci_dev {
+        // SAFETY: By the invariant; `pdev` never changes.
+        unsafe { (*self.as_ptr()).pdev }
     }
 
-    /// The lock, unless somebody has it.
-    pub(super) fn try_lock(&self) -> Option<Guard<'_, State, MutexBackend>> {
-        self.ours().state.try_lock()
-    }
-
-    /// Runs what the core does on behalf of user space and what could change the device's power,
-    /// its command register or its capabilities, while no request is being carried out. Parts of
-    /// that the core does outside its own lock, and with a request between them they would undo, or
-    /// be undone by, what a request does to reach the device's registers.
-    ///
-    /// User space may keep this waiting, by a page that it does not provide; only this device then
-    /// waits with it.
-    fn alone<R>(&self, core: impl FnOnce() -> R) -> R {
-        let _state = self.lock();
-        core()
-    }
-
-    /// Number of vectors of an index.
-    pub(super) fn count(&self, index: Index) -> u32 {
-        match index {
-            Index::Intx => u32::from(self.core().has_pin()),
-            Index::Msi => self.ours().msi.load(Ordering::Relaxed),
-            Index::Msix => self.ours().msix.load(Ordering::Relaxed),
-            Index::Err | Index::Req => 1,
+    /// Returns the address of the function, as in `0000:00:04.0`.
+    pub(crate) fn name(&self) -> &CStr {
+        // SAFETY: The PCI device outlives this value, and its name is fixed while a driver is bound.
+        // The name is `init_name`, or else the kobject's.
+        unsafe {
+            let dev = &(*self.pdev()).dev;
+            let name = if dev.init_name.is_null() { dev.kobj.name } else { dev.init_name };
+            CStr::from_ptr(name.cast())
         }
     }
 
-    fn core(&self) -> Core {
-        // SAFETY: The core is live as long as `self`, longer than whoever asks.
-        unsafe { Core::new(NonNull::from(&self.core).cast()) }
+    fn config(self, at: u32) -> u16 {
+        let mut word = 0;
+        // SAFETY: The PCI device is live. A read that fails leaves all ones.
+        unsafe { bindings::pci_read_config_word(self.pdev(), at as c_int, &mut word) };
+        word
     }
 
-    fn opened(&self) {
-        let shape = self.lock().host.opened();
-        self.ours().msi.store(shape.msi, Ordering::Relaxed);
-        self.ours().msix.store(shape.msix, Ordering::Relaxed);
+    /// Returns true if the function has MSI with mask bits.
+    pub(crate) fn msi_is_maskable(self) -> bool {
+        // SAFETY: By the invariant; set when the PCI device is found.
+        let cap = u32::from(unsafe { (*self.pdev()).msi_cap });
+        let flags = || self.config(cap + bindings::PCI_MSI_FLAGS);
+        cap != 0 && u32::from(flags()) & bindings::PCI_MSI_FLAGS_MASKBIT != 0
     }
 
-    /// The work behind a watch.
-    pub(super) fn watch_fired(&self, number: u32, gate: Gate, is: impl FnOnce(&Watch) -> bool) {
-        let core = self.core();
-        // Resuming calls back into the core, so it comes before the lock.
-        let Some(_awake) = core.awake() else { return };
-        let mut state = self.lock();
-        state.watch_fired(number, gate, is);
+    /// Returns true if the function has an MSI-X table.
+    pub(crate) fn has_msix(self) -> bool {
+        // SAFETY: By the invariant; set when the PCI device is found.
+        unsafe { (*self.pdev()).msix_cap != 0 }
     }
 
-    pub(super) fn firing(&self) -> &Firing {
-        &self.ours().firing
+    /// Returns the number of entries of the MSI-X table.
+    pub(crate) fn msix_entries(self) -> u32 {
+        // SAFETY: By the invariant; the core sets the size in bytes when the device is opened.
+        u32::from(unsafe { (*self.as_ptr()).msix_size }) / ENTRY as u32
     }
 
-    /// Makes a device for a PCI function that is being bound, with its file in debugfs.
-    ///
-    /// # Safety
-    ///
-    /// `pdev` is in `probe`.
-    pub(super) unsafe fn bind(pdev: *mut bindings::pci_dev, dir: &Directory) -> Result {
-        // SAFETY: By the function's requirement; the size is that of the structure which the
-        // operations expect.
-        let vdev = unsafe {
-            bindings::_vfio_alloc_device(size_of::<Self>(), addr_of_mut!((*pdev).dev), &OPS.0)
+    /// Returns true if MSI-X vectors can be allocated while MSI-X is enabled.
+    pub(crate) fn has_dynamic_msix(self) -> bool {
+        // SAFETY: By the invariant; the core sets the bit when the device is opened.
+        unsafe { vfio_pci_core_device::has_dyn_msix_raw(self.as_ptr()) }
+    }
+
+    /// Tells the core which index is active. It emulates the MSI capability and refuses the other
+    /// indexes by that, and reads it without a lock.
+    pub(super) fn set_irq_type(self, index: u32) {
+        // SAFETY: By the invariant; an aligned int that C reads as a whole.
+        let irq_type = unsafe { Atomic::from_ptr(addr_of_mut!((*self.as_ptr()).irq_type)) };
+        irq_type.store(index as c_int, Relaxed);
+    }
+
+    /// Enables MSI or MSI-X with exactly so many interrupts. Memory is locked.
+    pub(crate) fn alloc_vectors(self, kind: Kind, vectors: u32) -> Result<(), Refusal> {
+        let (index, flag) = match kind {
+            Kind::Msi => (bindings::VFIO_PCI_MSI_IRQ_INDEX, bindings::PCI_IRQ_MSI),
+            Kind::Msix => (bindings::VFIO_PCI_MSIX_IRQ_INDEX, bindings::PCI_IRQ_MSIX),
         };
-        let vdev = kernel::error::from_err_ptr(vdev)?;
-        let core = vdev.cast::<vfio_pci_core_device>();
-        // SAFETY: Allocated and initialised just now, and not registered yet.
-        let ret = unsafe {
-            (*core).pci_ops = &PCI_OPS.0;
-            (*pdev).dev.driver_data = core.cast();
-            bindings::vfio_pci_core_register_device(core)
-        };
-        if ret != 0 {
-            // SAFETY: The reference of the allocation is given up.
-            unsafe { bindings::put_device(addr_of_mut!((*vdev).device)) };
-            return Err(Error::from_errno(ret));
+        // SAFETY: The PCI device is live, and neither kind is enabled (the engine's promise).
+        let got = unsafe { bindings::pci_alloc_irq_vectors(self.pdev(), 1, vectors, flag) };
+        match u32::try_from(got) {
+            Err(_) | Ok(0) => return Err(Errno::from_raw(got).into()),
+            Ok(got) if got < vectors => {
+                // SAFETY: The call above allocated them, and none has a handler.
+                unsafe { bindings::pci_free_irq_vectors(self.pdev()) };
+                return Err(Refusal::TooFew(got));
+            }
+            Ok(_) => {}
         }
-        // SAFETY: Registered just now; `remove` is not called before `probe` returns.
-        unsafe { Self::from_vdev(vdev) }.show_in(dir);
+        if kind == Kind::Msi {
+            // The logarithm of the vectors, rounded up: what a guest may write into the capability.
+            let queue = vectors.next_power_of_two().trailing_zeros() as u8;
+            // SAFETY: By the invariant; the core reads it while MSI is enabled.
+            unsafe { (*self.as_ptr()).msi_qmax = queue };
+        }
+        self.set_irq_type(index);
         Ok(())
     }
 
-    fn show_in(&self, dir: &Directory) {
-        // SAFETY: The directory is the driver's, at rest until no device is bound; `unbind` drops
-        // the file before it gives the device up.
-        let file = unsafe { dir.file(self.core().name(), self) };
-        *self.ours().table.lock() = Some(file);
+    /// Disables MSI or MSI-X. Memory is locked.
+    pub(crate) fn free_vectors(self) {
+        // SAFETY: The PCI device is live, and no handler is installed (the engine's promise).
+        unsafe { bindings::pci_free_irq_vectors(self.pdev()) };
+        self.set_irq_type(bindings::VFIO_PCI_NUM_IRQS);
     }
 
-    /// Gives up a device whose PCI function is being unbound. Waits until user space has closed it.
-    ///
-    /// # Safety
-    ///
-    /// `pdev` is in `remove`, and `bind` succeeded.
-    pub(super) unsafe fn unbind(pdev: *mut bindings::pci_dev) {
-        // SAFETY: By the function's requirement.
-        let core = unsafe { (*pdev).dev.driver_data.cast::<vfio_pci_core_device>() };
-        // SAFETY: As above.
-        unsafe { bindings::vfio_pci_core_unregister_device(core) };
-        // SAFETY: The device is there until the reference of the allocation is given up below.
-        let file = unsafe { Self::from_vdev(core.cast()) }.ours().table.lock().take();
-        // Waits for readers, who take the lock of the state; no lock is held here.
-        drop(file);
-        // SAFETY: As above.
-        unsafe { bindings::put_device(addr_of_mut!((*core).vdev.device)) };
+    /// Sets DisINTx again on a function whose INTx the core hides, which stays quiet only with it.
+    pub(crate) fn silence_hidden_intx(self) {
+        // SAFETY: By the invariant; the core sets the bit when the device is opened.
+        if unsafe { vfio_pci_core_device::nointx_raw(self.as_ptr()) } {
+            // SAFETY: The PCI device is live.
+            unsafe { bindings::pci_intx(self.pdev(), 0) };
+        }
     }
-}
 
-struct Ops(bindings::vfio_device_ops);
-// SAFETY: Constant, and its pointers are to constants and functions.
-unsafe impl Sync for Ops {}
-
-struct PciOps(bindings::vfio_pci_device_ops);
-// SAFETY: As above.
-unsafe impl Sync for PciOps {}
-
-static OPS: Ops = Ops(bindings::vfio_device_ops {
-    name: c"vfio-pci-rs".as_ptr().cast_mut().cast::<c_char>(),
-    init: Some(init),
-    release: Some(release),
-    open_device: Some(open_device),
-    close_device: Some(close_device),
-    ioctl: Some(ioctl),
-    write: Some(write),
-    get_region_info_caps: Some(get_region_info_caps),
-    device_feature: Some(device_feature),
-    read: Some(bindings::vfio_pci_core_read),
-    mmap: Some(bindings::vfio_pci_core_mmap),
-    request: Some(bindings::vfio_pci_core_request),
-    match_: Some(bindings::vfio_pci_core_match),
-    match_token_uuid: Some(bindings::vfio_pci_core_match_token_uuid),
-    #[cfg(CONFIG_IOMMUFD)]
-    bind_iommufd: Some(bindings::vfio_iommufd_physical_bind),
-    #[cfg(CONFIG_IOMMUFD)]
-    unbind_iommufd: Some(bindings::vfio_iommufd_physical_unbind),
-    #[cfg(CONFIG_IOMMUFD)]
-    attach_ioas: Some(bindings::vfio_iommufd_physical_attach_ioas),
-    #[cfg(CONFIG_IOMMUFD)]
-    detach_ioas: Some(bindings::vfio_iommufd_physical_detach_ioas),
-    #[cfg(CONFIG_IOMMUFD)]
-    pasid_attach_ioas: Some(bindings::vfio_iommufd_physical_pasid_attach_ioas),
-    #[cfg(CONFIG_IOMMUFD)]
-    pasid_detach_ioas: Some(bindings::vfio_iommufd_physical_pasid_detach_ioas),
-    // SAFETY: All zeroes are operations that are not there.
-    ..unsafe { MaybeUninit::zeroed().assume_init() }
-});
-
-static PCI_OPS: PciOps = PciOps(bindings::vfio_pci_device_ops {
-    #[cfg(CONFIG_VFIO_PCI_DMABUF)]
-    get_dmabuf_phys: Some(bindings::vfio_pci_core_get_dmabuf_phys),
-    #[cfg(not(CONFIG_VFIO_PCI_DMABUF))]
-    get_dmabuf_phys: None,
-});
-
-/// # Safety
-///
-/// For VFIO to call, as are those below: `vdev` is the beginning of a `Device`, and the other
-/// arguments are what the operation of this name is given.
-unsafe extern "C" fn init(vdev: *mut vfio_device) -> c_int {
-    let device = vdev.cast::<Device>();
-    // SAFETY: The core is the first field of the device that holds `Ours`. Nothing is asked of it
-    // before it is initialised below.
-    let core = unsafe { Core::new(NonNull::new_unchecked(device.cast())) };
-    let ours = pin_init!(Ours {
-        state <- State::new(core, driver::policy()),
-        firing <- Firing::new(device),
-        msi: AtomicU32::new(0),
-        msix: AtomicU32::new(0),
-        table <- new_mutex!(None, "vfio-pci-rs debugfs"),
-    });
-    let Ok(ours) = KBox::pin_init(ours, GFP_KERNEL) else { return ENOMEM.to_errno() };
-    driver::apply_parameters(vdev.cast());
-    // SAFETY: VFIO initialises a device that `bind` allocated, as large as a `Device` and zeroed.
-    let ret = unsafe { bindings::vfio_pci_core_init_dev(vdev) };
-    if ret == 0 {
-        // SAFETY: The place is valid and empty; it is dropped in `release`.
-        unsafe { addr_of_mut!((*device).ours).cast::<Pin<KBox<Ours>>>().write(ours) };
+    /// Returns the interrupt of a vector that has one.
+    pub(crate) fn vector_irq(self, number: u32) -> Option<u32> {
+        // SAFETY: The PCI device is live.
+        let irq = unsafe { bindings::pci_irq_vector(self.pdev(), number) };
+        u32::try_from(irq).ok()
     }
-    ret
-}
 
-unsafe extern "C" fn release(vdev: *mut vfio_device) {
-    let device = vdev.cast::<Device>();
-    // SAFETY: Initialised in `init`; nothing is called after this.
-    unsafe { (*device).ours.assume_init_drop() };
-    // SAFETY: As above.
-    unsafe { bindings::vfio_pci_core_release_dev(vdev) };
-}
-
-unsafe extern "C" fn open_device(vdev: *mut vfio_device) -> c_int {
-    let core = vdev.cast::<vfio_pci_core_device>();
-    // SAFETY: VFIO opens a device that is registered and closed.
-    let ret = unsafe { bindings::vfio_pci_core_enable(core) };
-    if ret == 0 {
-        // SAFETY: Between `init` and `release`.
-        unsafe { Device::from_vdev(vdev) }.opened();
-        // SAFETY: Enabled just now.
-        unsafe { bindings::vfio_pci_core_finish_enable(core) };
+    /// Allocates an interrupt for one vector of MSI-X while the others go on. Memory is locked.
+    pub(crate) fn alloc_vector(self, number: u32) -> Result<u32, Errno> {
+        // SAFETY: The PCI device is live and MSI-X is enabled; no affinity is asked for.
+        let map =
+            unsafe { bindings::pci_msix_alloc_irq_at(self.pdev(), number, core::ptr::null()) };
+        match u32::try_from(map.virq) {
+            Ok(irq) if map.index >= 0 => Ok(irq),
+            _ => Err(Errno::from_raw(map.index)),
+        }
     }
-    ret
-}
 
-unsafe extern "C" fn close_device(vdev: *mut vfio_device) {
-    // SAFETY: Between `init` and `release`.
-    let device = unsafe { Device::from_vdev(vdev) };
-    {
-        let core = device.core();
-        // User space may have left it suspended. Should it not wake, its vectors still must go.
-        let _awake = core.awake();
-        let retired = device.lock().close();
-        // Without the lock, which the work behind them takes.
-        drop(retired);
+    /// Frees the interrupt of one vector of MSI-X, which has no handler. Memory is locked.
+    pub(crate) fn free_vector(self, number: u32, irq: u32) {
+        let map = bindings::msi_map { index: number as c_int, virq: irq as c_int };
+        // SAFETY: The PCI device is live and MSI-X is enabled; the interrupt is the vector's.
+        unsafe { bindings::pci_msix_free_irq(self.pdev(), map) };
     }
-    // SAFETY: Open until now. No vector is left that it would free under its handler.
-    unsafe { bindings::vfio_pci_core_close_device(vdev) };
-}
 
-unsafe extern "C" fn ioctl(vdev: *mut vfio_device, cmd: c_uint, arg: c_ulong) -> c_long {
-    // SAFETY: Between `init` and `release`.
-    let device = unsafe { Device::from_vdev(vdev) };
-    // SAFETY: VFIO passes on what user space asked of an open device.
-    let core = || unsafe { bindings::vfio_pci_core_ioctl(vdev, cmd, arg) };
-    match cmd {
-        bindings::vfio_irq_set_irqs => ioctl::set_irqs(device, arg, || core() as i32) as c_long,
-        bindings::vfio_irq_get_irq_info => match ioctl::get_irq_info(device, arg) {
-            Answer::Own(ret) => ret as c_long,
-            Answer::Core => core(),
-        },
-        bindings::vfio_irq_reset => device.alone(core),
-        _ => core(),
+    /// Returns true if interrupts are offered to consumers in the kernel on this machine.
+    pub(crate) fn has_irq_bypass(self) -> bool {
+        // SAFETY: It takes nothing, and may be called at any time.
+        unsafe { bindings::vfio_pci_irq_has_bypass() }
+    }
+
+    /// Locks the device's memory and turns decoding on, as the core does around everything that
+    /// touches registers. No reset and no change of power comes in between.
+    pub(crate) fn lock_memory(self) -> Decoding {
+        // SAFETY: By the invariant the lock is initialised.
+        Decoding(unsafe { bindings::vfio_pci_memory_lock_and_enable(self.as_ptr()) })
+    }
+
+    /// Writes COMMAND back as it was found, DisINTx included, and unlocks the device's memory.
+    pub(crate) fn unlock_memory(self, found: Decoding) {
+        // SAFETY: `lock_memory` took the lock.
+        unsafe { bindings::vfio_pci_memory_unlock_and_restore(self.as_ptr(), found.0) };
+    }
+
+    /// Holds the device's memory lock for reading while the guard lives. Returns `None` if the
+    /// device does not decode memory, as far as the core knows, or sleeps.
+    #[inline]
+    pub(crate) fn reachable(&self) -> Option<Reachable<'_>> {
+        let guard = Reachable(self);
+        // SAFETY: By the invariant the lock is initialised; the guard releases it.
+        unsafe { bindings::down_read(memory_lock(*self)) };
+        // SAFETY: By the invariant; the device is open, and the lock is held.
+        unsafe { bindings::__vfio_pci_memory_enabled(self.as_ptr()) }.then_some(guard)
     }
 }
 
-/// # Safety
-///
-/// As for `init`; the device is open.
-unsafe extern "C" fn write(
-    vdev: *mut vfio_device,
-    buf: *const c_char,
-    count: usize,
-    pos: *mut bindings::loff_t,
-) -> isize {
-    // SAFETY: Between `init` and `release`; `pos` is VFIO's own.
-    let (device, at) = unsafe { (Device::from_vdev(vdev), *pos) };
-    // SAFETY: VFIO passes on what user space asked of an open device.
-    let core = || unsafe { bindings::vfio_pci_core_write(vdev, buf, count, pos) };
-    if at >> REGION_SHIFT == i64::from(bindings::VFIO_PCI_CONFIG_REGION_INDEX) {
-        device.alone(core)
-    } else {
-        core()
+/// Bytes of an entry of the MSI-X table.
+pub(super) const ENTRY: usize = 16;
+
+fn memory_lock(core: Core) -> *mut bindings::rw_semaphore {
+    // SAFETY: By the invariant of `Core`; only the address is taken.
+    unsafe { addr_of_mut!((*core.as_ptr()).memory_lock) }
+}
+
+/// The device's registers are reachable while this lives.
+pub(crate) struct Reachable<'c>(&'c Core);
+
+impl Drop for Reachable<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: `Core::reachable` took the lock.
+        unsafe { bindings::up_read(memory_lock(*self.0)) };
     }
 }
-
-unsafe extern "C" fn get_region_info_caps(
-    vdev: *mut vfio_device,
-    info: *mut bindings::vfio_region_info,
-    caps: *mut bindings::vfio_info_cap,
-) -> c_int {
-    // SAFETY: Between `init` and `release`.
-    let device = unsafe { Device::from_vdev(vdev) };
-    // SAFETY: VFIO passes on what user space asked of an open device.
-    device.alone(|| unsafe { bindings::vfio_pci_ioctl_get_region_info(vdev, info, caps) })
-}
-
-unsafe extern "C" fn device_feature(
-    vdev: *mut vfio_device,
-    flags: u32,
-    arg: *mut c_void,
-    size: usize,
-) -> c_int {
-    // SAFETY: Between `init` and `release`.
-    let device = unsafe { Device::from_vdev(vdev) };
-    // SAFETY: VFIO passes on what user space asked of an open device.
-    device.alone(|| unsafe { bindings::vfio_pci_core_ioctl_feature(vdev, flags, arg, size) })
-}
-
-// The core's device is found at the beginning of ours.
-const _: () = assert!(core::mem::offset_of!(Device, core) == 0);
-const _: () = assert!(core::mem::offset_of!(vfio_pci_core_device, vdev) == 0);

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! A reference to an eventfd of user space.
+//! References to eventfds of user space, and the core's own two: ERR and REQ.
 
-use super::bindings;
-use core::ptr::NonNull;
-use vfio_irq_engine::Errno;
+use super::bindings::{self, vfio_pci_eventfd};
+use super::Core;
+use core::ptr::{addr_of_mut, null_mut, NonNull};
+use vfio_irq_engine::{Errno, Event};
 
 /// A counted reference to an eventfd, given up when dropped.
 ///
@@ -13,43 +14,39 @@ use vfio_irq_engine::Errno;
 /// The pointer came from `eventfd_ctx_fdget` and its reference is this value's.
 pub(crate) struct Trigger(NonNull<bindings::eventfd_ctx>);
 
-// SAFETY: An eventfd context may be signalled and put from any thread.
+// SAFETY: C signals and puts eventfds from any thread.
 unsafe impl Send for Trigger {}
-// SAFETY: As above; nothing is reached through a shared `Trigger` but signalling.
+// SAFETY: As above; a shared `Trigger` is signalled, no more.
 unsafe impl Sync for Trigger {}
 
 impl Trigger {
-    /// The eventfd behind a descriptor of the calling process: `EBADF`, or `EINVAL` for a file
-    /// that is no eventfd.
+    /// Returns the eventfd behind a descriptor of the calling process, `EBADF`, or `EINVAL` for a
+    /// file that is no eventfd.
     pub(crate) fn from_fd(fd: i32) -> Result<Self, Errno> {
         // SAFETY: Any number may be asked for.
         let ctx = unsafe { bindings::eventfd_ctx_fdget(fd) };
-        match NonNull::new(check(ctx)?) {
-            // INVARIANT: `check` passed it, so it is a context with a reference taken.
-            Some(ctx) => Ok(Self(ctx)),
-            None => Err(Errno::EBADF),
+        match kernel::error::from_err_ptr(ctx) {
+            // INVARIANT: `eventfd_ctx_fdget` succeeded and took a reference.
+            Ok(ctx) => NonNull::new(ctx).map(Self).ok_or(Errno::EBADF),
+            Err(error) => Err(Errno::from_raw(error.to_errno())),
         }
     }
 
-    /// For handing to C while this value lives.
+    /// Returns the pointer for C to use while this value lives.
     pub(super) fn as_ptr(&self) -> *mut bindings::eventfd_ctx {
         self.0.as_ptr()
     }
 
-    /// Hands the reference over; whoever takes it puts it.
-    pub(super) fn into_raw(self) -> *mut bindings::eventfd_ctx {
+    /// Hands the reference over to C.
+    fn into_raw(self) -> *mut bindings::eventfd_ctx {
         let ctx = self.as_ptr();
         core::mem::forget(self);
         ctx
     }
 
-    /// Takes a reference over.
-    ///
-    /// # Safety
-    ///
-    /// `ctx` came from [`Trigger::into_raw`] and is given up by the caller.
-    pub(super) unsafe fn from_raw(ctx: NonNull<bindings::eventfd_ctx>) -> Self {
-        Self(ctx)
+    pub(super) fn signal(&self) {
+        // SAFETY: By the invariant there is a reference.
+        unsafe { bindings::eventfd_signal_mask(self.as_ptr(), 0) };
     }
 }
 
@@ -60,11 +57,52 @@ impl Drop for Trigger {
     }
 }
 
-/// A pointer as C returns it: the last page of addresses are errors.
-fn check<T>(pointer: *mut T) -> Result<*mut T, Errno> {
-    let address = pointer as isize;
-    if (-4095..0).contains(&address) {
-        return Err(Errno::from_raw(address as i32));
+/// ERR and REQ. The core keeps them in its own structure, signals them under RCU and clears them
+/// when the device is closed; it replaces them under `igate`, which the caller of each function
+/// below holds.
+impl Core {
+    fn event_place(&self, event: Event) -> *mut *mut vfio_pci_eventfd {
+        let core = self.as_ptr();
+        // SAFETY: By the invariant of `Core`; only the address is taken.
+        unsafe {
+            match event {
+                Event::Err => addr_of_mut!((*core).err_trigger),
+                Event::Req => addr_of_mut!((*core).req_trigger),
+            }
+        }
     }
-    Ok(pointer)
+
+    /// Returns true if the event has a trigger.
+    pub(crate) fn event_is_set(&self, event: Event) -> bool {
+        // SAFETY: The place is valid, and does not change while `igate` is held.
+        unsafe { !(*self.event_place(event)).is_null() }
+    }
+
+    /// Replaces or clears the trigger of an event. Returns `ENOMEM` if there is no memory to keep it.
+    pub(crate) fn event_set(&self, event: Event, trigger: Option<Trigger>) -> Result<(), Errno> {
+        let ctx = trigger.as_ref().map_or(null_mut(), Trigger::as_ptr);
+        // SAFETY: The place is one of the core's, and `igate` is held. On success the reference is
+        // the core's.
+        let ret = unsafe {
+            bindings::vfio_pci_eventfd_replace_locked(self.as_ptr(), self.event_place(event), ctx)
+        };
+        if ret != 0 {
+            return Err(Errno::from_raw(ret));
+        }
+        if let Some(trigger) = trigger {
+            let _ = trigger.into_raw();
+        }
+        Ok(())
+    }
+
+    /// Signals the trigger of an event, if it has one.
+    pub(crate) fn event_signal(&self, event: Event) {
+        // SAFETY: The place is valid. What it points to stays while `igate` is held, and holds a
+        // reference to its eventfd.
+        unsafe {
+            if let Some(set) = NonNull::new(*self.event_place(event)) {
+                bindings::eventfd_signal_mask((*set.as_ptr()).ctx, 0);
+            }
+        }
+    }
 }

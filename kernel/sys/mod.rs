@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! The one place of the driver that talks to C: everything outside is safe code over these types.
+//! The one place that talks to C. Everything outside is safe code over these types.
 #![allow(unsafe_code)]
 
+/// C, as the kernel's own crate binds it and, where it does not, as `bindings.h` says.
 #[allow(
     clippy::all,
     dead_code,
@@ -18,28 +19,21 @@
     unused_imports
 )]
 mod bindings {
+    pub(super) use kernel::bindings::*;
     use kernel::ffi;
     use pin_init::MaybeZeroable;
-
-    type __kernel_size_t = usize;
-    type __kernel_ssize_t = isize;
-    type __kernel_ptrdiff_t = isize;
 
     include!("generated.rs");
 }
 
-mod core_device;
-mod debugfs;
 mod device;
-mod driver;
 mod eventfd;
-mod events;
-mod interrupt;
-mod ioctl;
-mod watch;
+mod exports;
+mod intx;
+mod msi;
+mod msix_table;
 
-pub(crate) use core_device::{Core, Restore};
-pub(crate) use driver::Module;
+pub(crate) use device::{Core, Decoding};
 pub(crate) use eventfd::Trigger;
-pub(crate) use interrupt::Interrupt;
-pub(crate) use watch::{Retired, Watch};
+pub(crate) use intx::Intx;
+pub(crate) use msi::Interrupt;

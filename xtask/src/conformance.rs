@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::error::{Error, Result};
 use crate::lab::process::{Step, follow};
-use crate::module::checkout;
+use crate::core_module::checkout;
 
 /// Its name, on this machine and in the guest's PATH.
 pub const PROGRAM: &str = "vfio-irq-conformance";

@@ -10,14 +10,14 @@ use crate::bench;
 use crate::error::{Error, Result};
 use crate::lab::cache::Cache;
 use crate::lab::device;
-use crate::lab::guest::{Builder, Driver};
+use crate::lab::guest::{Builder, Core};
 use crate::lab::image::quote;
 use crate::lab::kernel::Series;
 
 /// What the lab does besides running one command.
 #[derive(Subcommand)]
 enum Other {
-    /// Count the instructions of each operation, the driver in C and then ours, in one boot
+    /// Count the instructions of each operation with the core in C and the core in Rust, a boot each
     Bench {
         /// The kernel's series
         #[arg(long, value_enum, default_value = "7.3")]
@@ -34,10 +34,10 @@ pub struct Options {
     /// The kernel's series
     #[arg(long, value_enum, default_value = "7.3")]
     kernel: Series,
-    /// The driver that gets the devices
-    #[arg(long, value_enum, default_value = "vfio-pci")]
-    driver: Driver,
-    /// A device to give the guest and hand to the driver; may be repeated.
+    /// Whose vfio-pci-core is loaded, under Linux's own driver vfio-pci
+    #[arg(long, value_enum, default_value = "c")]
+    core: Core,
+    /// A device to give the guest and hand to vfio-pci; may be repeated.
     /// The guest's VFIO_IRQ_NVME, VFIO_IRQ_EDU, … hold the addresses (a second one: VFIO_IRQ_NVME2)
     #[arg(long = "device", value_enum, value_name = "KIND")]
     devices: Vec<device::Kind>,
@@ -115,7 +115,7 @@ pub fn run(options: Options) -> Result<ExitCode> {
 }
 
 fn builder(options: Options) -> Builder {
-    let mut builder = Builder::new(options.kernel, options.driver);
+    let mut builder = Builder::new(options.kernel, options.core);
     builder.devices = options.devices;
     builder.icount = options.icount;
     builder.cpus = options.cpus;

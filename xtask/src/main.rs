@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::error::Result;
 use crate::lab::cache::Cache;
-use crate::lab::guest::Driver;
+use crate::lab::guest::Core;
 use crate::lab::kernel::Series;
 
 mod bench;
@@ -17,7 +17,7 @@ mod error;
 mod lab;
 mod lab_command;
 mod log;
-mod module;
+mod core_module;
 mod test;
 
 #[derive(Parser)]
@@ -29,8 +29,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Build vfio_pci_rs.ko for a stock Debian kernel and print where it is
-    Module {
+    /// Build vfio-pci-core.ko, its interrupts in Rust, for a stock Debian kernel and print where it is
+    Core {
         /// The kernel's series
         #[arg(long, value_enum, default_value = "7.3")]
         kernel: Series,
@@ -42,14 +42,14 @@ enum Task {
     Lab(lab_command::Options),
     /// Run every test: cargo's, and the lab's on real kernels
     Test(test::Options),
-    /// Show a guest of the unmodified QEMU using its NVMe disk through the driver
+    /// Show a guest of the unmodified QEMU using its NVMe disk through vfio-pci
     Demo {
         /// The kernel's series, of the host and of the guest
         #[arg(long, value_enum, default_value = "7.3")]
         kernel: Series,
-        /// The driver that gets the disk
-        #[arg(long, value_enum, default_value = "vfio-pci-rs")]
-        driver: Driver,
+        /// Whose vfio-pci-core is loaded
+        #[arg(long, value_enum, default_value = "rust")]
+        core: Core,
     },
 }
 
@@ -65,14 +65,14 @@ fn main() -> ExitCode {
 
 fn run(task: Task) -> Result<ExitCode> {
     match task {
-        Task::Module { kernel, source } => {
+        Task::Core { kernel, source } => {
             let cache = Cache::open()?;
-            let source = source.as_deref().unwrap_or(module::checkout());
-            println!("{}", module::build_from(&cache, kernel, source)?.display());
+            let source = source.as_deref().unwrap_or(core_module::checkout());
+            println!("{}", core_module::build_from(&cache, kernel, source)?.display());
             Ok(ExitCode::SUCCESS)
         }
         Task::Lab(options) => lab_command::run(options),
         Task::Test(options) => test::run(&options),
-        Task::Demo { kernel, driver } => demo::run(kernel, driver),
+        Task::Demo { kernel, core } => demo::run(kernel, core),
     }
 }

@@ -20,14 +20,12 @@ done
 echo "@@ host"
 echo "$(uname -sr), $(qemu-system-x86_64 --version | head -n 1)"
 echo "$device is bound to $(basename "$(readlink "/sys/bus/pci/devices/$device/driver")")"
+echo "vfio-pci-core: $(cat /sys/module/vfio_pci_core/version 2>/dev/null || echo "Linux's own")"
 echo "@@ interrupts"
 head -n 1 /proc/interrupts
 grep 'vfio-' /proc/interrupts
 echo "@@ counters"
-for file in $(find "/sys/kernel/debug/vfio-pci-rs/$device" -type f 2>/dev/null | sort); do
-    echo "$file:"
-    cat "$file"
-done
+cat "/sys/kernel/debug/vfio/$device/interrupts" 2>/dev/null
 echo go >/tmp/talk
 gone=0
 while kill -0 $qemu 2>/dev/null && [ $gone -lt 60 ]; do
@@ -37,6 +35,8 @@ done
 kill $qemu 2>/dev/null
 wait $qemu
 ended=$?
+echo "@@ refused"
+vfio-irq-conformance atomicity --bdf "$device" 2>&1
 echo "@@ trace"
 cat /tmp/trace
 echo "@@ second"

@@ -4,15 +4,16 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::conformance;
 use crate::error::Result;
 use crate::lab::cache::Cache;
 use crate::lab::device::Kind;
-use crate::lab::guest::{Builder, Driver, Outcome};
+use crate::lab::guest::{Builder, Core, Outcome};
 use crate::lab::image::Image;
 use crate::lab::kernel::{Kernel, Series};
 use crate::lab::process::Step;
 use crate::lab::root;
-use crate::module;
+use crate::core_module;
 
 mod verdict;
 
@@ -23,11 +24,11 @@ const HOST: &str = include_str!("host.sh");
 const GUEST: &str = include_str!("guest.sh");
 
 /// Shows the whole, section by section: an error status if any section's check fails.
-pub fn run(series: Series, driver: Driver) -> Result<ExitCode> {
+pub fn run(series: Series, core: Core) -> Result<ExitCode> {
     let cache = Cache::open()?;
-    let outcome = boot(&cache, series, driver)?;
+    let outcome = boot(&cache, series, core)?;
     let mut passed = true;
-    for section in verdict::sections(&outcome, driver) {
+    for section in verdict::sections(&outcome, core) {
         println!("\n── {} ──", section.title);
         println!("{}", section.shown.trim_end());
         match &section.verdict {
@@ -49,22 +50,22 @@ pub fn run(series: Series, driver: Driver) -> Result<ExitCode> {
 }
 
 /// Runs the demo for its verdicts alone: what failed, in words.
-pub fn check(cache: &Cache, series: Series, driver: Driver) -> Result<Vec<String>> {
-    let outcome = boot(cache, series, driver)?;
+pub fn check(cache: &Cache, series: Series, core: Core) -> Result<Vec<String>> {
+    let outcome = boot(cache, series, core)?;
     let failure = |section: verdict::Section| {
         section.verdict.err().map(|words| format!("{}: {words}", section.title))
     };
-    Ok(verdict::sections(&outcome, driver).into_iter().filter_map(failure).collect())
+    Ok(verdict::sections(&outcome, core).into_iter().filter_map(failure).collect())
 }
 
-fn boot(cache: &Cache, series: Series, driver: Driver) -> Result<Outcome> {
+fn boot(cache: &Cache, series: Series, core: Core) -> Result<Outcome> {
     let tools = root::Kind::Trixie.obtain(cache)?;
     let kernel = Kernel::obtain(cache, series)?;
     let second =
         Image { modules: vec!["nvme".to_owned()], command: GUEST.to_owned(), ..Image::default() };
-    let mut builder = Builder::new(series, driver);
-    if driver == Driver::VfioPciRs {
-        builder.module = Some(module::build(cache, series)?);
+    let mut builder = Builder::new(series, core);
+    if core == Core::Rust {
+        builder.module = Some(core_module::build(cache, series)?);
     }
     builder.devices = vec![Kind::Nvme];
     builder.disk = Some(64);
@@ -74,6 +75,7 @@ fn boot(cache: &Cache, series: Series, driver: Driver) -> Result<Outcome> {
     builder.memory = 3072;
     builder.timeout = Duration::from_secs(420);
     builder.image.command = HOST.to_owned();
+    builder.image.put = vec![conformance::build()?];
     builder.image.files =
         vec![("lab/second/initrd".to_owned(), second.build(tools.path(), &kernel)?)];
     let title = format!(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::lab::guest::{Driver, Outcome};
+use crate::lab::guest::{Core, DRIVER, Outcome};
 use crate::log;
 
 /// A part of the demo: what was seen, and whether it is as it should be.
@@ -16,14 +16,14 @@ pub struct Section {
 }
 
 /// Judges a run, in the order in which a person wants to read it.
-pub fn sections(outcome: &Outcome, driver: Driver) -> Vec<Section> {
+pub fn sections(outcome: &Outcome, core: Core) -> Vec<Section> {
     let part = |name: &str| part(&outcome.output, name);
     let (trace, interrupts, counters) = (part("trace"), part("interrupts"), part("counters"));
     let used = vectors_used(&trace);
     let (suspicious, expected) = log::judge(&outcome.log);
     let log_shown = if suspicious.is_empty() { expected.join("\n") } else { suspicious.join("\n") };
     vec![
-        Section { title: "the host", verdict: host(&part("host"), driver), shown: part("host") },
+        Section { title: "the host", verdict: host(&part("host"), core), shown: part("host") },
         disk(&part),
         Section { title: "QEMU's trace of MSI-X", verdict: qemu(&trace, &used), shown: trace },
         Section {
@@ -32,9 +32,14 @@ pub fn sections(outcome: &Outcome, driver: Driver) -> Vec<Section> {
             shown: interrupts,
         },
         Section {
-            title: "the driver's counters (debugfs)",
-            verdict: counted(&counters, driver),
+            title: "the core's counters (debugfs)",
+            verdict: counted(&counters, core),
             shown: counters,
+        },
+        Section {
+            title: "six working vectors, and a request for all of them whose fifth descriptor is bad",
+            verdict: refused(&part("refused"), core),
+            shown: part("refused"),
         },
         Section {
             title: "the host's kernel log",
@@ -75,13 +80,15 @@ fn part(output: &str, name: &str) -> String {
     text
 }
 
-fn host(text: &str, driver: Driver) -> Result<String, String> {
-    let wanted = format!("is bound to {}\n", driver.name());
-    if text.contains(&wanted) {
-        Ok(format!("the NVMe controller belongs to {}", driver.name()))
-    } else {
-        Err(format!("not bound to {}", driver.name()))
+fn host(text: &str, core: Core) -> Result<String, String> {
+    if !text.contains(&format!("is bound to {DRIVER}\n")) {
+        return Err(format!("the NVMe controller is not bound to {DRIVER}"));
     }
+    let is_rust = text.contains("vfio-pci-core: vfio-irq");
+    if is_rust != (core == Core::Rust) {
+        return Err(format!("the vfio-pci-core that is loaded is not the one in {core}"));
+    }
+    Ok(format!("the NVMe controller belongs to {DRIVER}, on the core in {core}"))
 }
 
 fn guest(text: &str, report: &str) -> Result<String, String> {
@@ -152,13 +159,21 @@ fn host_interrupts(text: &str, used: &[u32]) -> Result<String, String> {
     ))
 }
 
-fn counted(text: &str, driver: Driver) -> Result<String, String> {
-    match (driver, text.trim().is_empty()) {
-        (Driver::VfioPci, _) => Ok("the driver in C has none".to_owned()),
-        (Driver::VfioPciRs, true) => {
-            Err("there is nothing in /sys/kernel/debug/vfio-pci-rs".to_owned())
-        }
-        (Driver::VfioPciRs, false) => Ok("each vector's own".to_owned()),
+fn counted(text: &str, core: Core) -> Result<String, String> {
+    match (core, text.trim().is_empty()) {
+        (Core::C, true) => Ok("the core in C counts nothing".to_owned()),
+        (Core::Rust, true) => Err("there is nothing in /sys/kernel/debug/vfio".to_owned()),
+        (_, false) => Ok("each vector's own".to_owned()),
+    }
+}
+
+/// The core in C disables the vectors before the bad one; the core in Rust changes nothing.
+fn refused(text: &str, core: Core) -> Result<String, String> {
+    let alive = |vectors: u32| text.contains(&format!("errno=EBADF alive={vectors} of=6"));
+    match core {
+        Core::C if alive(1) => Ok("the core in C has disabled five working vectors".to_owned()),
+        Core::Rust if alive(6) => Ok("the refused request has changed nothing".to_owned()),
+        _ => Err(format!("this is not what the core in {core} does")),
     }
 }
 

@@ -15,7 +15,7 @@ use super::process::{Step, capture, follow};
 use super::root;
 use super::sandbox::Sandbox;
 use crate::error::{Error, Result};
-use crate::module::{MODULE, checkout, copy_sources};
+use crate::core_module::{MODULE, checkout, copy_sources};
 
 /// Changed whenever sources unpacked by an older recipe must not be used any more.
 const RECIPE: u32 = 1;

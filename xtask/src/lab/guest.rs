@@ -1,6 +1,7 @@
 //! A guest: a stock kernel, some devices handed to a VFIO driver, one command, its outcome.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -17,38 +18,50 @@ use super::process::drain;
 use super::root;
 use super::sandbox::Sandbox;
 use crate::error::{Error, Result, last_lines};
-use crate::module;
+use crate::core_module;
 
 /// Runs whose logs are kept.
 const KEPT_RUNS: usize = 20;
 
-/// The driver that devices are handed to.
+/// Whose vfio-pci-core the guest's kernel loads. The driver on top of it is Linux's own vfio-pci.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
-pub enum Driver {
-    /// Linux's own, in C
-    VfioPci,
-    /// This project's
-    VfioPciRs,
+pub enum Core {
+    /// Linux's own, all of it in C
+    C,
+    /// This project's build of it, with its interrupts in Rust
+    Rust,
 }
 
-impl Driver {
-    /// Its name in sysfs.
+impl Core {
+    /// What the guest's VFIO_IRQ_CORE and the command line call it.
     pub fn name(self) -> &'static str {
         match self {
-            Self::VfioPci => "vfio-pci",
-            Self::VfioPciRs => "vfio-pci-rs",
+            Self::C => "c",
+            Self::Rust => "rust",
         }
     }
 }
+
+impl fmt::Display for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::C => "C",
+            Self::Rust => "Rust",
+        })
+    }
+}
+
+/// The driver that devices are handed to.
+pub const DRIVER: &str = "vfio-pci";
 
 /// Everything about a guest before it is started.
 #[derive(Debug, Clone)]
 pub struct Builder {
     /// The kernel's series.
     pub series: Series,
-    /// Who gets the devices.
-    pub driver: Driver,
-    /// The module to load for [`Driver::VfioPciRs`]; built from the checkout where none is given.
+    /// Whose vfio-pci-core is loaded.
+    pub core: Core,
+    /// The module to load for [`Core::Rust`]; built from the checkout where none is given.
     pub module: Option<PathBuf>,
     /// Modules to load in place of the kernel's own VFIO and of `module`, where there are any.
     pub vfio: Vec<PathBuf>,
@@ -94,11 +107,11 @@ pub struct Outcome {
 }
 
 impl Builder {
-    /// A guest of `series` that hands its devices to `driver`.
-    pub fn new(series: Series, driver: Driver) -> Self {
+    /// A guest of `series` with the vfio-pci-core of `core`.
+    pub fn new(series: Series, core: Core) -> Self {
         Self {
             series,
-            driver,
+            core,
             module: None,
             vfio: Vec::new(),
             devices: Vec::new(),
@@ -133,19 +146,22 @@ impl Builder {
             image.parameters.push("kvm_amd.nested=1".to_owned());
         }
         if self.vfio.is_empty() {
-            first.extend(["vfio_iommu_type1", "vfio-pci"].map(str::to_owned));
-            if self.driver == Driver::VfioPciRs {
+            first.extend(["vfio_iommu_type1", "irqbypass"].map(str::to_owned));
+            if self.core == Core::Rust {
                 let built =
-                    self.module.clone().map_or_else(|| module::build(cache, self.series), Ok)?;
+                    self.module.clone().map_or_else(|| core_module::build(cache, self.series), Ok)?;
                 first.push(built.display().to_string());
             }
+            // Its own vfio-pci-core, which it names as well, is loaded only where no other is.
+            first.push(DRIVER.to_owned());
         } else {
             first.push("irqbypass".to_owned());
             first.extend(self.vfio.iter().map(|path| path.display().to_string()));
         }
         image.modules.splice(0..0, first);
         let mut set = |name: &str, value: String| image.variables.push((name.to_owned(), value));
-        set("VFIO_IRQ_DRIVER", self.driver.name().to_owned());
+        set("VFIO_IRQ_DRIVER", DRIVER.to_owned());
+        set("VFIO_IRQ_CORE", self.core.name().to_owned());
         let mut all = Vec::new();
         for device in devices {
             set(&device.variable(), device.address());

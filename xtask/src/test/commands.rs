@@ -4,8 +4,8 @@ pub(super) const GROUPS: &str = "for device in $BIND; do readlink /sys/bus/pci/d
 
 /// Linux loses five of six vectors, ours none: both are looked for.
 pub(super) const ATOMICITY: &str = r#"vfio-irq-conformance atomicity --bdf $VFIO_IRQ_NVME >said; cat said
-case $VFIO_IRQ_DRIVER in
-vfio-pci) grep -q "errno=EBADF alive=1 of=6 atomic=false" said ;;
+case $VFIO_IRQ_CORE in
+c) grep -q "errno=EBADF alive=1 of=6 atomic=false" said ;;
 *) grep -q "errno=EBADF alive=6 of=6 atomic=true" said ;;
 esac"#;
 
@@ -19,16 +19,14 @@ pub(super) const CASES_EDU: &str = "vfio-irq-conformance cases --bdf $VFIO_IRQ_E
 pub(super) const CASES_XHCI: &str = "vfio-irq-conformance cases --bdf $VFIO_IRQ_XHCI --device xhci";
 pub(super) const CASES_IGB: &str = "vfio-irq-conformance cases --bdf $VFIO_IRQ_IGB --device igb";
 
-/// Both drivers in one boot, and what they answer compared.
+/// Prints what the core answers. Two boots, one for each core, are compared afterwards.
 pub(super) const ANSWERS: &str = r#"for device in $BIND; do
-    for driver in vfio-pci vfio-pci-rs; do
-        vfio-bind $device $driver && vfio-irq-conformance answers --bdf $device >$driver || exit 1
-    done
-    vfio-irq-conformance compare vfio-pci vfio-pci-rs || exit 1
+    echo "@@ $device"
+    vfio-irq-conformance answers --bdf $device || exit 1
 done"#;
 
 /// debugfs is read all the while: what it shows changes under the reader.
-pub(super) const STRESS: &str = r#"while [ -d /sys/kernel/debug/vfio-pci-rs ]; do cat /sys/kernel/debug/vfio-pci-rs/* >/dev/null; done &
+pub(super) const STRESS: &str = r#"(while [ -d /sys/kernel/debug/vfio ]; do cat /sys/kernel/debug/vfio/*/interrupts >/dev/null; done) &
 reader=$!
 vfio-irq-conformance stress --bdf $VFIO_IRQ_NVME --requests 10000
 status=$?
@@ -105,7 +103,8 @@ is release-all stalls "-gt 0"
 [ "$(head -c 5 /tmp/demo.svg)" = "<svg " ] && tail -n 1 /tmp/demo.svg | grep -q "</svg>" || { echo "the picture is none"; exit 1; }
 [ $(grep -c "<rect" /tmp/demo.svg) -gt 48 ] || { echo "the picture does not show each queue"; exit 1; }"#;
 
-pub(super) const UNLOAD: &str = "for device in $BIND; do echo $device >/sys/bus/pci/drivers/vfio-pci-rs/unbind; done; rmmod vfio_pci_rs && ! grep -q vfio_pci_rs /proc/modules && [ ! -e /sys/kernel/debug/vfio-pci-rs ]";
+pub(super) const UNLOAD: &str = r#"for device in $BIND; do echo $device >/sys/bus/pci/drivers/vfio-pci/unbind; done
+rmmod vfio_pci && rmmod vfio_pci_core && ! grep -q vfio_pci /proc/modules && [ ! -e /sys/kernel/debug/vfio ]"#;
 
 pub(super) const REGRESSIONS: &str =
     "vfio-irq-conformance regressions --bdf $VFIO_IRQ_NVME --other $VFIO_IRQ_NVME2";
@@ -123,12 +122,13 @@ grep -q "^ok  *v06_too_few_is_positive" said || { echo "too few was not tried"; 
 exit $status"#;
 
 /// What an open file runs is the module's: it must not go before.
-pub(super) const DEBUGFS_KEEPS: &str = r#"exec 3</sys/kernel/debug/vfio-pci-rs/$VFIO_IRQ_NVME || exit 1
-for device in $BIND; do echo $device >/sys/bus/pci/drivers/vfio-pci-rs/unbind; done
-! rmmod vfio_pci_rs || { echo "the module went while a file was open"; exit 1; }
-grep -q vfio_pci_rs /proc/modules || exit 1
+pub(super) const DEBUGFS_KEEPS: &str = r#"exec 3</sys/kernel/debug/vfio/$VFIO_IRQ_NVME/interrupts || exit 1
+for device in $BIND; do echo $device >/sys/bus/pci/drivers/vfio-pci/unbind; done
+rmmod vfio_pci || exit 1
+! rmmod vfio_pci_core || { echo "the module went while a file was open"; exit 1; }
+grep -q vfio_pci_core /proc/modules || exit 1
 exec 3<&-
-rmmod vfio_pci_rs && ! grep -q vfio_pci_rs /proc/modules"#;
+rmmod vfio_pci_core && ! grep -q vfio_pci_core /proc/modules"#;
 
 /// The command as people use it, on a device that is free and on one that is in use.
 pub(super) const COMMAND: &str = r#"want() { grep -qE -- "$1" said || { cat said; echo "not said: $1"; exit 1; }; }

@@ -17,11 +17,11 @@ use crate::emulated;
 use crate::error::{Error, Result, last_lines};
 use crate::lab::cache::Cache;
 use crate::lab::cdev;
-use crate::lab::guest::{Builder, Driver};
+use crate::lab::guest::{Builder, Core};
 use crate::lab::kernel::{Kernel, Series};
 use crate::lab::process::follow;
 use crate::log;
-use crate::module::{self, checkout};
+use crate::core_module::{self, checkout};
 
 mod commands;
 mod table;
@@ -38,7 +38,7 @@ pub struct Options {
     /// More kernels (6.1, 6.12 and sid's): downloads and builds more
     #[arg(long)]
     long: bool,
-    /// Only lab tests whose name, kernel or driver contains this text
+    /// Only lab tests whose name, kernel or core (C, Rust) contains this text
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
 }
@@ -52,16 +52,16 @@ struct Count {
     names: Vec<String>,
 }
 
-/// A row with one of its kernels and one of its drivers.
+/// A row with one of its kernels and one of its cores.
 struct Case {
     row: &'static Row,
     series: Series,
-    driver: Driver,
+    core: Core,
 }
 
 impl Case {
     fn title(&self) -> String {
-        format!("lab {} {:<11} {}", self.series, self.driver.name(), self.row.name)
+        format!("lab {} {:<4} {}", self.series, self.core, self.row.name)
     }
 }
 
@@ -135,7 +135,7 @@ fn cases(options: &Options) -> Vec<Case> {
     let mut cases = Vec::new();
     for row in ROWS.iter().filter(|row| options.long || row.when == When::Always) {
         for &series in row.kernels {
-            cases.extend(row.drivers.iter().map(|&driver| Case { row, series, driver }));
+            cases.extend(row.cores.iter().map(|&core| Case { row, series, core }));
         }
     }
     let wanted =
@@ -151,23 +151,23 @@ fn lab_tests(options: &Options) -> Result<Count> {
     // Everything slow once and first, so that guests started side by side only read.
     let mut ready: HashMap<_, std::result::Result<Built, String>> = HashMap::new();
     for case in &cases {
-        let key = (case.series, case.driver, case.row.cdev);
+        let key = (case.series, case.core, case.row.cdev);
         // A kernel that is gone, or a module that does not build, fails its own cases alone.
         ready.entry(key).or_insert_with(|| prepare(&cache, case).map_err(|e| e.to_string()));
     }
     let mut count = side_by_side(&cases, |case| {
-        let key = (case.series, case.driver, case.row.cdev);
+        let key = (case.series, case.core, case.row.cdev);
         let built = ready.get(&key).cloned().unwrap_or_else(|| Ok(Built::default()))?;
         run_case(&cache, case, &programs, built)
     });
     let wanted =
         |title: &str| options.only.as_ref().is_none_or(|text| title.contains(text.as_str()));
-    let demo = "lab 7.3 vfio-pci-rs demo";
+    let demo = "lab 7.3 Rust demo";
     if wanted(demo) {
-        let check = || words(demo::check(&cache, Series::V7_3, Driver::VfioPciRs));
+        let check = || words(demo::check(&cache, Series::V7_3, Core::Rust));
         add(&mut count, timed(check).told(demo));
     }
-    let emulated = "lab 7.3 vfio-user   an emulated NVMe disk keeps its data over a reboot";
+    let emulated = "lab 7.3 vfio-user an emulated NVMe disk keeps its data over a reboot";
     if wanted(emulated) {
         let check = || words(emulated::check(&cache, Series::V7_3));
         add(&mut count, timed(check).told(emulated));
@@ -199,8 +199,8 @@ fn prepare(cache: &Cache, case: &Case) -> Result<Built> {
     let mut built = Built::default();
     if case.row.cdev {
         built.vfio = cdev::build(cache, case.series)?;
-    } else if case.driver == Driver::VfioPciRs {
-        built.module = Some(module::build(cache, case.series)?);
+    } else if case.core == Core::Rust {
+        built.module = Some(core_module::build(cache, case.series)?);
     }
     Ok(built)
 }
@@ -262,7 +262,7 @@ fn run_case(
     programs: &[PathBuf],
     built: Built,
 ) -> std::result::Result<(), String> {
-    let mut builder = Builder::new(case.series, case.driver);
+    let mut builder = Builder::new(case.series, case.core);
     builder.devices = case.row.devices.to_vec();
     builder.disk = case.row.disk;
     builder.cpus = case.row.cpus;
@@ -295,7 +295,7 @@ fn names(command: &str, program: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Case, Count, Driver, ROWS, Series};
+    use super::{Case, Core, Count, ROWS, Series};
     use super::{add, counted, failed_name, names, side_by_side, timed};
     use std::path::Path;
 
@@ -326,11 +326,11 @@ mod tests {
         add(&mut count, timed(|| Err("why".to_owned())).told("that"));
         assert_eq!((count.passed, count.failed), (1, 1));
         assert_eq!(count.names, ["that"]);
-        let case = |driver| Case { row: &ROWS[0], series: Series::V7_3, driver };
-        let cases = [case(Driver::VfioPci), case(Driver::VfioPciRs)];
-        let count = side_by_side(&cases, |case| match case.driver {
-            Driver::VfioPci => Ok(()),
-            Driver::VfioPciRs => Err("why".to_owned()),
+        let case = |core| Case { row: &ROWS[0], series: Series::V7_3, core };
+        let cases = [case(Core::C), case(Core::Rust)];
+        let count = side_by_side(&cases, |case| match case.core {
+            Core::C => Ok(()),
+            Core::Rust => Err("why".to_owned()),
         });
         assert_eq!((count.passed, count.failed), (1, 1));
         assert_eq!(count.names, [cases[1].title()]);

@@ -2,7 +2,7 @@
 
 use super::commands::*;
 use crate::lab::device::Kind::{self, Edu, Igb, Nvme, Xhci};
-use crate::lab::guest::Driver::{self, VfioPci, VfioPciRs};
+use crate::lab::guest::Core::{self, C, Rust};
 use crate::lab::kernel::Series::{self, V6_1, V6_12, V7_2, V7_3};
 
 /// When a row runs.
@@ -14,7 +14,7 @@ pub enum When {
     Long,
 }
 
-/// A row: runs once for each of its kernels and drivers.
+/// A row: runs once for each of its kernels and cores.
 #[derive(Debug)]
 pub struct Row {
     /// What it is about.
@@ -23,8 +23,8 @@ pub struct Row {
     pub when: When,
     /// The kernels.
     pub kernels: &'static [Series],
-    /// The drivers that get the devices.
-    pub drivers: &'static [Driver],
+    /// Whose vfio-pci-core is loaded.
+    pub cores: &'static [Core],
     /// The devices.
     pub devices: &'static [Kind],
     /// Size in MiB of the file behind each NVMe disk, where one must remember.
@@ -47,7 +47,7 @@ const ROW: Row = Row {
     name: "",
     when: When::Always,
     kernels: &[V7_3],
-    drivers: &[VfioPci, VfioPciRs],
+    cores: &[C, Rust],
     devices: &[Nvme],
     disk: None,
     cpus: 1,
@@ -64,16 +64,9 @@ pub const ROWS: &[Row] = &[
     Row { name: "the contract's rules, xhci", devices: &[Xhci], command: CASES_XHCI, ..ROW },
     Row { name: "the contract's rules, edu", devices: &[Edu], command: CASES_EDU, ..ROW },
     Row {
-        name: "the contract's rules where a detach frees",
-        drivers: &[VfioPciRs],
-        parameters: &["vfio_pci_rs.free_on_detach=1"],
-        command: CASES_NVME,
-        ..ROW
-    },
-    Row {
         name: "the contract's rules where interrupts are offered to KVM",
-        drivers: &[VfioPciRs],
-        parameters: &["vfio_pci_rs.always_offer_bypass=1"],
+        cores: &[Rust],
+        parameters: &["vfio_pci_core.always_offer_irq_bypass=1"],
         command: CASES_NVME,
         ..ROW
     },
@@ -91,9 +84,8 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "what once went wrong stays right where the line cannot be masked",
-        drivers: &[VfioPciRs],
         devices: &[Nvme, Nvme],
-        parameters: &["vfio_pci_rs.nointxmask=1"],
+        parameters: &["vfio_pci.nointxmask=1"],
         command: REGRESSIONS,
         ..ROW
     },
@@ -115,22 +107,14 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "an open file of debugfs keeps the module",
-        drivers: &[VfioPciRs],
+        cores: &[Rust],
         command: DEBUGFS_KEEPS,
         ..ROW
     },
     Row { name: "the command: list, info, bind, unbind, bench, watch", command: COMMAND, ..ROW },
     Row {
         name: "an unbind waits for a user under load",
-        drivers: &[VfioPciRs],
         command: UNBIND,
-        ..ROW
-    },
-    Row {
-        name: "bad input is answered as Linux answers it",
-        drivers: &[VfioPciRs],
-        devices: &[Nvme, Edu, Xhci, Igb],
-        command: ANSWERS,
         ..ROW
     },
     Row { name: "a request that fails in the middle", command: ATOMICITY, ..ROW },
@@ -142,22 +126,19 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "virtual functions are kept for user space",
-        drivers: &[VfioPciRs],
         devices: &[Igb],
-        parameters: &["vfio_pci_rs.enable_sriov=1"],
+        parameters: &["vfio_pci.enable_sriov=1"],
         command: SRIOV,
         ..ROW
     },
     Row {
         name: "virtual functions are refused unless allowed",
-        drivers: &[VfioPciRs],
         devices: &[Igb],
         command: NO_SRIOV,
         ..ROW
     },
     Row {
-        name: "the module unloads when its devices are gone",
-        drivers: &[VfioPciRs],
+        name: "the modules unload when their devices are gone",
         devices: &[Nvme, Edu],
         command: UNLOAD,
         ..ROW
@@ -181,7 +162,7 @@ pub const ROWS: &[Row] = &[
         name: "random requests on sid's kernel",
         when: When::Long,
         kernels: &[V7_2],
-        drivers: &[VfioPciRs],
+        cores: &[Rust],
         command: STRESS,
         ..ROW
     },
@@ -205,7 +186,7 @@ pub const ROWS: &[Row] = &[
         name: "the NVMe driver in user space on older kernels: 63 queues added under load, nothing lost",
         when: When::Long,
         kernels: &[V6_1, V6_12],
-        drivers: &[VfioPci],
+        cores: &[C],
         command: QUEUES,
         ..ROW
     },
@@ -219,7 +200,7 @@ pub const ROWS: &[Row] = &[
         name: "the demo on older kernels: 24 queues, the old way loses interrupts, the new way none",
         when: When::Long,
         kernels: &[V6_1, V6_12],
-        drivers: &[VfioPci],
+        cores: &[C],
         cpus: 2,
         command: DEMO,
         ..ROW
@@ -250,7 +231,7 @@ pub const ROWS: &[Row] = &[
         name: "the client on older kernels: vectors added one by one, nothing lost; failures; INTx, REQ",
         when: When::Long,
         kernels: &[V6_1, V6_12],
-        drivers: &[VfioPci],
+        cores: &[C],
         command: CLIENT,
         ..ROW
     },
@@ -258,7 +239,7 @@ pub const ROWS: &[Row] = &[
         name: "every device binds on older kernels",
         when: When::Long,
         kernels: &[V6_1, V6_12],
-        drivers: &[VfioPci],
+        cores: &[C],
         devices: &[Nvme, Edu, Xhci, Igb],
         command: GROUPS,
         ..ROW

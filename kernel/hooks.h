@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR MIT */
+
+/*
+ * Between vfio-pci-core in C and its interrupts in Rust, beside the three functions of vfio_pci_priv.h.
+ */
+#ifndef VFIO_PCI_IRQ_HOOKS_H
+#define VFIO_PCI_IRQ_HOOKS_H
+
+#include <linux/types.h>
+
+struct seq_file;
+struct vfio_pci_core_device;
+
+/* In C (hooks.c), called by the core. */
+int vfio_pci_irq_register_dev(struct vfio_pci_core_device *vdev);
+void vfio_pci_irq_unregister_dev(struct vfio_pci_core_device *vdev);
+
+/* In C (hooks.c), called by Rust: what is a macro or an inline function in C. */
+unsigned long vfio_pci_irq_lock(struct vfio_pci_core_device *vdev);
+void vfio_pci_irq_unlock(struct vfio_pci_core_device *vdev, unsigned long flags);
+bool vfio_pci_irq_has_bypass(void);
+
+/* The message that the kernel has cached for an interrupt: address, its upper half, data. */
+void vfio_pci_irq_cached_message(unsigned int irq, u32 message[3]);
+/* Writes it into the device again. */
+void vfio_pci_irq_write_message(unsigned int irq);
+
+/* In Rust, called by the core: VFIO_IRQ_INFO_MASKABLE or 0. */
+u32 vfio_pci_irq_maskable(struct vfio_pci_core_device *vdev, u32 index);
+
+/* In Rust, called by hooks.c with igate held: prints the table of the device's interrupts. */
+void vfio_pci_irq_show(struct vfio_pci_core_device *vdev, struct seq_file *seq);
+
+#endif
