@@ -76,7 +76,7 @@ impl<T: Transport> Line<T> {
     /// for _ in 0..2 {
     ///     device.pull(); // masks the line, and raises the GSI
     ///     resample.signal()?; // as KVM does when the guest says that it has seen to it,
-    ///     device.watch_fired(&resample); // and a host notices by itself: unmasked
+    ///     device.fire(&resample); // and a host notices by itself: unmasked
     /// }
     /// assert_eq!(trigger.take(), 2);
     /// # Ok::<(), vfio_irq::Error>(())
@@ -121,7 +121,7 @@ impl<T: Transport> Line<T> {
     /// line.set_resample(Some(first.clone()))?;
     /// line.set_resample(Some(second))?; // one at a time
     /// device.pull();
-    /// device.watch_fired(&first); // unmasks nothing any more
+    /// device.fire(&first); // unmasks nothing any more
     /// device.pull();
     /// assert_eq!(line.trigger().take(), 1);
     /// line.set_resample(None)?; // and `unmask` is for the VMM again
@@ -129,11 +129,11 @@ impl<T: Transport> Line<T> {
     /// ```
     pub fn set_resample(&mut self, resample: Option<Trigger>) -> Result<(), Error> {
         if self.resample.is_some() {
-            self.watch(None)?;
+            self.arm(None)?;
         }
-        if let Err(error) = self.watch_some(resample.as_ref()) {
+        if let Err(error) = self.arm_some(resample.as_ref()) {
             let old = self.resample.take();
-            if self.watch_some(old.as_ref()).is_ok() {
+            if self.arm_some(old.as_ref()).is_ok() {
                 self.resample = old;
             }
             return Err(error);
@@ -236,11 +236,11 @@ impl<T: Transport> Line<T> {
         self.act(Action::Trigger, "to signal", Data::None { count: 1 })
     }
 
-    fn watch_some(&self, trigger: Option<&Trigger>) -> Result<(), Error> {
-        if trigger.is_some() { self.watch(trigger) } else { Ok(()) }
+    fn arm_some(&self, trigger: Option<&Trigger>) -> Result<(), Error> {
+        if trigger.is_some() { self.arm(trigger) } else { Ok(()) }
     }
 
-    fn watch(&self, trigger: Option<&Trigger>) -> Result<(), Error> {
+    fn arm(&self, trigger: Option<&Trigger>) -> Result<(), Error> {
         let fds = [trigger.map(|trigger| trigger.as_fd())];
         self.act(Action::Unmask, "to unmask by eventfd", Data::Eventfd(&fds))
     }

@@ -1,18 +1,18 @@
-//! What a driver answers to several hundred requests, good and bad, as a table that is the same at
-//! every run: two drivers' tables are compared line by line ([`crate::compare`]).
+//! What a device answers to several hundred requests, good and bad, as a table that is the same at
+//! every run: two cores' tables are compared line by line ([`crate::compare`]).
 
 use crate::target::Target;
 use crate::{Answer, Error, Index, Info, Request, flags};
 use std::fmt;
 
-/// How far two drivers may differ in a row.
+/// How far two cores may differ in a row.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Latitude {
     /// Not at all.
     Same,
     /// GET_IRQ_INFO of MSI and MSI-X: MASKABLE may be set (`CONTRACT.md`, I-07).
     Maskable,
-    /// MASK and UNMASK of MSI and MSI-X: Linux says ENOTTY (`CONTRACT.md`, B-03).
+    /// MASK and UNMASK of MSI and MSI-X with NONE and BOOL: Linux says ENOTTY (`CONTRACT.md`, B-03).
     Mask,
 }
 
@@ -25,7 +25,7 @@ impl Latitude {
 /// One request and its answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Row {
-    /// How far two drivers may differ.
+    /// How far two cores may differ.
     pub latitude: Latitude,
     /// What was in use, and what was asked.
     pub request: String,
@@ -269,7 +269,9 @@ impl Table<'_> {
 
     fn push(&mut self, state: State, request: &Request, note: &str, answer: Answer) {
         let action = request.flags & (flags::MASK | flags::UNMASK | flags::TRIGGER);
-        let masks = matches!(request.index, 1 | 2) && matches!(action, flags::MASK | flags::UNMASK);
+        let masks = matches!(request.index, 1 | 2)
+            && matches!(action, flags::MASK | flags::UNMASK)
+            && request.flags & flags::FDS == 0;
         let latitude = if masks { Latitude::Mask } else { Latitude::Same };
         let state = state.map_or_else(|| "idle".into(), |index| format!("{index:?}"));
         let request = format!("{state}: {request}{note}");

@@ -1,6 +1,6 @@
 //! The contract of a device's interrupts (`CONTRACT.md`) as cases that run against anything which
-//! answers VFIO's two interrupt ioctls: a driver of the running kernel, Linux's own or this
-//! project's, or the simulator.
+//! answers VFIO's two interrupt ioctls: a device of the running kernel, behind Linux's own vfio-pci-core
+//! or this project's, or the simulator.
 
 pub mod answers;
 pub mod atomicity;

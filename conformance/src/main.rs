@@ -8,7 +8,7 @@ use vfio_irq_conformance::cases::Outcome;
 use vfio_irq_conformance::devices::Kind;
 use vfio_irq_conformance::pin::Pinned;
 use vfio_irq_conformance::regressions::{self, Place};
-use vfio_irq_conformance::target::{Driver, Kernel};
+use vfio_irq_conformance::target::{Core, Kernel, Target};
 use vfio_irq_conformance::{
     Error, answers, atomicity, bench, cases, compare, shortage, stress, vfio,
 };
@@ -31,9 +31,8 @@ enum Command {
         /// Which device it is: says how its interrupts are raised.
         #[arg(long)]
         device: Kind,
-        /// Whose answers to expect; the driver that the device is bound to when not given.
-        #[arg(long)]
-        driver: Option<Driver>,
+        #[command(flatten)]
+        expected: Expected,
         /// Only cases whose name contains this.
         #[arg(long, default_value = "")]
         only: String,
@@ -41,15 +40,17 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// What the driver answers to a long table of requests, good and bad.
+    /// What a device answers to a long table of requests, good and bad.
     Answers {
         /// Address of a device bound to a VFIO driver.
         #[arg(long)]
         bdf: String,
+        #[command(flatten)]
+        expected: Expected,
     },
     /// Compares two such tables; fails where they differ and may not.
     Compare {
-        /// The table of Linux's driver.
+        /// The table of Linux's core.
         linux: PathBuf,
         /// The table of this project's.
         ours: PathBuf,
@@ -59,15 +60,16 @@ enum Command {
         /// Address of an NVMe controller bound to a VFIO driver, as 0000:00:03.0.
         #[arg(long)]
         bdf: String,
+        #[command(flatten)]
+        expected: Expected,
     },
     /// Random requests while the device interrupts: nothing lost, nothing leaked.
     Stress {
         /// Address of an NVMe controller bound to a VFIO driver.
         #[arg(long)]
         bdf: String,
-        /// Whose abilities to use; the driver that the device is bound to when not given.
-        #[arg(long)]
-        driver: Option<Driver>,
+        #[command(flatten)]
+        expected: Expected,
         /// How many requests.
         #[arg(long, default_value_t = 10_000)]
         requests: u64,
@@ -90,6 +92,8 @@ enum Command {
         /// Addresses of others, which together have more vectors than the machine; repeated.
         #[arg(long = "other", required = true)]
         others: Vec<String>,
+        #[command(flatten)]
+        expected: Expected,
         /// Only those whose name contains this.
         #[arg(long, default_value = "")]
         only: String,
@@ -127,7 +131,7 @@ struct At {
     /// Address of an NVMe controller bound to a VFIO driver.
     #[arg(long)]
     bdf: String,
-    /// Address of another device bound to the same driver.
+    /// Address of another device bound to a VFIO driver.
     #[arg(long)]
     other: Option<String>,
 }
@@ -138,41 +142,44 @@ impl From<At> for Place {
     }
 }
 
-/// The driver that a device is bound to.
-fn driver_of(bdf: &str) -> Result<Driver, Error> {
-    let name = vfio::bound_driver(bdf)?;
-    let why = || format!("it is bound to {name}, of which nothing is known here");
-    Driver::named(&name).ok_or_else(|| Error::Device { bdf: bdf.into(), why: why() })
+#[derive(Debug, clap::Args)]
+struct Expected {
+    /// Whose vfio-pci-core to expect; the running kernel's when not given.
+    #[arg(long)]
+    core: Option<Core>,
+}
+
+impl Expected {
+    fn core(&self) -> Core {
+        self.core.unwrap_or_else(Core::loaded)
+    }
 }
 
 fn run(command: Command) -> Result<bool, Error> {
     match command {
-        Command::Cases { bdf, device, driver, only, json } => {
-            let driver = driver.map_or_else(|| driver_of(&bdf), Ok)?;
+        Command::Cases { bdf, device, expected, only, json } => {
             let _pinned = Pinned::new()?;
-            let mut target = Kernel::new(&bdf, device, driver)?;
+            let mut target = Kernel::new(&bdf, device, expected.core())?;
             Ok(try_cases(&mut target, &only, json))
         }
-        Command::Answers { bdf } => {
-            let driver = vfio::bound_driver(&bdf)?;
+        Command::Answers { bdf, expected } => {
             // Nothing is raised here, so any kind of device will do.
-            let mut target = Kernel::new(&bdf, Kind::Xhci, driver_of(&bdf)?)?;
-            println!("answers of {driver} for {bdf}");
+            let mut target = Kernel::new(&bdf, Kind::Xhci, expected.core())?;
+            println!("answers of the core in {:?} for {bdf}", target.core());
             for row in answers::table(&mut target)? {
                 println!("{row}");
             }
             Ok(true)
         }
         Command::Compare { linux, ours } => print_comparison(&linux, &ours),
-        Command::Atomicity { bdf } => {
-            let driver = driver_of(&bdf)?;
-            let report = atomicity::run(&mut Kernel::new(&bdf, Kind::Nvme, driver)?)?;
+        Command::Atomicity { bdf, expected } => {
+            let core = expected.core();
+            let report = atomicity::run(&mut Kernel::new(&bdf, Kind::Nvme, core)?)?;
             println!("{report}");
-            Ok(driver == Driver::VfioPci || report.is_atomic())
+            Ok(core == Core::C || report.is_atomic())
         }
-        Command::Stress { bdf, driver, requests, seed, kill_after, rounds } => {
-            let driver = driver.map_or_else(|| driver_of(&bdf), Ok)?;
-            let plan = stress::Plan { bdf, driver, requests, seed };
+        Command::Stress { bdf, expected, requests, seed, kill_after, rounds } => {
+            let plan = stress::Plan { bdf, core: expected.core(), requests, seed };
             if let Some(after) = kill_after {
                 let killed = stress::kill(&plan, Duration::from_millis(after), rounds)?;
                 println!("{killed}");
@@ -182,9 +189,10 @@ fn run(command: Command) -> Result<bool, Error> {
             println!("{report}");
             Ok(report.is_clean())
         }
-        Command::Shortage { bdf, others, only } => {
+        Command::Shortage { bdf, others, expected, only } => {
             let _pinned = Pinned::new()?;
-            Ok(try_shortages(&shortage::Place { bdf, others }, &only))
+            let core = expected.core();
+            Ok(try_shortages(&shortage::Place { bdf, others, core }, &only))
         }
         Command::Regressions { at, only } => Ok(try_regressions(&at.into(), &only)),
         Command::Regression { at, name } => {

@@ -6,8 +6,7 @@
 
 use crate::cases::{Outcome, Stage, Stop, Verdict, check};
 use crate::devices::Kind;
-use crate::target::{Driver, Kernel, Target};
-use crate::vfio;
+use crate::target::{Core, Kernel, Target};
 use crate::{Answer, Error, Index, Request};
 
 /// The devices: one to try on, and others to take the machine's interrupts with.
@@ -15,9 +14,11 @@ use crate::{Answer, Error, Index, Request};
 pub struct Place {
     /// Address of an NVMe controller that is bound to a VFIO driver.
     pub bdf: String,
-    /// Addresses of NVMe controllers of the same driver, together with more vectors than the machine
+    /// Addresses of other NVMe controllers that are bound to a VFIO driver, together with more vectors than the machine
     /// has.
     pub others: Vec<String>,
+    /// Whose answers to expect.
+    pub core: Core,
 }
 
 /// One thing that holds while the machine is short of interrupts.
@@ -76,12 +77,8 @@ impl Shortage {
     }
 
     fn play(&self, place: &Place) -> Verdict {
-        let name = vfio::bound_driver(&place.bdf)?;
-        let why = || format!("it is bound to {name}, of which nothing is known here");
-        let device = || Error::Device { bdf: place.bdf.clone(), why: why() };
-        let driver = Driver::named(&name).ok_or_else(device)?;
-        let mut others = Others::open(&place.others, driver)?;
-        let mut target = Kernel::new(&place.bdf, Kind::Nvme, driver)?;
+        let mut others = Others::open(&place.others, place.core)?;
+        let mut target = Kernel::new(&place.bdf, Kind::Nvme, place.core)?;
         (self.run)(&mut Stage::new(&mut target), &mut others)?;
         closed(&mut target)?;
         others.devices.iter_mut().try_for_each(closed)
@@ -104,8 +101,8 @@ struct Others {
 }
 
 impl Others {
-    fn open(addresses: &[String], driver: Driver) -> Result<Self, Error> {
-        let devices = addresses.iter().map(|bdf| Kernel::new(bdf, Kind::Nvme, driver));
+    fn open(addresses: &[String], core: Core) -> Result<Self, Error> {
+        let devices = addresses.iter().map(|bdf| Kernel::new(bdf, Kind::Nvme, core));
         Ok(Self { devices: devices.collect::<Result<_, _>>()?, attached: Vec::new() })
     }
 

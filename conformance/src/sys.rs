@@ -283,7 +283,10 @@ impl Guarded {
 /// A page that is not there: whoever reads it, the kernel too, waits until it is brought.
 #[derive(Debug)]
 pub struct Absent {
-    page: Mapping,
+    /// The page with the bytes before it, and the page itself.
+    pages: Mapping,
+    /// How many bytes.
+    before: usize,
     faults: OwnedFd,
 }
 
@@ -313,13 +316,19 @@ const FAULTS_MISSING: u64 = 1;
 const FAULT: usize = 32;
 
 impl Absent {
-    /// A new page that is not there.
-    pub fn new() -> Result<Self, Error> {
+    /// A new page that is not there, right after these bytes, which are.
+    pub fn after(bytes: &[u8]) -> Result<Self, Error> {
         let flags = UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK;
         // SAFETY: it only concerns pages that are registered with it, below.
         let faults = unsafe { rustix::mm::userfaultfd(flags) };
         let faults = faults.map_err(|source| Error::Descriptor { what: "opened", source })?;
-        let absent = Self { page: Mapping::anonymous(PAGE)?, faults };
+        let before = bytes.len();
+        if before > PAGE {
+            return Err(Error::Outside { offset: before, len: PAGE });
+        }
+        let absent = Self { pages: Mapping::anonymous(2 * PAGE)?, before, faults };
+        // SAFETY: `before` bytes ahead of the second page are in the first, and ours alone.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), absent.start(), before) };
         let mut api = FaultsApi { api: FAULTS_VERSION, features: 0, ioctls: 0 };
         // SAFETY: the argument is the ioctl's own structure.
         let answer = unsafe { ioctl(absent.faults.as_fd(), FAULTS_API, (&raw mut api).cast()) };
@@ -329,7 +338,7 @@ impl Absent {
     }
 
     fn fault_ioctl(&self, number: u32, mode: u64) -> Result<(), Error> {
-        let start = self.page.start.as_ptr() as u64;
+        let start = self.page() as u64;
         let mut range = FaultsRange { start, len: PAGE as u64, mode, answer: 0 };
         // SAFETY: the argument is of the structure's size and layout, and names our own page,
         // which nothing in Rust borrows.
@@ -342,8 +351,17 @@ impl Absent {
         if answer.0 < 0 { Err(Error::Refused { step, answer }) } else { Ok(()) }
     }
 
-    /// Waits until somebody waits for the page, or so long at most; whether somebody does. Each who
-    /// waits is told of once.
+    fn page(&self) -> *mut u8 {
+        self.pages.start.as_ptr().wrapping_add(PAGE)
+    }
+
+    /// Where the bytes before the page begin.
+    fn start(&self) -> *mut u8 {
+        self.page().wrapping_sub(self.before)
+    }
+
+    /// Waits until a thread waits for the page, or so long at most; whether one does. Each thread
+    /// that waits is told of once.
     pub fn is_awaited(&self, within: Duration) -> bool {
         let mut polled = [PollFd::new(&self.faults, PollFlags::IN)];
         let timeout = Timespec::try_from(within).ok();
@@ -362,15 +380,15 @@ impl Absent {
         let Ok(offset) = libc::off_t::try_from(offset) else {
             return false;
         };
-        let page = self.page.start.as_ptr().cast();
+        let page = self.page().cast();
         // SAFETY: our own page, which the kernel only reads.
         unsafe { libc::pwrite(file.as_raw_fd(), page, 1, offset) == 1 }
     }
 
-    /// `VFIO_DEVICE_SET_IRQS` with the page.
+    /// `VFIO_DEVICE_SET_IRQS` with the bytes and the page.
     pub fn set_irqs(&self, device: BorrowedFd<'_>) -> Answer {
-        // SAFETY: our own page, which the kernel only reads.
-        unsafe { ioctl(device, DEVICE_SET_IRQS, self.page.start.as_ptr().cast()) }
+        // SAFETY: our own pages, which the kernel only reads.
+        unsafe { ioctl(device, DEVICE_SET_IRQS, self.start().cast()) }
     }
 }
 

@@ -100,13 +100,6 @@ pub fn sysfs(bdf: &str) -> PathBuf {
     Path::new("/sys/bus/pci/devices").join(bdf)
 }
 
-/// The name of the driver that a device is bound to.
-pub fn bound_driver(bdf: &str) -> Result<String, Error> {
-    let link = std::fs::read_link(sysfs(bdf).join("driver")).ok();
-    let name = link.and_then(|to| to.file_name().map(|name| name.to_string_lossy().into_owned()));
-    name.ok_or_else(|| Error::Device { bdf: bdf.into(), why: "no driver is bound to it".into() })
-}
-
 /// A word of what the device itself has in configuration space, whatever VFIO shows.
 pub fn hardware16(bdf: &str, at: u64) -> Result<u16, Error> {
     let path = sysfs(bdf).join("config");

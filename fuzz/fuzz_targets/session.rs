@@ -117,7 +117,7 @@ fn converse(endpoint: &mut Endpoint, mut input: Input<'_>) {
         let flow = session.handle(packet, &mut fds, kind == 77, &mut reply);
         assert!(fds.is_empty());
         answered(&header, &reply);
-        session.serve_watches();
+        session.serve_resample();
         if flow == Flow::End {
             return;
         }

@@ -144,11 +144,11 @@ impl Link {
         transport::send(self.socket(), reply.bytes(), reply.fds(), self.patience.stall, stop)
     }
 
-    /// The next command of the client's. `watched` are eventfds that end the wait, too.
+    /// The next command of the client's. `watched` is an eventfd that ends the wait, too.
     pub(crate) fn next_command<'w>(
         &self,
         message: &mut Message,
-        watched: impl Fn() -> Option<Vec<BorrowedFd<'w>>>,
+        watched: impl Fn() -> Option<BorrowedFd<'w>>,
         deadline: Option<Instant>,
     ) -> Result<Arrival, Broken> {
         loop {
@@ -185,7 +185,7 @@ impl Link {
         &self,
         decoder: &mut Decoder,
         message: &mut Message,
-        watched: &impl Fn() -> Option<Vec<BorrowedFd<'w>>>,
+        watched: &impl Fn() -> Option<BorrowedFd<'w>>,
         deadline: Option<Instant>,
     ) -> Result<Arrival, Broken> {
         // Who never looks before sleeping saves the look.
@@ -219,8 +219,7 @@ impl Link {
             if left.is_none() && watched.is_none() && self.sleep_and_receive(decoder)? {
                 continue;
             }
-            let watched = watched.unwrap_or_default();
-            let others = std::iter::once(self.stop.as_fd()).chain(watched.iter().copied());
+            let others = std::iter::once(self.stop.as_fd()).chain(watched);
             match transport::wait(self.socket(), PollFlags::IN, others, left)? {
                 Woken::Socket => awake = true,
                 Woken::Other if self.stopping.load(Ordering::Relaxed) => {

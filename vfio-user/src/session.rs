@@ -2,11 +2,11 @@
 
 use crate::device::Endpoint;
 use crate::errno;
-use crate::irq::{Armed, IrqHost, Known};
+use crate::irq::{IrqHost, Known};
 use crate::pci::region;
 use crate::wire::{
-    Access, Capabilities, DmaMap, DmaUnmap, IoSpan, Limits, MAX_FDS, Packet, Proposal, RegionInfo,
-    Reply, Request, SetIrqs, VERSION, Writes,
+    Access, Capabilities, DmaMap, DmaUnmap, IoSpan, Limits, Packet, Proposal, RegionInfo, Reply,
+    Request, SetIrqs, VERSION, Writes,
 };
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -98,7 +98,7 @@ impl<'e> Session<'e> {
     /// # let mut endpoint = Endpoint::new(function, make);
     /// let session = Session::new(&mut endpoint, Grants { transfer: 1 << 20, dma_maps: 1024 });
     /// assert_eq!(session.active(), None);
-    /// assert!(session.watched().is_none());
+    /// assert!(session.resample().is_none());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn new(endpoint: &'e mut Endpoint, grants: Grants) -> Self {
@@ -387,25 +387,24 @@ impl<'e> Session<'e> {
         Ok(())
     }
 
-    /// The client's eventfds that are armed to mask or unmask; `None` while there are none.
+    /// The client's eventfd that is armed to unmask INTx (`CONTRACT.md`, X-02).
     ///
     /// ```
     /// # use vfio_irq_user::{Endpoint, Grants, Session};
     /// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
     /// # let mut endpoint = Endpoint::new(function, make);
     /// let session = Session::new(&mut endpoint, Grants { transfer: 4096, dma_maps: 16 });
-    /// // As long as there are none, whoever waits for messages need not wait for more.
-    /// match session.watched() {
+    /// match session.resample() {
     ///     None => println!("read the socket"),
-    ///     Some(eventfds) => println!("poll the socket and {} eventfds", eventfds.len()),
+    ///     Some(_) => println!("poll the socket and this eventfd"),
     /// }
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn watched(&self) -> Option<Vec<BorrowedFd<'_>>> {
-        self.host.is_watching().then(|| self.host.watched().collect())
+    pub fn resample(&self) -> Option<BorrowedFd<'_>> {
+        self.host.resample()
     }
 
-    /// Does what armed eventfds stand for that were signalled (`CONTRACT.md`, X-02 and B-03).
+    /// Unmasks INTx if the eventfd of [`Session::resample`] was signalled (`CONTRACT.md`, X-02).
     ///
     /// ```
     /// # use {rustix::event::{EventfdFlags, eventfd}, std::os::fd::AsFd};
@@ -419,28 +418,12 @@ impl<'e> Session<'e> {
     /// bus.interrupts.set_line(true);
     /// rustix::io::read(&line, &mut [0; 8])?;
     /// rustix::io::write(&unmask, &1_u64.to_ne_bytes())?;
-    /// // The server's session has served the watch: a line that is still asserted signals again.
+    /// // The server's session has served the resample eventfd: a line that is still asserted signals again.
     /// rustix::io::read(&line, &mut [0; 8])?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn serve_watches(&mut self) {
-        self.look_at_watches();
-        self.host.settle();
-    }
-
-    fn look_at_watches(&mut self) {
-        // Each is looked at again as long as any was signalled; one that is signalled without end
-        // gets its turn again after the next message.
-        for _ in 0..MAX_FDS {
-            let Some((watch, armed)) = self.host.fired() else { return };
-            match armed {
-                Armed::Line => self.endpoint.irqs.line.set_masked(false),
-                Armed::Vector(number, gate) => {
-                    let vectors = self.engine.vectors_mut();
-                    vectors.watch_fired(&mut self.host, number, gate, |armed| *armed == watch);
-                }
-            }
-        }
+    pub fn serve_resample(&mut self) {
+        self.host.serve_resample();
     }
 
     /// Which interrupt index is in use.

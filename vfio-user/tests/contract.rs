@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 use vfio_irq_conformance::cases::{self, Outcome};
-use vfio_irq_conformance::target::{Counted, Driver, Target};
+use vfio_irq_conformance::target::{Core, Counted, Target};
 use vfio_irq_conformance::vfio::Facts;
 use vfio_irq_conformance::{Answer, Error, Index};
 use vfio_irq_user::wire::Command;
@@ -91,8 +91,8 @@ fn readable(fd: &OwnedFd, time: Duration) -> bool {
 }
 
 impl Target for Wire {
-    fn driver(&self) -> Driver {
-        Driver::VfioPciRs
+    fn core(&self) -> Core {
+        Core::Rust
     }
 
     fn facts(&self) -> Facts {
@@ -161,7 +161,7 @@ impl Target for Wire {
 
     fn signal(&mut self, fd: i32) -> Result<(), Error> {
         rustix::io::write(self.file(fd), &1_u64.to_ne_bytes()).unwrap();
-        // Whoever watches it takes the signal; a disarmed one keeps it.
+        // If it is armed, the server takes the signal; otherwise it stays.
         let deadline = Instant::now() + Duration::from_millis(100);
         while readable(self.file(fd), Duration::ZERO) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_micros(200));
@@ -198,10 +198,6 @@ impl Target for Wire {
 
     fn allocated(&self) -> Option<usize> {
         None
-    }
-
-    fn detach_frees(&self) -> bool {
-        false
     }
 
     fn counted(&self, vector: u32) -> Option<Counted> {

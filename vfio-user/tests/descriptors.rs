@@ -16,13 +16,21 @@ fn play(bench: &Bench) {
     with_file.push(file.as_fd());
 
     let client = bench.client();
+    client.attach(Index::Intx, 0, &borrowed(&fds[..1])).unwrap();
+    let resample = borrowed(&fds[1..2]);
+    client.set_irqs(Index::Intx, flags::ACTION_UNMASK, 0, IrqData::Eventfds(&resample)).unwrap();
+    // One is armed.
+    client
+        .set_irqs(Index::Intx, flags::ACTION_UNMASK, 0, IrqData::Eventfds(&resample))
+        .unwrap_err();
+    client.set_irqs(Index::Intx, TRIGGER, 0, IrqData::None(0)).unwrap();
     client.attach(Index::Msix, 0, &borrowed(&fds)).unwrap();
     client.attach(Index::Msix, 10, &borrowed(&fds)).unwrap();
     client.attach(Index::Msix, 20, &with_file).unwrap_err();
     client.attach(Index::Err, 0, &[fds[0].as_fd()]).unwrap();
     client
         .set_irqs(Index::Msix, flags::ACTION_UNMASK, 0, IrqData::Eventfds(&borrowed(&fds)))
-        .unwrap();
+        .unwrap_err();
     client.set_irqs(Index::Msix, flags::ACTION_MASK, 5, IrqData::Eventfds(&with_file)).unwrap_err();
     client.set_irqs(Index::Msix, TRIGGER, 3, IrqData::Detach(2)).unwrap();
     client.dma_map(0, 0x1000, Some((file.as_fd(), 0))).unwrap();

@@ -211,7 +211,7 @@ impl Simulated {
     /// # use vfio_irq::sim::Errno;
     /// // Each step of an operation fails once: what a caller does must be right every time.
     /// for n in 0.. {
-    ///     device.fail_step(n, Errno::ENOSPC);
+    ///     device.fail_step(n, Errno::ENOMEM);
     ///     let outcome = vectors.enable(3, Trigger::new()?);
     ///     if device.disarm() {
     ///         assert!(n > 0 && outcome.is_ok());
@@ -261,26 +261,26 @@ impl Simulated {
         self.run(None, |machine| machine.sim.leaks())
     }
 
-    /// An eventfd that masks or unmasks was signalled: what a host would notice by itself, of vectors
-    /// ([`crate::Vector::mask_on`]) and of the line ([`crate::Line::set_resample`]).
+    /// An eventfd was signalled. If it is armed to unmask the line, the line is unmasked: a real host
+    /// notices by itself ([`crate::Line::set_resample`]).
     ///
     /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
+    /// # use vfio_irq::{Line, Trigger, sim::Simulated};
     /// # use std::sync::Arc;
     /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let (vector, quiet) = (vectors.enable(0, Trigger::new()?)?, Trigger::new()?);
-    /// vector.mask_on(Some(quiet.clone()))?;
-    /// device.watch_fired(&quiet);
-    /// device.raise(0);
-    /// assert!(!vector.trigger()?.is_signalled(), "masked");
+    /// let (trigger, resample) = (Trigger::new()?, Trigger::new()?);
+    /// let line = Line::enable_resampled(Arc::clone(&device), &trigger, &resample)?;
+    /// device.pull();
+    /// device.fire(&resample);
+    /// device.pull();
+    /// assert_eq!(trigger.take(), 2);
     /// # Ok::<(), vfio_irq::Error>(())
     /// ```
-    pub fn watch_fired(&self, trigger: &Trigger) {
+    pub fn fire(&self, trigger: &Trigger) {
         let identity = Identity::of(trigger.as_fd());
         self.run((), move |machine| {
             if let Ok(Identity::Eventfd(id)) = identity {
-                machine.watch_fired(id);
+                machine.fire(id);
                 machine.deliver();
             }
         });

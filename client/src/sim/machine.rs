@@ -5,9 +5,9 @@ use crate::{Index, Info, Trigger};
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
-use vfio_irq_engine::abi::{self, Action, Header, Request};
+use vfio_irq_engine::abi::{self, Header};
 use vfio_irq_engine::sim::{Sim, SimVector};
-use vfio_irq_engine::{Device, Gate, LineHost, Refusal};
+use vfio_irq_engine::{Device, Refusal};
 
 /// Which eventfd a descriptor is, whatever its number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -50,9 +50,6 @@ pub(super) struct Machine {
     eventfds: BTreeMap<u64, Known>,
     /// Which eventfd has a number of the platform's.
     identities: BTreeMap<i32, u64>,
-    vectors: u32,
-    /// The eventfd that unmasks the line, as the platform knows it.
-    resample: Option<i32>,
     pub(super) requests: u64,
 }
 
@@ -60,16 +57,7 @@ impl Machine {
     pub(super) fn new(shape: Shape) -> Self {
         let sim = Sim::with(shape);
         let device = Device::new(sim.slots());
-        let vectors = shape.msi.max(shape.msix);
-        Self {
-            sim,
-            device,
-            eventfds: BTreeMap::new(),
-            identities: BTreeMap::new(),
-            vectors,
-            resample: None,
-            requests: 0,
-        }
+        Self { sim, device, eventfds: BTreeMap::new(), identities: BTreeMap::new(), requests: 0 }
     }
 
     /// The platform's number for a descriptor.
@@ -107,9 +95,6 @@ impl Machine {
         let checked = self.device.check(&self.sim, header).map_err(errno)?;
         let request = checked.request(&data).map_err(errno)?;
         let outcome = self.device.set_irqs(&mut self.sim, &request);
-        if outcome.is_ok() && request.index() == Index::Intx {
-            self.note_resample(&request);
-        }
         match request.data() {
             // Only these can have been signalled: with what was pending.
             abi::Data::Eventfd(_) => request.range().numbers().for_each(|n| self.deliver_vector(n)),
@@ -123,30 +108,9 @@ impl Machine {
         }
     }
 
-    /// Remembers what a request that was carried out has armed on the line, or disarmed.
-    fn note_resample(&mut self, request: &Request<'_>) {
-        match (request.action(), request.data()) {
-            (Action::Unmask, abi::Data::Eventfd(fds)) => {
-                self.resample = fds.get(0).filter(|number| *number >= 0);
-            }
-            // Disabled, and nothing is armed any more.
-            (Action::Trigger, abi::Data::None) if request.range().count() == 0 => {
-                self.resample = None;
-            }
-            _ => {}
-        }
-    }
-
-    pub(super) fn watch_fired(&mut self, id: u64) {
-        let Some(number) = self.eventfds.get(&id).map(|known| known.number) else { return };
-        if self.resample == Some(number) {
-            self.sim.line_set_gate(Gate::Open);
-        }
-        for vector in 0..self.vectors {
-            for gate in [Gate::Masked, Gate::Open] {
-                let vectors = self.device.vectors_mut();
-                vectors.watch_fired(&mut self.sim, vector, gate, |watch| watch.fd() == number);
-            }
+    pub(super) fn fire(&mut self, id: u64) {
+        if let Some(known) = self.eventfds.get(&id) {
+            self.sim.fire(known.number);
         }
     }
 

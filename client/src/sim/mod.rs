@@ -33,23 +33,6 @@ pub use vm::SimulatedVm;
 /// ```
 pub use vfio_irq_engine::Errno;
 
-/// Whether the host keeps the interrupt of a detached vector.
-///
-/// ```
-/// use vfio_irq::sim::{Retention, Shape, Simulated};
-/// use vfio_irq::{Index, Trigger, Vectors};
-///
-/// // As a host that gives the interrupt of a detached vector back at once (B-04).
-/// let device = Simulated::with(Shape { retention: Retention::Free, ..Shape::default() });
-/// let vectors = Vectors::open(&device, Index::Msix)?;
-/// let vector = vectors.enable(3, Trigger::new()?)?;
-/// let before = device.allocated();
-/// vector.detach()?;
-/// assert_eq!(device.allocated(), before - 1);
-/// # Ok::<(), vfio_irq::Error>(())
-/// ```
-pub use vfio_irq_engine::Retention;
-
 /// What a device and its host have.
 ///
 /// ```

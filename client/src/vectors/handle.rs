@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 
 /// A vector that is enabled. Dropping it detaches it: its interrupt stays allocated for the next
-/// [`crate::Vectors::enable`], unless the host frees it by policy.
+/// [`crate::Vectors::enable`], until the host has none left for another vector.
 ///
 /// ```
 /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
@@ -163,57 +163,6 @@ impl<T: Transport> Vector<T> {
         self.with(|shared, state| shared.set_masks(state, Action::Unmask, self.number, one))
     }
 
-    /// Arms an eventfd that masks it whenever it is signalled, soon after (B-03); `None` disarms. The
-    /// host reads this eventfd, so it must not be one that somebody waits for. On a host that cannot
-    /// add vectors, a mask made so is forgotten when the index is enabled anew.
-    ///
-    /// # Errors
-    ///
-    /// As [`Vector::mask`].
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # let device = std::sync::Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(device.clone(), Index::Msix)?;
-    /// # let vector = vectors.enable(0, Trigger::new()?)?;
-    /// let quiet = Trigger::new()?;
-    /// vector.mask_on(Some(quiet.clone()))?;
-    /// quiet.signal()?; // by a process that has this eventfd, and not the device
-    /// device.watch_fired(&quiet); // a real host notices by itself
-    /// device.raise(0);
-    /// assert_eq!(vector.trigger()?.take(), 0);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
-    pub fn mask_on(&self, trigger: Option<Trigger>) -> Result<(), Error> {
-        self.with(|shared, state| shared.watch(state, Action::Mask, self.number, trigger))
-    }
-
-    /// Arms an eventfd that unmasks it whenever it is signalled, soon after (B-03); `None` disarms.
-    /// The one that was armed before is replaced.
-    ///
-    /// # Errors
-    ///
-    /// As [`Vector::mask`].
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let vector = vectors.enable(0, Trigger::new()?)?;
-    /// vector.mask()?;
-    /// device.raise(0);
-    /// let resume = Trigger::new()?;
-    /// vector.unmask_on(Some(resume.clone()))?;
-    /// resume.signal()?; // from anywhere, without a request
-    /// device.watch_fired(&resume); // a real host notices by itself
-    /// assert_eq!(vector.trigger()?.take(), 1);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
-    pub fn unmask_on(&self, trigger: Option<Trigger>) -> Result<(), Error> {
-        self.with(|shared, state| shared.watch(state, Action::Unmask, self.number, trigger))
-    }
-
     /// Has the host signal the eventfd as if the device had raised the vector, masked or not
     /// (V-04).
     ///
@@ -238,7 +187,7 @@ impl<T: Transport> Vector<T> {
     }
 
     /// Detaches it, and says if that fails; dropping only logs. Its host interrupt stays allocated
-    /// (V-09), unless the host frees it by policy (B-04).
+    /// (V-09), until the host has none left for another vector of the device (B-04).
     ///
     /// # Errors
     ///

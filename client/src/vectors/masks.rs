@@ -3,7 +3,6 @@
 use super::state::{Mask, State};
 use super::{Shared, Vectors};
 use crate::{Action, Data, Error, Transport, Trigger};
-use std::os::fd::AsFd;
 
 impl<T: Transport> Vectors<T> {
     /// Masks neighbours: their interrupts are held by the device, and each is signalled once when it
@@ -155,34 +154,5 @@ impl<T: Transport> Shared<T> {
             state.prune(number);
         }
         Ok(())
-    }
-
-    /// Arms an eventfd that masks or unmasks a vector, in place of the one before.
-    pub(super) fn watch(
-        &self,
-        state: &mut State,
-        action: Action,
-        number: u32,
-        trigger: Option<Trigger>,
-    ) -> Result<(), Error> {
-        self.maskable()?;
-        let slot = state.slots.entry(number).or_default();
-        let place = if action == Action::Mask { &mut slot.mask_on } else { &mut slot.unmask_on };
-        let arm = |trigger: Option<&Trigger>| {
-            let fds = [trigger.map(|trigger| trigger.as_fd())];
-            self.request("to mask by eventfd", action, number, Data::Eventfd(&fds))
-        };
-        // A second one would be EBUSY.
-        let old = if place.is_some() { arm(None).map(|()| place.take())? } else { None };
-        let mut outcome = Ok(());
-        if trigger.is_some() {
-            outcome = arm(trigger.as_ref());
-        }
-        *place = match &outcome {
-            Ok(()) => trigger,
-            Err(_) => old.filter(|old| arm(Some(old)).is_ok()),
-        };
-        state.prune(number);
-        outcome
     }
 }

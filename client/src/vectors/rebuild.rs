@@ -5,7 +5,6 @@ use super::change::Changes;
 use super::state::{Mask, Mode, State};
 use crate::{Action, Data, Error, Transport, Trigger};
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::AsFd;
 
 impl<T: Transport> Shared<T> {
     /// Makes changes that need more vectors than are allocated.
@@ -63,13 +62,6 @@ impl<T: Transport> Shared<T> {
         for (number, slot) in &state.slots {
             if slot.mask != Mask::Open {
                 self.request("to mask", Action::Mask, *number, Data::None { count: 1 })?;
-            }
-            let watches = [(Action::Mask, &slot.mask_on), (Action::Unmask, &slot.unmask_on)];
-            for (action, trigger) in watches {
-                if let Some(trigger) = trigger {
-                    let fds = [Some(trigger.as_fd())];
-                    self.request("to mask by eventfd", action, *number, Data::Eventfd(&fds))?;
-                }
             }
         }
         Ok(())

@@ -27,9 +27,6 @@ pub(super) struct State {
 pub(super) struct Slot {
     attachment: Option<Attachment>,
     pub(super) mask: Mask,
-    /// Eventfds that mask and unmask.
-    pub(super) mask_on: Option<Trigger>,
-    pub(super) unmask_on: Option<Trigger>,
 }
 
 /// Whether a vector is masked, as far as calls have said.
@@ -55,8 +52,7 @@ impl Slot {
     }
 
     fn is_vacant(&self) -> bool {
-        let watched = self.mask_on.is_some() || self.unmask_on.is_some();
-        self.attachment.is_none() && self.mask == Mask::Open && !watched
+        self.attachment.is_none() && self.mask == Mask::Open
     }
 }
 
@@ -105,8 +101,7 @@ impl State {
     /// when it is put off because the vector is masked.
     pub(super) fn owe(&mut self, number: u32) -> Option<Trigger> {
         let slot = self.slots.get_mut(&number)?;
-        // An eventfd may unmask it, which nobody would tell us.
-        if slot.mask != Mask::Open && slot.unmask_on.is_none() {
+        if slot.mask != Mask::Open {
             slot.mask = Mask::Owed;
             return None;
         }

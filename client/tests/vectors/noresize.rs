@@ -76,26 +76,20 @@ fn spare_vectors_make_the_next_ones_free() {
 #[test]
 fn masks_survive_and_what_was_lost_behind_one_comes_when_it_opens() {
     let device = old();
-    let storm = Storm(Arc::clone(&device), vec![0, 1, 2]);
+    let storm = Storm(Arc::clone(&device), vec![0, 1]);
     let policy = NoResize::Reenable { spare: 0 };
     let vectors = Vectors::with_policy(storm, Index::Msix, policy).unwrap();
-    let [open, masked, watched, mask, unmask] = triggers();
+    let [open, masked] = triggers();
     let _open = vectors.enable(0, &open).unwrap();
     let closed = vectors.enable(1, &masked).unwrap();
-    let watch = vectors.enable(2, &watched).unwrap();
-    for trigger in [&open, &masked, &watched] {
+    for trigger in [&open, &masked] {
         trigger.take();
     }
     closed.mask().unwrap();
-    watch.mask_on(Some(mask.clone())).unwrap();
-    watch.unmask_on(Some(unmask)).unwrap();
-    let _more = vectors.enable(3, Trigger::new().unwrap()).unwrap();
-    assert_eq!([open.take(), masked.take(), watched.take()], [1, 0, 1]);
+    let _more = vectors.enable(2, Trigger::new().unwrap()).unwrap();
+    assert_eq!([open.take(), masked.take()], [1, 0]);
     device.raise(1);
     assert_eq!(masked.take(), 0, "masked as before");
-    device.watch_fired(&mask);
-    device.raise(2);
-    assert_eq!(watched.take(), 0, "armed as before");
     closed.unmask().unwrap();
     assert!(masked.take() > 0);
     closed.mask().unwrap();

@@ -6,18 +6,10 @@ use crate::{Answer, Index, Request, flags};
 
 const MASKS: [u32; 2] = [flags::MASK, flags::UNMASK];
 
-/// Every form of MASK and UNMASK of one vector.
-fn forms(stage: &mut Stage<'_>, index: Index) -> Result<Vec<Request>, super::Stop> {
-    let fds = stage.fds(2)?;
-    let of = |(action, fd): (&u32, &i32)| {
-        [
-            Request::none(*action, index, 0, 1),
-            Request::bools(*action, index, 0, &[1]),
-            Request::fds(*action, index, 0, &[*fd]),
-            Request::fds(*action, index, 0, &[-1]),
-        ]
-    };
-    Ok(MASKS.iter().zip(&fds).flat_map(of).collect())
+/// Every form of MASK and UNMASK of one vector, less those with eventfds.
+fn forms(index: Index) -> Vec<Request> {
+    let of = |action| [Request::none(action, index, 0, 1), Request::bools(action, index, 0, &[1])];
+    MASKS.into_iter().flat_map(of).collect()
 }
 
 /// Plays where vectors can be masked and two of them raised, both attached and ready; where there
@@ -63,7 +55,7 @@ cases! {
     fn v01_unmaskable_is_enotty(stage) {
         stage.each(1, |stage, index, _| {
             need(!stage.maskable(index)?, "vectors can be masked")?;
-            let forms = forms(stage, index)?;
+            let forms = forms(index);
             forms.iter().try_for_each(|form| stage.expect(form, Answer::ENOTTY))?;
             let fd = stage.fd()?;
             stage.attach(index, 0, &[fd])?;
@@ -72,11 +64,38 @@ cases! {
         })
     }
 
+    /// MASK and UNMASK with EVENTFD are ENOTTY, idle and active, whatever the descriptors, and
+    /// change nothing: nothing is armed.
+    fn v01_eventfds_are_enotty(stage) {
+        stage.each(1, |stage, index, _| {
+            let (fd, armed) = (stage.fd()?, stage.fd()?);
+            let sent: [&[i32]; 4] = [&[armed], &[-1], &[CLOSED], &[]];
+            let refused = |stage: &mut Stage<'_>| {
+                let each = |action| sent.map(|fds| Request::fds(action, index, 0, fds));
+                let all = MASKS.into_iter().flat_map(each);
+                all.into_iter().try_for_each(|form| stage.expect(&form, Answer::ENOTTY))
+            };
+            refused(stage)?;
+            stage.attach(index, 0, &[fd])?;
+            let known = stage.target.known();
+            refused(stage)?;
+            let now = stage.target.known();
+            check(known == now, || format!("known of {known:?}, then of {now:?}"))?;
+            stage.target.signal(armed)?;
+            stage.loops_to(index, 0, &[fd], &[])?;
+            if stage.target.reach(index) > 0 {
+                stage.ready(index, 1, &[fd])?;
+                stage.delivers(index, 0, fd)?;
+            }
+            Ok(())
+        })
+    }
+
     /// MASK and UNMASK are EINVAL while the index is idle.
     fn b03_idle_is_einval(stage) {
         stage.each(1, |stage, index, _| {
             need(stage.maskable(index)?, "vectors cannot be masked")?;
-            let forms = forms(stage, index)?;
+            let forms = forms(index);
             forms.iter().try_for_each(|form| stage.expect(form, Answer::EINVAL))
         })
     }
@@ -88,14 +107,13 @@ cases! {
             need(stage.maskable(index)?, "vectors cannot be masked")?;
             let fd = stage.fd()?;
             stage.attach(index, 1, &[fd])?;
-            let forms = forms(stage, index)?;
+            let forms = forms(index);
             forms.iter().try_for_each(|form| stage.ok(form))?;
             for action in MASKS {
                 stage.ok(&Request::none(action, index, 0, count))?;
                 stage.ok(&Request::none(action, index, count - 1, 1))?;
                 stage.ok(&Request::none(action, index, 1, 0))?;
                 stage.ok(&Request::bools(action, index, 1, &[]))?;
-                stage.ok(&Request::fds(action, index, 1, &[]))?;
             }
             stage.loops_to(index, 1, &[fd], &[])
         })
@@ -188,102 +206,6 @@ cases! {
         })
     }
 
-    /// An eventfd that is armed for UNMASK opens the vector when it is signalled.
-    fn b03_eventfd_unmasks(stage) {
-        each_raised(stage, |stage, index, fds| {
-            let watch = stage.fd()?;
-            stage.ok(&Request::fds(flags::UNMASK, index, 0, &[watch]))?;
-            for _ in 0..3 {
-                stage.ok(&Request::mask(index, 0, 1))?;
-                held_until(stage, index, fds, |stage| Ok(stage.target.signal(watch)?))?;
-            }
-            Ok(())
-        })
-    }
-
-    /// An eventfd that is armed for MASK closes the vector when it is signalled.
-    fn b03_eventfd_masks(stage) {
-        each_raised(stage, |stage, index, fds| {
-            let (watch, fd) = (stage.fd()?, fds.first().copied().unwrap_or(-1));
-            stage.ok(&Request::fds(flags::MASK, index, 0, &[watch]))?;
-            stage.delivers(index, 0, fd)?;
-            stage.target.signal(watch)?;
-            // It acts in its own time; until then interrupts come through.
-            let mut tries = 0..1000;
-            while tries.next().is_some() && stage.holds(index, 0, fd, witness(fds)).is_err() {
-                std::thread::sleep(std::time::Duration::from_millis(1));
-                stage.target.signals(fd)?;
-            }
-            check(!tries.is_empty(), || "the armed eventfd does not mask".into())?;
-            held_until(stage, index, fds, |stage| stage.ok(&Request::unmask(index, 0, 1)))
-        })
-    }
-
-    /// Of two eventfds that are signalled one right after the other, the later one holds.
-    fn b03_the_later_eventfd_holds(stage) {
-        each_raised(stage, |stage, index, fds| {
-            let (mask, unmask) = (stage.fd()?, stage.fd()?);
-            let fd = fds.first().copied().unwrap_or(-1);
-            stage.ok(&Request::fds(flags::MASK, index, 0, &[mask]))?;
-            stage.ok(&Request::fds(flags::UNMASK, index, 0, &[unmask]))?;
-            for _ in 0..50 {
-                stage.target.signal(mask)?;
-                stage.target.signal(unmask)?;
-                stage.delivers(index, 0, fd)?;
-            }
-            Ok(())
-        })
-    }
-
-    /// An eventfd that was disarmed does nothing.
-    fn b03_disarmed_does_nothing(stage) {
-        each_raised(stage, |stage, index, fds| {
-            let (watch, fd) = (stage.fd()?, fds.first().copied().unwrap_or(-1));
-            stage.ok(&Request::fds(flags::UNMASK, index, 0, &[watch]))?;
-            stage.ok(&Request::fds(flags::UNMASK, index, 0, &[-1]))?;
-            stage.ok(&Request::mask(index, 0, 1))?;
-            stage.target.signal(watch)?;
-            stage.holds(index, 0, fd, witness(fds))
-        })
-    }
-
-    /// One eventfd for each of MASK and UNMASK can be armed; a second is EBUSY, and changes nothing.
-    fn b03_second_is_ebusy(stage) {
-        stage.each(2, |stage, index, _| {
-            need(stage.maskable(index)?, "vectors cannot be masked")?;
-            let fds = stage.fds(4)?;
-            let [target, first, second, third] = fds[..] else { return Ok(()) };
-            stage.attach(index, 0, &[target])?;
-            for action in MASKS {
-                stage.ok(&Request::fds(action, index, 1, &[first]))?;
-                stage.expect(&Request::fds(action, index, 1, &[second]), Answer::EBUSY)?;
-                stage.expect(&Request::fds(action, index, 0, &[third, second]), Answer::EBUSY)?;
-                // Vector 0 was not armed by the request that failed at vector 1.
-                stage.ok(&Request::fds(action, index, 0, &[second]))?;
-                stage.ok(&Request::fds(action, index, 0, &[-1, -1]))?;
-            }
-            stage.loops_to(index, 0, &[target], &[])
-        })
-    }
-
-    /// Arming a closed descriptor is EBADF, one that is no eventfd EINVAL; nothing is armed.
-    fn b03_bad_descriptors(stage) {
-        stage.each(2, |stage, index, _| {
-            let other = stage.target.other_file()?;
-            need(stage.maskable(index)?, "vectors cannot be masked")?;
-            let (target, watch) = (stage.fd()?, stage.fd()?);
-            stage.attach(index, 0, &[target])?;
-            for (action, (bad, expected)) in MASKS.into_iter().flat_map(|action| {
-                [(CLOSED, Answer::EBADF), (other, Answer::EINVAL)].map(|bad| (action, bad))
-            }) {
-                stage.expect(&Request::fds(action, index, 0, &[watch, bad]), expected)?;
-                stage.ok(&Request::fds(action, index, 0, &[watch]))?;
-                stage.ok(&Request::fds(action, index, 0, &[-1]))?;
-            }
-            Ok(())
-        })
-    }
-
     /// Loopback signals a masked vector too.
     fn b03_loopback_ignores_masks(stage) {
         stage.each(1, |stage, index, _| {
@@ -304,7 +226,7 @@ cases! {
             need(stage.info(other)?.count > 0 && stage.maskable(other)?, "no second index")?;
             let fd = stage.fd()?;
             stage.attach(index, 0, &[fd])?;
-            let forms = forms(stage, other)?;
+            let forms = forms(other);
             forms.iter().try_for_each(|form| stage.expect(form, Answer::EINVAL))
         })
     }

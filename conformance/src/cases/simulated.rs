@@ -2,14 +2,11 @@
 
 use super::{Case, Outcome};
 use crate::target::Simulator;
-use vfio_irq_engine::Retention;
 use vfio_irq_engine::sim::Shape;
 
 /// Cases about things that only a kernel has.
-const KERNEL_ONLY: [&str; 11] = [
+const KERNEL_ONLY: [&str; 9] = [
     "i01_unwritable_is_efault",
-    "x02_signal_unmasks",
-    "x06_still_asserted_signals_again",
     "v11_handlers_are_named",
     "v12_reset_leaves_vectors_working",
     "v12_attach_after_reset",
@@ -20,12 +17,11 @@ const KERNEL_ONLY: [&str; 11] = [
     "b06_costs_what_it_touches",
 ];
 
-fn shapes() -> [Shape; 6] {
+fn shapes() -> [Shape; 5] {
     let whole = Shape::default();
     [
         whole,
         Shape { growing: false, msi_maskable: false, ..whole },
-        Shape { retention: Retention::Free, ..whole },
         Shape { interrupts: 3, ..whole },
         Shape { interrupts: 0, pin: false, ..whole },
         Shape { msi: 0, connected: false, msix: 7, ..whole },

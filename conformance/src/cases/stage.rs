@@ -1,6 +1,6 @@
 //! What cases are written in: requests and what they must answer, eventfds and what they must count.
 
-use crate::target::{Driver, Target};
+use crate::target::{Core, Target};
 use crate::vfio::Facts;
 use crate::{Answer, Error, Index, Info, Request, flags};
 
@@ -48,7 +48,7 @@ impl<'t> Stage<'t> {
 
     /// Whether the rules beyond Linux are to hold.
     pub fn beyond(&self) -> bool {
-        self.target.driver() == Driver::VfioPciRs
+        self.target.core() == Core::Rust
     }
 
     /// What the configuration space says.

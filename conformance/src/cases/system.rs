@@ -86,10 +86,6 @@ cases! {
             stage.ok(&Request::attach(Index::Err, 0, &[err]))?;
             stage.ok(&Request::attach(Index::Req, 0, &[req]))?;
             if stage.maskable(index)? {
-                let watches = stage.fds(4)?;
-                let (mask, unmask) = watches.split_at(2);
-                stage.ok(&Request::fds(flags::MASK, index, 0, mask))?;
-                stage.ok(&Request::fds(flags::UNMASK, index, 0, unmask))?;
                 stage.ok(&Request::mask(index, 1, 1))?;
             }
             stage.reopen()?;
@@ -104,9 +100,9 @@ cases! {
     fn v13_line_closes(stage) {
         need(stage.target.handlers().is_some(), "no handlers are listed here")?;
         need(stage.info(Index::Intx)?.count == 1, "the device has no interrupt pin")?;
-        let (fd, watch) = (stage.fd()?, stage.fd()?);
+        let (fd, resample) = (stage.fd()?, stage.fd()?);
         stage.attach(Index::Intx, 0, &[fd])?;
-        stage.ok(&Request::fds(flags::UNMASK, Index::Intx, 0, &[watch]))?;
+        stage.ok(&Request::fds(flags::UNMASK, Index::Intx, 0, &[resample]))?;
         stage.reopen()?;
         stage.idle(Index::Intx, "after it was closed and opened")
     }

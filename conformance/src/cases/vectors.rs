@@ -248,8 +248,6 @@ cases! {
     /// A detached vector stays allocated, and so does the index active with the last one detached.
     fn v09_detached_stays_allocated(stage) {
         stage.each(4, |stage, index, _| {
-            let frees = stage.target.detach_frees() && stage.growing(index)?;
-            need(!frees, "the policy frees what is detached")?;
             let fds = four(stage, index)?;
             let before = stage.target.allocated();
             stage.ok(&Request::attach(index, 0, &[-1, -1, -1, -1]))?;

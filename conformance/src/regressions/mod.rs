@@ -3,11 +3,10 @@
 
 mod line;
 mod power;
-mod watches;
+mod waits;
 
 use crate::cases::{Outcome, Stop, Verdict, check};
-use crate::target::Driver;
-use crate::vfio::{self, Device};
+use crate::vfio::Device;
 use crate::{Answer, Error, Request, sys::Guarded};
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
@@ -21,14 +20,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub struct Place {
     /// Address of an NVMe controller that is bound to a VFIO driver.
     pub bdf: String,
-    /// Address of another device of the same driver.
+    /// Address of another device that is bound to a VFIO driver.
     pub other: Option<String>,
-}
-
-impl Place {
-    fn is_ours(&self) -> Result<bool, Error> {
-        Ok(Driver::named(&vfio::bound_driver(&self.bdf)?) == Some(Driver::VfioPciRs))
-    }
 }
 
 /// One thing that once went wrong.
@@ -59,15 +52,20 @@ pub const ALL: &[Regression] = &[
         run: line::works_after_msix,
     },
     Regression {
-        name: "fired_watch_holds_up_no_other_device",
-        proves: "A watch that is fired and closed while its device is busy delays no other device.",
-        run: watches::hold_up_no_other_device,
+        name: "withheld_page_holds_up_no_info",
+        proves: "GET_IRQ_INFO is answered while other requests wait for user space's memory.",
+        run: waits::hold_up_no_info,
     },
-    // The last: where it goes wrong, the device is never given back.
     Regression {
-        name: "fired_watch_holds_up_no_request",
-        proves: "Requests that wait while a watch is fired and closed are all answered.",
-        run: watches::hold_up_no_request,
+        name: "withheld_page_holds_up_no_other_device",
+        proves: "Other devices are answered while requests wait for user space's memory.",
+        run: waits::hold_up_no_other_device,
+    },
+    Regression {
+        name: "fired_resample_holds_up_no_disable",
+        proves: "A resample eventfd that is signalled and closed while its device is busy delays \
+                 no INTx that is disabled.",
+        run: waits::fired_resample_holds_up_no_disable,
     },
 ];
 

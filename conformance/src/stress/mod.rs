@@ -7,7 +7,7 @@
 //! interrupt that is masked is owed after the unmask. An interrupt of a vector that was detached or
 //! disabled meanwhile is owed to nobody.
 //!
-//! Linux's driver shuts a vector while its trigger is replaced, and on a machine with several
+//! Linux's core shuts a vector while its trigger is replaced, and on a machine with several
 //! processors an interrupt that is under way at that moment is lost. There it is counted and is no
 //! failure; here it is (`CONTRACT.md`, B-02).
 
@@ -22,7 +22,7 @@ pub use resources::{Resources, SLAB_TOLERANCE};
 
 use crate::devices::Stimulus;
 use crate::devices::nvme::Controller;
-use crate::target::Driver;
+use crate::target::Core;
 use crate::vfio::Opener;
 use crate::{Error, Index};
 use board::Board;
@@ -39,8 +39,8 @@ const VECTORS: u32 = 12;
 pub struct Plan {
     /// Address of an NVMe controller.
     pub bdf: String,
-    /// Its driver: Linux's is spared masks and failing requests.
-    pub driver: Driver,
+    /// Whose core: Linux's own is spared masks and failing requests.
+    pub core: Core,
     /// How many requests.
     pub requests: u64,
     /// Which requests.
@@ -51,7 +51,7 @@ pub struct Plan {
 #[derive(Clone, Debug)]
 pub struct Report {
     /// Whose answers these are.
-    pub driver: Driver,
+    pub core: Core,
     /// What was sent.
     pub sent: Sent,
     /// What the device did.
@@ -65,13 +65,13 @@ pub struct Report {
 impl Report {
     /// Nothing leaked, and no interrupt lost that was owed.
     pub fn is_clean(&self) -> bool {
-        owed(self.driver, &self.tally) && self.after.back_to(&self.before)
+        owed(self.core, &self.tally) && self.after.back_to(&self.before)
     }
 }
 
-/// Whether no interrupt was lost, as far as the driver promises that.
-fn owed(driver: Driver, tally: &Tally) -> bool {
-    driver == Driver::VfioPci || tally.stalls.is_empty()
+/// Whether no interrupt was lost, as far as the core promises that.
+fn owed(core: Core, tally: &Tally) -> bool {
+    core == Core::C || tally.stalls.is_empty()
 }
 
 impl fmt::Display for Report {
@@ -109,7 +109,7 @@ pub fn run(plan: &Plan) -> Result<Report, Error> {
     let before = Resources::settled(&Resources::count()?)?;
     let (sent, tally) = round(plan)?;
     let after = Resources::settled(&before)?;
-    Ok(Report { driver: plan.driver, sent, tally, before, after })
+    Ok(Report { core: plan.core, sent, tally, before, after })
 }
 
 /// Opens the device, plays, and closes it.
@@ -120,7 +120,7 @@ fn round(plan: &Plan) -> Result<(Sent, Tally), Error> {
     requests::attach_all(&device, &board)?;
     let mut controller = Controller::new(device.bar(), opener.dma());
     controller.ready(Index::Msix, VECTORS)?;
-    let beyond = plan.driver == Driver::VfioPciRs;
+    let beyond = plan.core == Core::Rust;
     let mut player = Player::new(&device, &board, plan.seed, beyond)?;
     let tally = std::thread::scope(|scope| {
         let load = scope.spawn(|| load::run(&mut controller, &board));
@@ -148,7 +148,7 @@ fn round(plan: &Plan) -> Result<(Sent, Tally), Error> {
 #[derive(Clone, Debug)]
 pub struct Killed {
     /// Whose answers these are.
-    pub driver: Driver,
+    pub core: Core,
     /// How many were.
     pub rounds: u32,
     /// What was in use before the first.
@@ -162,7 +162,7 @@ pub struct Killed {
 impl Killed {
     /// Everything is back, and the device works.
     pub fn is_clean(&self) -> bool {
-        self.after.back_to(&self.before) && owed(self.driver, &self.again) && self.again.raised > 0
+        self.after.back_to(&self.before) && owed(self.core, &self.again) && self.again.raised > 0
     }
 }
 
@@ -195,7 +195,7 @@ pub fn kill(plan: &Plan, after: Duration, rounds: u32) -> Result<Killed, Error> 
         again.stalls.extend(tally.stalls);
     }
     let after = Resources::settled(&before)?;
-    Ok(Killed { driver: plan.driver, rounds, before, after, again })
+    Ok(Killed { core: plan.core, rounds, before, after, again })
 }
 
 fn kill_one(plan: &Plan, n: u32, after: Duration) -> Result<(), Error> {
@@ -204,7 +204,8 @@ fn kill_one(plan: &Plan, n: u32, after: Duration) -> Result<(), Error> {
     let seed = plan.seed.wrapping_add(u64::from(n));
     let endless = u64::MAX.to_string();
     let mut child = Command::new(this)
-        .args(["stress", "--bdf", &plan.bdf, "--seed", &seed.to_string(), "--requests", &endless])
+        .args(["stress", "--bdf", &plan.bdf, "--core", &plan.core.to_string()])
+        .args(["--seed", &seed.to_string(), "--requests", &endless])
         .stdout(Stdio::null())
         .spawn()
         .map_err(failed)?;

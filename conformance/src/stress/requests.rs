@@ -58,7 +58,7 @@ pub struct Player<'a> {
     device: &'a Device,
     board: &'a Board,
     dice: Dice,
-    /// Whether the driver masks, and refuses without changing anything.
+    /// Whether the core masks, and refuses without changing anything.
     beyond: bool,
     active: bool,
     attached: Vec<bool>,

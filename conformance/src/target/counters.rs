@@ -1,34 +1,34 @@
-//! The table that `vfio-pci-rs` shows of a device in debugfs (`CONTRACT.md`, B-05).
+//! The table that the Rust core shows of a device in debugfs (`CONTRACT.md`, B-05).
 
 use super::Counted;
 use std::path::Path;
 
-/// The table of a device; `None` where debugfs is not mounted or the driver shows none.
+/// Reads the table of a device. Returns `None` where debugfs is not mounted or the core has none.
 pub(super) fn read(bdf: &str) -> Option<String> {
-    let path = Path::new("/sys/kernel/debug/vfio-pci-rs").join(bdf);
+    let path = Path::new("/sys/kernel/debug/vfio").join(bdf).join("interrupts");
     std::fs::read_to_string(path).ok()
 }
 
-/// Whether its first line says that a detach frees.
-pub(super) fn detach_frees(table: &str) -> bool {
-    let first = table.lines().next().unwrap_or_default();
-    first.ends_with("detach free")
-}
-
-/// The line of a vector: its number, its interrupt, its state, and what was counted.
+/// Returns what was counted of a vector; `None` if the table has no line for it.
 pub(super) fn of_vector(table: &str, vector: u32) -> Option<Counted> {
     let number = vector.to_string();
-    let mut lines = table.lines().map(str::split_whitespace);
-    let mut line = lines.find_map(|mut line| (line.next()? == number).then_some(line))?;
-    let signals = line.nth(2)?.parse().ok();
-    let mut next = || line.next()?.parse::<u64>().ok();
+    // The line that begins with `vector` names the columns.
+    let line = |first: &str| {
+        let mut lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        lines.find(|words| words.first() == Some(&first))
+    };
+    let (names, words) = (line("vector")?, line(&number)?);
+    let count = |name| {
+        let column = names.iter().position(|known| *known == name)?;
+        words.get(column)?.parse().ok()
+    };
     Some(Counted {
-        signals,
-        masks: next()?,
-        unmasks: next()?,
-        retargets: next()?,
-        loopbacks: next()?,
-        failures: next()?,
+        signals: count("signals"),
+        masks: count("masks")?,
+        unmasks: count("unmasks")?,
+        retargets: count("retargets")?,
+        loopbacks: count("loopbacks")?,
+        failures: count("failures")?,
     })
 }
 
@@ -43,12 +43,11 @@ mod tests {
     use super::*;
 
     const TABLE: &str = "\
-mode msix msi 0 msix 65 dynamic 1 detach keep
-requests 3 refused 0 enables 1 disables 0 attaches 2 detaches 0
+mode msix requests 12 refused 1 enables 1 disables 0 attaches 3 detaches 0
 vector   irq state    signals      masks    unmasks  retargets  loopbacks   failures
-     1    38 open           7          1          2          3          4          5
+     1    27 open           7          1          2          3          4          5
     12     - masked         -          1          0          0          0          0
-  gone     -  -             9          0          0          0          0          0
+  gone     - -              9          0          0          0          0          0
 ";
 
     #[test]
@@ -61,6 +60,24 @@ vector   irq state    signals      masks    unmasks  retargets  loopbacks   fail
         assert_eq!(of_vector(TABLE, 12), Some(twelve));
         assert_eq!(of_vector(TABLE, 2), None);
         assert_eq!(vectors(TABLE), [1, 12]);
-        assert!(!detach_frees(TABLE));
+    }
+
+    #[test]
+    fn an_idle_device_has_no_vectors() {
+        assert_eq!(of_vector("mode idle\n", 0), None);
+        assert!(vectors("mode idle\n").is_empty());
+    }
+
+    #[test]
+    fn columns_are_found_by_their_name() {
+        let table = "\
+mode intx requests 1 refused 0
+vector irq cpu state signals failures loopbacks retargets unmasks masks later
+     0   9   3 open        6        5         4         3       2     1     8
+";
+        let (masks, unmasks, retargets) = (1, 2, 3);
+        let (signals, loopbacks, failures) = (Some(6), 4, 5);
+        let expected = Counted { signals, masks, unmasks, retargets, loopbacks, failures };
+        assert_eq!(of_vector(table, 0), Some(expected));
     }
 }

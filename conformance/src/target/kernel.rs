@@ -1,7 +1,7 @@
 //! A real device behind a driver of the running kernel.
 
 use super::calls::{Calls, Trace};
-use super::{Counted, Driver, Target, counters};
+use super::{Core, Counted, Target, counters};
 use crate::devices::{Kind, Stimulus};
 use crate::eventfd::Eventfd;
 use crate::sys::Guarded;
@@ -10,10 +10,10 @@ use crate::{Answer, Error, Index};
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-/// A device, its driver, and what raises its interrupts.
+/// A device, the core behind its driver, and what raises its interrupts.
 pub struct Kernel {
     opener: Opener,
-    driver: Driver,
+    core: Core,
     kind: Kind,
     open: Option<Opened>,
     facts: Facts,
@@ -30,15 +30,10 @@ struct Opened {
 
 impl Kernel {
     /// Opens the device at an address.
-    pub fn new(bdf: &str, kind: Kind, driver: Driver) -> Result<Self, Error> {
-        let bound = vfio::bound_driver(bdf)?;
-        if Driver::named(&bound) != Some(driver) {
-            let why = format!("it is bound to {bound}, not to {driver:?}");
-            return Err(Error::Device { bdf: bdf.into(), why });
-        }
+    pub fn new(bdf: &str, kind: Kind, core: Core) -> Result<Self, Error> {
         let mut kernel = Self {
             opener: Opener::new(bdf)?,
-            driver,
+            core,
             kind,
             open: None,
             facts: Facts::default(),
@@ -71,8 +66,8 @@ impl Kernel {
 }
 
 impl Target for Kernel {
-    fn driver(&self) -> Driver {
-        self.driver
+    fn core(&self) -> Core {
+        self.core
     }
 
     fn facts(&self) -> Facts {
@@ -154,10 +149,6 @@ impl Target for Kernel {
         let listed = std::fs::read_dir(vfio::sysfs(self.opener.bdf()).join("msi_irqs"));
         // The directory comes and goes with the interrupts.
         Some(listed.map_or(0, Iterator::count))
-    }
-
-    fn detach_frees(&self) -> bool {
-        counters::read(self.opener.bdf()).is_some_and(|table| counters::detach_frees(&table))
     }
 
     fn counted(&self, vector: u32) -> Option<Counted> {

@@ -11,26 +11,35 @@ pub use sim::Simulator;
 
 use crate::vfio::Facts;
 use crate::{Answer, Error, Index};
+use std::fmt;
 
-/// Whose answers are to be expected where Linux and this project differ by design.
+/// Whose vfio-pci-core answers: this decides what to expect where the two differ by design. The
+/// name of the driver on top of it (vfio-pci, a vendor's variant driver) does not matter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
-pub enum Driver {
-    /// Linux's own driver.
-    #[value(name = "vfio-pci")]
-    VfioPci,
-    /// This project's: rules B hold.
-    #[value(name = "vfio-pci-rs")]
-    VfioPciRs,
+pub enum Core {
+    /// Linux's own, in C.
+    C,
+    /// This project's, in Rust: rules B hold.
+    Rust,
 }
 
-impl Driver {
-    /// The driver of this name.
-    pub fn named(name: &str) -> Option<Self> {
-        match name {
-            "vfio-pci" => Some(Self::VfioPci),
-            "vfio-pci-rs" => Some(Self::VfioPciRs),
-            _ => None,
+impl Core {
+    /// The core of the running kernel. The Rust core alone has a module version that begins with
+    /// vfio-irq.
+    pub fn loaded() -> Self {
+        match std::fs::read_to_string("/sys/module/vfio_pci_core/version") {
+            Ok(version) if version.starts_with("vfio-irq") => Self::Rust,
+            _ => Self::C,
         }
+    }
+}
+
+impl fmt::Display for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::C => "c",
+            Self::Rust => "rust",
+        })
     }
 }
 
@@ -58,7 +67,7 @@ pub struct Counted {
 /// it brings is how a bad address is told.
 pub trait Target {
     /// Whose answers to expect.
-    fn driver(&self) -> Driver;
+    fn core(&self) -> Core;
 
     /// What the device's configuration space says.
     fn facts(&self) -> Facts;
@@ -85,7 +94,7 @@ pub trait Target {
     /// Waits until an eventfd is signalled, ten seconds at most; whether it was.
     fn wait(&mut self, fd: i32) -> Result<bool, Error>;
 
-    /// Signals an eventfd from user space's side, and lets whoever watches it act.
+    /// Signals an eventfd from user space's side, and lets the line act if it is armed.
     fn signal(&mut self, fd: i32) -> Result<(), Error>;
 
     /// How many vectors of the index [`Target::raise`] reaches, from 0 on.
@@ -102,9 +111,6 @@ pub trait Target {
 
     /// Interrupts of the machine that MSI and MSI-X of this device hold.
     fn allocated(&self) -> Option<usize>;
-
-    /// Whether the interrupt of a detached vector goes back at once (`CONTRACT.md`, B-04).
-    fn detach_frees(&self) -> bool;
 
     /// What was counted of a vector; `None` where nothing can be read.
     fn counted(&self, vector: u32) -> Option<Counted>;
@@ -132,11 +138,6 @@ pub trait Target {
     /// not see; `false` where there is no such thing.
     fn forget_message(&mut self, _vector: u32) -> Result<bool, Error> {
         Ok(false)
-    }
-
-    /// Whether the line can be watched by an eventfd here (`CONTRACT.md`, X-02).
-    fn line_watched(&self) -> bool {
-        true
     }
 
     /// Whether the pin leads nowhere, if that is known.

@@ -1,18 +1,20 @@
 //! The engine on its simulated host: the same cases without a kernel.
 
-use super::{Counted, Driver, Target};
+use super::{Core, Counted, Target};
 use crate::vfio::Facts;
 use crate::{Answer, Error, Index};
 use std::collections::BTreeMap;
 use vfio_irq_engine::abi::{Header, InfoHeader};
 use vfio_irq_engine::sim::{Shape, Sim};
-use vfio_irq_engine::{Device, Errno, Gate, Retention};
+use vfio_irq_engine::{Device, Errno};
 
 /// A simulated device.
 pub struct Simulator {
     shape: Shape,
     sim: Sim,
     device: Device<Sim>,
+    /// The device asserts its line.
+    asserted: bool,
     /// Signals that were taken so far.
     seen: BTreeMap<i32, u64>,
 }
@@ -22,7 +24,7 @@ impl Simulator {
     pub fn new(shape: Shape) -> Self {
         let sim = Sim::with(shape);
         let device = Device::new(sim.slots());
-        Self { shape, sim, device, seen: BTreeMap::new() }
+        Self { shape, sim, device, asserted: false, seen: BTreeMap::new() }
     }
 
     fn info(&self, bytes: &mut [u8]) -> Result<(), Errno> {
@@ -47,6 +49,13 @@ impl Simulator {
         outcome.map_err(vfio_irq_engine::Refusal::to_return)
     }
 
+    /// The line is level-triggered: while it is asserted, it signals whenever it is unmasked.
+    fn pull(&mut self) {
+        if self.asserted {
+            self.sim.pull();
+        }
+    }
+
     /// Promises to its host that the engine broke.
     pub fn broken_promises(&self) -> &[String] {
         self.sim.broken_promises()
@@ -54,8 +63,8 @@ impl Simulator {
 }
 
 impl Target for Simulator {
-    fn driver(&self) -> Driver {
-        Driver::VfioPciRs
+    fn core(&self) -> Core {
+        Core::Rust
     }
 
     fn facts(&self) -> Facts {
@@ -76,7 +85,9 @@ impl Target for Simulator {
     }
 
     fn set_irqs(&mut self, bytes: &[u8]) -> Result<Answer, Error> {
-        Ok(self.set(bytes).map_or_else(Answer, |()| Answer::OK))
+        let answer = self.set(bytes).map_or_else(Answer, |()| Answer::OK);
+        self.pull();
+        Ok(answer)
     }
 
     fn eventfd(&mut self) -> Result<i32, Error> {
@@ -98,11 +109,8 @@ impl Target for Simulator {
     }
 
     fn signal(&mut self, fd: i32) -> Result<(), Error> {
-        let count = self.shape.msi.max(self.shape.msix);
-        for (number, gate) in (0..count).flat_map(|n| [(n, Gate::Masked), (n, Gate::Open)]) {
-            let vectors = self.device.vectors_mut();
-            vectors.watch_fired(&mut self.sim, number, gate, |watch| watch.fd() == fd);
-        }
+        self.sim.fire(fd);
+        self.pull();
         Ok(())
     }
 
@@ -121,7 +129,10 @@ impl Target for Simulator {
 
     fn raise(&mut self, index: Index, vector: u32) -> Result<(), Error> {
         match index {
-            Index::Intx => self.sim.pull(),
+            Index::Intx => {
+                self.asserted = true;
+                self.pull();
+            }
             Index::Msi | Index::Msix => self.sim.raise(vector),
             Index::Err | Index::Req => return Err(Error::Unraisable { index, vector }),
         }
@@ -129,15 +140,12 @@ impl Target for Simulator {
     }
 
     fn acknowledge(&mut self) -> Result<bool, Error> {
-        Ok(false)
+        self.asserted = false;
+        Ok(true)
     }
 
     fn allocated(&self) -> Option<usize> {
         Some(self.sim.allocated())
-    }
-
-    fn detach_frees(&self) -> bool {
-        self.shape.retention == Retention::Free
     }
 
     fn counted(&self, vector: u32) -> Option<Counted> {
@@ -162,10 +170,6 @@ impl Target for Simulator {
 
     fn reset(&mut self) -> Result<bool, Error> {
         Ok(false)
-    }
-
-    fn line_watched(&self) -> bool {
-        false
     }
 
     fn disconnected(&self) -> bool {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use vfio_irq_engine::{
-    Errno, Event, EventHost, Gate, Host, Kind, LineHost, Refusal, Retention, Size, Slot, Slots,
+    Errno, Event, EventHost, Gate, Host, Kind, LineHost, Refusal, Size, Slot, Slots,
 };
 
 /// How many interrupts of each kind a device has.
@@ -23,23 +23,6 @@ pub(crate) struct Shape {
 /// An attached vector.
 pub(crate) struct Attached {
     number: u32,
-    trigger: Trigger,
-}
-
-/// An armed eventfd of a client's, by a number that is used once.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Watch(u64);
-
-/// What an armed eventfd does when it is signalled.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Armed {
-    Vector(u32, Gate),
-    Line,
-}
-
-struct Watched {
-    id: Watch,
-    armed: Armed,
     trigger: Trigger,
 }
 
@@ -61,8 +44,8 @@ pub(crate) struct IrqHost {
     fds: Vec<Option<OwnedFd>>,
     /// The vector that the first of them is for.
     first: u32,
-    watches: Vec<Watched>,
-    watch_count: u64,
+    /// The client's eventfd that unmasks INTx (`CONTRACT.md`, X-02).
+    resample: Option<Trigger>,
     changed: Vec<Changed>,
     /// Eventfds that nobody uses any more, to be closed when there is time.
     spent: Vec<Trigger>,
@@ -75,8 +58,7 @@ impl IrqHost {
             shape,
             fds: Vec::new(),
             first: 0,
-            watches: Vec::new(),
-            watch_count: 0,
+            resample: None,
             changed: Vec::new(),
             spent: Vec::new(),
         }
@@ -113,19 +95,16 @@ impl IrqHost {
         self.spent.clear();
     }
 
-    /// The eventfds that are armed.
-    pub(crate) fn watched(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.watches.iter().map(|watch| watch.trigger.as_fd())
+    /// The eventfd that is armed to unmask INTx.
+    pub(crate) fn resample(&self) -> Option<BorrowedFd<'_>> {
+        self.resample.as_ref().map(AsFd::as_fd)
     }
 
-    pub(crate) fn is_watching(&self) -> bool {
-        !self.watches.is_empty()
-    }
-
-    /// An armed eventfd that was signalled, which is taken note of.
-    pub(crate) fn fired(&self) -> Option<(Watch, Armed)> {
-        let fired = self.watches.iter().find(|watch| watch.trigger.drain())?;
-        Some((fired.id, fired.armed))
+    /// Unmasks INTx if the armed eventfd was signalled, and takes the signal.
+    pub(crate) fn serve_resample(&mut self) {
+        if self.resample.as_ref().is_some_and(Trigger::drain) {
+            self.line_set_gate(Gate::Open);
+        }
     }
 
     fn take(&mut self, fd: i32) -> Result<OwnedFd, Errno> {
@@ -135,14 +114,6 @@ impl IrqHost {
 
     fn claim(&mut self, fd: i32) -> Result<Trigger, Errno> {
         self.take(fd).and_then(Trigger::new)
-    }
-
-    fn arm(&mut self, armed: Armed, fd: i32) -> Result<Watch, Errno> {
-        let trigger = self.claim(fd)?;
-        self.watch_count = self.watch_count.wrapping_add(1);
-        let id = Watch(self.watch_count);
-        self.watches.push(Watched { id, armed, trigger });
-        Ok(id)
     }
 
     fn event(&self, event: Event) -> &Outlet {
@@ -201,7 +172,6 @@ impl Slots<Slot<IrqHost>> for Known {
 impl Host for IrqHost {
     type Trigger = Trigger;
     type Vector = Attached;
-    type Watch = Watch;
     type Slots = Known;
 
     fn count(&self, kind: Kind) -> u32 {
@@ -277,19 +247,19 @@ impl Host for IrqHost {
         self.changed.push(Changed { number, old });
     }
 
-    fn stop(&mut self, _: Kind, number: u32, vector: Attached, _: Retention) {
+    fn stop(&mut self, _: Kind, number: u32, vector: Attached) {
         if let Some(cell) = self.table.cell(number) {
             cell.detach();
         }
         self.changed.push(Changed { number, old: Some(vector.trigger) });
     }
 
-    fn set_gate(&mut self, _: Kind, vector: &mut Attached, gate: Gate) {
-        let Some(cell) = self.table.cell(vector.number) else { return };
+    fn set_gate(&mut self, _: Kind, number: u32, _: &mut Attached, gate: Gate) {
+        let Some(cell) = self.table.cell(number) else { return };
         let done = match gate {
             Gate::Masked => {
                 cell.mask(Mask::Request);
-                self.changed.push(Changed { number: vector.number, old: None });
+                self.changed.push(Changed { number, old: None });
                 Done::Mask
             }
             Gate::Open => {
@@ -297,7 +267,7 @@ impl Host for IrqHost {
                 Done::Unmask
             }
         };
-        self.table.count(vector.number, done);
+        self.table.count(number, done);
     }
 
     fn signal(&mut self, vector: &Attached) {
@@ -309,14 +279,6 @@ impl Host for IrqHost {
         _ = self.table.ensure(number);
         self.table.count(number, Done::Failure);
     }
-
-    fn watch(&mut self, number: u32, gate: Gate, fd: i32) -> Result<Watch, Errno> {
-        self.arm(Armed::Vector(number, gate), fd)
-    }
-
-    fn unwatch(&mut self, watch: Watch) {
-        self.watches.retain(|watched| watched.id != watch);
-    }
 }
 
 impl LineHost for IrqHost {
@@ -324,12 +286,14 @@ impl LineHost for IrqHost {
         self.shape.pin
     }
 
-    fn line_enable(&mut self) -> Result<(), Errno> {
+    fn line_enable(&mut self, trigger: Option<Trigger>) -> Result<(), Errno> {
         self.table.line.enable();
+        self.table.line.set_trigger(trigger);
         Ok(())
     }
 
     fn line_disable(&mut self) {
+        self.resample = None;
         self.table.line.disable();
     }
 
@@ -345,8 +309,17 @@ impl LineHost for IrqHost {
         self.table.line.signal();
     }
 
-    fn line_watch(&mut self, fd: i32) -> Result<Watch, Errno> {
-        self.arm(Armed::Line, fd)
+    fn line_arm(&mut self, fd: i32) -> Result<(), Errno> {
+        let trigger = self.claim(fd)?;
+        if self.resample.is_some() {
+            return Err(Errno::EBUSY);
+        }
+        self.resample = Some(trigger);
+        Ok(())
+    }
+
+    fn line_disarm(&mut self) {
+        self.resample = None;
     }
 }
 

@@ -62,7 +62,7 @@ fn exchange(
     let (mut message, mut reply) = (Message::default(), Reply::default());
     loop {
         let deadline = session.limits().is_none().then_some(handshake);
-        match link.next_command(&mut message, || session.watched(), deadline)? {
+        match link.next_command(&mut message, || session.resample(), deadline)? {
             Arrival::Nothing if deadline.is_some() => return Err(Broken::Silent),
             Arrival::Nothing | Arrival::Watched => {}
             Arrival::Command => {
@@ -82,8 +82,6 @@ fn exchange(
                 }
             }
         }
-        if session.watched().is_some() {
-            session.serve_watches();
-        }
+        session.serve_resample();
     }
 }

@@ -1,0 +1,148 @@
+//! Requests that wait for user space's memory, and resample eventfds: neither may delay anything
+//! else.
+//!
+//! User space can withhold a page for as long as it likes (userfaultfd, FUSE). A core that reads the
+//! page with a lock held stops every other user of that lock.
+
+use super::{LIMIT, Place, ask, must};
+use crate::cases::{Stop, Verdict, check, need};
+use crate::eventfd::Eventfd;
+use crate::sys::{Absent, Guarded};
+use crate::vfio::{Device, Opener};
+use crate::{Answer, Error, Index, Info, Request, flags};
+use std::sync::mpsc;
+use std::thread::{self, Scope};
+use std::time::Duration;
+
+/// A byte of configuration space that means nothing to the device.
+const INTERRUPT_LINE: u64 = 0x3c;
+
+/// Time for the kernel's work behind an eventfd to run into what would stop it. No event tells when
+/// it has. If this is too short, a broken core may pass; a correct one never fails.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The pages that the requests of one device wait for.
+struct Withheld {
+    config: Absent,
+    header: Absent,
+    data: Absent,
+}
+
+impl Withheld {
+    fn new() -> Result<Self, Error> {
+        let header = Request::bools(flags::TRIGGER, Index::Msix, 0, &[0]);
+        let header = Request { data: Vec::new(), ..header }.bytes();
+        Ok(Self {
+            config: Absent::after(&[])?,
+            header: Absent::after(&[])?,
+            data: Absent::after(&header)?,
+        })
+    }
+
+    /// Starts a write to configuration space and two SET_IRQS, and returns when all three wait: the
+    /// second SET_IRQS brings its header, and only its data is withheld.
+    fn keep_busy<'s>(&'s self, scope: &'s Scope<'s, '_>, device: &'s Device) -> Verdict {
+        let at = device.config_offset() + INTERRUPT_LINE;
+        scope.spawn(move || self.config.write_to(device.fd(), at));
+        scope.spawn(|| self.header.set_irqs(device.fd()));
+        scope.spawn(|| self.data.set_irqs(device.fd()));
+        for (page, what) in [
+            (&self.config, "a write to configuration space does not wait for its byte"),
+            (&self.header, "SET_IRQS does not wait for its header"),
+            (&self.data, "SET_IRQS does not wait for its data"),
+        ] {
+            check(page.is_awaited(LIMIT / 6), || what.into())?;
+        }
+        Ok(())
+    }
+
+    fn bring(&self) -> Result<(), Error> {
+        [&self.config, &self.header, &self.data].into_iter().try_for_each(Absent::bring)
+    }
+}
+
+/// Plays `meanwhile` in a thread while the requests of `device` wait. Fails if it has not ended after
+/// a while, but only once the pages are there: whatever waits for them ends then.
+fn while_busy(device: &Device, what: &str, meanwhile: impl FnOnce() -> Verdict + Send) -> Verdict {
+    let withheld = Withheld::new()?;
+    let (verdicts, verdict) = mpsc::channel();
+    let verdict = thread::scope(|scope| {
+        let busy = withheld.keep_busy(scope, device);
+        if busy.is_ok() {
+            scope.spawn(|| verdicts.send(meanwhile()));
+        }
+        let verdict = busy.map(|()| verdict.recv_timeout(LIMIT / 6));
+        withheld.bring()?;
+        verdict
+    })?;
+    verdict.map_err(|_| Stop::Broken(format!("{what} waits for a page that is withheld")))?
+}
+
+fn other(place: &Place) -> Result<Opener, Stop> {
+    need(place.other.is_some(), "there is no other device")?;
+    Ok(Opener::new(place.other.as_deref().unwrap_or_default())?)
+}
+
+fn info(device: &Device) -> Verdict {
+    let mut asked = Guarded::with(&Info::ask(Index::Msix.raw()).bytes())?;
+    let answer = asked.get_irq_info(device.fd());
+    check(answer == Answer::OK, || format!("GET_IRQ_INFO answered {answer}"))
+}
+
+/// GET_IRQ_INFO of the device itself is answered while its requests wait.
+pub(super) fn hold_up_no_info(place: &Place) -> Verdict {
+    let (opener, trigger) = (Opener::new(&place.bdf)?, Eventfd::new()?);
+    let device = opener.open()?;
+    must(&device, &Request::attach(Index::Msix, 0, &[trigger.number()]))?;
+    while_busy(&device, "GET_IRQ_INFO of the same device", || info(&device))
+}
+
+/// Every kind of request of another device is answered while the requests of this one wait.
+pub(super) fn hold_up_no_other_device(place: &Place) -> Verdict {
+    let (opener, others) = (Opener::new(&place.bdf)?, other(place)?);
+    let (device, other) = (opener.open()?, others.open()?);
+    let (trigger, line) = (Eventfd::new()?, Eventfd::new()?);
+    must(&device, &Request::attach(Index::Msix, 0, &[trigger.number()]))?;
+    while_busy(&device, "another device", || {
+        info(&other)?;
+        other.config_write16(INTERRUPT_LINE, 0)?;
+        for request in [
+            Request::attach(Index::Req, 0, &[line.number()]),
+            Request::attach(Index::Msix, 0, &[line.number()]),
+            Request::loopback(Index::Msix, 0, 1),
+            Request::attach(Index::Msix, 0, &[trigger.number()]),
+            Request::attach(Index::Msix, 0, &[-1]),
+            Request::disable(Index::Msix),
+            Request::attach(Index::Intx, 0, &[line.number()]),
+            Request::mask(Index::Intx, 0, 1),
+            Request::unmask(Index::Intx, 0, 1),
+            Request::disable(Index::Intx),
+        ] {
+            must(&other, &request)?;
+        }
+        Ok(())
+    })
+}
+
+/// Turning INTx off waits for the work of resample eventfds, whose thread is one for all devices of
+/// the host. It does not wait for a device that is busy, whose resample eventfd was signalled and
+/// closed meanwhile.
+pub(super) fn fired_resample_holds_up_no_disable(place: &Place) -> Verdict {
+    let (opener, others) = (Opener::new(&place.bdf)?, other(place)?);
+    let (device, other) = (opener.open()?, others.open()?);
+    let (trigger, line, resample) = (Eventfd::new()?, Eventfd::new()?, Eventfd::new()?);
+    must(&other, &Request::attach(Index::Intx, 0, &[line.number()]))?;
+    must(&device, &Request::attach(Index::Intx, 0, &[trigger.number()]))?;
+    must(&device, &Request::fds(flags::UNMASK, Index::Intx, 0, &[resample.number()]))?;
+    must(&device, &Request::mask(Index::Intx, 0, 1))?;
+    while_busy(&device, "another device's INTx that is disabled", || {
+        resample.signal()?;
+        thread::sleep(PAUSE);
+        drop(resample);
+        thread::sleep(PAUSE);
+        must(&other, &Request::disable(Index::Intx))
+    })?;
+    // Nor does it hold up its own device for good.
+    let answer = ask(&device, &Request::disable(Index::Intx))?;
+    check(answer == Answer::OK, || format!("disabling its own INTx answered {answer}"))
+}
