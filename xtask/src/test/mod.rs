@@ -23,6 +23,7 @@ use crate::lab::process::follow;
 use crate::log;
 use crate::core_module::{self, checkout};
 
+mod answers;
 mod commands;
 mod table;
 
@@ -162,6 +163,11 @@ fn lab_tests(options: &Options) -> Result<Count> {
     });
     let wanted =
         |title: &str| options.only.as_ref().is_none_or(|text| title.contains(text.as_str()));
+    let answers = "lab 7.3 both cores answer a long table of requests alike";
+    if wanted(answers) {
+        let check = || words(answers::check(&cache, Series::V7_3));
+        add(&mut count, timed(check).told(answers));
+    }
     let demo = "lab 7.3 Rust demo";
     if wanted(demo) {
         let check = || words(demo::check(&cache, Series::V7_3, Core::Rust));

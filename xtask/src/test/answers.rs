@@ -1,0 +1,59 @@
+//! What the two cores answer to a long table of requests, compared line by line.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use super::commands::ANSWERS;
+use crate::conformance;
+use crate::error::{Error, Result, last_lines};
+use crate::lab::cache::Cache;
+use crate::lab::device::Kind;
+use crate::lab::guest::{Builder, Core};
+use crate::lab::kernel::Series;
+use crate::lab::process::capture;
+use crate::log;
+
+/// Boots a guest with each core. Returns what differs and may not, or why a guest failed.
+pub fn check(cache: &Cache, series: Series) -> Result<Vec<String>> {
+    let program = conformance::build()?;
+    let (c, rust) = thread::scope(|scope| {
+        let c = scope.spawn(|| answers(cache, series, Core::C, &program));
+        let rust = answers(cache, series, Core::Rust, &program);
+        let died = |_| Err(Error::other("the thread that boots the core in C died"));
+        (c.join().unwrap_or_else(died), rust)
+    });
+    let dir = cache.scratch("answers")?;
+    let tables = [("c", c?), ("rust", rust?)].map(|(name, answers)| {
+        let path = dir.join(name);
+        fs::write(&path, answers).map_err(Error::io("write", &path)).map(|()| path)
+    });
+    let [c, rust] = tables;
+    let mut compare = Command::new(&program);
+    compare.arg("compare").args([c?, rust?]);
+    match capture(compare, "comparing the answers of both cores") {
+        Ok(said) => {
+            println!("  {}", said.trim());
+            Ok(Vec::new())
+        }
+        Err(Error::Failed { output, .. }) => Ok(vec![last_lines(&output, 40)]),
+        Err(error) => Err(error),
+    }
+}
+
+fn answers(cache: &Cache, series: Series, core: Core, program: &Path) -> Result<String> {
+    let mut builder = Builder::new(series, core);
+    builder.devices = vec![Kind::Nvme, Kind::Edu, Kind::Xhci, Kind::Igb];
+    builder.timeout = Duration::from_secs(400);
+    builder.image.put = vec![program.to_owned()];
+    builder.image.command = ANSWERS.to_owned();
+    let outcome = builder.run(cache)?;
+    let (alarms, _) = log::judge(&outcome.log);
+    if outcome.status != 0 || !alarms.is_empty() {
+        let said = last_lines(&outcome.output, 20);
+        return Err(Error::other(format!("the core in {core}: {}\n{said}", alarms.join("\n"))));
+    }
+    Ok(outcome.output)
+}
