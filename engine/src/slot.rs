@@ -141,20 +141,23 @@ impl Counts {
 ///
 /// ```text
 ///            prepare            commit
-///   Nothing ─────────► Staged ─────────► Attached ◄──────────┐
-///      ▲                  │               │     │            │ commit, or
-///      ├──────────────────┘               │     └► Replacing ┘ a later step failed
+///   Nothing ─────────► Staged ─────────► Attached ◄───────────┐
+///      ▲                  │               │     │             │ commit, or
+///      ├──────────────────┘               │     └► with `next`┘ a later step failed
 ///      │    a later step failed           │  prepare
 ///      └──────────────────────────────────┘
 ///                  commit: detach, disable
 /// ```
 ///
-/// Between requests a slot is never `Staged` and never `Replacing`.
+/// Between requests a slot is never `Staged`, and `next` is `None`.
 pub(crate) enum Attachment<H: Host> {
     Nothing,
     Staged(H::Vector),
-    Attached(H::Vector),
-    Replacing(H::Vector, H::Trigger),
+    Attached {
+        vector: H::Vector,
+        /// The trigger that the request at hand replaces the vector's own with.
+        next: Option<H::Trigger>,
+    },
 }
 
 impl<H: Host> Attachment<H> {
@@ -207,7 +210,7 @@ impl<H: Host> Slot<H> {
     /// ```
     pub fn vector(&self) -> Option<&H::Vector> {
         match &self.attachment {
-            Attachment::Attached(vector) | Attachment::Replacing(vector, _) => Some(vector),
+            Attachment::Attached { vector, .. } => Some(vector),
             Attachment::Nothing | Attachment::Staged(_) => None,
         }
     }

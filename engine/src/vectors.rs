@@ -294,7 +294,7 @@ impl<H: Host> Vectors<H> {
         let Some(slot) = self.slots.remove(number) else { return };
         self.totals.gone.add(&slot.counts);
         match slot.attachment {
-            Attachment::Attached(vector) | Attachment::Replacing(vector, _) => {
+            Attachment::Attached { vector, .. } => {
                 // The index goes down as a whole, which frees the interrupt with it.
                 host.stop(kind, number, vector);
                 self.totals.detaches = self.totals.detaches.wrapping_add(1);
@@ -310,7 +310,7 @@ impl<H: Host> Vectors<H> {
         while let Some(number) = self.slots.first_from(from).filter(|n| *n < range.end()) {
             let i = number.saturating_sub(range.start()) as usize;
             if let Some(slot) = self.slots.get_mut(number).filter(|_| chosen(i)) {
-                if let Attachment::Attached(vector) = &slot.attachment {
+                if let Attachment::Attached { vector, .. } = &slot.attachment {
                     host.signal(vector);
                     slot.counts.loopbacks = slot.counts.loopbacks.wrapping_add(1);
                 }

@@ -17,10 +17,11 @@ use super::msi::joined;
 use super::{Core, Trigger};
 use core::cell::UnsafeCell;
 use core::ptr::{addr_of_mut, null_mut, NonNull};
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use kernel::alloc::flags::GFP_KERNEL_ACCOUNT;
 use kernel::ffi::{c_int, c_void};
 use kernel::prelude::*;
-use kernel::sync::atomic::{Acquire, Atomic, Relaxed, Release};
+use kernel::sync::atomic::{Atomic, Relaxed};
 use vfio_irq_engine::{Errno, Gate};
 
 /// What the handler and the resample eventfd reach.
@@ -30,8 +31,8 @@ struct Shared {
     /// The function can be masked in its command register.
     pci_2_3: bool,
     /// The eventfd to signal, or null.
-    target: Atomic<*mut bindings::eventfd_ctx>,
-    signals: Atomic<u64>,
+    target: AtomicPtr<bindings::eventfd_ctx>,
+    signals: AtomicU64,
     /// Guarded by `irqlock`.
     masked: UnsafeCell<bool>,
     name: [u8; 48],
@@ -74,8 +75,8 @@ impl Intx {
             core,
             irq,
             pci_2_3,
-            target: Atomic::new(trigger.as_ref().map_or(null_mut(), Trigger::as_ptr)),
-            signals: Atomic::new(0),
+            target: AtomicPtr::new(trigger.as_ref().map_or(null_mut(), Trigger::as_ptr)),
+            signals: AtomicU64::new(0),
             masked: UnsafeCell::new(masked),
             name: joined([b"vfio-intx(", core.name().to_bytes(), b")"]),
         };
@@ -107,7 +108,7 @@ impl Intx {
 
     /// Returns how often the handler found the function asserting the line.
     pub(crate) fn signals(&self) -> u64 {
-        self.shared.signals.load(Relaxed)
+        self.shared.signals.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_masked(&self) -> bool {
@@ -118,7 +119,7 @@ impl Intx {
     /// returns.
     pub(crate) fn set_target(&mut self, trigger: Option<Trigger>) {
         let target = trigger.as_ref().map_or(null_mut(), Trigger::as_ptr);
-        self.shared.target.store(target, Release);
+        self.shared.target.store(target, Ordering::Release);
         let old = core::mem::replace(&mut self.trigger, trigger);
         if old.is_some() {
             // SAFETY: The handler is installed, and the caller holds no lock that it takes. The place
@@ -291,7 +292,7 @@ impl Shared {
         if self.is_disabled_by_guest() {
             return;
         }
-        if let Some(target) = NonNull::new(self.target.load(Acquire)) {
+        if let Some(target) = NonNull::new(self.target.load(Ordering::Acquire)) {
             // SAFETY: The reference to a target is put only after those that may have read it are
             // done: the handler, the virqfd's thread, and holders of `igate`.
             unsafe { bindings::eventfd_signal_mask(target.as_ptr(), 0) };
@@ -321,7 +322,8 @@ unsafe extern "C" fn handler(_irq: c_int, data: *mut c_void) -> irqreturn {
     if !is_ours {
         return irqreturn::IRQ_NONE;
     }
-    shared.signals.store(shared.signals.load(Relaxed).wrapping_add(1), Relaxed);
+    let signals = shared.signals.load(Ordering::Relaxed);
+    shared.signals.store(signals.wrapping_add(1), Ordering::Relaxed);
     shared.signal();
     irqreturn::IRQ_HANDLED
 }

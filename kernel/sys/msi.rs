@@ -5,22 +5,23 @@
 use super::bindings::{self, irqreturn};
 use super::{Core, Trigger};
 use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use kernel::alloc::flags::GFP_KERNEL_ACCOUNT;
 use kernel::ffi::{c_int, c_void};
 use kernel::prelude::*;
-use kernel::sync::atomic::{Acquire, Atomic, Relaxed, Release};
 use vfio_irq_engine::{Errno, Kind};
 
 /// Room for `vfio-msix[2047](0000:00:00.0)` and for domains of eight digits.
 const NAME: usize = 48;
 
-/// What the handler reaches.
+/// What the handler reaches. C does not, so these are Rust's own atomics: the kernel crate's are calls
+/// into C, of which the handler would make four.
 struct Shared {
     /// The eventfd to signal: always one that the [`Interrupt`] holds a reference to, or held until
     /// no handler was running any more.
-    target: Atomic<*mut bindings::eventfd_ctx>,
+    target: AtomicPtr<bindings::eventfd_ctx>,
     /// Interrupts signalled. Handlers of one interrupt never overlap, so one writes at a time.
-    signals: Atomic<u64>,
+    signals: AtomicU64,
     producer: UnsafeCell<bindings::irq_bypass_producer>,
     name: [u8; NAME],
 }
@@ -55,8 +56,8 @@ impl Interrupt {
         trigger: Trigger,
     ) -> Result<Self, Errno> {
         let shared = Shared {
-            target: Atomic::new(trigger.as_ptr()),
-            signals: Atomic::new(0),
+            target: AtomicPtr::new(trigger.as_ptr()),
+            signals: AtomicU64::new(0),
             // SAFETY: All zeroes are a producer that is not registered.
             producer: UnsafeCell::new(unsafe { core::mem::zeroed() }),
             name: name(&core, kind, number),
@@ -89,7 +90,7 @@ impl Interrupt {
 
     /// Returns how often the handler ran.
     pub(crate) fn signals(&self) -> u64 {
-        self.shared.signals.load(Relaxed)
+        self.shared.signals.load(Ordering::Relaxed)
     }
 
     pub(crate) fn targets(&self, trigger: &Trigger) -> bool {
@@ -125,7 +126,7 @@ impl Interrupt {
     /// Signals another eventfd from now on. The vector is open all the while: an interrupt is
     /// signalled on the old eventfd or on the new one.
     pub(crate) fn retarget(&mut self, trigger: Trigger) {
-        self.shared.target.store(trigger.as_ptr(), Release);
+        self.shared.target.store(trigger.as_ptr(), Ordering::Release);
         // SAFETY: The interrupt is requested, and the caller holds no lock that the handler takes. A
         // handler that has read the old target is done when this returns; only then is its reference
         // put.
@@ -189,9 +190,9 @@ impl Drop for Interrupt {
 unsafe extern "C" fn handler(_irq: c_int, data: *mut c_void) -> irqreturn {
     // SAFETY: Requested with a `Shared` that is valid until the handler is freed.
     let shared = unsafe { &*data.cast::<Shared>() };
-    shared.signals.store(shared.signals.load(Relaxed).wrapping_add(1), Relaxed);
+    shared.signals.store(shared.signals.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     // SAFETY: The reference to a target is put only after handlers that may have read it are done.
-    unsafe { bindings::eventfd_signal_mask(shared.target.load(Acquire), 0) };
+    unsafe { bindings::eventfd_signal_mask(shared.target.load(Ordering::Acquire), 0) };
     irqreturn::IRQ_HANDLED
 }
 

@@ -92,23 +92,18 @@ impl<H: Host> Vectors<H> {
             self.slots.reserve(number)?;
             return self.stage_new(host, kind, size, number, fd, trigger);
         };
-        slot.attachment = match &slot.attachment {
-            Attachment::Attached(vector)
-                if host.is_settled(kind, number, vector, &trigger, slot.gate) =>
-            {
-                return Ok(false)
+        match &mut slot.attachment {
+            Attachment::Attached { vector, next: next @ None } => {
+                if host.is_settled(kind, number, vector, &trigger, slot.gate) {
+                    return Ok(false);
+                }
+                *next = Some(trigger);
+                Ok(true)
             }
-            Attachment::Nothing => {
-                return self.stage_new(host, kind, size, number, fd, trigger)
-            }
+            Attachment::Nothing => self.stage_new(host, kind, size, number, fd, trigger),
             // A range names each vector once, and no request leaves one of these behind.
-            Attachment::Staged(_) | Attachment::Replacing(..) => return Err(Errno::EBUSY),
-            Attachment::Attached(_) => match slot.attachment.take() {
-                Attachment::Attached(vector) => Attachment::Replacing(vector, trigger),
-                other => other,
-            },
-        };
-        Ok(true)
+            Attachment::Staged(_) | Attachment::Attached { .. } => Err(Errno::EBUSY),
+        }
     }
 
     /// A vector that has a slot and nothing attached.
@@ -164,21 +159,22 @@ impl<H: Host> Vectors<H> {
     fn unstage(&mut self, host: &mut H, kind: Kind, start: u32, end: u32) {
         for number in (start..end).rev() {
             let Some(slot) = self.slots.get_mut(number) else { continue };
-            slot.attachment = match slot.attachment.take() {
-                Attachment::Staged(vector) => {
-                    host.abandon(kind, number, vector);
-                    Attachment::Nothing
+            match &mut slot.attachment {
+                Attachment::Attached { next, .. } => *next = None,
+                Attachment::Staged(_) => {
+                    if let Attachment::Staged(vector) = slot.attachment.take() {
+                        host.abandon(kind, number, vector);
+                    }
                 }
-                Attachment::Replacing(vector, _) => Attachment::Attached(vector),
-                settled @ (Attachment::Nothing | Attachment::Attached(_)) => settled,
-            };
+                Attachment::Nothing => {}
+            }
             self.prune(number);
         }
     }
 
     fn unregister_irq_bypass(&mut self, host: &mut H, number: u32) {
         if let Some(slot) = self.slots.get_mut(number) {
-            if let Attachment::Replacing(vector, _) = &mut slot.attachment {
+            if let Attachment::Attached { vector, next: Some(_) } = &mut slot.attachment {
                 host.unregister_irq_bypass(vector);
             }
         }
@@ -186,33 +182,37 @@ impl<H: Host> Vectors<H> {
 
     fn register_irq_bypass(&mut self, host: &mut H, number: u32) {
         if let Some(slot) = self.slots.get_mut(number) {
-            if let Attachment::Attached(vector) = &mut slot.attachment {
+            if let Attachment::Attached { vector, .. } = &mut slot.attachment {
                 host.register_irq_bypass(vector);
             }
         }
     }
 
+    #[inline]
     fn commit(&mut self, host: &mut H, kind: Kind, number: u32) {
         let Some(slot) = self.slots.get_mut(number) else { return };
-        slot.attachment = match slot.attachment.take() {
-            Attachment::Staged(mut vector) => {
-                host.start(kind, number, &mut vector, slot.gate);
-                self.totals.attaches = self.totals.attaches.wrapping_add(1);
-                Attachment::Attached(vector)
+        match &mut slot.attachment {
+            Attachment::Attached { vector, next } => {
+                if let Some(trigger) = next.take() {
+                    host.retarget(kind, number, vector, trigger, slot.gate);
+                    slot.counts.retargets = slot.counts.retargets.wrapping_add(1);
+                }
             }
-            Attachment::Replacing(mut vector, trigger) => {
-                host.retarget(kind, number, &mut vector, trigger, slot.gate);
-                slot.counts.retargets = slot.counts.retargets.wrapping_add(1);
-                Attachment::Attached(vector)
+            Attachment::Staged(_) => {
+                if let Attachment::Staged(mut vector) = slot.attachment.take() {
+                    host.start(kind, number, &mut vector, slot.gate);
+                    slot.attachment = Attachment::Attached { vector, next: None };
+                    self.totals.attaches = self.totals.attaches.wrapping_add(1);
+                }
             }
-            settled @ (Attachment::Nothing | Attachment::Attached(_)) => settled,
-        };
+            Attachment::Nothing => {}
+        }
     }
 
     fn detach(&mut self, host: &mut H, kind: Kind, number: u32) {
         let Some(slot) = self.slots.get_mut(number) else { return };
         match slot.attachment.take() {
-            Attachment::Attached(vector) => {
+            Attachment::Attached { vector, .. } => {
                 host.stop(kind, number, vector);
                 self.totals.detaches = self.totals.detaches.wrapping_add(1);
             }

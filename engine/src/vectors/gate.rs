@@ -103,7 +103,7 @@ impl<H: Host> Vectors<H> {
             Gate::Open => &mut slot.counts.unmasks,
         };
         *count = count.wrapping_add(1);
-        if let Attachment::Attached(vector) = &mut slot.attachment {
+        if let Attachment::Attached { vector, .. } = &mut slot.attachment {
             host.set_gate(kind, number, vector, gate);
         }
         true
