@@ -6,7 +6,7 @@
 //! committed. A trigger is replaced by a store and a wait for handlers in flight.
 
 use crate::slots::Tree;
-use crate::sys::{Core, Decoding, Interrupt, Intx, Trigger};
+use crate::sys::{Core, Decoding, Interrupt, Intx, MsixTable, Trigger};
 use vfio_irq_engine::{
     Errno, Event, EventHost, Gate, Host, Kind, LineHost, Refusal, Size, Slot,
 };
@@ -21,6 +21,8 @@ pub(crate) struct Linux {
     table_is_new: bool,
     /// This request has disabled MSI or MSI-X.
     disabled: bool,
+    /// The MSI-X table, while MSI-X is enabled and if the core could map it.
+    table: Option<MsixTable>,
     intx: Option<Intx>,
     /// Signals of vectors that were detached since.
     gone_signals: u64,
@@ -34,6 +36,7 @@ impl Linux {
             memory: None,
             table_is_new: false,
             disabled: false,
+            table: None,
             intx: None,
             gone_signals: 0,
         }
@@ -87,18 +90,18 @@ impl Linux {
 
     /// Returns false if a reset that the kernel did not see may have cleared a vector's entry of the
     /// table (`CONTRACT.md`, V-12).
+    #[inline]
     fn has_table_entry(&self, kind: Kind, number: u32, gate: Gate) -> bool {
-        let Kind::Msix = kind else { return true };
+        let Some(table) = &self.table else { return kind == Kind::Msi };
         if self.memory.is_some() {
-            return self.core.has_table_entry(number, gate);
+            return table.has_entry(number, gate);
         }
-        let Some(_reachable) = self.core.reachable() else { return false };
-        self.core.has_table_entry(number, gate)
+        self.core.reachable().is_some_and(|_reachable| table.has_entry(number, gate))
     }
 
     fn repair(&mut self, number: u32, vector: &mut Vector, gate: Gate) {
         self.lock_memory();
-        vector.interrupt.repair(self.core, number, gate);
+        vector.interrupt.repair(self.core, self.table.as_ref(), number, gate);
     }
 }
 
@@ -147,12 +150,14 @@ impl Host for Linux {
         self.lock_memory();
         self.core.alloc_vectors(kind, vectors)?;
         self.table_is_new = true;
+        self.table = (kind == Kind::Msix).then(|| MsixTable::of(self.core)).flatten();
         Ok(if self.growing(kind) { Size::Growing } else { Size::Fixed(vectors) })
     }
 
     fn disable(&mut self, _kind: Kind) {
         self.lock_memory();
         self.core.free_vectors();
+        self.table = None;
         self.disabled = true;
     }
 

@@ -224,24 +224,37 @@ fn nothing(times: Repetitions) -> Figure {
 }
 
 /// What an interrupt costs from the register write that raises it to the signalled eventfd: the
-/// writing thread is interrupted right there, so two time stamps enclose all of it.
+/// writing thread is interrupted right there, so two time stamps enclose all of it. MSI, then INTx,
+/// which each signal masks and a request unmasks.
 pub fn interrupt(edu: &Opener, times: Repetitions) -> Figures {
     let device = edu.open()?;
-    let bar = device.bar();
-    let eventfd = Eventfd::new()?;
-    put(&device, &Request::attach(Index::Msi, 0, &[eventfd.number()]))?;
-    let mut ticks = Vec::new();
-    for _ in 0..times.short + WARM_UP {
-        let since = sys::now();
-        bar.write32(edu::RAISE, 1)?;
-        let took = sys::now() - since;
-        bar.write32(edu::ACKNOWLEDGE, 1)?;
-        let signals = eventfd.take();
-        if signals != 1 {
-            let why = format!("one interrupt signalled the eventfd {signals} times");
-            return Err(Error::Measure { what: "interrupt".into(), why });
+    let mut figures = Vec::new();
+    for (op, index) in [("interrupt", Index::Msi), ("interrupt_intx", Index::Intx)] {
+        let eventfd = Eventfd::new()?;
+        put(&device, &Request::attach(index, 0, &[eventfd.number()]))?;
+        let mut ticks = Vec::new();
+        for _ in 0..times.short + WARM_UP {
+            ticks.push(time_interrupt(&device, &eventfd, op)?);
+            if index == Index::Intx {
+                put(&device, &Request::unmask(index, 0, 1))?;
+            }
         }
-        ticks.push(took);
+        put(&device, &Request::disable(index))?;
+        figures.push(Figure::new(op, ticks.split_off(WARM_UP)));
     }
-    Ok(vec![Figure::new("interrupt", ticks.split_off(WARM_UP))])
+    Ok(figures)
+}
+
+fn time_interrupt(device: &Device, eventfd: &Eventfd, op: &str) -> Result<u64, Error> {
+    let bar = device.bar();
+    let since = sys::now();
+    bar.write32(edu::RAISE, 1)?;
+    let took = sys::now() - since;
+    bar.write32(edu::ACKNOWLEDGE, 1)?;
+    let signals = eventfd.take();
+    if signals == 1 {
+        return Ok(took);
+    }
+    let why = format!("one interrupt signalled the eventfd {signals} times");
+    Err(Error::Measure { what: op.into(), why })
 }

@@ -28,6 +28,7 @@ const DEVICE_GET_REGION_INFO: u32 = number(8);
 const DEVICE_GET_IRQ_INFO: u32 = number(9);
 const DEVICE_SET_IRQS: u32 = number(10);
 const DEVICE_RESET: u32 = number(11);
+const DEVICE_FEATURE: u32 = number(17);
 const IOMMU_MAP_DMA: u32 = number(13);
 
 /// One ioctl; its return value, or the negative error number.
@@ -82,6 +83,15 @@ pub fn region_info(device: BorrowedFd<'_>, index: u32) -> Result<vfio_region_inf
 pub fn device_reset(device: BorrowedFd<'_>) -> Answer {
     // SAFETY: this ioctl takes no argument.
     unsafe { ioctl(device, DEVICE_RESET, std::ptr::null_mut()) }
+}
+
+/// Lets a device sleep until its user comes back; the eventfd is signalled if the host wakes it.
+pub fn enter_low_power(device: BorrowedFd<'_>, wakeup: i32) -> Answer {
+    const SET_ENTRY_WITH_WAKEUP: u32 = 1 << 17 | 4;
+    let mut request = [16, SET_ENTRY_WITH_WAKEUP, wakeup.cast_unsigned(), 0_u32];
+    // SAFETY: the argument is `struct vfio_device_feature` with the feature's own structure behind
+    // it: an eventfd and a reserved word.
+    unsafe { ioctl(device, DEVICE_FEATURE, request.as_mut_ptr().cast()) }
 }
 
 /// Lets the devices of a container read and write a mapping at a bus address.

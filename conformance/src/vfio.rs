@@ -109,6 +109,49 @@ pub fn hardware16(bdf: &str, at: u64) -> Result<u16, Error> {
     Ok(u16::from_le_bytes(bytes))
 }
 
+/// Writes a word of what the device itself has in configuration space, past VFIO.
+pub fn set_hardware16(bdf: &str, at: u64, value: u16) -> Result<(), Error> {
+    let path = sysfs(bdf).join("config");
+    let file = std::fs::File::options().write(true).open(&path);
+    let written = file.and_then(|file| file.write_all_at(&value.to_le_bytes(), at));
+    written.map_err(|source| Error::File { path, source })
+}
+
+/// A file of the device in sysfs, without the line's end.
+pub fn attribute(bdf: &str, name: &str) -> Result<String, Error> {
+    let path = sysfs(bdf).join(name);
+    let text = std::fs::read_to_string(&path).map_err(|source| Error::File { path, source })?;
+    Ok(text.trim_end().to_owned())
+}
+
+/// Whether a function is QEMU's `edu`.
+pub fn is_edu(bdf: &str) -> Result<bool, Error> {
+    Ok(!bdf.is_empty()
+        && attribute(bdf, "vendor")? == "0x1234"
+        && attribute(bdf, "device")? == "0x11e8")
+}
+
+/// The line of /proc/interrupts that names a handler.
+fn interrupts_line(handler: &str) -> Result<Option<String>, Error> {
+    let path = PathBuf::from("/proc/interrupts");
+    let table = std::fs::read_to_string(&path).map_err(|source| Error::File { path, source })?;
+    let names = |line: &&str| line.split([' ', ',']).any(|word| word == handler);
+    Ok(table.lines().find(names).map(str::to_owned))
+}
+
+/// The number of the interrupt that has a handler of this name.
+pub fn irq_of(handler: &str) -> Result<Option<u32>, Error> {
+    let line = interrupts_line(handler)?;
+    Ok(line.and_then(|line| line.trim_start().split(':').next()?.parse().ok()))
+}
+
+/// How often the interrupt that has a handler of this name came, on all processors.
+pub fn interrupts_of(handler: &str) -> Result<u64, Error> {
+    let line = interrupts_line(handler)?.unwrap_or_default();
+    let counts = line.split_whitespace().skip(1);
+    Ok(counts.map_while(|word| word.parse::<u64>().ok()).sum())
+}
+
 /// Where in configuration space the command register is.
 pub const COMMAND: u64 = 0x04;
 /// Memory is decoded.

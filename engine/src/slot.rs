@@ -188,11 +188,7 @@ pub struct Slot<H: Host> {
 
 impl<H: Host> Default for Slot<H> {
     fn default() -> Self {
-        Self {
-            attachment: Attachment::Nothing,
-            gate: Gate::Open,
-            counts: Counts::default(),
-        }
+        Self { attachment: Attachment::Nothing, gate: Gate::Open, counts: Counts::default() }
     }
 }
 

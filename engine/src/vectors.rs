@@ -305,17 +305,30 @@ impl<H: Host> Vectors<H> {
     }
 
     /// Signals the vectors of the range that are attached and chosen; the others are passed over.
+    #[inline]
     fn loopback(&mut self, host: &mut H, range: Range, chosen: impl Fn(usize) -> bool) {
+        if range.count() == 1 {
+            // The usual request, which needs no search for the next vector.
+            if chosen(0) {
+                self.signal(host, range.start());
+            }
+            return;
+        }
         let mut from = range.start();
         while let Some(number) = self.slots.first_from(from).filter(|n| *n < range.end()) {
-            let i = number.saturating_sub(range.start()) as usize;
-            if let Some(slot) = self.slots.get_mut(number).filter(|_| chosen(i)) {
-                if let Attachment::Attached { vector, .. } = &slot.attachment {
-                    host.signal(vector);
-                    slot.counts.loopbacks = slot.counts.loopbacks.wrapping_add(1);
-                }
+            if chosen(number.saturating_sub(range.start()) as usize) {
+                self.signal(host, number);
             }
             from = number.saturating_add(1);
+        }
+    }
+
+    #[inline]
+    fn signal(&mut self, host: &mut H, number: u32) {
+        let Some(slot) = self.slots.get_mut(number) else { return };
+        if let Attachment::Attached { vector, .. } = &slot.attachment {
+            host.signal(vector);
+            slot.counts.loopbacks = slot.counts.loopbacks.wrapping_add(1);
         }
     }
 

@@ -37,3 +37,4 @@ pub(crate) use device::{Core, Decoding};
 pub(crate) use eventfd::Trigger;
 pub(crate) use intx::Intx;
 pub(crate) use msi::Interrupt;
+pub(crate) use msix_table::MsixTable;

@@ -8,7 +8,9 @@
 use super::bindings;
 use super::device::ENTRY;
 use super::{Core, Interrupt};
+use core::ffi::c_void;
 use core::ptr::addr_of;
+use kernel::ffi::c_int;
 use vfio_irq_engine::Gate;
 
 /// Where in an entry its parts are.
@@ -22,60 +24,84 @@ const MASKBIT: u32 = 1;
 /// What a read returns that nothing answers.
 const NOTHING: u32 = !0;
 
-const D0: i32 = 0;
+const D0: c_int = 0;
 
-impl Core {
-    /// Returns false if the table's entry of a vector looks as if a reset had cleared it, and if the
-    /// entry cannot be read. The kernel masks an entry for a moment now and then, so that this may
-    /// say false for nothing. The device's registers are reachable.
-    pub(crate) fn has_table_entry(&self, number: u32, gate: Gate) -> bool {
+/// The MSI-X table as the core has mapped it.
+///
+/// # Invariants
+///
+/// The mapping holds as many entries as the table has, and stays until the device is closed.
+pub(crate) struct MsixTable {
+    core: Core,
+    base: *mut c_void,
+}
+
+// SAFETY: What is behind the pointer is the device's, which any thread may read and write.
+unsafe impl Send for MsixTable {}
+// SAFETY: As above.
+unsafe impl Sync for MsixTable {}
+
+impl MsixTable {
+    /// Returns the table, or `None` if the core could not map it.
+    pub(crate) fn of(core: Core) -> Option<Self> {
+        let (device, pdev) = (core.as_ptr(), core.pdev());
+        // SAFETY: By the invariant of `Core`; the core sets these when the device is opened. The
+        // arrays are as long as they say.
+        let (base, resource, offset) = unsafe {
+            let bar = usize::from((*device).msix_bar);
+            let base = *(*addr_of!((*device).barmap)).get(bar)?;
+            (base, (*addr_of!((*pdev).resource)).get(bar)?, (*device).msix_offset)
+        };
+        let mapped = resource.end.wrapping_sub(resource.start).wrapping_add(1);
+        let end = u64::from(offset) + u64::from(core.msix_entries()) * ENTRY as u64;
+        let failed = base.is_null() || kernel::error::from_err_ptr(base).is_err() || end > mapped;
+        // INVARIANT: Checked above; the core unmaps it when it closes the device.
+        (!failed).then(|| Self { core, base: base.wrapping_byte_add(offset as usize).cast() })
+    }
+
+    /// Returns false if the entry of a vector looks as if a reset had cleared it, and if it cannot be
+    /// read. The kernel masks an entry for a moment now and then, so that this may say false for
+    /// nothing. The device's registers are reachable.
+    pub(crate) fn has_entry(&self, number: u32, gate: Gate) -> bool {
+        // A reset masks every entry, and no message has address zero.
         match gate {
-            // A reset masks every entry, and no message has address zero.
-            Gate::Open => self.read_entry(number, VECTOR_CONTROL).is_some_and(|w| w & MASKBIT == 0),
-            Gate::Masked => self.read_entry(number, ADDRESS_LOW).is_some_and(|word| word != 0),
+            Gate::Open => self.read(number, VECTOR_CONTROL) & MASKBIT == 0,
+            Gate::Masked => !matches!(self.read(number, ADDRESS_LOW), 0 | NOTHING),
         }
     }
 
+    /// Returns a word of an entry. What a device that sleeps or decodes no memory would answer is
+    /// all ones, and so is the answer for an entry beyond the table.
+    fn read(&self, number: u32, at: usize) -> u32 {
+        // SAFETY: By the invariant of `Core`; power changes under `memory_lock`, which is held.
+        let awake = unsafe { (*self.core.pdev()).current_state } == D0;
+        if !awake || number >= self.core.msix_entries() {
+            return NOTHING;
+        }
+        // SAFETY: By the invariant the entry is mapped.
+        unsafe { bindings::readl(self.base.wrapping_byte_add(number as usize * ENTRY + at)) }
+    }
+
+    /// Writes a message into the table, and not into what the kernel has cached.
+    fn write(&self, number: u32, message: [u32; 3]) {
+        if number >= self.core.msix_entries() {
+            return;
+        }
+        for (at, part) in [ADDRESS_LOW, ADDRESS_HIGH, DATA].into_iter().zip(message) {
+            let word = self.base.wrapping_byte_add(number as usize * ENTRY + at);
+            // SAFETY: By the invariant the entry is mapped.
+            unsafe { bindings::writel(part, word) };
+        }
+    }
+}
+
+impl Core {
     /// Writes the message of a vector whose interrupt has no handler, as the core in C does. Memory
     /// is locked. Linux changes the affinity of an interrupt without a handler only on paper, so that
     /// no other message comes in between.
     pub(crate) fn write_message(&self, irq: u32) {
         // SAFETY: The interrupt is one of MSI-X.
         unsafe { bindings::vfio_pci_irq_write_message(irq) };
-    }
-
-    /// Returns where in the core's mapping a word of an entry is; `None` if the core has not mapped
-    /// it, or the device sleeps.
-    fn entry(&self, number: u32, at: usize) -> Option<*mut core::ffi::c_void> {
-        let (core, pdev) = (self.as_ptr(), self.pdev());
-        // SAFETY: By the invariant of `Core`; the core sets these when the device is opened, and
-        // changes power under `memory_lock`, which is held.
-        let (bar, offset, state) =
-            unsafe { (usize::from((*core).msix_bar), (*core).msix_offset, (*pdev).current_state) };
-        // SAFETY: As above; the arrays are as long as they say.
-        let (base, resource) = unsafe {
-            ((*addr_of!((*core).barmap)).get(bar)?, (*addr_of!((*pdev).resource)).get(bar)?)
-        };
-        let at = u64::from(offset) + u64::from(number) * ENTRY as u64 + at as u64;
-        let mapped = resource.end.wrapping_sub(resource.start).wrapping_add(1);
-        let failed = base.is_null() || kernel::error::from_err_ptr(*base).is_err();
-        let there = !failed && state == D0 && at + 4 <= mapped;
-        there.then(|| base.wrapping_byte_add(at as usize).cast())
-    }
-
-    fn read_entry(&self, number: u32, at: usize) -> Option<u32> {
-        let word = self.entry(number, at)?;
-        // SAFETY: The core mapped the whole region, and the word lies within it.
-        Some(unsafe { bindings::readl(word) }).filter(|word| *word != NOTHING)
-    }
-
-    /// Writes a message into the table and nowhere else. Returns false if the core has not mapped it.
-    fn write_entry(&self, number: u32, message: [u32; 3]) -> bool {
-        let parts = [ADDRESS_LOW, ADDRESS_HIGH, DATA];
-        parts.into_iter().zip(message).all(|(at, part)| {
-            // SAFETY: As in `read_entry`.
-            self.entry(number, at).map(|word| unsafe { bindings::writel(part, word) }).is_some()
-        })
     }
 }
 
@@ -88,23 +114,30 @@ impl Interrupt {
     /// change that has begun come to its end, and writes again if the cache has changed. Writing
     /// through the PCI layer would change the cache itself and hide the race, so that is left for
     /// tables that the core could not map.
-    pub(crate) fn repair(&mut self, core: Core, number: u32, gate: Gate) {
+    #[cold]
+    pub(crate) fn repair(
+        &mut self,
+        core: Core,
+        table: Option<&MsixTable>,
+        number: u32,
+        gate: Gate,
+    ) {
         if gate == Gate::Open {
             self.mask();
         }
         let irq = self.irq();
-        loop {
-            let message = cached_message(irq);
-            if !core.write_entry(number, message) {
-                core.write_message(irq);
-                break;
-            }
-            // SAFETY: The interrupt is requested, and the caller holds no lock that the handler
-            // takes. The call takes the lock under which affinity is changed.
-            unsafe { bindings::synchronize_irq(irq) };
-            if message == cached_message(irq) {
-                break;
-            }
+        match table {
+            None => core.write_message(irq),
+            Some(table) => loop {
+                let message = cached_message(irq);
+                table.write(number, message);
+                // SAFETY: The interrupt is requested, and the caller holds no lock that the handler
+                // takes. The call takes the lock under which affinity is changed.
+                unsafe { bindings::synchronize_irq(irq) };
+                if message == cached_message(irq) {
+                    break;
+                }
+            },
         }
         if gate == Gate::Open {
             self.unmask();

@@ -1,12 +1,12 @@
-//! The line after MSI-X.
+//! INTx after MSI and MSI-X.
 
-use super::{Place, must};
-use crate::cases::{Verdict, check};
-use crate::devices::{Stimulus, nvme::Controller};
+use super::{Place, ask, must};
+use crate::cases::{Verdict, check, need};
+use crate::devices::{Stimulus, edu, nvme::Controller};
 use crate::eventfd::Eventfd;
 use crate::pin::Pinned;
 use crate::vfio::{self, COMMAND, COMMAND_LINE_OFF, COMMAND_MASTER, COMMAND_MEMORY, Opener};
-use crate::{Index, Request};
+use crate::{Answer, Index, Request};
 
 /// MSI-X turns the line off in the command register and on again. A driver that puts the whole
 /// register back, since it turned memory decoding on for itself, turns the line off for good.
@@ -37,4 +37,38 @@ pub(super) fn works_after_msix(place: &Place) -> Verdict {
     controller.raise(Index::Intx, 0)?;
     check(trigger.wait(), || "the device raised its line: no signal within ten seconds".into())?;
     Ok(controller.acknowledge()?)
+}
+
+/// Interrupts of the shared line that would be too many: the other device's handler disowns each.
+const STORM: u64 = 100;
+
+/// The PCI core clears DisINTx when MSI goes off, and when an enable is refused. The guest has set it,
+/// and relies on it: its device asserts the line, which another device shares.
+pub(super) fn disintx_survives_msi(place: &Place) -> Verdict {
+    let other = place.other.as_deref().unwrap_or_default();
+    need(vfio::is_edu(&place.bdf)? && vfio::is_edu(other)?, "these are not two edu devices")?;
+    let [one_irq, other_irq] = [&place.bdf, other].map(|bdf| vfio::attribute(bdf, "irq"));
+    need(one_irq? == other_irq?, "the two devices do not share a line")?;
+    let openers = [Opener::new(&place.bdf)?, Opener::new(other)?];
+    let (device, sharer) = (openers[0].open()?, openers[1].open()?);
+    let (trigger, line) = (Eventfd::new()?, Eventfd::new()?);
+    must(&sharer, &Request::attach(Index::Intx, 0, &[line.number()]))?;
+    device.config_write16(COMMAND, COMMAND_MEMORY | COMMAND_LINE_OFF)?;
+    let is_off = |when: &str| {
+        let command = vfio::hardware16(&place.bdf, COMMAND)?;
+        check(command & COMMAND_LINE_OFF != 0, || format!("{when}: COMMAND is {command:#06x}"))
+    };
+    let refused = ask(&device, &Request::attach(Index::Msi, 0, &[i32::MAX]))?;
+    check(refused == Answer::EBADF, || format!("a bad descriptor answered {refused}"))?;
+    is_off("an enable was refused")?;
+    must(&device, &Request::attach(Index::Msi, 0, &[trigger.number()]))?;
+    must(&device, &Request::disable(Index::Msi))?;
+    is_off("MSI was disabled")?;
+    let handler = format!("vfio-intx({other})");
+    let before = vfio::interrupts_of(&handler)?;
+    device.bar().write32(edu::RAISE, 1)?;
+    let after = vfio::interrupts_of(&handler)?;
+    device.bar().write32(edu::ACKNOWLEDGE, u32::MAX)?;
+    let came = after.saturating_sub(before);
+    check(came < STORM, || format!("the shared line interrupted {came} times"))
 }

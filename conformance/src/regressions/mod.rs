@@ -1,6 +1,7 @@
 //! What once went wrong in a driver beside the contract's rules. Each runs in a process of its own:
 //! where it goes wrong again, the process may never end.
 
+mod hidden;
 mod line;
 mod power;
 mod waits;
@@ -50,6 +51,36 @@ pub const ALL: &[Regression] = &[
         name: "line_works_after_msix",
         proves: "MSI-X that is disabled with memory decoding off leaves the line enabled.",
         run: line::works_after_msix,
+    },
+    Regression {
+        name: "disintx_survives_msi",
+        proves: "DisINTx that the guest has set is set after MSI goes off, and after a refused enable.",
+        run: line::disintx_survives_msi,
+    },
+    Regression {
+        name: "sleeping_device_refuses_to_enable",
+        proves: "Enabling MSI-X of a device in D3hot is EINVAL.",
+        run: power::sleeping_device_refuses_to_enable,
+    },
+    Regression {
+        name: "close_signals_no_wakeup",
+        proves: "Closing a device in low power does not signal its wake-up eventfd.",
+        run: power::close_signals_no_wakeup,
+    },
+    Regression {
+        name: "command_stays_as_found",
+        proves: "COMMAND and BARs that a hidden reset cleared stay cleared through every request.",
+        run: hidden::command_stays_as_found,
+    },
+    Regression {
+        name: "unreadable_entry_is_repaired",
+        proves: "Attaching again writes the table entry also where the entry cannot be read.",
+        run: hidden::unreadable_entry_is_repaired,
+    },
+    Regression {
+        name: "repair_keeps_affinity",
+        proves: "A repair does not undo a change of affinity that comes in between.",
+        run: hidden::repair_keeps_affinity,
     },
     Regression {
         name: "withheld_page_holds_up_no_info",

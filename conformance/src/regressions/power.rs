@@ -1,10 +1,10 @@
 //! A device that user space has put to sleep.
 
-use super::{Place, must};
+use super::{Place, ask, must};
 use crate::cases::{Verdict, check, need};
 use crate::eventfd::Eventfd;
 use crate::vfio::{self, Opener};
-use crate::{Error, Index, Request};
+use crate::{Answer, Error, Index, Request};
 use rustix::fs::MemfdFlags;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -102,4 +102,33 @@ pub(super) fn writes_hold(place: &Place) -> Verdict {
         Some(power) => race(power, D3HOT, D0, WAKES, STATE),
         None => Ok(()),
     }
+}
+
+/// Vectors cannot be allocated for a device that sleeps.
+pub(super) fn sleeping_device_refuses_to_enable(place: &Place) -> Verdict {
+    let device = Opener::new(&place.bdf)?.open()?;
+    let power = device.power_control()?;
+    need(power.is_some(), "the device has no power states")?;
+    let power = power.unwrap_or(0);
+    let trigger = Eventfd::new()?;
+    let attach = Request::attach(Index::Msix, 0, &[trigger.number()]);
+    device.config_write16(power, D3HOT)?;
+    let answer = ask(&device, &attach)?;
+    check(answer == Answer::EINVAL, || format!("enabling in D3hot answered {answer}"))?;
+    device.config_write16(power, D0)?;
+    must(&device, &attach)
+}
+
+/// Closing wakes the device, and is no event that its user waits for.
+pub(super) fn close_signals_no_wakeup(place: &Place) -> Verdict {
+    let opener = Opener::new(&place.bdf)?;
+    let device = opener.open()?;
+    let (trigger, wakeup) = (Eventfd::new()?, Eventfd::new()?);
+    must(&device, &Request::attach(Index::Msix, 0, &[trigger.number()]))?;
+    let answer = crate::sys::enter_low_power(device.fd(), wakeup.number());
+    need(answer != Answer::ENOTTY, "this kernel has no low-power feature")?;
+    check(answer == Answer::OK, || format!("entering low power answered {answer}"))?;
+    drop(device);
+    let signals = wakeup.take();
+    check(signals == 0, || format!("closing signalled the wake-up eventfd {signals} times"))
 }

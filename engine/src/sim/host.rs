@@ -72,7 +72,14 @@ impl Host for Sim {
         self.pci.with_memory(Pci::alloc);
         self.allocated.insert(n);
         self.handlers.insert(n, (trigger.again(), Gate::Masked, false));
-        Ok(SimVector { number: n, trigger, fresh, running: false, gate: Gate::Masked, offered: false })
+        Ok(SimVector {
+            number: n,
+            trigger,
+            fresh,
+            running: false,
+            gate: Gate::Masked,
+            offered: false,
+        })
     }
 
     fn abandon(&mut self, _: Kind, n: u32, vector: SimVector) {

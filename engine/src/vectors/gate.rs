@@ -5,7 +5,7 @@
 use super::{Mode, Vectors};
 use crate::abi::{Data, Range};
 use crate::slot::Attachment;
-use crate::{Errno, Gate, Host, Kind, Slots};
+use crate::{Errno, Gate, Host, Kind, Slot, Slots};
 
 impl<H: Host> Vectors<H> {
     pub(super) fn mask(
@@ -20,7 +20,7 @@ impl<H: Host> Vectors<H> {
             return self.mask_chosen(host, kind, range, |i| bools.get(i));
         }
         // The common case, one vector that has a slot, has nothing that could fail.
-        if range.count() == 1 && self.set_gate(host, kind, range.start(), Gate::Masked) {
+        if range.count() == 1 && self.set_gate(host, kind, range.start(), Gate::Masked).is_some() {
             return Ok(());
         }
         self.mask_chosen(host, kind, range, |_| true)
@@ -80,22 +80,36 @@ impl<H: Host> Vectors<H> {
         range: Range,
         chosen: impl Fn(usize) -> bool,
     ) {
+        if range.count() == 1 {
+            // The usual request, which needs no search for the next vector.
+            if chosen(0) {
+                self.open(host, kind, range.start());
+            }
+            return;
+        }
         let mut from = range.start();
         while let Some(number) = self.slots.first_from(from).filter(|n| *n < range.end()) {
             if chosen(number.saturating_sub(range.start()) as usize) {
-                self.set_gate(host, kind, number, Gate::Open);
-                self.prune(number);
+                self.open(host, kind, number);
             }
             from = number.saturating_add(1);
         }
     }
 
-    /// Opens or closes the gate of a vector that has a slot; `false` when it has none.
     #[inline]
-    fn set_gate(&mut self, host: &mut H, kind: Kind, number: u32, gate: Gate) -> bool {
-        let Some(slot) = self.slots.get_mut(number) else { return false };
+    fn open(&mut self, host: &mut H, kind: Kind, number: u32) {
+        let known = self.set_gate(host, kind, number, Gate::Open);
+        if known.is_some_and(Slot::is_vacant) {
+            self.prune(number);
+        }
+    }
+
+    /// Opens or closes the gate of a vector that has a slot, and returns the slot.
+    #[inline]
+    fn set_gate(&mut self, host: &mut H, kind: Kind, number: u32, gate: Gate) -> Option<&Slot<H>> {
+        let slot = self.slots.get_mut(number)?;
         if slot.gate == gate {
-            return true;
+            return Some(slot);
         }
         slot.gate = gate;
         let count = match gate {
@@ -106,6 +120,6 @@ impl<H: Host> Vectors<H> {
         if let Attachment::Attached { vector, .. } = &mut slot.attachment {
             host.set_gate(kind, number, vector, gate);
         }
-        true
+        Some(slot)
     }
 }

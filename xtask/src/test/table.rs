@@ -90,6 +90,21 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
+        name: "DisINTx of a device on a shared line survives MSI",
+        // The first and the last share a line: four slots lie between.
+        devices: &[Edu, Xhci, Xhci, Xhci, Edu],
+        command: SHARED_LINE,
+        ..ROW
+    },
+    Row {
+        name: "a repair keeps the affinity of an interrupt that is not remapped",
+        append: &["intremap=off"],
+        parameters: &["vfio_iommu_type1.allow_unsafe_interrupts=1"],
+        cpus: 2,
+        command: AFFINITY,
+        ..ROW
+    },
+    Row {
         name: "a machine with no interrupt left",
         devices: &[Nvme, Nvme, Nvme, Nvme, Nvme],
         command: SHORTAGE,

@@ -1,0 +1,110 @@
+//! What a reset does to configuration space and to the MSI-X table that the kernel does not see. The
+//! device itself is written to, past VFIO.
+
+use super::{Place, ask, must};
+use crate::cases::{Verdict, check, need};
+use crate::devices::{Stimulus, nvme::Controller};
+use crate::eventfd::Eventfd;
+use crate::pin::Pinned;
+use crate::vfio::{self, COMMAND, COMMAND_MEMORY, Opener};
+use crate::{Answer, Index, Request};
+
+const BAR0: u64 = 0x10;
+
+/// COMMAND and BAR 0 are cleared. A request turns memory decoding on for itself; the device must not
+/// go on decoding address zero after the request.
+pub(super) fn command_stays_as_found(place: &Place) -> Verdict {
+    let device = Opener::new(&place.bdf)?.open()?;
+    let (one, other) = (Eventfd::new()?, Eventfd::new()?);
+    must(&device, &Request::attach(Index::Msix, 0, &[one.number(), one.number()]))?;
+    for (at, value) in [(COMMAND, 0), (BAR0, 0), (BAR0 + 2, 0)] {
+        vfio::set_hardware16(&place.bdf, at, value)?;
+    }
+    let requests = [
+        Request::attach(Index::Msix, 0, &[other.number()]),
+        Request::attach(Index::Msix, 0, &[other.number()]),
+        Request::attach(Index::Msix, 5, &[one.number()]),
+        Request::mask(Index::Msix, 0, 1),
+        Request::unmask(Index::Msix, 0, 1),
+        Request::attach(Index::Msix, 1, &[-1]),
+        Request::attach(Index::Msix, 1, &[one.number()]),
+        Request::attach(Index::Msix, 0, &[other.number(), i32::MAX]),
+        Request::disable(Index::Msix),
+    ];
+    for request in requests {
+        // The core in C refuses masks, and the one with a bad descriptor is refused by both.
+        ask(&device, &request)?;
+        let [command, low] = [COMMAND, BAR0].map(|at| vfio::hardware16(&place.bdf, at));
+        let (command, low) = (command?, low?);
+        let cleared = command & COMMAND_MEMORY == 0 && low & !0xf == 0;
+        check(cleared, || format!("{request}: COMMAND is {command:#06x}, BAR 0 {low:#06x}"))?;
+    }
+    // Brings both back.
+    device.reset()?;
+    Ok(())
+}
+
+/// The device decodes no memory, so that its table answers all ones: attaching the same eventfd again
+/// writes the entry all the same.
+pub(super) fn unreadable_entry_is_repaired(place: &Place) -> Verdict {
+    let _pinned = Pinned::new()?;
+    let opener = Opener::new(&place.bdf)?;
+    let device = opener.open()?;
+    let trigger = Eventfd::new()?;
+    let attach = Request::attach(Index::Msix, 0, &[trigger.number()]);
+    must(&device, &attach)?;
+    let mut controller = Controller::new(device.bar(), opener.dma());
+    controller.ready(Index::Msix, 1)?;
+    controller.raise(Index::Msix, 0)?;
+    check(trigger.wait(), || "no interrupt arrives at first".into())?;
+
+    need(device.forget_message(0)?, "the device has no MSI-X")?;
+    let command = vfio::hardware16(&place.bdf, COMMAND)?;
+    vfio::set_hardware16(&place.bdf, COMMAND, command & !COMMAND_MEMORY)?;
+    must(&device, &attach)?;
+    vfio::set_hardware16(&place.bdf, COMMAND, command)?;
+    trigger.take();
+    controller.raise(Index::Msix, 0)?;
+    check(trigger.wait(), || "attached again: no interrupt arrives within ten seconds".into())
+}
+
+/// Times that the entry is cleared and repaired while the interrupt's affinity changes.
+const REPAIRS: u32 = 150;
+
+/// Where interrupts are not remapped, a change of affinity writes another message. A repair must not
+/// put the one before in its place.
+pub(super) fn repair_keeps_affinity(place: &Place) -> Verdict {
+    let opener = Opener::new(&place.bdf)?;
+    let device = opener.open()?;
+    let trigger = Eventfd::new()?;
+    let attach = Request::attach(Index::Msix, 0, &[trigger.number()]);
+    must(&device, &attach)?;
+    let handler = format!("vfio-msix[0]({})", place.bdf);
+    let affinity = vfio::irq_of(&handler)?.map(|irq| format!("/proc/irq/{irq}/smp_affinity_list"));
+    let affinity = affinity.unwrap_or_default();
+    need(std::fs::write(&affinity, "1").is_ok(), "the machine has one processor")?;
+    let mut controller = Controller::new(device.bar(), opener.dma());
+    controller.ready(Index::Msix, 1)?;
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for processor in ["0", "1"].iter().cycle() {
+                // A change that comes while another is under way is refused, which does no harm.
+                let _ = std::fs::write(&affinity, processor);
+                if done.load(std::sync::atomic::Ordering::Relaxed) {
+                    return;
+                }
+            }
+        });
+        let held = (0..REPAIRS).try_for_each(|round| {
+            need(device.forget_message(0)?, "the device has no MSI-X")?;
+            let answer = ask(&device, &attach)?;
+            check(answer == Answer::OK, || format!("round {round}: attaching answered {answer}"))?;
+            trigger.take();
+            controller.raise(Index::Msix, 0)?;
+            check(trigger.wait(), || format!("round {round}: the interrupt went elsewhere"))
+        });
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        held
+    })
+}
