@@ -19,7 +19,15 @@ pub struct Error {
     /// Whoever read what this program printed does not read on: no failure, and nothing to say.
     #[serde(skip)]
     pub unread: bool,
+    /// The exit status that goes with it.
+    #[serde(skip)]
+    pub status: u8,
 }
+
+/// The exit status of a command that failed.
+pub const FAILED: u8 = 1;
+/// The exit status of a command line that makes no sense.
+pub const MISUNDERSTOOD: u8 = 2;
 
 /// Something that is in the way of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -40,7 +48,18 @@ impl Error {
 
     /// What is wrong, where the sentence says it all.
     pub fn plain(what: impl Into<String>) -> Self {
-        Self { what: what.into(), remedy: None, obstacles: Vec::new(), unread: false }
+        Self {
+            what: what.into(),
+            remedy: None,
+            obstacles: Vec::new(),
+            unread: false,
+            status: FAILED,
+        }
+    }
+
+    /// The same, for a command line that asks for what cannot be.
+    pub fn misunderstood(self) -> Self {
+        Self { status: MISUNDERSTOOD, ..self }
     }
 
     /// Nobody reads what is printed.

@@ -4,6 +4,8 @@ use crate::error::Error;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 use std::io::{self, Write};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 /// Where results go, and as what.
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +28,8 @@ impl Out {
         if !self.json {
             return print(&words());
         }
-        let text = serde_json::to_string_pretty(document);
-        print(&(text.map_err(|error| Error::plain(error.to_string()))? + "\n"))
+        let text = serde_json::to_string_pretty(&Dated::new(document)).map_err(no_json)?;
+        print(&(text + "\n"))
     }
 
     /// Prints one of many: a line of JSON, or words.
@@ -43,9 +45,47 @@ impl Out {
         if !self.json {
             return print(&words());
         }
-        let text = serde_json::to_string(document);
-        print(&(text.map_err(|error| Error::plain(error.to_string()))? + "\n"))
+        print(&line(document)?)
     }
+}
+
+/// The number of what JSON documents look like. It grows when a reader has to change.
+pub const SCHEMA: u32 = 1;
+
+/// A document with what all documents have.
+#[derive(Serialize)]
+struct Dated<'d, D: Serialize> {
+    schema: u32,
+    time: String,
+    #[serde(flatten)]
+    document: &'d D,
+}
+
+impl<'d, D: Serialize> Dated<'d, D> {
+    fn new(document: &'d D) -> Self {
+        Self { schema: SCHEMA, time: now(), document }
+    }
+}
+
+/// A document as one line of JSON.
+///
+/// # Errors
+///
+/// When it has no form in JSON.
+pub fn line(document: &impl Serialize) -> Result<String, Error> {
+    Ok(serde_json::to_string(&Dated::new(document)).map_err(no_json)? + "\n")
+}
+
+fn no_json(error: serde_json::Error) -> Error {
+    Error::plain(format!("this cannot be written as JSON: {error}"))
+}
+
+/// The time of the system's clock, in UTC, as RFC 3339 writes it.
+pub fn now() -> String {
+    let mut text = String::new();
+    // A string takes everything.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut text));
+    text
 }
 
 /// Prints to standard output, all of it and at once.
@@ -58,6 +98,10 @@ pub fn print(text: &str) -> Result<(), Error> {
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     written.map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => Error::unread(),
+        io::ErrorKind::StorageFull => Error::new(
+            format!("cannot write to standard output: {error}"),
+            "make room there, or have it written elsewhere",
+        ),
         _ => Error::plain(format!("cannot write to standard output: {error}")),
     })
 }

@@ -33,6 +33,20 @@ pub fn json(words: &[&str]) -> serde_json::Value {
     serde_json::from_str(&said(&[words, &["--json"]].concat())).unwrap()
 }
 
+/// A JSON text with the same time in every document.
+pub fn undated(text: &str) -> String {
+    let mut rest = text;
+    let mut undated = String::new();
+    while let Some((before, after)) = rest.split_once("\"time\": \"") {
+        let (time, after) = after.split_once('"').unwrap();
+        // 2026-11-27T06:09:49.123456Z
+        assert!(time.len() == 27 && time.as_bytes()[10] == b'T' && time.ends_with('Z'), "{time}");
+        undated = format!("{undated}{before}\"time\": \"…\"");
+        rest = after;
+    }
+    undated + rest
+}
+
 /// What a command said when it failed.
 pub fn refused(words: &[&str]) -> String {
     let output = command(words).output().unwrap();
