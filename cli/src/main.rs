@@ -24,6 +24,7 @@ mod manual;
 mod pci;
 mod report;
 mod serve;
+mod stop;
 mod target;
 mod watch;
 
@@ -59,7 +60,7 @@ enum Task {
     Watch(watch::Options),
     /// Measure what requests about interrupts cost
     Bench(bench::Options),
-    /// Emulate devices and serve them on sockets until SIGINT or SIGTERM
+    /// Emulate devices and serve them on sockets until SIGINT, SIGTERM or SIGHUP
     #[command(subcommand)]
     Serve(serve::Served),
     /// Print what completes this command's words in a shell
@@ -113,7 +114,7 @@ fn run(arguments: Arguments) -> Result<(), Error> {
         Task::Unbind(options) => bind::unbind(&system, out, &options),
         Task::Watch(options) => watch::run(&system, out, &options),
         Task::Bench(options) => bench::run(&system, out, &options),
-        Task::Serve(served) => serve::run(served),
+        Task::Serve(served) => serve::run(&system, out, served),
         Task::Completions(options) => manual::completions(Arguments::command(), &options),
         Task::Man(options) => manual::man(Arguments::command(), &options),
     }

@@ -3,10 +3,8 @@
 mod common;
 
 use common::{Tree, command, config, eventually, json, refused, stop, text};
-use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::Value;
 use std::fs;
-use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -86,16 +84,9 @@ fn a_picture_takes_the_place_of_pictures_alone() {
 
 /// What a terminal is told of a run, one that is so wide, or of which nobody knows it.
 fn on_terminal(name: &str, columns: u16) -> String {
-    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     let folder = tempfile::tempdir().unwrap();
     let picture = folder.path().join("demo.svg");
-    let mut ours = fs::File::from(openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap());
-    grantpt(&ours).unwrap();
-    unlockpt(&ours).unwrap();
-    let size = Winsize { ws_col: columns, ws_row: columns / 3, ws_xpixel: 0, ws_ypixel: 0 };
-    tcsetwinsize(&ours, size).unwrap();
-    let path = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
-    let theirs = fs::File::options().read(true).write(true).open(path).unwrap();
+    let (mut ours, theirs) = common::terminal(columns, columns / 3);
     let words = ["demo", "--queues", "8", "--interval", "20", "--picture"];
     let mut child = command(&[&words[..], &[picture.to_str().unwrap()]].concat())
         .env("TERM", name)
@@ -103,13 +94,9 @@ fn on_terminal(name: &str, columns: u16) -> String {
         .stderr(theirs)
         .spawn()
         .unwrap();
-    let (mut said, mut bytes) = (Vec::new(), [0; 4096]);
-    // It ends with an error once nobody has the other side.
-    while let Ok(count @ 1..) = ours.read(&mut bytes) {
-        said.extend_from_slice(&bytes[..count]);
-    }
+    let said = common::all_of(&mut ours);
     assert!(child.wait().unwrap().success());
-    String::from_utf8(said).unwrap()
+    said
 }
 
 #[test]

@@ -135,8 +135,11 @@ fn counts_are_told_in_spite_of_peers_that_do_not_read_and_files_that_are_left_ov
     served.end("-TERM");
     std::fs::write(served.counts(), "precious").unwrap();
     let socket = served.socket();
-    let refusal = refused(&["serve", "nvme", "--socket", text(&socket), "--size", "1M"]);
-    assert!(refusal.contains("cannot listen on") && refusal.contains("disk.counts"), "{refusal}");
+    let words = ["serve", "nvme", "--socket", text(&socket), "--size", "1M"];
+    let output = command(&words).output().unwrap();
+    let refusal = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(refusal.contains("disk.counts exists and is no socket"), "{refusal}");
     assert_eq!(std::fs::read_to_string(served.counts()).unwrap(), "precious");
 }
 

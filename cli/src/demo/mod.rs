@@ -6,12 +6,12 @@ mod machine;
 mod picture;
 mod progress;
 mod record;
-mod stop;
 mod words;
 
 use crate::error::Error;
 use crate::pci::System;
 use crate::report::Out;
+use crate::stop::Stop;
 use crate::target::Bdf;
 use clap::ValueEnum;
 use load::Load;
@@ -22,7 +22,6 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use stop::Stop;
 
 /// What is shown.
 #[derive(clap::Args)]
@@ -100,8 +99,7 @@ pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
         [] => &[Method::ReleaseAll, Method::Dynamic],
         some => some,
     };
-    let no_signals = |error| Error::plain(format!("signals cannot be caught: {error}"));
-    let stop = Stop::prepare().map_err(no_signals)?;
+    let stop = Stop::prepare()?;
     make_room(options.queues)?;
     let canvas = picture::Canvas::prepare(&options.picture)?;
     let (mut name, mut counted) = (String::new(), Counted::default());
@@ -119,7 +117,7 @@ pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
         let done = load.run(&machine, &progress, &stop);
         progress.end();
         drop(machine);
-        stop.obey().map_err(no_signals)?;
+        stop.obey();
         all.push(done?);
     }
     // What was counted is told in any case.

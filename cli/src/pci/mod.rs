@@ -1,5 +1,6 @@
 //! What the system says of PCI functions and their interrupts, read from sysfs and procfs.
 
+pub mod blocks;
 pub mod class;
 pub mod config;
 pub mod debugfs;

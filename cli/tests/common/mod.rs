@@ -177,3 +177,26 @@ impl Tree {
 pub fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
+
+/// A terminal of this size: our side and its side.
+pub fn terminal(columns: u16, rows: u16) -> (fs::File, fs::File) {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    use rustix::termios::{Winsize, tcsetwinsize};
+    let ours = fs::File::from(openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap());
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let size = Winsize { ws_col: columns, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(&ours, size).unwrap();
+    let path = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
+    (ours, fs::File::options().read(true).write(true).open(path).unwrap())
+}
+
+/// All that a terminal was told, once no program has its side.
+pub fn all_of(ours: &mut fs::File) -> String {
+    use std::io::Read;
+    let (mut said, mut bytes) = (Vec::new(), [0; 4096]);
+    while let Ok(count @ 1..) = ours.read(&mut bytes) {
+        said.extend_from_slice(&bytes[..count]);
+    }
+    String::from_utf8(said).unwrap()
+}
