@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::info::device;
 use crate::pci::System;
+use crate::pci::config::Unread;
 use crate::pci::function::Function;
 use crate::report::{self, Out, or_none, or_unknown, yes};
 use serde::Serialize;
@@ -24,8 +25,10 @@ struct Document<'a> {
     notes: Vec<&'static str>,
 }
 
-const UNSEEN: &str =
+const SHORT: &str =
     "?: not to be known from here; root sees more (all of configuration space, debugfs)";
+const SILENT: &str = "?: a function that does not answer is powered down, or gone; \
+                      `echo on > /sys/bus/pci/devices/ADDRESS/power/control` powers it up";
 
 /// Lists them.
 pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
@@ -34,8 +37,10 @@ pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
     if options.open {
         functions.iter_mut().for_each(|function| ask(system, function));
     }
-    let unseen = functions.iter().any(|function| function.offered.is_none());
-    let notes: Vec<_> = unseen.then_some(UNSEEN).into_iter().collect();
+    let unread = |why| functions.iter().any(|function| function.unread == Some(why));
+    let notes = [(Unread::Short, SHORT), (Unread::Silent, SILENT)];
+    let notes: Vec<_> = notes.into_iter().filter(|(why, _)| unread(*why)).collect();
+    let notes: Vec<_> = notes.into_iter().map(|(_, note)| note).collect();
     out.one(&Document { functions: &functions, notes: notes.clone() }, || {
         if functions.is_empty() {
             return "no PCI function has MSI or MSI-X (--all shows the others)\n".to_owned();

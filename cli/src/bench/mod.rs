@@ -3,7 +3,7 @@
 mod rounds;
 
 use crate::error::Error;
-use crate::info::device;
+use crate::info::{VfToken, device};
 use crate::pci::System;
 use crate::report::{self, Out};
 use crate::target::Target;
@@ -22,6 +22,8 @@ pub struct Options {
     /// Which vectors
     #[arg(long, value_enum)]
     index: Option<Kind>,
+    #[command(flatten)]
+    token: VfToken,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
@@ -44,10 +46,13 @@ struct Document {
 
 /// Measures it.
 pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
+    if !matches!(options.target, Target::Pci(_)) {
+        options.token.none(&options.target)?;
+    }
     let document = match &options.target {
         Target::Pci(bdf) => {
             let function = system.function(*bdf)?;
-            document(&device::open(system, &function)?.device, options)
+            document(&device::open(system, &function, &options.token)?.device, options)
         }
         Target::User(path) => document(device::connect(path)?, options),
         Target::Sim => document(Simulated::new(), options),

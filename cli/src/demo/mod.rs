@@ -9,6 +9,7 @@ mod record;
 mod words;
 
 use crate::error::Error;
+use crate::info::VfToken;
 use crate::pci::System;
 use crate::report::Out;
 use crate::stop::Stop;
@@ -29,6 +30,8 @@ pub struct Options {
     /// Use this NVMe controller, bound to a VFIO driver, instead of an emulated one; it is only read
     #[arg(long, value_name = "BDF")]
     device: Option<Bdf>,
+    #[command(flatten)]
+    token: VfToken,
     /// Queues that are added, one after the other
     #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..=1024))]
     queues: u16,
@@ -99,13 +102,16 @@ pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
         [] => &[Method::ReleaseAll, Method::Dynamic],
         some => some,
     };
+    if options.device.is_none() {
+        options.token.none(&"the emulated controller")?;
+    }
     let stop = Stop::prepare()?;
     make_room(options.queues)?;
     let canvas = picture::Canvas::prepare(&options.picture)?;
     let (mut name, mut counted) = (String::new(), Counted::default());
     let mut all: Vec<(Run, Vec<Lane>)> = Vec::new();
     for method in methods {
-        let machine = Machine::start(system, options.device, options.queues, *method)?;
+        let machine = Machine::start(system, options, *method)?;
         name = machine.name.clone();
         counted = machine.counted();
         let progress = Progress::start(out, *method, options.queues);

@@ -2,7 +2,7 @@
 
 pub use super::ways::Opened;
 
-use super::ways;
+use super::{VfToken, ways};
 use crate::error::Error;
 use crate::pci::function::{Abilities, Function};
 use crate::pci::{System, holders};
@@ -15,7 +15,7 @@ use vfio_irq_user::{Client, ClientOptions};
 /// # Errors
 ///
 /// When it cannot be opened: who has it, or what is missing.
-pub fn open(system: &System, function: &Function) -> Result<Opened, Error> {
+pub fn open(system: &System, function: &Function, token: &VfToken) -> Result<Opened, Error> {
     let bdf = function.bdf;
     if !function.vfio {
         let driver = function.driver.as_deref().unwrap_or("no driver");
@@ -41,12 +41,19 @@ pub fn open(system: &System, function: &Function) -> Result<Opened, Error> {
         let what = format!("{bdf} is in use by {}", holders.words());
         return Err(Error::new(what, "end that first: only one may have it"));
     }
+    let token = token.of(function)?;
     if !system.is_real() {
         return Err(Error::plain(format!("{bdf} cannot be opened: it is not of this machine")));
     }
-    ways::open(system, function).map_err(|error| {
+    ways::open(system, function, token).map_err(|error| {
         let what = format!("{bdf} cannot be opened: {error}");
-        Error::new(what, remedy(system, function, &group.number))
+        let remedy = match token {
+            Some(_) if system.privileged => {
+                "a VF token must be the one that the physical function was opened with".to_owned()
+            }
+            _ => remedy(system, function, &group.number),
+        };
+        Error::new(what, remedy)
     })
 }
 
@@ -102,7 +109,7 @@ pub fn connect(path: &Path) -> Result<Remote<Client>, Error> {
 ///
 /// When it cannot be opened.
 pub fn abilities(system: &System, function: &Function) -> Result<Abilities, Error> {
-    let device = open(system, function)?.device;
+    let device = open(system, function, &VfToken::default())?.device;
     let msix = Capabilities::of(&device, Index::Msix)?;
     let which = if msix.count() > 0 { msix } else { Capabilities::of(&device, Index::Msi)? };
     let dynamic = Some(which.resizable());

@@ -1,10 +1,14 @@
 //! `vfio-irq info`.
 
 pub mod device;
+mod token;
 mod ways;
+
+pub use token::VfToken;
 
 use crate::counts::Counts;
 use crate::error::Error;
+use crate::pci::config::Unread;
 use crate::pci::function::Function;
 use crate::pci::holders::Holders;
 use crate::pci::interrupts::{self, HostIrq};
@@ -24,6 +28,8 @@ pub struct Options {
     /// Do not open it, so that it is not reset: two of five indexes are known then
     #[arg(long)]
     no_open: bool,
+    #[command(flatten)]
+    token: VfToken,
 }
 
 #[derive(Serialize)]
@@ -56,8 +62,11 @@ struct Answer {
 
 /// Tells it.
 pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
+    if !matches!(options.target, Target::Pci(_)) {
+        options.token.none(&options.target)?;
+    }
     let document = match &options.target {
-        Target::Pci(bdf) => function(system, *bdf, options.no_open)?,
+        Target::Pci(bdf) => function(system, *bdf, options)?,
         Target::User(path) => {
             let counts = crate::serve::counts::read(path);
             let asked = device::connect(path).and_then(|device| ask(&device));
@@ -104,21 +113,23 @@ fn ask(device: &impl Transport) -> Result<Vec<Answer>, Error> {
     all.into_iter().map(answer).collect()
 }
 
-fn function(system: &System, bdf: Bdf, no_open: bool) -> Result<Document, Error> {
+fn function(system: &System, bdf: Bdf, options: &Options) -> Result<Document, Error> {
     let function = system.function(bdf)?;
     let mut notes = Vec::new();
     let holders = function.vfio.then(|| holders::of(system, &function));
-    if function.offered.is_none() {
-        notes.push("configuration space shows its first 64 bytes only: run this as root for the vectors that the function has".to_owned());
-    }
+    notes.extend(function.unread.map(|why| match why {
+        Unread::Short => "configuration space shows its first 64 bytes only: run this as root for the vectors that the function has".to_owned(),
+        Unread::Silent => format!("configuration space does not answer: the function is powered down, or gone; `echo on > /sys/bus/pci/devices/{bdf}/power/control` powers it up"),
+    }));
     // Before the device is opened: that resets it.
     let host_interrupts = interrupts::of(system, bdf);
     let counts = counts(system, &function, &mut notes);
-    let indexes = if no_open {
+    let indexes = if options.no_open {
         notes.push("the indexes were not asked for (--no-open)".to_owned());
         Vec::new()
     } else {
-        let asked = device::open(system, &function).and_then(|opened| ask(&opened.device));
+        let asked =
+            device::open(system, &function, &options.token).and_then(|opened| ask(&opened.device));
         asked.unwrap_or_else(|error| {
             // A bridge is never handed over: nothing is missing.
             if !class::is_bridge(function.class) {
@@ -188,6 +199,9 @@ fn words(document: &Document) -> String {
                 }
             }),
         );
+        if let Some(sriov) = &function.sriov {
+            line("SR-IOV", sriov.words());
+        }
         if let Some(offered) = function.offered {
             line(
                 "offers",

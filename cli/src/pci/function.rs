@@ -1,6 +1,8 @@
 //! One PCI function.
 
-use super::{System, class, config::Offered, debugfs, interrupts, link};
+use super::config::{Offered, Unread};
+use super::sriov::Sriov;
+use super::{System, class, debugfs, interrupts, link};
 use crate::target::Bdf;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -25,6 +27,11 @@ pub struct Function {
     pub group: Option<Group>,
     /// What its configuration space offers; `None` when that cannot be read.
     pub offered: Option<Offered>,
+    /// Why it cannot be read.
+    #[serde(skip)]
+    pub unread: Option<Unread>,
+    /// Its part in SR-IOV; `None` for a function that has none.
+    pub sriov: Option<Sriov>,
     /// Vectors that the system has allocated for it.
     pub allocated: u32,
     /// Vectors that somebody handles.
@@ -84,7 +91,10 @@ impl Function {
         let id = format!("{:04x}:{:04x}", number("vendor")?, number("device")?);
         let driver = driver(system, bdf);
         let config = std::fs::read(system.path(directory.join("config"))).unwrap_or_default();
-        let offered = Offered::read(&config);
+        let (offered, unread) = match Offered::read(&config) {
+            Ok(offered) => (Some(offered), None),
+            Err(unread) => (None, Some(unread)),
+        };
         let irqs = interrupts::of(system, bdf);
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let in_use = irqs.iter().filter(|irq| irq.handler.is_some()).count();
@@ -98,6 +108,8 @@ impl Function {
             vfio,
             group: group(system, bdf),
             offered,
+            unread,
+            sriov: Sriov::read(system, bdf),
             allocated: count(irqs.len()),
             in_use: count(in_use),
             abilities,
@@ -118,7 +130,7 @@ pub fn driver(system: &System, bdf: Bdf) -> Option<String> {
 
 /// Whether a driver hands functions to user space: VFIO has a device for this one, or its name says so
 /// (before Linux 6.1 there is nothing to see).
-fn is_vfio(system: &System, bdf: Bdf, driver: Option<&str>) -> bool {
+pub fn is_vfio(system: &System, bdf: Bdf, driver: Option<&str>) -> bool {
     let named = |name: &str| name == "vfio-pci-rs" || name.ends_with("vfio-pci");
     driver.is_some_and(named) || system.has(directory(bdf).join("vfio-dev"))
 }

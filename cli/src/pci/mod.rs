@@ -7,6 +7,7 @@ pub mod debugfs;
 pub mod function;
 pub mod holders;
 pub mod interrupts;
+pub mod sriov;
 pub mod users;
 
 use crate::error::Error;
