@@ -14,6 +14,7 @@ use tracing::level_filters::LevelFilter;
 
 mod bench;
 mod bind;
+mod complete;
 mod counts;
 mod demo;
 mod error;
@@ -70,6 +71,12 @@ enum Task {
 }
 
 fn main() -> ExitCode {
+    match complete::answer() {
+        Ok(false) => {}
+        Ok(true) => return ExitCode::SUCCESS,
+        // A shell shows nothing of what is wrong.
+        Err(_) => return ExitCode::FAILURE,
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return misunderstood(&error),
@@ -115,7 +122,7 @@ fn run(arguments: Arguments) -> Result<(), Error> {
         Task::Watch(options) => watch::run(&system, out, &options),
         Task::Bench(options) => bench::run(&system, out, &options),
         Task::Serve(served) => serve::run(&system, out, served),
-        Task::Completions(options) => manual::completions(Arguments::command(), &options),
+        Task::Completions(options) => manual::completions(&options),
         Task::Man(options) => manual::man(Arguments::command(), &options),
     }
 }

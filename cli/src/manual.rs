@@ -1,7 +1,8 @@
 //! `vfio-irq completions`, `vfio-irq man`.
 
+use crate::complete;
 use crate::error::Error;
-use crate::report::print;
+use crate::report::{print, quoted};
 use clap::Command;
 use std::path::PathBuf;
 
@@ -25,11 +26,16 @@ pub struct Man {
     page: Option<String>,
 }
 
-/// Prints what a shell reads.
-pub fn completions(mut command: Command, options: &Completions) -> Result<(), Error> {
-    let mut text = Vec::new();
-    clap_complete::generate(options.shell, &mut command, "vfio-irq", &mut text);
-    print(&String::from_utf8_lossy(&text))
+/// Prints what a shell reads. The shell asks this program at each word, so that it offers the devices that
+/// are there.
+pub fn completions(options: &Completions) -> Result<(), Error> {
+    // As it was called, so that a program outside of PATH is found.
+    let called = std::env::args_os().next().map(PathBuf::from);
+    let called = called.filter(|called| called.components().count() > 1);
+    let called = called.and_then(|called| std::path::absolute(called).ok());
+    let program = called.map_or("vfio-irq".to_owned(), |path| quoted(&path.to_string_lossy()));
+    let text = complete::registration(&options.shell.to_string(), &program);
+    print(&text.map_err(|error| Error::plain(format!("nothing completes in this shell: {error}")))?)
 }
 
 /// Writes all pages, or prints one.

@@ -2,11 +2,13 @@
 
 mod rounds;
 
+use crate::complete;
 use crate::error::Error;
 use crate::info::{VfToken, device};
 use crate::pci::System;
 use crate::report::{self, Out};
-use crate::target::Target;
+use crate::target::{Target, TargetName};
+use clap_complete::engine::ArgValueCompleter;
 use rounds::{Cost, measure};
 use serde::Serialize;
 use vfio_irq::{Index, Name, Transport, sim::Simulated};
@@ -15,7 +17,8 @@ use vfio_irq::{Index, Name, Transport, sim::Simulated};
 #[derive(clap::Args)]
 pub struct Options {
     /// The device; nothing else may be using it
-    target: Target,
+    #[arg(add = ArgValueCompleter::new(complete::targets))]
+    target: TargetName,
     /// How often each request is made
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rounds: u32,
@@ -46,16 +49,17 @@ struct Document {
 
 /// Measures it.
 pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
-    if !matches!(options.target, Target::Pci(_)) {
-        options.token.none(&options.target)?;
+    let target = options.target.find(system)?;
+    if !matches!(target, Target::Pci(_)) {
+        options.token.none(&target)?;
     }
-    let document = match &options.target {
+    let document = match &target {
         Target::Pci(bdf) => {
             let function = system.function(*bdf)?;
-            document(&device::open(system, &function, &options.token)?.device, options)
+            document(&device::open(system, &function, &options.token)?.device, &target, options)
         }
-        Target::User(path) => document(device::connect(path)?, options),
-        Target::Sim => document(Simulated::new(), options),
+        Target::User(path) => document(device::connect(path)?, &target, options),
+        Target::Sim => document(Simulated::new(), &target, options),
     }?;
     out.one(&document, || {
         let Document { target, index, vectors, rounds, .. } = &document;
@@ -68,7 +72,11 @@ pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
     })
 }
 
-fn document<T: Transport>(device: T, options: &Options) -> Result<Document, Error> {
+fn document<T: Transport>(
+    device: T,
+    target: &Target,
+    options: &Options,
+) -> Result<Document, Error> {
     let index = match options.index {
         Some(Kind::Msi) => Index::Msi,
         Some(Kind::Msix) => Index::Msix,
@@ -78,7 +86,7 @@ fn document<T: Transport>(device: T, options: &Options) -> Result<Document, Erro
     let has = |index| device.irq_info(index).is_ok_and(|info| info.count > 0);
     if !has(index) {
         let there = [(Index::Msix, "msix"), (Index::Msi, "msi")];
-        let what = format!("{} has no vectors of {}", options.target, Name(index));
+        let what = format!("{target} has no vectors of {}", Name(index));
         return Err(match there.into_iter().find(|(other, _)| has(*other)) {
             Some((_, other)) => Error::new(what, format!("say --index {other}")),
             None => Error::new(what, "there is nothing to measure: choose another device"),
@@ -86,7 +94,7 @@ fn document<T: Transport>(device: T, options: &Options) -> Result<Document, Erro
     }
     let (capabilities, costs) = measure(&device, index, options.rounds)?;
     Ok(Document {
-        target: options.target.to_string(),
+        target: target.to_string(),
         index: Name(index).to_string(),
         vectors: capabilities.count(),
         dynamic: capabilities.resizable(),

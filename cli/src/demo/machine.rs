@@ -32,8 +32,8 @@ impl Machine {
     pub fn start(system: &System, wanted: &super::Options, method: Method) -> Result<Self, Error> {
         let queues = wanted.queues;
         let options = Options { method: method.of_driver(), queues, ..Options::default() };
-        let machine = match wanted.device {
-            Some(bdf) => Self::real(system, bdf, &wanted.token, options),
+        let machine = match &wanted.device {
+            Some(name) => Self::real(system, name.find(system)?, &wanted.token, options),
             None => Self::emulated(options),
         }?;
         match machine.driver.info().queues {

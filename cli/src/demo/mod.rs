@@ -8,13 +8,15 @@ mod progress;
 mod record;
 mod words;
 
+use crate::complete;
 use crate::error::Error;
 use crate::info::VfToken;
 use crate::pci::System;
 use crate::report::Out;
 use crate::stop::Stop;
-use crate::target::Bdf;
+use crate::target::FunctionName;
 use clap::ValueEnum;
+use clap_complete::engine::ArgValueCompleter;
 use load::Load;
 use machine::Machine;
 use progress::Progress;
@@ -28,8 +30,8 @@ use std::time::Duration;
 #[derive(clap::Args)]
 pub struct Options {
     /// Use this NVMe controller, bound to a VFIO driver, instead of an emulated one; it is only read
-    #[arg(long, value_name = "BDF")]
-    device: Option<Bdf>,
+    #[arg(long, value_name = "BDF", add = ArgValueCompleter::new(complete::functions))]
+    device: Option<FunctionName>,
     #[command(flatten)]
     token: VfToken,
     /// Queues that are added, one after the other

@@ -5,7 +5,7 @@ pub use super::ways::Opened;
 use super::{VfToken, ways};
 use crate::error::Error;
 use crate::pci::function::{Abilities, Function};
-use crate::pci::{System, holders};
+use crate::pci::{System, holders, users};
 use std::path::Path;
 use vfio_irq::{Capabilities, Index, Remote};
 use vfio_irq_user::{Client, ClientOptions};
@@ -19,7 +19,12 @@ pub fn open(system: &System, function: &Function, token: &VfToken) -> Result<Ope
     let bdf = function.bdf;
     if !function.vfio {
         let driver = function.driver.as_deref().unwrap_or("no driver");
-        let remedy = format!("`vfio-irq bind {bdf}` hands it to user space");
+        let uses = users::of(system, bdf);
+        let remedy = match uses.iter().find(|obstacle| !obstacle.forceable) {
+            Some(obstacle) => format!("this machine uses it itself ({})", obstacle.what),
+            None if function.group.is_none() => no_iommu(bdf).to_string(),
+            None => format!("`vfio-irq bind {bdf}` hands it to user space"),
+        };
         return Err(Error::new(
             format!("{bdf} is not bound to a VFIO driver ({driver} has it)"),
             remedy,

@@ -6,6 +6,7 @@ mod ways;
 
 pub use token::VfToken;
 
+use crate::complete;
 use crate::counts::Counts;
 use crate::error::Error;
 use crate::pci::config::Unread;
@@ -14,8 +15,9 @@ use crate::pci::holders::Holders;
 use crate::pci::interrupts::{self, HostIrq};
 use crate::pci::{System, class, debugfs, holders, users};
 use crate::report::{self, Out, many};
-use crate::target::{Bdf, Target};
+use crate::target::{Bdf, Target, TargetName};
 use crate::watch::view;
+use clap_complete::engine::ArgValueCompleter;
 use serde::Serialize;
 use std::fmt::Write;
 use vfio_irq::{Capabilities, Index, Name, Transport, sim::Simulated};
@@ -24,7 +26,8 @@ use vfio_irq::{Capabilities, Index, Name, Transport, sim::Simulated};
 #[derive(clap::Args)]
 pub struct Options {
     /// The device
-    target: Target,
+    #[arg(add = ArgValueCompleter::new(complete::targets))]
+    target: TargetName,
     /// Do not open it, so that it is not reset: two of five indexes are known then
     #[arg(long)]
     no_open: bool,
@@ -62,10 +65,11 @@ struct Answer {
 
 /// Tells it.
 pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
-    if !matches!(options.target, Target::Pci(_)) {
-        options.token.none(&options.target)?;
+    let target = options.target.find(system)?;
+    if !matches!(target, Target::Pci(_)) {
+        options.token.none(&target)?;
     }
-    let document = match &options.target {
+    let document = match &target {
         Target::Pci(bdf) => function(system, *bdf, options)?,
         Target::User(path) => {
             let counts = crate::serve::counts::read(path);
@@ -77,9 +81,9 @@ pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
                 (Err(error), Ok(_)) => (Vec::new(), vec![error.to_string()]),
                 (Err(error), Err(_)) => return Err(error),
             };
-            Document { counts: counts.ok(), ..empty(&options.target, indexes, notes) }
+            Document { counts: counts.ok(), ..empty(&target, indexes, notes) }
         }
-        Target::Sim => empty(&options.target, ask(&Simulated::new())?, Vec::new()),
+        Target::Sim => empty(&target, ask(&Simulated::new())?, Vec::new()),
     };
     out.one(&document, || words(&document))
 }
@@ -185,6 +189,9 @@ fn words(document: &Document) -> String {
     let mut line = |name: &str, value: String| _ = writeln!(text, "  {name:<12} {value}");
     if let Some(function) = &document.function {
         line("device", format!("{} [{}]", function.what, function.id));
+        if let Some(name) = &function.name {
+            line("name", name.clone());
+        }
         line("driver", report::or_none(function.driver.as_ref()));
         line(
             "IOMMU group",

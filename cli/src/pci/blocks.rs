@@ -39,6 +39,27 @@ pub fn of_file(system: &System, path: &Path) -> Result<Vec<Obstacle>, Error> {
     Ok(found)
 }
 
+/// What disks are used for, in a few words each: `nvme0n1 at /, swap`.
+pub fn uses<'d>(system: &System, disks: impl Iterator<Item = &'d str>) -> Vec<String> {
+    let disks: BTreeSet<String> = disks.map(head).collect();
+    let words = |disk: &String| {
+        let (mut places, mut seen) = (Vec::new(), BTreeSet::new());
+        let mut rest = vec![disk.clone()];
+        while let Some(name) = rest.pop().filter(|name| seen.insert(name.clone())) {
+            let at = Path::new("sys/class/block").join(&name);
+            places.extend(mounts(system, &name, system.text(at.join("dev")).as_deref()));
+            places.extend(is_swap(system, &name).then(|| "swap".to_owned()));
+            let is_part = |part: &String| system.has(at.join(part).join("partition"));
+            rest.extend(system.names(&at).into_iter().filter(is_part));
+            rest.extend(system.names(at.join("holders")));
+        }
+        places.sort_unstable();
+        places.dedup();
+        if places.is_empty() { disk.clone() } else { format!("{disk} at {}", places.join(", ")) }
+    };
+    disks.iter().map(words).collect()
+}
+
 /// The name of a block device; `None` for another file.
 fn block_name(system: &System, path: &Path, meta: &Metadata) -> Option<String> {
     if meta.file_type().is_block_device() {

@@ -1,6 +1,7 @@
 //! One PCI function.
 
 use super::config::{Offered, Unread};
+use super::names::Names;
 use super::sriov::Sriov;
 use super::{System, class, debugfs, interrupts, link};
 use crate::target::Bdf;
@@ -14,11 +15,16 @@ pub struct Function {
     pub bdf: Bdf,
     /// What it is.
     pub what: &'static str,
+    /// Its name and its vendor's; `None` when the system has no list of names, or not this one.
+    pub name: Option<String>,
     /// Its class code.
     #[serde(skip)]
     pub class: u32,
     /// Vendor and device: `8086:10c9`.
     pub id: String,
+    /// The same as numbers.
+    #[serde(skip)]
+    pub ids: (u32, u32),
     /// The driver that has it.
     pub driver: Option<String>,
     /// Whether that driver hands it to user space.
@@ -88,7 +94,7 @@ impl Function {
             u32::from_str_radix(text.trim_start_matches("0x"), 16).ok()
         };
         let class = number("class")?;
-        let id = format!("{:04x}:{:04x}", number("vendor")?, number("device")?);
+        let ids = (number("vendor")?, number("device")?);
         let driver = driver(system, bdf);
         let config = std::fs::read(system.path(directory.join("config"))).unwrap_or_default();
         let (offered, unread) = match Offered::read(&config) {
@@ -104,7 +110,9 @@ impl Function {
             bdf,
             what: class::name(class),
             class,
-            id,
+            name: None,
+            id: format!("{:04x}:{:04x}", ids.0, ids.1),
+            ids,
             vfio,
             group: group(system, bdf),
             offered,
@@ -115,6 +123,11 @@ impl Function {
             abilities,
             driver,
         })
+    }
+
+    /// The function with its name.
+    pub fn named(self, names: &Names) -> Self {
+        Self { name: names.product(self.ids.0, self.ids.1), ..self }
     }
 
     /// Whether it has, or may have, interrupts that are messages.

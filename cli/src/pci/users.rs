@@ -1,6 +1,6 @@
 //! What this machine itself uses a function for.
 
-use super::{System, blocks, function::directory, names};
+use super::{System, blocks, function::directory};
 use crate::error::Obstacle;
 use crate::target::Bdf;
 use std::collections::BTreeSet;
@@ -26,15 +26,25 @@ pub fn of(system: &System, bdf: Bdf) -> Vec<Obstacle> {
     found
 }
 
+/// What the system has of a function's, in a word or two each: `nvme0n1 at /, swap`, `eth0`.
+pub fn names(system: &System, bdf: Bdf) -> Vec<String> {
+    let (mut disks, mut cards) = (BTreeSet::new(), BTreeSet::new());
+    let at = std::fs::canonicalize(system.path(directory(bdf))).unwrap_or_default();
+    walk(&at, 12, &mut disks, &mut cards);
+    let mut all = blocks::uses(system, disks.iter().map(String::as_str));
+    all.extend(cards);
+    all
+}
+
 /// Finds disks and network interfaces below a device.
 fn walk(at: &Path, depth: usize, disks: &mut BTreeSet<String>, cards: &mut BTreeSet<String>) {
-    for name in names(at) {
+    for name in super::names(at) {
         let below = at.join(&name);
         let real = std::fs::symlink_metadata(&below).is_ok_and(|meta| meta.is_dir());
         match name.as_str() {
             _ if !real => {}
-            "block" => disks.extend(names(&below)),
-            "net" => cards.extend(names(&below)),
+            "block" => disks.extend(super::names(&below)),
+            "net" => cards.extend(super::names(&below)),
             _ => {
                 // NVMe keeps its namespaces in the controller's own directory.
                 if below.join("queue").is_dir() {

@@ -15,7 +15,10 @@ use vfio_irq_user::Server;
 
 /// What is served.
 #[derive(clap::Args)]
-#[command(group = clap::ArgGroup::new("medium").required(true))]
+#[command(
+    group = clap::ArgGroup::new("medium").required(true),
+    override_usage = "vfio-irq serve nvme --socket <PATH> --size <SIZE>|--file <DISK> [OPTIONS]"
+)]
 pub struct Options {
     /// Listen here; once for each controller
     #[arg(long = "socket", value_name = "PATH", required = true)]

@@ -1,6 +1,6 @@
 //! What a server says first: the lines to copy.
 
-use crate::report;
+use crate::report::{self, quoted};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -47,15 +47,6 @@ impl Ready {
             super::size::words(*bytes),
         )
     }
-}
-
-/// A word as a shell reads it.
-fn quoted(word: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-:+,=@%".contains(&byte);
-    if !word.is_empty() && word.bytes().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]

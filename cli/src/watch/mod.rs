@@ -8,10 +8,12 @@ mod source;
 mod tests;
 pub mod view;
 
+use crate::complete;
 use crate::error::Error;
 use crate::pci::System;
 use crate::report::Out;
-use crate::target::Target;
+use crate::target::TargetName;
+use clap_complete::engine::ArgValueCompleter;
 use meter::Meter;
 use source::Source;
 use std::io::IsTerminal;
@@ -21,7 +23,8 @@ use std::time::{Duration, Instant};
 #[derive(clap::Args)]
 pub struct Options {
     /// The device
-    target: Target,
+    #[arg(add = ArgValueCompleter::new(complete::targets))]
+    target: TargetName,
     /// Print what is counted now, and end
     #[arg(long)]
     once: bool,
@@ -41,7 +44,7 @@ fn interval(text: &str) -> Result<Duration, String> {
 
 /// Shows it.
 pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
-    let source = Source::of(system, &options.target)?;
+    let source = Source::of(system, &options.target.find(system)?)?;
     let plain = options.once || out.json || options.count.is_some();
     if !plain && std::io::stdout().is_terminal() {
         return app::run(&source, options.interval);

@@ -200,3 +200,17 @@ pub fn all_of(ours: &mut fs::File) -> String {
     }
     String::from_utf8(said).unwrap()
 }
+
+/// The columns that each line takes, without what changes colours.
+pub fn widths(text: &str) -> Vec<usize> {
+    let width = |line: &str| {
+        let (mut inside, mut width) = (false, 0);
+        for letter in line.chars() {
+            inside |= letter == '\x1b';
+            width += usize::from(!inside);
+            inside &= !letter.is_ascii_alphabetic();
+        }
+        width
+    };
+    text.split(['\r', '\n']).map(width).collect()
+}
