@@ -36,6 +36,9 @@ pub struct Counts {
     pub device: String,
     /// Who drives or emulates it, and so counts.
     pub driver: String,
+    /// Whether a client uses the device; `None` where that has no meaning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<bool>,
     /// More that is known, as words.
     pub facts: BTreeMap<String, String>,
     /// More that is counted.

@@ -112,7 +112,7 @@ fn a_served_device_tells_its_own_counts() {
     let output = watch.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let error = String::from_utf8(output.stderr).unwrap();
-    assert!(error.contains("no counts at"), "{error}");
+    assert!(error.contains("the server has ended: no counts at"), "{error}");
 }
 
 fn json_rows(served: &Served) -> Vec<serde_json::Value> {
@@ -207,4 +207,54 @@ fn what_cannot_be_opened_is_said() {
     let refusal = refused(&tree.words(&["bench", "00:04.0"]));
     assert!(refusal.contains("not bound to a VFIO driver (nvme has it)"), "{refusal}");
     assert!(refusal.contains("`vfio-irq bind 0000:00:04.0`"), "{refusal}");
+}
+
+#[test]
+fn a_signal_gives_the_terminal_back() {
+    use rustix::termios::{LocalModes, tcgetattr};
+    use std::io::Read;
+    use std::os::unix::process::ExitStatusExt;
+    for (signal, number) in [("-TERM", 15), ("-HUP", 1), ("-INT", 2)] {
+        let (mut ours, theirs) = common::terminal(80, 24);
+        let is_cooked = |terminal: &std::fs::File| {
+            tcgetattr(terminal).unwrap().local_modes.contains(LocalModes::ICANON | LocalModes::ECHO)
+        };
+        let (state, input) = (theirs.try_clone().unwrap(), theirs.try_clone().unwrap());
+        let mut command = command(&["watch", "sim", "--interval", "600"]);
+        command.env("TERM", "xterm").stdin(input).stdout(theirs);
+        let child = command.spawn().unwrap();
+        drop(command);
+        let mut bytes = [0; 4096];
+        assert!(ours.read(&mut bytes).unwrap() > 0);
+        eventually("raw mode", || !is_cooked(&state));
+        let output = stop(child, signal);
+        assert_eq!(output.status.signal(), Some(number), "{output:?}");
+        assert_eq!(output.stderr, b"");
+        assert!(is_cooked(&state));
+        drop(state);
+        let said = common::all_of(&mut ours);
+        let (left, cursor) = (said.rfind("\x1b[?1049l"), said.rfind("\x1b[?25h"));
+        assert!(left.is_some() && left < cursor, "{said:?}");
+    }
+    // A terminal that cannot be drawn on gets lines.
+    let (mut ours, theirs) = common::terminal(80, 24);
+    let mut command = command(&["watch", "sim", "--interval", "0.05"]);
+    let child = command.env("TERM", "dumb").stdout(theirs).spawn().unwrap();
+    drop(command);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    stop(child, "-TERM");
+    let said = common::all_of(&mut ours);
+    assert!(said.contains("VECTOR") && !said.contains('\x1b'), "{said}");
+}
+
+#[test]
+fn a_device_without_a_client_says_so() {
+    let served = Served::start();
+    let plain = || said(&["watch", &served.target(), "--once"]);
+    assert!(plain().contains("\nno client yet\n"), "{}", plain());
+    let client = Client::connect(served.socket(), ClientOptions::default()).unwrap();
+    assert_eq!(json(&["watch", &served.target(), "--once"])["client"], true);
+    assert!(!plain().contains("no client"));
+    drop(client);
+    eventually("an end", || plain().contains("no client"));
 }

@@ -16,7 +16,7 @@ use crate::pci::interrupts::{self, HostIrq};
 use crate::pci::{System, class, debugfs, holders, users};
 use crate::report::{self, Out, many};
 use crate::target::{Bdf, Target, TargetName};
-use crate::watch::view;
+use crate::watch::columns;
 use clap_complete::engine::ArgValueCompleter;
 use serde::Serialize;
 use std::fmt::Write;
@@ -249,7 +249,7 @@ fn words(document: &Document) -> String {
     }
     if let Some(counts) = &document.counts {
         text += "\n";
-        text += &view::plain(counts, None);
+        text += &columns::plain(counts, None);
     } else if !document.host_interrupts.is_empty() {
         text += "\n";
         text += &report::table(

@@ -61,8 +61,8 @@ pub fn serve(system: &System, out: Out, options: &Options) -> Result<(), Error> 
             controller
         })?;
         let counts = counts.ok_or_else(|| Error::plain("the controller was not made"))?;
-        let its = counts.clone();
-        published.push(Published::bind(&socket, move || nvme(&its))?);
+        let (its, path) = (counts.clone(), socket.clone());
+        published.push(Published::bind(&socket, move || nvme(&its, &path))?);
         options.access.open(&counts::beside(&socket))?;
         options.access.open(&socket)?;
         ready.push((Ready::new(&socket, bytes, options.queues), settings.serial));
@@ -112,7 +112,7 @@ fn sum_up(out: Out, socket: &Path, counts: &Counts) {
 }
 
 /// What a controller counts.
-fn nvme(counts: &Counts) -> crate::counts::Counts {
+fn nvme(counts: &Counts, path: &Path) -> crate::counts::Counts {
     let totals = counts.totals();
     let commands = [
         ("reads", totals.reads),
@@ -126,6 +126,7 @@ fn nvme(counts: &Counts) -> crate::counts::Counts {
     let mut all = counts::of(counts.interrupts(), counts.vectors());
     all.device = "NVMe controller".to_owned();
     all.driver = "vfio-irq serve nvme".to_owned();
+    all.client = socket::has_client(path);
     all.totals.extend(commands.map(|(name, count)| (name.to_owned(), count)));
     all
 }

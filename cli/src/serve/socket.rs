@@ -3,7 +3,7 @@
 use super::counts::beside;
 use crate::error::Error;
 use rustix::fs::Mode;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
@@ -165,9 +165,46 @@ fn check_place(path: &Path) -> Result<(), Error> {
     }
 }
 
+/// State of a socket that is connected, in /proc/net/unix.
+const CONNECTED: &str = "03";
+
+/// Whether a client is connected to a socket of this process, as the system tells it; `None` if it does
+/// not tell.
+pub fn has_client(socket: &Path) -> Option<bool> {
+    let table = std::fs::read_to_string("/proc/net/unix").ok()?;
+    let own = Path::new("/proc/self/fd");
+    let links = crate::pci::names(own).into_iter();
+    let links = links.filter_map(|fd| std::fs::read_link(own.join(fd)).ok());
+    let own: BTreeSet<String> =
+        links.filter_map(|link| link.into_os_string().into_string().ok()).collect();
+    let socket = socket.to_str()?;
+    // Num RefCount Protocol Flags Type St Inode Path: what a listener accepted has its path.
+    Some(table.lines().any(|line| {
+        let mut words = line.splitn(8, ' ').skip(5);
+        let (state, rest) = (words.next(), words.collect::<Vec<_>>().join(" "));
+        let Some((inode, path)) = rest.trim_start().split_once(' ') else { return false };
+        state == Some(CONNECTED) && path == socket && own.contains(&format!("socket:[{inode}]"))
+    }))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{group, mode};
+    use super::{group, has_client, mode};
+    use std::os::unix::net::{UnixListener, UnixStream};
+
+    #[test]
+    fn a_client_is_seen_while_it_is_connected() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("a b"), folder.path().join("other"));
+        let (listener, _other) =
+            (UnixListener::bind(&path).unwrap(), UnixListener::bind(&other).unwrap());
+        assert_eq!(has_client(&path), Some(false));
+        let client = UnixStream::connect(&path).unwrap();
+        let accepted = listener.accept().unwrap();
+        assert_eq!((has_client(&path), has_client(&other)), (Some(true), Some(false)));
+        drop((client, accepted));
+        assert_eq!(has_client(&path), Some(false));
+    }
 
     #[test]
     fn modes_are_octal_and_keep_the_owner() {

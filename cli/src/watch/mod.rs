@@ -1,12 +1,14 @@
 //! `vfio-irq watch`.
 
 mod app;
+pub mod columns;
 mod load;
 mod meter;
+mod screen;
 mod source;
 #[cfg(test)]
 mod tests;
-pub mod view;
+mod view;
 
 use crate::complete;
 use crate::error::Error;
@@ -46,7 +48,7 @@ fn interval(text: &str) -> Result<Duration, String> {
 pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
     let source = Source::of(system, &options.target.find(system)?)?;
     let plain = options.once || out.json || options.count.is_some();
-    if !plain && std::io::stdout().is_terminal() {
+    if !plain && std::io::stdout().is_terminal() && is_able() {
         return app::run(&source, options.interval);
     }
     let most = if options.once { Some(1) } else { options.count };
@@ -62,8 +64,13 @@ pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
         let snapshot = meter.next(source.read()?, begun.elapsed());
         out.line(snapshot, || {
             let again = if look > 0 { "\n" } else { "" };
-            format!("{again}{}", view::plain(&snapshot.counts, snapshot.rate))
+            format!("{again}{}", columns::plain(&snapshot.counts, snapshot.rate))
         })?;
     }
     Ok(())
+}
+
+/// Whether the terminal can be drawn on.
+fn is_able() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb")
 }

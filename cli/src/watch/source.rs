@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::pci::{System, debugfs, interrupts};
 use crate::serve;
 use crate::target::{Bdf, Target};
+use std::cell::OnceCell;
 use std::path::PathBuf;
 
 /// Where counts come from.
@@ -14,8 +15,8 @@ pub enum Source {
     Debugfs(System, Bdf),
     /// The host's interrupts of a function, whoever drives it.
     Host(System, Bdf),
-    /// A device that another process emulates.
-    Served(PathBuf),
+    /// A device that another process emulates, and whether it was seen.
+    Served(PathBuf, OnceCell<()>),
     /// A device of this process, with a load.
     Made(Load),
 }
@@ -34,7 +35,7 @@ impl Source {
                 let kind = if table { Self::Debugfs } else { Self::Host };
                 kind(system.clone(), *bdf)
             }
-            Target::User(path) => Self::Served(path.clone()),
+            Target::User(path) => Self::Served(path.clone(), OnceCell::new()),
             Target::Sim => Self::Made(Load::start()?),
         })
     }
@@ -57,8 +58,14 @@ impl Source {
                 })
             }
             Self::Host(system, bdf) => host(system, *bdf),
-            Self::Served(path) => {
-                let counts = serve::counts::read(path)?;
+            Self::Served(path, seen) => {
+                let counts = serve::counts::read(path).map_err(|error| match seen.get() {
+                    Some(()) => {
+                        Error { what: format!("the server has ended: {}", error.what), ..error }
+                    }
+                    None => error,
+                })?;
+                seen.get_or_init(|| ());
                 let device = format!("{} {}", path.display(), counts.device);
                 Ok(Counts { device, ..counts })
             }
