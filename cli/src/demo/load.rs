@@ -137,7 +137,7 @@ impl Shared {
     fn seen(&self, queues: u16) -> Seen {
         let (completed, stalls) = (&self.completed, &self.stalls);
         let [completed, stalls] = [completed, stalls].map(|count| count.load(Ordering::Relaxed));
-        Seen { queues, completed, stalls }
+        Seen { queues, raised: completed, stalls }
     }
 }
 

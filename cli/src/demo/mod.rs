@@ -43,7 +43,7 @@ pub struct Options {
     /// Add vectors this way; once for each, both if not given
     #[arg(long = "method", value_name = "METHOD", value_enum)]
     methods: Vec<Method>,
-    /// Where the picture goes
+    /// Where the picture goes; - for standard output, where the table goes to standard error
     #[arg(long, value_name = "FILE", default_value = "vfio-irq-demo.svg")]
     picture: PathBuf,
     /// Open the picture
@@ -104,6 +104,12 @@ pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
         [] => &[Method::ReleaseAll, Method::Dynamic],
         some => some,
     };
+    let is_printed = options.picture == Path::new(picture::STDOUT);
+    if is_printed && (out.json || options.open) {
+        let other = if out.json { "--json" } else { "--open" };
+        let what = format!("--picture - and {other} do not go together");
+        return Err(Error::new(what, "--picture FILE names a place").misunderstood());
+    }
     if options.device.is_none() {
         options.token.none(&"the emulated controller")?;
     }
@@ -123,7 +129,7 @@ pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
             interval: Duration::from_millis(options.interval),
         };
         let done = load.run(&machine, &progress, &stop);
-        progress.end();
+        progress.end(done.as_ref().ok().map(|(run, _)| run));
         drop(machine);
         stop.obey();
         all.push(done?);
@@ -131,9 +137,13 @@ pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
     // What was counted is told in any case.
     let drawn = canvas.draw(&all);
     let runs: Vec<&Run> = all.iter().map(|(run, _)| run).collect();
-    let picture = drawn.is_ok().then_some(options.picture.as_path());
+    let picture = drawn.is_ok().then_some(options.picture.as_path()).filter(|_| !is_printed);
     let document = Document { device: name, counted, picture, runs };
-    out.one(&document, || words::tell(&document))?;
+    if is_printed {
+        crate::write_error(&words::tell(&document));
+    } else {
+        out.one(&document, || words::tell(&document))?;
+    }
     if let (true, Some(picture)) = (options.open, picture) {
         open(picture)?;
     }

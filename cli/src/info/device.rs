@@ -56,10 +56,17 @@ pub fn open(system: &System, function: &Function, token: &VfToken) -> Result<Ope
             Some(_) if system.privileged => {
                 "a VF token must be the one that the physical function was opened with".to_owned()
             }
+            None if system.privileged && has_virtuals(function) => {
+                "a user of one of its virtual functions may have it need the VF token: --vf-token UUID".to_owned()
+            }
             _ => remedy(system, function, &group.number),
         };
         Error::new(what, remedy)
     })
+}
+
+fn has_virtuals(function: &Function) -> bool {
+    function.sriov.as_ref().is_some_and(|sriov| !sriov.virtuals().is_empty())
 }
 
 /// What helps when neither way leads to a device.
