@@ -1,11 +1,12 @@
 //! What goes wrong, said once and in one way.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::fmt;
 use std::io;
 
 /// A failure: a sentence that says what is wrong, and one that says what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Error {
     /// What is wrong.
     #[serde(rename = "error")]
@@ -30,7 +31,7 @@ pub const FAILED: u8 = 1;
 pub const MISUNDERSTOOD: u8 = 2;
 
 /// Something that is in the way of a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Obstacle {
     /// What it is.
     pub what: String,

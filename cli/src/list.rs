@@ -6,6 +6,7 @@ use crate::pci::config::Unread;
 use crate::pci::function::{Function, Member};
 use crate::pci::{System, holders, users};
 use crate::report::{self, Out, or_none, or_unknown, yes};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// What to list.
@@ -20,7 +21,7 @@ pub struct Options {
 }
 
 /// What `list --json` prints.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub struct Document {
     /// Functions, by address.
     functions: Vec<Listed>,
@@ -28,7 +29,7 @@ pub struct Document {
     notes: Vec<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Listed {
     #[serde(flatten)]
     function: Function,

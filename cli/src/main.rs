@@ -41,9 +41,10 @@ struct Arguments {
 }
 
 const AFTER: &str =
-    "TARGET is the address of a PCI function (0000:01:00.0, or 01:00.0 for short), \
-vfio-user:PATH for a device that another process emulates, or sim for one made up here.
-The exit status is 0, 1 when something failed, and 2 when the command was not understood.";
+    "TARGET is a PCI function, vfio-user:PATH for a device that another process emulates, or sim for \
+one made up here. A PCI function is named by its address (0000:01:00.0, 01:00.0 for short, \
+pci_0000_01_00_0) or by the name of a device of it (eth0, nvme0).
+The exit status is 0, 1 when something failed, and 2 when the command line makes no sense.";
 
 #[derive(Subcommand)]
 enum Task {

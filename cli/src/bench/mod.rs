@@ -4,12 +4,13 @@ mod rounds;
 
 use crate::complete;
 use crate::error::Error;
-use crate::info::{VfToken, device};
+use crate::info::{VfToken, device, name, spelling};
 use crate::pci::System;
 use crate::report::{self, Out};
 use crate::target::{Target, TargetName};
 use clap_complete::engine::ArgValueCompleter;
 use rounds::{Cost, measure};
+use schemars::JsonSchema;
 use serde::Serialize;
 use vfio_irq::{Index, Name, Transport, sim::Simulated};
 
@@ -35,15 +36,22 @@ enum Kind {
     Msix,
 }
 
-#[derive(Serialize)]
-struct Document {
+/// What `bench --json` prints.
+#[derive(Serialize, JsonSchema)]
+pub struct Document {
+    /// The device.
     target: String,
-    index: String,
+    /// `msi` or `msix`.
+    index: &'static str,
+    /// How many it has.
     vectors: u32,
+    /// Vectors are added while others run.
     dynamic: bool,
+    /// Vectors can be masked.
     maskable: bool,
+    /// How often each request was made.
     rounds: u32,
-    unit: &'static str,
+    /// What each request costs.
     costs: Vec<Cost>,
 }
 
@@ -64,11 +72,12 @@ pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
     out.one(&document, || {
         let Document { target, index, vectors, rounds, .. } = &document;
         let rows = document.costs.iter().map(|cost| {
-            let micros = [cost.min, cost.median, cost.p99].map(|value| format!("{value:.1}"));
+            let micros =
+                [cost.min_us, cost.median_us, cost.p99_us].map(|value| format!("{value:.1}"));
             [vec![cost.request.clone()], micros.to_vec()].concat()
         });
         let table = report::table(&["REQUEST", ">MIN", ">MEDIAN", ">P99"], rows);
-        format!("{target}: {vectors} vectors of {index}, {rounds} rounds, µs\n{table}")
+        format!("{target}: {vectors} vectors of {}, {rounds} rounds, µs\n{table}", name(index))
     })
 }
 
@@ -95,12 +104,11 @@ fn document<T: Transport>(
     let (capabilities, costs) = measure(&device, index, options.rounds)?;
     Ok(Document {
         target: target.to_string(),
-        index: Name(index).to_string(),
+        index: spelling(index),
         vectors: capabilities.count(),
         dynamic: capabilities.resizable(),
         maskable: capabilities.maskable(),
         rounds: options.rounds,
-        unit: "microseconds",
         costs,
     })
 }

@@ -10,6 +10,7 @@ use crate::pci::{System, modules};
 use crate::report::Out;
 use crate::target::{Bdf, FunctionName};
 use clap_complete::engine::ArgValueCompleter;
+use schemars::JsonSchema;
 use serde::Serialize;
 use steps::{Before, Step, take};
 
@@ -64,13 +65,18 @@ impl Driver {
     }
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
+/// What `bind --json` and `unbind --json` print.
+#[derive(Serialize, JsonSchema)]
+pub struct Document<'a> {
+    /// The function.
     bdf: Bdf,
+    /// The driver that had it.
     before: Option<&'a str>,
     /// The driver that has it now.
     driver: Option<String>,
+    /// Nothing was done.
     dry_run: bool,
+    /// What was done, or would be.
     steps: &'a [Step],
     /// Modules that are for the function, where it has no driver in the end.
     modules: Vec<String>,

@@ -22,6 +22,7 @@ use machine::Machine;
 use progress::Progress;
 use record::{Lane, Run};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -52,7 +53,7 @@ pub struct Options {
 }
 
 /// How a vector is added while others are in use.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ValueEnum, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
     /// Disable MSI-X, then enable the old vectors and the new one: what VMMs did
@@ -78,7 +79,7 @@ impl Method {
 }
 
 /// How it is known what a device raised.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Counted {
     /// The device counts its interrupts.
@@ -88,13 +89,16 @@ enum Counted {
     ByCompletion,
 }
 
-/// Everything that `--json` prints.
-#[derive(Serialize)]
-struct Document<'a> {
+/// What `demo --json` prints.
+#[derive(Serialize, JsonSchema)]
+pub struct Document<'a> {
+    /// What the device is.
     device: String,
+    /// How it is known what the device raised.
     counted: Counted,
-    /// None when it could not be written.
+    /// Where the picture is; none when it could not be written.
     picture: Option<&'a Path>,
+    /// Each method's run.
     runs: Vec<&'a Run>,
 }
 

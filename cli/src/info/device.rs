@@ -59,7 +59,7 @@ pub fn open(system: &System, function: &Function, token: &VfToken) -> Result<Ope
             None if system.privileged && has_virtuals(function) => {
                 "a user of one of its virtual functions may have it need the VF token: --vf-token UUID".to_owned()
             }
-            _ => remedy(system, function, &group.number),
+            _ => remedy(system, function, &group.number.to_string()),
         };
         Error::new(what, remedy)
     })

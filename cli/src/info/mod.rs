@@ -18,9 +18,10 @@ use crate::report::{self, Out, many};
 use crate::target::{Bdf, Target, TargetName};
 use crate::watch::columns;
 use clap_complete::engine::ArgValueCompleter;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::fmt::Write;
-use vfio_irq::{Capabilities, Index, Name, Transport, sim::Simulated};
+use vfio_irq::{Capabilities, Index, Transport, sim::Simulated};
 
 /// What about.
 #[derive(clap::Args)]
@@ -35,32 +36,67 @@ pub struct Options {
     token: VfToken,
 }
 
-#[derive(Serialize)]
-struct Document {
+/// What `info --json` prints.
+#[derive(Serialize, JsonSchema)]
+pub struct Document {
+    /// The device.
     target: String,
+    /// A PCI function of this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     function: Option<Function>,
-    /// Empty when they could not be asked for.
+    /// What the device says of its interrupts; empty when it could not be asked.
     indexes: Vec<Answer>,
+    /// Who has it open, for a function that a VFIO driver has.
     #[serde(skip_serializing_if = "Option::is_none")]
     holders: Option<Holders>,
+    /// The host's interrupts of the function.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     host_interrupts: Vec<HostIrq>,
+    /// What is counted of its vectors.
     #[serde(skip_serializing_if = "Option::is_none")]
     counts: Option<Counts>,
     /// What is missing, and what can be done about it.
     notes: Vec<String>,
 }
 
-/// What a device says of one index.
-#[derive(Serialize)]
+/// What a device says of one index (VFIO_DEVICE_GET_IRQ_INFO).
+#[derive(Serialize, JsonSchema)]
 struct Answer {
-    index: String,
+    /// `intx`, `msi`, `msix`, `err` or `req`.
+    index: &'static str,
+    /// How many interrupts it has.
     count: u32,
+    /// It signals eventfds.
     eventfd: bool,
+    /// Its interrupts can be masked.
     maskable: bool,
+    /// It masks itself when it signals.
     automasked: bool,
+    /// Its interrupts are enabled as a set.
     noresize: bool,
+}
+
+/// An index, as it is spelled on the command line and in JSON.
+pub fn spelling(index: Index) -> &'static str {
+    match index {
+        Index::Intx => "intx",
+        Index::Msi => "msi",
+        Index::Msix => "msix",
+        Index::Err => "err",
+        Index::Req => "req",
+    }
+}
+
+/// An index, as people write it.
+pub fn name(spelling: &str) -> &str {
+    match spelling {
+        "intx" => "INTx",
+        "msi" => "MSI",
+        "msix" => "MSI-X",
+        "err" => "ERR",
+        "req" => "REQ",
+        other => other,
+    }
 }
 
 /// Tells it.
@@ -106,7 +142,7 @@ fn ask(device: &impl Transport) -> Result<Vec<Answer>, Error> {
     let answer = |index| {
         let said = Capabilities::of(device, index)?;
         Ok(Answer {
-            index: Name(index).to_string(),
+            index: spelling(index),
             count: said.count(),
             eventfd: said.eventfd(),
             maskable: said.maskable(),
@@ -273,10 +309,10 @@ fn index_row(answer: &Answer) -> Vec<String> {
     ];
     let said: Vec<&str> = words.into_iter().filter(|(yes, _)| *yes).map(|(_, word)| word).collect();
     let said = if answer.count == 0 { "not there".to_owned() } else { said.join(", ") };
-    vec![answer.index.clone(), answer.count.to_string(), said]
+    vec![name(answer.index).to_owned(), answer.count.to_string(), said]
 }
 
 fn host_row(irq: &HostIrq) -> Vec<String> {
     let handler = irq.handler.clone().unwrap_or_else(|| "- (allocated only)".to_owned());
-    vec![irq.vector.to_string(), irq.irq.to_string(), irq.count.to_string(), handler]
+    vec![irq.vector.to_string(), irq.irq.to_string(), irq.signals.to_string(), handler]
 }

@@ -1,9 +1,10 @@
 //! Configuration space, as sysfs shows it.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// What a function's configuration space says of its interrupts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Offered {
     /// Vectors of MSI-X; 0 without the capability.
     pub msix: u32,

@@ -4,12 +4,14 @@ use super::config::{Offered, Unread};
 use super::names::Names;
 use super::sriov::Sriov;
 use super::{System, class, debugfs, interrupts, link};
+use crate::counts::Fact;
 use crate::target::Bdf;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
 /// What the system says of a function.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Function {
     /// Its address.
     pub bdf: Bdf,
@@ -40,23 +42,23 @@ pub struct Function {
     pub sriov: Option<Sriov>,
     /// Vectors that the system has allocated for it.
     pub allocated: u32,
-    /// Vectors that somebody handles.
+    /// Vectors that have a handler.
     pub in_use: u32,
     /// What its driver can do with vectors.
     pub abilities: Abilities,
 }
 
 /// An IOMMU group: functions that cannot be kept apart.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Group {
-    /// Its name, a number.
-    pub number: String,
+    /// Its number.
+    pub number: u32,
     /// The other functions in it.
     pub others: Vec<Member>,
 }
 
 /// Another function of a group.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Member {
     /// Its address.
     pub bdf: Bdf,
@@ -67,13 +69,13 @@ pub struct Member {
 }
 
 /// What can be done with vectors of MSI-X, or of MSI where there is no MSI-X.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Abilities {
     /// Vectors are added while others run.
     pub dynamic: Option<bool>,
     /// Vectors can be masked.
     pub maskable: Option<bool>,
-    /// Who says so.
+    /// Where that is known from.
     pub source: &'static str,
 }
 
@@ -150,7 +152,7 @@ pub fn is_vfio(system: &System, bdf: Bdf, driver: Option<&str>) -> bool {
 
 fn group(system: &System, bdf: Bdf) -> Option<Group> {
     let at = directory(bdf).join("iommu_group");
-    let number = link(&system.path(&at))?;
+    let number = link(&system.path(&at))?.parse().ok()?;
     let members = system.names(at.join("devices"));
     let others = members.iter().filter_map(|name| name.parse().ok()).filter(|other| *other != bdf);
     let member = |other: Bdf| {
@@ -187,11 +189,11 @@ fn abilities(
     }
     let maskable = offered.map(|offered| offered.msix > 0 || offered.msi_masks);
     let told = debugfs::read(system, bdf).ok();
-    match told.as_ref().and_then(|counts| counts.facts.get("dynamic")?.parse::<u8>().ok()) {
-        Some(dynamic) => {
-            Abilities { dynamic: grows(Some(dynamic != 0)), maskable, source: "the driver" }
+    match told.as_ref().and_then(|counts| counts.facts.get("dynamic")) {
+        Some(Fact::Number(dynamic)) => {
+            Abilities { dynamic: grows(Some(*dynamic != 0)), maskable, source: "the driver" }
         }
         // Before it was first opened the driver has not looked at the device.
-        None => Abilities { dynamic: grows(newer), maskable, source: by_version },
+        _ => Abilities { dynamic: grows(newer), maskable, source: by_version },
     }
 }

@@ -3,10 +3,11 @@
 use super::function::{directory, driver, is_vfio};
 use super::{System, link};
 use crate::target::Bdf;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// A function's part in SR-IOV.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 #[serde(tag = "is", rename_all = "lowercase")]
 pub enum Sriov {
     /// It is a physical function.

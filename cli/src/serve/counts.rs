@@ -46,7 +46,7 @@ pub fn of(interrupts: &Interrupts, vectors: u32) -> Counts {
         used.then(|| Row {
             vector: Some(vector),
             irq: None,
-            state: state.to_owned(),
+            state: Some(state.to_owned()),
             signals: Some(counted.signals),
             rate: None,
             masks: Some(counted.masks),

@@ -47,9 +47,10 @@ struct Wanted {
 pub fn serve(system: &System, out: Out, options: &Options) -> Result<(), Error> {
     let stop = Stop::prepare()?;
     socket::check(&options.sockets)?;
+    let access = options.access.find()?;
     let wanted = wanted(system, options)?;
     let server = Server::start(vfio_irq_user::Options::default())?;
-    options.access.restrict();
+    access.restrict();
     let (mut all, mut published, mut ready) = (Vec::new(), Vec::new(), Vec::new());
     for Wanted { socket, disk, serial } in wanted {
         let settings = Settings { queues: options.queues, serial };
@@ -63,8 +64,8 @@ pub fn serve(system: &System, out: Out, options: &Options) -> Result<(), Error> 
         let counts = counts.ok_or_else(|| Error::plain("the controller was not made"))?;
         let (its, path) = (counts.clone(), socket.clone());
         published.push(Published::bind(&socket, move || nvme(&its, &path))?);
-        options.access.open(&counts::beside(&socket))?;
-        options.access.open(&socket)?;
+        access.open(&counts::beside(&socket))?;
+        access.open(&socket)?;
         ready.push((Ready::new(&socket, bytes, options.queues), settings.serial));
         all.push((socket, counts));
     }

@@ -19,8 +19,8 @@ pub struct Access {
     #[arg(long, value_name = "MODE", value_parser = mode)]
     socket_mode: Option<u32>,
     /// Give the sockets to this group, a name or a number
-    #[arg(long, value_name = "GROUP", value_parser = group)]
-    socket_group: Option<u32>,
+    #[arg(long, value_name = "GROUP")]
+    socket_group: Option<String>,
 }
 
 fn mode(text: &str) -> Result<u32, String> {
@@ -31,22 +31,43 @@ fn mode(text: &str) -> Result<u32, String> {
     })
 }
 
-fn group(text: &str) -> Result<u32, String> {
+/// The number of a group.
+fn group(text: &str) -> Result<u32, Error> {
     if let Ok(number) = text.parse() {
         return Ok(number);
     }
-    let found = nix::unistd::Group::from_name(text);
-    let found = found.map_err(|error| format!("groups cannot be looked up: {error}"))?;
-    let none =
-        || format!("there is no group {text}; `getent group` lists them, and a number is right");
-    found.map(|group| group.gid.as_raw()).ok_or_else(none)
+    let found = nix::unistd::Group::from_name(text)
+        .map_err(|error| Error::plain(format!("groups cannot be looked up: {error}")))?;
+    found.map(|group| group.gid.as_raw()).ok_or_else(|| {
+        let remedy = "`getent group` lists them, and a number is right";
+        Error::new(format!("there is no group {text}"), remedy).misunderstood()
+    })
 }
 
 impl Access {
+    /// What is granted to whom.
+    ///
+    /// # Errors
+    ///
+    /// For a group that is not there.
+    pub fn find(&self) -> Result<Granted, Error> {
+        let group = self.socket_group.as_deref().map(group).transpose()?;
+        Ok(Granted { mode: self.socket_mode.or(group.map(|_| 0o660)), group })
+    }
+}
+
+/// Who may connect.
+pub struct Granted {
+    /// `None` for what the umask allows.
+    mode: Option<u32>,
+    group: Option<u32>,
+}
+
+impl Granted {
     /// Has sockets that are made from now on refuse all other users, if access is restricted at all.
     /// [`Self::open`] lets in who may come: no other user connects in between.
     pub fn restrict(&self) {
-        if self.mode().is_some() {
+        if self.mode.is_some() {
             rustix::process::umask(Mode::from_raw_mode(0o177));
         }
     }
@@ -62,17 +83,13 @@ impl Access {
             let what = format!("cannot {verb} {}: {error}", socket.display());
             Error::new(what, "a member of the group can, and root")
         };
-        if self.socket_group.is_some() {
-            chown(socket, None, self.socket_group)
+        if self.group.is_some() {
+            chown(socket, None, self.group)
                 .map_err(|error| refused("change the group of", &error))?;
         }
-        let Some(mode) = self.mode() else { return Ok(()) };
+        let Some(mode) = self.mode else { return Ok(()) };
         std::fs::set_permissions(socket, std::fs::Permissions::from_mode(mode))
             .map_err(|error| refused("change the mode of", &error))
-    }
-
-    fn mode(&self) -> Option<u32> {
-        self.socket_mode.or(self.socket_group.map(|_| 0o660))
     }
 }
 
@@ -217,6 +234,7 @@ mod tests {
     #[test]
     fn groups_have_names_and_numbers() {
         assert_eq!((group("root"), group("77")), (Ok(0), Ok(77)));
-        assert!(group("no such group").unwrap_err().contains("getent group"));
+        let error = group("no such group").unwrap_err();
+        assert!(error.to_string().contains("getent group") && error.status == 2, "{error}");
     }
 }

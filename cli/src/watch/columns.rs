@@ -64,7 +64,7 @@ pub fn cells(row: &Row) -> [String; COUNT] {
     [
         row.vector.map_or_else(|| "gone".to_owned(), |vector| vector.to_string()),
         or_none(row.irq),
-        if row.state.is_empty() { "-".to_owned() } else { row.state.clone() },
+        or_none(row.state.as_ref()),
         or_none(row.signals),
         or_none(row.rate.map(|rate| format!("{rate:.1}"))),
         or_none(row.masks),
@@ -127,7 +127,8 @@ pub fn head(counts: &Counts, total: u64, rate: Option<f64>, width: usize) -> [St
         format!("{brief}: {total}{short}"),
     ];
     let line = lines.into_iter().find(|line| line.chars().count() <= width);
-    let facts = counts.facts.iter().map(|(name, fact)| format!("{name} {fact}"));
+    let facts =
+        counts.facts.iter().map(|(name, fact)| format!("{} {fact}", name.replace('_', " ")));
     let totals = counts.totals.iter().map(|(name, count)| format!("{name} {count}"));
     let known: Vec<String> = facts.chain(totals).collect();
     [line.unwrap_or_else(|| format!("{total}{short}")), known.join(" · ")]

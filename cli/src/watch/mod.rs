@@ -17,6 +17,7 @@ use crate::report::Out;
 use crate::target::TargetName;
 use clap_complete::engine::ArgValueCompleter;
 use meter::Meter;
+pub use meter::Snapshot;
 use source::Source;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};

@@ -80,8 +80,8 @@ fn host(system: &System, bdf: Bdf) -> Result<Counts, Error> {
     let row = |irq: interrupts::HostIrq| Row {
         vector: Some(irq.vector),
         irq: Some(irq.irq),
-        state: if irq.handler.is_some() { "open" } else { "empty" }.to_owned(),
-        signals: irq.handler.is_some().then_some(irq.count),
+        state: Some(if irq.handler.is_some() { "open" } else { "empty" }.to_owned()),
+        signals: irq.handler.is_some().then_some(irq.signals),
         ..Row::default()
     };
     let by = match function.driver.as_deref() {
@@ -96,6 +96,6 @@ fn host(system: &System, bdf: Bdf) -> Result<Counts, Error> {
         vectors: interrupts::of(system, bdf).into_iter().map(row).collect(),
         ..Counts::default()
     };
-    counts.facts.insert("counted by".to_owned(), by.to_owned());
+    counts.facts.insert("counted_by".to_owned(), by.into());
     Ok(counts)
 }

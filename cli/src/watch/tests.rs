@@ -16,7 +16,7 @@ fn counts(seconds: u64) -> Counts {
     let row = |(vector, signals): (u32, u64)| Row {
         vector: Some(vector),
         irq: Some(27 + vector),
-        state: if vector == 2 { "masked" } else { "open" }.to_owned(),
+        state: Some(if vector == 2 { "masked" } else { "open" }.to_owned()),
         signals: Some(signals),
         masks: Some(u64::from(vector == 2)),
         unmasks: Some(0),
@@ -29,7 +29,7 @@ fn counts(seconds: u64) -> Counts {
     Counts {
         device: "0000:00:04.0 NVMe controller [1b36:0010]".to_owned(),
         driver: "vfio-pci-rs".to_owned(),
-        facts: [("mode".to_owned(), "msix".to_owned())].into(),
+        facts: [("mode".to_owned(), "msix".into())].into(),
         totals: [("requests".to_owned(), 12), ("refused".to_owned(), 1)].into(),
         vectors: (0..).zip(signals).map(row).collect(),
         gone: Some(Row { signals: Some(30), ..Row::default() }),

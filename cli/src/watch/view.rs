@@ -102,7 +102,7 @@ fn vectors(frame: &mut Frame<'_>, area: Rect, app: &App, snapshot: &Snapshot) ->
     let room = usize::from(area.height).saturating_sub(1);
     let first = app.first.min(rows.len().saturating_sub(room));
     let shown = rows.iter().zip(&texts).skip(first).take(room).map(|(vector, texts)| {
-        let style = match vector.state.as_str() {
+        let style = match vector.state.as_deref().unwrap_or_default() {
             state if state.starts_with("masked") => Style::new().yellow(),
             _ if vector.rate.is_some_and(|rate| rate > 0.0) => Style::new().green(),
             _ => Style::new(),
