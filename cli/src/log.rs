@@ -4,8 +4,10 @@
 //! disk or a closed pipe: lines that cannot be written are counted, and the next line that can be
 //! written says how many there were.
 
+use crate::error::Error;
 use crate::report::{SCHEMA, now};
 use serde_json::{Map, Value};
+use std::env::VarError;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -40,13 +42,15 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// When the system has no thread for it.
-    pub fn start(place: Place, level: LevelFilter, json: bool) -> io::Result<Self> {
+    /// When `RUST_LOG` makes no sense, or the system has no thread for the log.
+    pub fn start(place: Place, level: LevelFilter, json: bool) -> Result<Self, Error> {
+        let filter = filter(level)?;
         let lines = match place {
             Place::Stdout => Lines::start(io::stdout, json),
             Place::Stderr => Lines::start(io::stderr, json),
-        }?;
-        let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
+        };
+        let lines =
+            lines.map_err(|error| Error::plain(format!("cannot start the log: {error}")))?;
         let registry = tracing_subscriber::registry().with(filter);
         if json {
             registry.with(Events(lines.clone())).init();
@@ -70,6 +74,22 @@ impl Log {
             let _ = wait.recv_timeout(PATIENCE);
         }
     }
+}
+
+/// What is logged. The library's lossy reader would print what it ignores, by a macro that panics.
+fn filter(level: LevelFilter) -> Result<EnvFilter, Error> {
+    let wrong = |why: String| {
+        let remedy =
+            "a level would be right (RUST_LOG=debug), or a module's (RUST_LOG=vfio_irq=debug)";
+        Error::new(format!("RUST_LOG makes no sense: {why}"), remedy).misunderstood()
+    };
+    let text = match std::env::var(EnvFilter::DEFAULT_ENV) {
+        Ok(text) => text,
+        Err(VarError::NotPresent) => String::new(),
+        Err(error @ VarError::NotUnicode(_)) => return Err(wrong(error.to_string())),
+    };
+    let builder = EnvFilter::builder().with_default_directive(level.into());
+    builder.parse(text).map_err(|error| wrong(error.to_string()))
 }
 
 /// Whether a terminal gets colours: NO_COLOR is empty, and the terminal is not dumb.

@@ -85,9 +85,7 @@ fn main() -> ExitCode {
     let json = arguments.json;
     let log = match start_log(&arguments) {
         Ok(log) => log,
-        Err(error) => {
-            return end(Err(Error::plain(format!("cannot start the log: {error}"))), json);
-        }
+        Err(error) => return end(Err(error), json),
     };
     let outcome = run(arguments);
     log.end();
@@ -164,7 +162,7 @@ fn write_error(text: &str) {
 
 /// Starts the log. A server logs what happens, and as JSON that is its result; the other commands log
 /// what is wrong.
-fn start_log(arguments: &Arguments) -> std::io::Result<Log> {
+fn start_log(arguments: &Arguments) -> Result<Log, Error> {
     let serves = matches!(arguments.task, Task::Serve(_));
     let level = if serves { LevelFilter::INFO } else { LevelFilter::WARN };
     let place = if serves && arguments.json { Place::Stdout } else { Place::Stderr };

@@ -35,13 +35,16 @@ impl Stop {
     fn catch() -> io::Result<Self> {
         let asked = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let (signal, again) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-        for (number, _) in SIGNALS {
+        let caught = SIGNALS.map(|(number, _)| number).into_iter();
+        let caught = caught.filter(|number| *number != SIGHUP || !is_ignored(SIGHUP));
+        let caught: Vec<i32> = caught.collect();
+        for number in caught.iter().copied() {
             flag::register_conditional_default(number, Arc::clone(&again))?;
             flag::register(number, Arc::clone(&again))?;
             let value = usize::try_from(number).unwrap_or(usize::MAX);
             flag::register_usize(number, Arc::clone(&signal), value)?;
         }
-        let signals = signal_hook::iterator::Signals::new(SIGNALS.map(|(number, _)| number))?;
+        let signals = signal_hook::iterator::Signals::new(caught)?;
         let its = asked.try_clone()?;
         let thread = std::thread::Builder::new().name("signals".into());
         // It ends with the process.
@@ -83,6 +86,14 @@ impl Stop {
             let _ = signal_hook::low_level::emulate_default_handler(signal);
         }
     }
+}
+
+/// Whether this process was started with a signal ignored: nohup does so with SIGHUP.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0);
+    mask >> (signal - 1) & 1 != 0
 }
 
 impl AsFd for Stop {

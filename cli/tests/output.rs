@@ -113,4 +113,19 @@ fn a_failure_that_cannot_be_told_has_its_exit_status() {
             assert_eq!(ended.code(), Some(status), "{task:?}");
         }
     }
+    // What to log can be nonsense, too.
+    for value in ["a=b=c", "vfio_irq=loud"] {
+        let nonsense = || {
+            let mut command = command(&["info", "sim"]);
+            command.env("RUST_LOG", value);
+            command
+        };
+        let output = nonsense().output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            error.contains("RUST_LOG makes no sense") && error.contains("RUST_LOG=debug"),
+            "{error}"
+        );
+        assert_eq!(nonsense().stderr(full()).status().unwrap().code(), Some(2));
+    }
 }

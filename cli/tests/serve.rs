@@ -356,3 +356,21 @@ fn commands_that_the_disk_fails_are_warnings() {
     assert_eq!(warnings.len(), 3, "{log}");
     assert!(warnings.iter().all(|line| line.contains("WARN")), "{log}");
 }
+
+#[test]
+fn a_server_that_was_told_to_ignore_hangups_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("a.sock");
+    let script = "trap '' HUP; exec \"$0\" serve nvme --socket \"$1\" --size 1M";
+    let words = ["-c", script, env!("CARGO_BIN_EXE_vfio-irq"), text(&socket)];
+    let quiet = std::process::Stdio::null;
+    let child = Command::new("sh").args(words).stdout(quiet()).stderr(quiet()).spawn().unwrap();
+    eventually("a socket", || socket.with_extension("sock.counts").exists());
+    let pid = child.id().to_string();
+    // Two would end it at once, were they heard.
+    for _ in 0..2 {
+        assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+    }
+    drop(Client::connect(&socket, ClientOptions::default()).unwrap());
+    assert!(stop(child, "-TERM").status.success());
+}
