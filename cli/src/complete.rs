@@ -35,7 +35,7 @@ const SHELLS: [&dyn EnvCompleter; 5] = [
     &clap_complete::env::Zsh,
 ];
 
-/// What a shell reads so that it asks this command.
+/// Returns the script that has a shell ask this command for completions.
 ///
 /// # Errors
 ///
@@ -104,7 +104,7 @@ impl EnvCompleter for Bash {
     }
 }
 
-/// PCI functions, by their addresses and by the names of their devices.
+/// Offers PCI functions, by their addresses and by the names of their devices.
 pub fn functions(begun: &OsStr) -> Vec<CompletionCandidate> {
     let Some(begun) = begun.to_str() else { return Vec::new() };
     let system = System::at(&crate::root());
@@ -120,7 +120,7 @@ pub fn functions(begun: &OsStr) -> Vec<CompletionCandidate> {
             .filter(|short| !begun.is_empty() && short.starts_with(begun));
         let names = users::names(&system, function.bdf);
         let names = names.iter().filter_map(|name| name.split(' ').next()).map(str::to_owned);
-        // Names are offered to who begins one: each function is offered once.
+        // A name is offered once it is begun, so that an empty word offers each function once.
         let names = names.filter(|name| !begun.is_empty() && name.starts_with(begun));
         let full = full.starts_with(begun).then(|| full.clone());
         all.extend(
@@ -133,7 +133,7 @@ pub fn functions(begun: &OsStr) -> Vec<CompletionCandidate> {
     all
 }
 
-/// PCI functions, served sockets, and `sim`.
+/// Offers PCI functions, served sockets, and `sim`.
 pub fn targets(begun: &OsStr) -> Vec<CompletionCandidate> {
     let mut all = functions(begun);
     let Some(begun) = begun.to_str() else { return all };
@@ -149,7 +149,7 @@ pub fn targets(begun: &OsStr) -> Vec<CompletionCandidate> {
     all
 }
 
-/// Sockets on which somebody listens, and beside which counts are told.
+/// Finds sockets that have a `.counts` socket beside them, as those of `vfio-irq serve` have.
 fn sockets(system: &System) -> Vec<String> {
     let text = system.text("proc/net/unix").unwrap_or_default();
     let paths = text.lines().filter_map(|line| line.split_whitespace().nth(7));

@@ -58,7 +58,7 @@ impl Error {
         }
     }
 
-    /// The same, for a command line that asks for what cannot be.
+    /// Gives the error the exit status of a command line that makes no sense.
     pub fn misunderstood(self) -> Self {
         Self { status: MISUNDERSTOOD, ..self }
     }

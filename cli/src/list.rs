@@ -77,7 +77,7 @@ fn ask(system: &System, function: &mut Function) {
     }
 }
 
-/// What uses a function.
+/// Names what uses a function.
 pub fn used_by(system: &System, function: &Function) -> Vec<String> {
     if function.vfio {
         let holders = holders::of(system, function).processes;
@@ -151,7 +151,7 @@ fn row(listed: &Listed) -> Vec<String> {
     ]
 }
 
-/// The line below a function's: its name, its group, its users.
+/// Formats the line below a function: its name, its group, its users.
 fn more(listed: &Listed) -> String {
     let function = &listed.function;
     let mut parts = vec![match &function.name {

@@ -76,7 +76,8 @@ impl Log {
     }
 }
 
-/// What is logged. The library's lossy reader would print what it ignores, by a macro that panics.
+/// Reads `RUST_LOG`. EnvFilter's lossy reader prints what it ignores, with a macro that panics. Returns
+/// an error that says which value would be right.
 fn filter(level: LevelFilter) -> Result<EnvFilter, Error> {
     let wrong = |why: String| {
         let remedy =
@@ -92,7 +93,7 @@ fn filter(level: LevelFilter) -> Result<EnvFilter, Error> {
     builder.parse(text).map_err(|error| wrong(error.to_string()))
 }
 
-/// Whether a terminal gets colours: NO_COLOR is empty, and the terminal is not dumb.
+/// Returns true if a terminal gets colours: NO_COLOR is empty, and TERM is set and not dumb.
 pub fn has_colours(is_terminal: bool) -> bool {
     let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let able = std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb");
@@ -117,7 +118,7 @@ impl Lines {
         let lost = Arc::new(AtomicU64::new(0));
         let its = Arc::clone(&lost);
         let thread = std::thread::Builder::new().name("log".into());
-        // Detached: it may sleep in a write for as long as nobody reads.
+        // Detached: it can sleep in a write until a reader reads.
         drop(thread.spawn(move || write_all(&waiting, stream, &its, json))?);
         Ok(Self { queue, lost })
     }
@@ -163,7 +164,7 @@ fn write_all<W: Write>(
     }
 }
 
-/// What stands in the log in the place of lines that are lost.
+/// Returns the line that takes the place of lost lines.
 fn gap(lost: u64, json: bool) -> Vec<u8> {
     if json {
         let event = "events were lost: they could not be written";

@@ -67,7 +67,7 @@ impl<'d, D: Serialize> Dated<'d, D> {
     }
 }
 
-/// A document as one line of JSON.
+/// Formats a document as one line of JSON.
 ///
 /// # Errors
 ///
@@ -80,7 +80,7 @@ fn no_json(error: serde_json::Error) -> Error {
     Error::plain(format!("this cannot be written as JSON: {error}"))
 }
 
-/// The time of the system's clock, in UTC, as RFC 3339 writes it.
+/// Returns the time of the system's clock in UTC, in the format of RFC 3339.
 pub fn now() -> String {
     let mut text = String::new();
     // A string takes everything.
@@ -127,14 +127,15 @@ pub fn table(columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> S
     lines.collect()
 }
 
-/// The columns of the terminal that standard output is; `None` where it is none, or does not say.
+/// Returns the columns of the terminal on standard output; `None` without a terminal, or if its size is
+/// unknown.
 pub fn width() -> Option<usize> {
     let size = rustix::termios::tcgetwinsize(rustix::stdio::stdout()).ok()?;
     (size.ws_col > 0).then(|| size.ws_col.into())
 }
 
-/// A sentence in lines of this width, each with so many spaces before it. A word that is longer than a
-/// line has a line of its own.
+/// Breaks a text into lines of at most `width` columns, each indented. A word that is longer than a line
+/// gets a line of its own.
 pub fn wrapped(text: &str, width: Option<usize>, indent: usize) -> String {
     let width = width.unwrap_or(usize::MAX);
     let mut lines: Vec<String> = Vec::new();
@@ -170,7 +171,7 @@ pub fn many(count: u64, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
-/// A word as a shell reads it.
+/// Quotes a word for a shell.
 pub fn quoted(word: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-:+,=@%".contains(&byte);
     if !word.is_empty() && word.bytes().all(plain) {

@@ -52,12 +52,12 @@ impl Stop {
         Ok(Self { signal, asked })
     }
 
-    /// Whether a signal came.
+    /// Returns true if a signal came.
     pub fn is_asked(&self) -> bool {
         self.signal.load(Ordering::Relaxed) != 0
     }
 
-    /// The name of the signal that came.
+    /// Returns the name of the signal that came.
     pub fn name(&self) -> &'static str {
         let signal = self.signal.load(Ordering::Relaxed);
         let is_it = |(number, _): &&(i32, &str)| usize::try_from(*number) == Ok(signal);
@@ -66,7 +66,7 @@ impl Stop {
 
     /// Waits for a signal, for so long at most or for ever. Returns whether one has come.
     pub fn wait(&self, time: Option<std::time::Duration>) -> bool {
-        // A time that is too long for the system is longer than anybody waits.
+        // A time that poll cannot express is as good as no limit.
         let time = time.and_then(|time| Timespec::try_from(time).ok());
         while !self.is_asked() {
             match poll(&mut [PollFd::new(&self.asked, PollFlags::IN)], time.as_ref()) {
@@ -88,7 +88,7 @@ impl Stop {
     }
 }
 
-/// Whether this process was started with a signal ignored: nohup does so with SIGHUP.
+/// Returns true if this process was started with a signal ignored, as nohup does with SIGHUP.
 fn is_ignored(signal: i32) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

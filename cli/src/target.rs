@@ -107,7 +107,7 @@ impl FromStr for FunctionName {
 }
 
 impl FunctionName {
-    /// The address.
+    /// Finds the address.
     ///
     /// # Errors
     ///
@@ -153,7 +153,7 @@ impl FunctionName {
     }
 }
 
-/// The function that a path in sysfs leads through last.
+/// Returns the last PCI function in a path of sysfs.
 fn function_of(path: &Path) -> Option<Bdf> {
     path.iter().rev().find_map(|part| part.to_str()?.parse().ok())
 }
@@ -204,7 +204,7 @@ impl FromStr for TargetName {
 pub const USER: &str = "vfio-user:";
 
 impl TargetName {
-    /// The device.
+    /// Finds the device.
     ///
     /// # Errors
     ///

@@ -163,7 +163,7 @@ fn the_list_fits_and_says_what_is_used() {
         json(&tree.words(&["info", "00:04.0"]))["function"]["name"],
         serde_json::Value::Null
     );
-    // Nobody is told to hand over the disk that the machine runs from.
+    // info does not advise handing over the disk that the machine runs from.
     let info = said(&tree.words(&["info", "00:04.0"]));
     assert!(info.contains("this machine uses it itself (nvme0n1 is mounted at /)"), "{info}");
     assert!(!info.contains("vfio-irq bind"), "{info}");

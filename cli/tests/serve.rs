@@ -184,7 +184,7 @@ fn a_disk_that_is_in_use_is_not_served() {
         assert!(!socket.exists());
         assert_eq!(std::fs::read(file).unwrap(), [7; 4096]);
     }
-    // A disk of nobody's is served.
+    // A disk that is free is served.
     let tree = disks();
     let (socket, file) = (tree.path("a.sock"), tree.path("dev/vda"));
     let words = ["serve", "nvme", "--socket", text(&socket), "--file", text(&file)];

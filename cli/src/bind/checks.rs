@@ -51,8 +51,8 @@ pub fn before_unbind(system: &System, function: &Function) -> Vec<Obstacle> {
     found
 }
 
-/// A physical function's driver takes the virtual functions along when it goes, and the kernel asks none
-/// of their users.
+/// Finds the virtual functions of a physical function, and their users. When the driver goes, the kernel
+/// deletes them and asks no user.
 fn virtuals(system: &System, function: &Function) -> Vec<Obstacle> {
     let virtuals = function.sriov.as_ref().map_or(&[][..], Sriov::virtuals);
     if virtuals.is_empty() {

@@ -183,7 +183,7 @@ fn tell(
     })
 }
 
-/// Why a function has no driver, and what would bring it.
+/// Says why a function has no driver, and what would bring the driver.
 fn bare(system: &System, bdf: Bdf, modules: &[String]) -> String {
     let (loaded, missing): (Vec<&String>, Vec<&String>) =
         modules.iter().partition(|module| modules::is_loaded(system, module));

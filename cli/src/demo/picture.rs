@@ -146,7 +146,7 @@ fn drawn(runs: &[(Run, Vec<Lane>)]) -> Result<String, Box<dyn std::error::Error>
     Ok(drawn)
 }
 
-/// A queue's number; between two queues is none.
+/// Labels the axis at whole numbers only: there is no queue 0.5.
 fn whole(queue: f64) -> String {
     if (queue - queue.round()).abs() < 0.01 { format!("{queue:.0}") } else { String::new() }
 }

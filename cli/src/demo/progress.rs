@@ -69,7 +69,7 @@ impl Progress {
         }
     }
 
-    /// The run is over: says what the table will say, or nothing more of a run that failed.
+    /// Ends the line of a run with the numbers that the table will have; without them if the run failed.
     pub fn end(&self, run: Option<&Run>) {
         let seen =
             run.map(|run| Seen { queues: run.queues, raised: run.raised, stalls: run.stalls });

@@ -19,7 +19,7 @@ pub struct VfToken {
 }
 
 impl VfToken {
-    /// The token that opens this function, if one does.
+    /// Returns the token that this function is opened with, if any.
     ///
     /// # Errors
     ///
@@ -65,7 +65,7 @@ impl VfToken {
     }
 }
 
-/// The name by which a group's device is asked for (VFIO_GROUP_GET_DEVICE_FD).
+/// Formats the argument of VFIO_GROUP_GET_DEVICE_FD: the address, and the token.
 pub fn name(bdf: Bdf, token: Uuid) -> String {
     format!("{bdf} vf_token={token}")
 }

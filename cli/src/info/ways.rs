@@ -43,8 +43,8 @@ pub fn open(system: &System, function: &Function, token: Option<Uuid>) -> Result
     first(group, (token.is_none() && has_cdev(system, function)).then_some(cdev))
 }
 
-/// A path to a function in sysfs whose last part is the name with the token: vfio-ioctls asks the group
-/// for the device by that part.
+/// Makes a path to a function in sysfs whose last part is the address with the token. vfio-ioctls passes
+/// that part to VFIO_GROUP_GET_DEVICE_FD.
 fn with_token(path: &Path, bdf: Bdf, token: Uuid) -> std::io::Result<(TempDir, PathBuf)> {
     let folder = tempfile::tempdir()?;
     let named = folder.path().join(token::name(bdf, token));

@@ -43,7 +43,7 @@ pub const EVENTS: [(&str, &str); 4] = [
     ("…", "What else belongs to the event. Numbers are numbers."),
 ];
 
-/// All documents.
+/// Describes all documents.
 pub fn documents() -> Vec<Document> {
     vec![
         document::<list::Document>(&["list"], "One object"),
@@ -118,12 +118,12 @@ fn walk(root: &Value, schema: &Value, path: &str, fields: &mut Vec<Field>) {
     alternatives(schema).for_each(|one| walk(root, one, path, fields));
 }
 
-/// A description in one line, in the words of JSON.
+/// Puts a description into one line, in the words of JSON.
 fn plain(described: Option<&str>) -> String {
     described.unwrap_or_default().replace('\n', " ").replace("`None`", "`null`")
 }
 
-/// What a value is, in words.
+/// Names the type of a value.
 fn kind(root: &Value, schema: &Value) -> String {
     let here = resolved(root, schema);
     let mut kinds: Vec<String> = Vec::new();
@@ -177,7 +177,7 @@ fn plural(kind: &str) -> String {
 mod tests {
     use super::{COMMON, EVENTS, Field, documents};
 
-    /// The page of documentation.
+    /// Makes docs/json.md.
     fn markdown() -> String {
         let mut text = "# JSON\n\nWhat `vfio-irq --json` prints. `cargo test -p vfio-irq-cli` holds this page: it is made from the types that are\nprinted (`UPDATE_DOCS=1` writes it), and what the commands print is compared with it.\n\n".to_owned();
         text += &crate::report::wrapped(COMMON, Some(120), 0);

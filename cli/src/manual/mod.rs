@@ -82,7 +82,7 @@ fn collect(command: &Command, name: &str, pages: &mut Vec<(String, String)>) -> 
     Ok(())
 }
 
-/// The page of one command.
+/// Makes the page of one command.
 fn page(command: &Command, name: &str) -> std::io::Result<String> {
     let mut text = Vec::new();
     let man = clap_mangen::Man::new(command.clone()).title(name.to_uppercase());
@@ -110,7 +110,7 @@ fn page(command: &Command, name: &str) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// A section of terms with what they mean; nothing without any.
+/// Makes a section of terms and their meanings; nothing without terms.
 fn terms<T: Into<String>>(title: &str, terms: impl IntoIterator<Item = (T, T)>) -> Roff {
     let mut terms = terms.into_iter().peekable();
     let mut page = Roff::new();
@@ -135,7 +135,7 @@ fn examples(examples: &[(&str, &str)]) -> Roff {
     page
 }
 
-/// The documents that a command prints as JSON.
+/// Describes the documents that a command prints as JSON.
 fn json_section(commands: &[&str], serves: bool) -> Roff {
     let mut page = Roff::new();
     let documents = json::documents();

@@ -54,7 +54,7 @@ const VFIO: (&str, &str) =
 const BESIDE: (&str, &str) =
     ("PATH.counts", "The socket beside a served one, PATH, that tells what the device counts.");
 
-/// What a page says beside its options.
+/// Returns what a page says beside its options.
 pub fn of(page: &str) -> Extra {
     match page {
         "vfio-irq" => Extra {

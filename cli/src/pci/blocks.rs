@@ -1,4 +1,4 @@
-//! Who uses a disk: file systems, swap space, what is built on it, programs.
+//! What uses a disk: file systems, swap space, RAIDs and mapped devices, programs.
 
 use super::System;
 use crate::error::{Error, Obstacle};
@@ -8,7 +8,7 @@ use std::fs::Metadata;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// Everything that would break if these disks were taken away.
+/// Finds everything that would break if these disks were taken away.
 pub fn of_disks<'d>(system: &System, disks: impl Iterator<Item = &'d str>) -> Vec<Obstacle> {
     let disks: BTreeSet<String> = disks.map(head).collect();
     let mut found = Vec::new();
@@ -18,7 +18,7 @@ pub fn of_disks<'d>(system: &System, disks: impl Iterator<Item = &'d str>) -> Ve
     found
 }
 
-/// Everything that would break if another user wrote to this file or block device.
+/// Finds everything that would break if another program wrote to this file or block device.
 ///
 /// # Errors
 ///
@@ -39,7 +39,7 @@ pub fn of_file(system: &System, path: &Path) -> Result<Vec<Obstacle>, Error> {
     Ok(found)
 }
 
-/// What disks are used for, in a few words each: `nvme0n1 at /, swap`.
+/// Says what each disk is used for: `nvme0n1 at /, swap`.
 pub fn uses<'d>(system: &System, disks: impl Iterator<Item = &'d str>) -> Vec<String> {
     let disks: BTreeSet<String> = disks.map(head).collect();
     let words = |disk: &String| {
@@ -60,7 +60,7 @@ pub fn uses<'d>(system: &System, disks: impl Iterator<Item = &'d str>) -> Vec<St
     disks.iter().map(words).collect()
 }
 
-/// The name of a block device; `None` for another file.
+/// Returns the name of a block device; `None` for another file.
 fn block_name(system: &System, path: &Path, meta: &Metadata) -> Option<String> {
     if meta.file_type().is_block_device() {
         let (major, minor) = (rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev()));
@@ -72,14 +72,14 @@ fn block_name(system: &System, path: &Path, meta: &Metadata) -> Option<String> {
     Some(name.to_owned())
 }
 
-/// The disk that a partition is on.
+/// Returns the disk of a partition.
 fn disk_of_part(system: &System, name: &str) -> Option<String> {
     let at = Path::new("sys/class/block").join(name);
     let at = std::fs::canonicalize(system.path(at)).ok()?;
     at.join("partition").exists().then(|| at.parent()?.file_name()?.to_str().map(str::to_owned))?
 }
 
-/// A file that another user writes to.
+/// Looks at a file: swap space, a program's lock, a loop device.
 fn file(system: &System, path: &Path, found: &mut Vec<Obstacle>) {
     let text = path.display();
     let mut obstacle = |what: String, remedy: String| {
@@ -107,7 +107,7 @@ fn file(system: &System, path: &Path, found: &mut Vec<Obstacle>) {
     }
 }
 
-/// Who has a lock on a file, as QEMU has on its images.
+/// Names the holder of a lock on a file (fcntl), as QEMU has on its images. flock is invisible here.
 fn locked(path: &Path) -> Option<String> {
     use rustix::process::{Flock, FlockType, fcntl_getlk};
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -207,14 +207,14 @@ fn is_swap(system: &System, name: &str) -> bool {
     swaps(system).iter().any(|file| file.strip_prefix("/dev/") == Some(name))
 }
 
-/// Files and block devices that are swap space.
+/// Lists files and block devices that are swap space.
 fn swaps(system: &System) -> Vec<String> {
     let text = system.text("proc/swaps").unwrap_or_default();
     let names = text.lines().skip(1).filter_map(|line| line.split_whitespace().next());
     names.map(|name| name.replace("\\040", " ")).collect()
 }
 
-/// Whether another user has opened a block device with O_EXCL, as file systems do.
+/// Returns true if a block device is open with O_EXCL, as file systems open it.
 fn is_claimed(system: &System, name: &str) -> bool {
     let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let opened = open(system.path(format!("dev/{name}")), flags, Mode::empty());

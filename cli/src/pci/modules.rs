@@ -8,7 +8,7 @@ use std::path::Path;
 /// Drivers that hand functions to user space are for every function, if they are asked for by name.
 const VFIO: &str = "vfio_pci:";
 
-/// Modules of the running kernel whose alias matches a function, in the kernel's order.
+/// Finds modules of the running kernel whose alias matches a function, in the order of modules.alias.
 pub fn wanting(system: &System, bdf: Bdf) -> Vec<String> {
     let wanted = system.text(directory(bdf).join("modalias")).unwrap_or_default();
     let release = system.text("proc/sys/kernel/osrelease").unwrap_or_default();
@@ -31,12 +31,12 @@ pub fn wanting(system: &System, bdf: Bdf) -> Vec<String> {
     found
 }
 
-/// Whether a module is there, loaded or built in.
+/// Returns true if a module is loaded or built in.
 pub fn is_loaded(system: &System, module: &str) -> bool {
     system.has(Path::new("sys/module").join(module.replace('-', "_")))
 }
 
-/// Whether a pattern with stars matches all of a text.
+/// Returns true if a pattern with stars matches all of a text.
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     // Where the last star is, and how much of the text it takes so far.

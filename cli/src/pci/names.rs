@@ -48,7 +48,7 @@ impl Names {
         names
     }
 
-    /// The name of a device, with its vendor's.
+    /// Returns the name of a device, after the name of its vendor.
     pub fn product(&self, vendor: u32, device: u32) -> Option<String> {
         let vendor_name = self.vendors.get(&vendor)?;
         Some(match self.devices.get(&(vendor, device)) {

@@ -45,7 +45,7 @@ impl Sriov {
         Some(Self::Physical { virtuals, most })
     }
 
-    /// In words: `virtual function of 0000:01:00.0`.
+    /// Says it in words: `virtual function of 0000:01:00.0`.
     pub fn words(&self) -> String {
         match self {
             Self::Physical { virtuals, most } => {
@@ -60,7 +60,7 @@ impl Sriov {
         }
     }
 
-    /// The virtual functions that end when the driver of this function changes.
+    /// Returns the virtual functions that end when the driver of this function changes.
     pub fn virtuals(&self) -> &[Bdf] {
         match self {
             Self::Physical { virtuals, .. } => virtuals,

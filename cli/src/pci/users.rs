@@ -26,7 +26,7 @@ pub fn of(system: &System, bdf: Bdf) -> Vec<Obstacle> {
     found
 }
 
-/// What the system has of a function's, in a word or two each: `nvme0n1 at /, swap`, `eth0`.
+/// Names the disks and network interfaces of a function: `nvme0n1 at /, swap`, `eth0`.
 pub fn names(system: &System, bdf: Bdf) -> Vec<String> {
     let (mut disks, mut cards) = (BTreeSet::new(), BTreeSet::new());
     let at = std::fs::canonicalize(system.path(directory(bdf))).unwrap_or_default();

@@ -20,7 +20,7 @@ pub struct Ready {
 }
 
 impl Ready {
-    /// For a device on this socket.
+    /// Makes the lines for a device on this socket.
     pub fn new(socket: &Path, bytes: u64, queues: u16) -> Self {
         let path = std::path::absolute(socket).unwrap_or_else(|_| socket.to_owned());
         // QEMU reads JSON, and JSON is UTF-8: another path can be shown, and not be used.
@@ -37,7 +37,7 @@ impl Ready {
         Self { path, bytes, queues, qemu, watch }
     }
 
-    /// The lines for people.
+    /// Formats the lines for people.
     pub fn words(&self) -> String {
         let Self { path, bytes, queues, qemu, watch } = self;
         let queues = report::many((*queues).into(), "queue");

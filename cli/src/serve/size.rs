@@ -35,7 +35,7 @@ pub fn parse(text: &str) -> Result<u64, String> {
     }
 }
 
-/// A size in the largest unit that is exact.
+/// Formats a size in the largest unit that is exact.
 pub fn words(bytes: u64) -> String {
     let exact = |(_, shift): &&(char, u32)| bytes >= 1 << shift && bytes.is_multiple_of(1 << shift);
     match UNITS.iter().find(exact) {

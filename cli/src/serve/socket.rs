@@ -31,7 +31,7 @@ fn mode(text: &str) -> Result<u32, String> {
     })
 }
 
-/// The number of a group.
+/// Returns the number of a group.
 fn group(text: &str) -> Result<u32, Error> {
     if let Ok(number) = text.parse() {
         return Ok(number);
@@ -45,7 +45,7 @@ fn group(text: &str) -> Result<u32, Error> {
 }
 
 impl Access {
-    /// What is granted to whom.
+    /// Looks up the group. Returns the mode and the group that the sockets get.
     ///
     /// # Errors
     ///
@@ -120,7 +120,7 @@ pub fn check(sockets: &[PathBuf]) -> Result<(), Error> {
     Ok(())
 }
 
-/// A path with one spelling, be there a file or not.
+/// Gives a path one spelling, whether it exists or not.
 fn place(path: &Path) -> PathBuf {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let folder = whole.parent().and_then(|folder| std::fs::canonicalize(folder).ok());
@@ -145,7 +145,7 @@ fn check_length(socket: &Path) -> Result<(), Error> {
     Err(Error::new(what, remedy).misunderstood())
 }
 
-/// Whether there can be a socket: there is one, or nothing in a directory.
+/// Checks that a path is free for a socket: a socket is there, or nothing in a directory that exists.
 fn check_place(path: &Path) -> Result<(), Error> {
     let text = path.display();
     let wrong = |what: String, remedy: String| Err(Error::new(what, remedy).misunderstood());
@@ -185,8 +185,8 @@ fn check_place(path: &Path) -> Result<(), Error> {
 /// State of a socket that is connected, in /proc/net/unix.
 const CONNECTED: &str = "03";
 
-/// Whether a client is connected to a socket of this process, as the system tells it; `None` if it does
-/// not tell.
+/// Returns true if a client is connected to a socket of this process, by /proc/net/unix; `None` if that
+/// file cannot be read.
 pub fn has_client(socket: &Path) -> Option<bool> {
     let table = std::fs::read_to_string("/proc/net/unix").ok()?;
     let own = Path::new("/proc/self/fd");

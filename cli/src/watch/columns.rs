@@ -59,7 +59,7 @@ pub const COLUMNS: [Column; COUNT] = [
 /// The only column of words.
 pub const STATE: usize = 2;
 
-/// What a row says in each column.
+/// Formats a row, column by column.
 pub fn cells(row: &Row) -> [String; COUNT] {
     [
         row.vector.map_or_else(|| "gone".to_owned(), |vector| vector.to_string()),
@@ -113,7 +113,7 @@ pub fn fit(rows: &[[String; COUNT]], width: usize) -> Fit {
     Fit { shown, hidden }
 }
 
-/// One line about the device, the longest that fits, and one of what else is known.
+/// Formats a line about the device, the longest that fits, and a line of facts and totals.
 pub fn head(counts: &Counts, total: u64, rate: Option<f64>, width: usize) -> [String; 2] {
     let Counts { device, driver, .. } = counts;
     let (long, short) = match rate {
@@ -150,7 +150,7 @@ pub fn plain(counts: &Counts, rate: Option<f64>) -> String {
     head.map(|line| line + "\n").collect::<String>() + &table
 }
 
-/// What is to be said of the client of a served device, if it has none.
+/// Says that a served device has no client, if it has none.
 pub fn client(counts: &Counts) -> Option<&'static str> {
     match counts.client {
         Some(false) if counts.vectors.is_empty() => Some("no client yet"),
@@ -159,7 +159,7 @@ pub fn client(counts: &Counts) -> Option<&'static str> {
     }
 }
 
-/// What a snapshot's state is called, beside its counts.
+/// Says why nothing happens: the server has ended, or there is no client.
 pub fn state(snapshot: &Snapshot, ended: Option<&str>) -> Option<String> {
     match ended {
         Some(ended) => Some(ended.to_owned()),

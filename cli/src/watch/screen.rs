@@ -10,7 +10,7 @@ use ratatui::crossterm::terminal::{
 use std::io::{self, Stdout, stdout};
 use std::mem::ManuallyDrop;
 
-/// A terminal that is as it was once this is dropped.
+/// The terminal in raw mode, on its alternate screen. The drop restores it.
 ///
 /// ratatui's own functions for this print an error with a macro that panics when standard error is gone,
 /// as it is when a terminal is closed. So does the drop of its `Terminal`, which therefore never happens.
@@ -32,7 +32,7 @@ impl Screen {
         Ok(Self(ManuallyDrop::new(taken?)))
     }
 
-    /// The terminal.
+    /// Returns the terminal.
     pub fn terminal(&mut self) -> &mut Terminal<CrosstermBackend<Stdout>> {
         &mut self.0
     }
@@ -44,8 +44,8 @@ impl Drop for Screen {
     }
 }
 
-/// Makes the terminal as it was. Each step is tried, whatever became of those before it: a terminal that
-/// is gone needs none.
+/// Restores the terminal. Each step is tried although an earlier one failed: a terminal that is gone needs
+/// none.
 fn restore() {
     let _ = disable_raw_mode();
     let _ = execute!(stdout(), LeaveAlternateScreen, Show);

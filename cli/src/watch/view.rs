@@ -59,7 +59,7 @@ struct Hides {
 }
 
 impl Hides {
-    /// In words, as many as fit.
+    /// Says it in the longest form that fits.
     fn words(&self, width: usize) -> String {
         let some = |count: usize, words: String| (count > 0).then_some(words);
         let rows = [
@@ -122,7 +122,7 @@ fn vectors(frame: &mut Frame<'_>, area: Rect, app: &App, snapshot: &Snapshot) ->
     }
 }
 
-/// The keys, as many as fit.
+/// Formats the keys, as many as fit.
 fn foot(app: &App, width: usize) -> Line<'static> {
     let sort = match app.sort {
         Sort::Vector => "sort (by vector)",
