@@ -258,3 +258,24 @@ fn a_device_without_a_client_says_so() {
     drop(client);
     eventually("an end", || plain().contains("no client"));
 }
+
+/// The terminal is closed, and no signal says so.
+#[test]
+fn a_terminal_that_goes_is_no_panic() {
+    use std::io::Read;
+    let (mut ours, theirs) = common::terminal(80, 24);
+    let (input, error) = (theirs.try_clone().unwrap(), theirs.try_clone().unwrap());
+    let mut command = command(&["watch", "sim", "--interval", "600"]);
+    command.env("TERM", "xterm").stdin(input).stdout(theirs).stderr(error);
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let mut bytes = [0; 4096];
+    assert!(ours.read(&mut bytes).unwrap() > 0);
+    drop(ours);
+    let mut status = None;
+    eventually("the end", || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    assert_eq!(status.unwrap().code(), Some(1));
+}

@@ -193,17 +193,22 @@ fn a_disk_that_is_in_use_is_not_served() {
     assert!(stop(child, "-TERM").status.success());
 }
 
+/// QEMU locks images, files and block devices alike, and claims none of them.
 #[test]
-fn a_file_that_another_program_has_locked_is_not_served() {
-    let folder = tempfile::tempdir().unwrap();
-    let (socket, image) = (folder.path().join("a.sock"), folder.path().join("image"));
-    std::fs::write(&image, vec![7; 4096]).unwrap();
-    let file = std::fs::File::open(&image).unwrap();
-    // QEMU's locks are of this kind: flock does not see them.
-    rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::LockShared).unwrap();
-    let said = refused(&["--socket", text(&socket), "--file", text(&image)]);
-    let process = format!("is in use by process {}, which has locked it", std::process::id());
-    assert!(said.contains(&process) && said.contains("fuser -v"), "{said}");
+fn a_disk_that_another_program_has_locked_is_not_served() {
+    let tree = disks();
+    tree.file("image", vec![7; 4096]);
+    let socket = tree.path("a.sock");
+    for disk in ["image", "dev/vda"] {
+        let file = std::fs::File::open(tree.path(disk)).unwrap();
+        // QEMU's locks are of this kind: flock does not see them.
+        rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::LockShared).unwrap();
+        let path = tree.path(disk);
+        let words = ["serve", "nvme", "--socket", text(&socket), "--file", text(&path)];
+        let said = common::refused(&tree.words(&words));
+        let process = format!("is in use by process {}, which has locked it", std::process::id());
+        assert!(said.contains(&process) && said.contains("fuser -v"), "{said}");
+    }
 }
 
 /// On machines that let this process have a loop device.

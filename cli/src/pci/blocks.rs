@@ -28,6 +28,14 @@ pub fn of_file(system: &System, path: &Path) -> Result<Vec<Obstacle>, Error> {
     let path = std::fs::canonicalize(path).map_err(failed)?;
     let meta = std::fs::metadata(&path).map_err(failed)?;
     let mut found = Vec::new();
+    if let Some(process) = locked(&path) {
+        let text = path.display();
+        found.push(Obstacle {
+            what: format!("{text} is in use by {process}, which has locked it"),
+            remedy: format!("end that program first (fuser -v {text} names it)"),
+            forceable: false,
+        });
+    }
     let Some(name) = block_name(system, &path, &meta) else {
         file(system, &path, &mut found);
         return Ok(found);
@@ -79,7 +87,7 @@ fn disk_of_part(system: &System, name: &str) -> Option<String> {
     at.join("partition").exists().then(|| at.parent()?.file_name()?.to_str().map(str::to_owned))?
 }
 
-/// Looks at a file: swap space, a program's lock, a loop device.
+/// Looks at a file: it may be swap space, or behind a loop device.
 fn file(system: &System, path: &Path, found: &mut Vec<Obstacle>) {
     let text = path.display();
     let mut obstacle = |what: String, remedy: String| {
@@ -87,10 +95,6 @@ fn file(system: &System, path: &Path, found: &mut Vec<Obstacle>) {
     };
     if swaps(system).iter().any(|swap| Path::new(swap) == path) {
         obstacle(format!("{text} is swap space"), format!("swapoff {text}"));
-    }
-    if let Some(process) = locked(path) {
-        let what = format!("{text} is in use by {process}, which has locked it");
-        obstacle(what, format!("end that program first (fuser -v {text} names it)"));
     }
     for name in system.names("sys/class/block") {
         let file = Path::new("sys/class/block").join(&name).join("loop/backing_file");

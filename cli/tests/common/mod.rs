@@ -182,7 +182,9 @@ pub fn text(path: &Path) -> &str {
 pub fn terminal(columns: u16, rows: u16) -> (fs::File, fs::File) {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     use rustix::termios::{Winsize, tcsetwinsize};
-    let ours = fs::File::from(openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap());
+    let ours = fs::File::from(
+        openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap(),
+    );
     grantpt(&ours).unwrap();
     unlockpt(&ours).unwrap();
     let size = Winsize { ws_col: columns, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 };
