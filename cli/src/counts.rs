@@ -1,20 +1,22 @@
 //! What is counted of a device's interrupts, whoever counts it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::fmt;
 
-/// One vector. What nobody counts is `None`.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+/// One vector. What is not counted is `None`.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Row {
     /// Its number; none for what was counted of vectors that are not there any more.
     pub vector: Option<u32>,
     /// The host's interrupt behind it.
     pub irq: Option<u32>,
-    /// `open`, `masked`, `empty`.
-    pub state: String,
+    /// `open`, `masked`, `masked, pending`, `masked, empty` or `empty`; none for what is not there.
+    pub state: Option<String>,
     /// Interrupts.
     pub signals: Option<u64>,
-    /// Interrupts per second since the last look, for who looks again and again.
+    /// Interrupts per second since the look before; `None` for the first look.
     #[serde(default)]
     pub rate: Option<f64>,
     /// How often it was masked.
@@ -29,16 +31,51 @@ pub struct Row {
     pub failures: Option<u64>,
 }
 
+/// Something that is known of a device.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Fact {
+    /// A number.
+    Number(u64),
+    /// A word.
+    Word(String),
+    /// It is not known yet.
+    Unknown(()),
+}
+
+impl From<&str> for Fact {
+    fn from(text: &str) -> Self {
+        match text.parse() {
+            Ok(number) => Self::Number(number),
+            Err(_) if text == "-" => Self::Unknown(()),
+            Err(_) => Self::Word(text.to_owned()),
+        }
+    }
+}
+
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Word(word) => word.fmt(f),
+            Self::Unknown(()) => f.write_str("-"),
+        }
+    }
+}
+
 /// One device.
-#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Counts {
     /// What it is.
     pub device: String,
-    /// Who drives or emulates it, and so counts.
+    /// What drives or emulates it, and so counts.
     pub driver: String,
-    /// More that is known, as words.
-    pub facts: BTreeMap<String, String>,
-    /// More that is counted.
+    /// Whether a client uses the device, for a device that a process serves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<bool>,
+    /// More that is known, by name.
+    pub facts: BTreeMap<String, Fact>,
+    /// More that is counted, by name.
     pub totals: BTreeMap<String, u64>,
     /// Vectors, in order.
     pub vectors: Vec<Row>,

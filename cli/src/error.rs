@@ -1,11 +1,12 @@
 //! What goes wrong, said once and in one way.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::fmt;
 use std::io;
 
 /// A failure: a sentence that says what is wrong, and one that says what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Error {
     /// What is wrong.
     #[serde(rename = "error")]
@@ -19,10 +20,18 @@ pub struct Error {
     /// Whoever read what this program printed does not read on: no failure, and nothing to say.
     #[serde(skip)]
     pub unread: bool,
+    /// The exit status that goes with it.
+    #[serde(skip)]
+    pub status: u8,
 }
 
+/// The exit status of a command that failed.
+pub const FAILED: u8 = 1;
+/// The exit status of a command line that makes no sense.
+pub const MISUNDERSTOOD: u8 = 2;
+
 /// Something that is in the way of a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Obstacle {
     /// What it is.
     pub what: String,
@@ -40,7 +49,18 @@ impl Error {
 
     /// What is wrong, where the sentence says it all.
     pub fn plain(what: impl Into<String>) -> Self {
-        Self { what: what.into(), remedy: None, obstacles: Vec::new(), unread: false }
+        Self {
+            what: what.into(),
+            remedy: None,
+            obstacles: Vec::new(),
+            unread: false,
+            status: FAILED,
+        }
+    }
+
+    /// Gives the error the exit status of a command line that makes no sense.
+    pub fn misunderstood(self) -> Self {
+        Self { status: MISUNDERSTOOD, ..self }
     }
 
     /// Nobody reads what is printed.

@@ -2,9 +2,11 @@
 
 use crate::error::Error;
 use crate::info::device;
-use crate::pci::System;
-use crate::pci::function::Function;
+use crate::pci::config::Unread;
+use crate::pci::function::{Function, Member};
+use crate::pci::{System, holders, users};
 use crate::report::{self, Out, or_none, or_unknown, yes};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// What to list.
@@ -18,14 +20,39 @@ pub struct Options {
     open: bool,
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
-    functions: &'a [Function],
-    notes: Vec<&'static str>,
+/// What `list --json` prints.
+#[derive(Serialize, JsonSchema)]
+pub struct Document {
+    /// Functions, by address.
+    functions: Vec<Listed>,
+    /// What could not be known, and why.
+    notes: Vec<String>,
 }
 
-const UNSEEN: &str =
+#[derive(Serialize, JsonSchema)]
+struct Listed {
+    #[serde(flatten)]
+    function: Function,
+    /// What uses the function: processes, or disks and network interfaces of this machine.
+    used_by: Vec<String>,
+}
+
+const SHORT: &str =
     "?: not to be known from here; root sees more (all of configuration space, debugfs)";
+const SILENT: &str = "?: a function that does not answer is powered down, or gone; \
+                      `echo on > /sys/bus/pci/devices/ADDRESS/power/control` powers it up";
+
+/// The columns, and what they mean.
+pub const COLUMNS: [(&str, &str); 8] = [
+    ("ADDRESS", "The address of the function: domain, bus, device, function."),
+    ("WHAT", "What the function is, by its class code."),
+    ("DRIVER", "The driver that has it; - for none."),
+    (">MSI-X", "Vectors of MSI-X that it has; ? where configuration space cannot be read."),
+    (">MSI", "Vectors of MSI that it has."),
+    (">IN USE", "Interrupts with a handler, and after a plus sign those that are only allocated."),
+    ("DYN", "Vectors can be added while others are in use; - without a VFIO driver."),
+    ("MASK", "Single vectors can be masked; - without a VFIO driver."),
+];
 
 /// Lists them.
 pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
@@ -34,15 +61,13 @@ pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
     if options.open {
         functions.iter_mut().for_each(|function| ask(system, function));
     }
-    let unseen = functions.iter().any(|function| function.offered.is_none());
-    let notes: Vec<_> = unseen.then_some(UNSEEN).into_iter().collect();
-    out.one(&Document { functions: &functions, notes: notes.clone() }, || {
-        if functions.is_empty() {
-            return "no PCI function has MSI or MSI-X (--all shows the others)\n".to_owned();
-        }
-        let table = report::table(COLUMNS, functions.iter().map(row));
-        notes.iter().fold(table, |text, note| format!("{text}\n{note}\n"))
-    })
+    let unread = |why| functions.iter().any(|function| function.unread == Some(why));
+    let notes = [(Unread::Short, SHORT), (Unread::Silent, SILENT)].into_iter();
+    let notes = notes.filter(|(why, _)| unread(*why)).map(|(_, note)| note.to_owned()).collect();
+    let listed = |function: Function| Listed { used_by: used_by(system, &function), function };
+    let functions = functions.into_iter().map(listed).collect();
+    let document = Document { functions, notes };
+    out.one(&document, || words(&document, report::width()))
 }
 
 /// What a function says itself takes the place of what is known of its driver.
@@ -52,16 +77,62 @@ fn ask(system: &System, function: &mut Function) {
     }
 }
 
-const COLUMNS: &[&str] = &[
-    "ADDRESS", "WHAT", "ID", "DRIVER", "GROUP", ">MSI-X", ">MSI", ">IN USE", "DYNAMIC", "MASKABLE",
-];
+/// Names what uses a function.
+pub fn used_by(system: &System, function: &Function) -> Vec<String> {
+    if function.vfio {
+        let holders = holders::of(system, function).processes;
+        return holders.iter().map(ToString::to_string).collect();
+    }
+    users::names(system, function.bdf)
+}
 
-fn row(function: &Function) -> Vec<String> {
+/// Columns between two columns.
+const GAP: usize = 2;
+/// The least that is shown of what a function is.
+const LEAST: usize = 8;
+/// The column that is cut where the table is too wide.
+const WHAT: usize = 1;
+
+fn words(document: &Document, width: Option<usize>) -> String {
+    if document.functions.is_empty() {
+        return "no PCI function has MSI or MSI-X (--all shows the others)\n".to_owned();
+    }
+    let mut rows: Vec<Vec<String>> = document.functions.iter().map(row).collect();
+    if let Some(width) = width {
+        fit(&mut rows, width);
+    }
+    let table = report::table(&COLUMNS.map(|(name, _)| name), rows);
+    let mut lines = table.lines();
+    let mut text = lines.next().map(|names| format!("{names}\n")).unwrap_or_default();
+    for (line, listed) in lines.zip(&document.functions) {
+        text += &format!("{line}\n{}", report::wrapped(&more(listed), width, 4));
+    }
+    let legend =
+        "DYN: vectors can be added while others are in use. MASK: single vectors can be masked.";
+    let notes = std::iter::once(legend).chain(document.notes.iter().map(String::as_str));
+    notes.fold(text, |text, note| format!("{text}\n{}", report::wrapped(note, width, 0)))
+}
+
+/// Cuts what functions are, so that the table fits.
+fn fit(rows: &mut [Vec<String>], width: usize) {
+    let longest = |column: usize, rows: &[Vec<String>]| {
+        let name = COLUMNS.get(column).map_or(0, |(name, _)| name.trim_start_matches('>').len());
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+        cells.max().unwrap_or(0).max(name)
+    };
+    let all: usize = (0..COLUMNS.len()).map(|column| longest(column, rows)).sum();
+    let all = all + GAP * (COLUMNS.len() - 1);
+    let most = longest(WHAT, rows).saturating_sub(all.saturating_sub(width)).max(LEAST);
+    for what in rows.iter_mut().filter_map(|row| row.get_mut(WHAT)) {
+        if what.chars().count() > most {
+            *what = what.chars().take(most - 1).chain(['…']).collect();
+        }
+    }
+}
+
+fn row(listed: &Listed) -> Vec<String> {
+    let function = &listed.function;
     let offered = function.offered;
-    let group = function.group.as_ref().map(|group| match group.others.len() {
-        0 => group.number.clone(),
-        others => format!("{} (+{others})", group.number),
-    });
     // Without a VFIO driver there is nothing to add or to mask.
     let able = |value| if function.vfio { yes(value) } else { "-".to_owned() };
     let in_use = match function.allocated.saturating_sub(function.in_use) {
@@ -71,13 +142,34 @@ fn row(function: &Function) -> Vec<String> {
     vec![
         function.bdf.to_string(),
         function.what.to_owned(),
-        function.id.clone(),
         or_none(function.driver.as_ref()),
-        or_none(group),
         or_unknown(offered.map(|offered| offered.msix)),
         or_unknown(offered.map(|offered| offered.msi)),
         in_use,
         able(function.abilities.dynamic),
         able(function.abilities.maskable),
     ]
+}
+
+/// Formats the line below a function: its name, its group, its users.
+fn more(listed: &Listed) -> String {
+    let function = &listed.function;
+    let mut parts = vec![match &function.name {
+        Some(name) => format!("{name} [{}]", function.id),
+        None => format!("[{}]", function.id),
+    }];
+    parts.extend(function.sriov.as_ref().map(|sriov| sriov.words()));
+    parts.push(match &function.group {
+        None => "no IOMMU group".to_owned(),
+        Some(group) if group.others.is_empty() => format!("group {}", group.number),
+        Some(group) => {
+            let member = |Member { bdf, .. }: &Member| bdf.to_string();
+            let others: Vec<String> = group.others.iter().map(member).collect();
+            format!("group {} with {}", group.number, others.join(", "))
+        }
+    });
+    if !listed.used_by.is_empty() {
+        parts.push(format!("used by {}", listed.used_by.join("; ")));
+    }
+    parts.join(", ")
 }

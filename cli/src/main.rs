@@ -1,24 +1,31 @@
 //! The command `vfio-irq`: interrupts of devices that are handed to user space, seen, measured and
 //! emulated.
+// These macros panic when they cannot print. `report::print` and the log return an error instead.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 use clap::{CommandFactory, Parser, Subcommand};
 use error::Error;
+use log::{Log, Place};
 use pci::System;
 use report::Out;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use tracing::level_filters::LevelFilter;
 
 mod bench;
 mod bind;
+mod complete;
 mod counts;
 mod demo;
 mod error;
 mod info;
 mod list;
+mod log;
 mod manual;
 mod pci;
 mod report;
 mod serve;
+mod stop;
 mod target;
 mod watch;
 
@@ -34,9 +41,10 @@ struct Arguments {
 }
 
 const AFTER: &str =
-    "TARGET is the address of a PCI function (0000:01:00.0, or 01:00.0 for short), \
-vfio-user:PATH for a device that another process emulates, or sim for one made up here.
-The exit status is 0, 1 when something failed, and 2 when the command was not understood.";
+    "TARGET is a PCI function, vfio-user:PATH for a device that another process emulates, or sim for \
+one made up here. A PCI function is named by its address (0000:01:00.0, 01:00.0 for short, \
+pci_0000_01_00_0) or by the name of a device of it (eth0, nvme0).
+The exit status is 0, 1 when something failed, and 2 when the command line makes no sense.";
 
 #[derive(Subcommand)]
 enum Task {
@@ -54,7 +62,7 @@ enum Task {
     Watch(watch::Options),
     /// Measure what requests about interrupts cost
     Bench(bench::Options),
-    /// Emulate devices and serve them on sockets until SIGINT or SIGTERM
+    /// Emulate devices and serve them on sockets until SIGINT, SIGTERM or SIGHUP
     #[command(subcommand)]
     Serve(serve::Served),
     /// Print what completes this command's words in a shell
@@ -64,18 +72,34 @@ enum Task {
 }
 
 fn main() -> ExitCode {
+    match complete::answer() {
+        Ok(false) => {}
+        Ok(true) => return ExitCode::SUCCESS,
+        // A shell shows nothing of what is wrong.
+        Err(_) => return ExitCode::FAILURE,
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return misunderstood(&error),
     };
     let json = arguments.json;
-    start_log(matches!(arguments.task, Task::Serve(_)));
-    match run(arguments) {
+    let log = match start_log(&arguments) {
+        Ok(log) => log,
+        Err(error) => return end(Err(error), json),
+    };
+    let outcome = run(arguments);
+    log.end();
+    end(outcome, json)
+}
+
+/// Says why the command failed, if it did. Returns the exit status.
+fn end(outcome: Result<(), Error>, json: bool) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.unread => ExitCode::SUCCESS,
         Err(error) => {
             complain(&error, json);
-            ExitCode::FAILURE
+            ExitCode::from(error.status)
         }
     }
 }
@@ -96,44 +120,35 @@ fn run(arguments: Arguments) -> Result<(), Error> {
         Task::Unbind(options) => bind::unbind(&system, out, &options),
         Task::Watch(options) => watch::run(&system, out, &options),
         Task::Bench(options) => bench::run(&system, out, &options),
-        Task::Serve(served) => serve::run(served),
-        Task::Completions(options) => manual::completions(Arguments::command(), &options),
+        Task::Serve(served) => serve::run(&system, out, served),
+        Task::Completions(options) => manual::completions(&options),
         Task::Man(options) => manual::man(Arguments::command(), &options),
     }
 }
 
 /// Says what is wrong with the command line, or shows help; the exit status that goes with it.
 fn misunderstood(error: &clap::Error) -> ExitCode {
+    let json = std::env::args_os().any(|word| word == "--json");
     if !error.use_stderr() {
-        return match report::print(&error.render().to_string()) {
-            Err(error) if !error.unread => ExitCode::FAILURE,
-            _ => ExitCode::SUCCESS,
-        };
+        return end(report::print(&error.render().to_string()), json);
     }
-    if std::env::args_os().any(|word| word == "--json") {
-        let text = error.render().to_string();
-        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-        // Usage, and where help is, are for people.
-        let ends = |line: &&str| line.starts_with("Usage:") || line.starts_with("For more");
-        let what: Vec<&str> = lines.take_while(|line| !ends(line)).collect();
-        let what = what.join(" ");
-        complain(
-            &Error::new(
-                what.trim_start_matches("error: "),
-                "`vfio-irq help` shows what would be right",
-            ),
-            true,
-        );
-    } else {
+    if !json {
         // Clap knows whether there are colours.
         let _ = error.print();
+        return ExitCode::from(error::MISUNDERSTOOD);
     }
-    ExitCode::from(2)
+    let text = error.render().to_string();
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    // Usage, and where help is, are for people.
+    let ends = |line: &&str| line.starts_with("Usage:") || line.starts_with("For more");
+    let what = lines.take_while(|line| !ends(line)).collect::<Vec<_>>().join(" ");
+    let remedy = "`vfio-irq help` shows what would be right";
+    end(Err(Error::new(what.trim_start_matches("error: "), remedy).misunderstood()), json)
 }
 
 fn complain(error: &Error, json: bool) {
-    let text = match serde_json::to_string(error) {
-        Ok(text) if json => text + "\n",
+    let text = match report::line(error) {
+        Ok(text) if json => text,
         _ => format!("error: {error}\n"),
     };
     write_error(&text);
@@ -145,17 +160,11 @@ fn write_error(text: &str) {
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
-/// The log goes to standard error; `RUST_LOG` says how much of it. Whoever serves tells of comings and
-/// goings, the others only of what is wrong.
-fn start_log(serves: bool) {
-    use std::io::IsTerminal;
-    use tracing::level_filters::LevelFilter;
-    use tracing_subscriber::EnvFilter;
+/// Starts the log. A server logs what happens, and as JSON that is its result; the other commands log
+/// what is wrong.
+fn start_log(arguments: &Arguments) -> Result<Log, Error> {
+    let serves = matches!(arguments.task, Task::Serve(_));
     let level = if serves { LevelFilter::INFO } else { LevelFilter::WARN };
-    let filter = EnvFilter::builder().with_default_directive(level.into()).from_env_lossy();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    let place = if serves && arguments.json { Place::Stdout } else { Place::Stderr };
+    Log::start(place, level, arguments.json)
 }

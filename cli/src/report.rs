@@ -4,6 +4,8 @@ use crate::error::Error;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 use std::io::{self, Write};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
 /// Where results go, and as what.
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +28,8 @@ impl Out {
         if !self.json {
             return print(&words());
         }
-        let text = serde_json::to_string_pretty(document);
-        print(&(text.map_err(|error| Error::plain(error.to_string()))? + "\n"))
+        let text = serde_json::to_string_pretty(&Dated::new(document)).map_err(no_json)?;
+        print(&(text + "\n"))
     }
 
     /// Prints one of many: a line of JSON, or words.
@@ -43,9 +45,47 @@ impl Out {
         if !self.json {
             return print(&words());
         }
-        let text = serde_json::to_string(document);
-        print(&(text.map_err(|error| Error::plain(error.to_string()))? + "\n"))
+        print(&line(document)?)
     }
+}
+
+/// The number of what JSON documents look like. It grows when a reader has to change.
+pub const SCHEMA: u32 = 1;
+
+/// A document with what all documents have.
+#[derive(Serialize)]
+struct Dated<'d, D: Serialize> {
+    schema: u32,
+    time: String,
+    #[serde(flatten)]
+    document: &'d D,
+}
+
+impl<'d, D: Serialize> Dated<'d, D> {
+    fn new(document: &'d D) -> Self {
+        Self { schema: SCHEMA, time: now(), document }
+    }
+}
+
+/// Formats a document as one line of JSON.
+///
+/// # Errors
+///
+/// When it has no form in JSON.
+pub fn line(document: &impl Serialize) -> Result<String, Error> {
+    Ok(serde_json::to_string(&Dated::new(document)).map_err(no_json)? + "\n")
+}
+
+fn no_json(error: serde_json::Error) -> Error {
+    Error::plain(format!("this cannot be written as JSON: {error}"))
+}
+
+/// Returns the time of the system's clock in UTC, in the format of RFC 3339.
+pub fn now() -> String {
+    let mut text = String::new();
+    // A string takes everything.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut text));
+    text
 }
 
 /// Prints to standard output, all of it and at once.
@@ -58,6 +98,10 @@ pub fn print(text: &str) -> Result<(), Error> {
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     written.map_err(|error| match error.kind() {
         io::ErrorKind::BrokenPipe => Error::unread(),
+        io::ErrorKind::StorageFull => Error::new(
+            format!("cannot write to standard output: {error}"),
+            "make room there, or have it written elsewhere",
+        ),
         _ => Error::plain(format!("cannot write to standard output: {error}")),
     })
 }
@@ -83,6 +127,30 @@ pub fn table(columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> S
     lines.collect()
 }
 
+/// Returns the columns of the terminal on standard output; `None` without a terminal, or if its size is
+/// unknown.
+pub fn width() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(rustix::stdio::stdout()).ok()?;
+    (size.ws_col > 0).then(|| size.ws_col.into())
+}
+
+/// Breaks a text into lines of at most `width` columns, each indented. A word that is longer than a line
+/// gets a line of its own.
+pub fn wrapped(text: &str, width: Option<usize>, indent: usize) -> String {
+    let width = width.unwrap_or(usize::MAX);
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(" ".repeat(indent) + word),
+        }
+    }
+    lines.into_iter().map(|line| line + "\n").collect()
+}
+
 /// A value, or `?` where it is not known.
 pub fn or_unknown(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "?".to_owned(), |value| value.to_string())
@@ -101,4 +169,25 @@ pub fn yes(value: Option<bool>) -> String {
 /// `1 vector`, `2 vectors`.
 pub fn many(count: u64, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+/// Quotes a word for a shell.
+pub fn quoted(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-:+,=@%".contains(&byte);
+    if !word.is_empty() && word.bytes().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wrapped;
+
+    #[test]
+    fn lines_are_as_long_as_they_may_be() {
+        assert_eq!(wrapped("one two three", Some(9), 2), "  one two\n  three\n");
+        assert_eq!(wrapped("one two", Some(3), 2), "  one\n  two\n");
+        assert_eq!(wrapped("one two", None, 0), "one two\n");
+    }
 }

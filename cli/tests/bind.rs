@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Tree, config, refused, said};
+use common::{Tree, config, refused, said, undated};
 use std::os::unix::fs::symlink;
 
 const NVME: &str = "0000:00:04.0";
@@ -31,7 +31,7 @@ fn a_dry_run_shows_the_steps_and_takes_none() {
     let shown = said(&tree.words(&["bind", "00:04.0", "--dry-run"]));
     insta::assert_snapshot!("bind_dry_run", tree.plain(&shown));
     let shown = said(&tree.words(&["bind", NVME, "--driver", "vfio-pci", "--dry-run", "--json"]));
-    insta::assert_snapshot!("bind_dry_run_json", tree.plain(&shown));
+    insta::assert_snapshot!("bind_dry_run_json", undated(&tree.plain(&shown)));
     assert_eq!(tree.read(&format!("{at}/driver_override")), "(null)\n");
     assert_eq!(tree.read("sys/bus/pci/drivers/nvme/unbind"), "");
     assert_eq!(tree.read("sys/bus/pci/drivers_probe"), "");
@@ -242,4 +242,31 @@ fn a_refusal_as_json_names_each_thing() {
     let refusal: serde_json::Value = serde_json::from_str(&refusal).unwrap();
     assert_eq!(refusal["obstacles"][0]["forceable"], true);
     assert_eq!(refusal["error"], "0000:00:04.0 is left as it is, because:");
+}
+
+#[test]
+fn the_module_that_is_missing_is_named() {
+    let (tree, at) = disk("vfio-pci");
+    let unbind = || {
+        tree.link(&format!("{at}/driver"), "sys/bus/pci/drivers/vfio-pci");
+        // Files do not take drivers away, so the link is gone before.
+        let after = tree.path(&format!("{at}/driver_override"));
+        std::fs::remove_file(tree.path(&format!("{at}/driver"))).unwrap();
+        std::fs::create_dir_all(tree.path(&format!("{at}/vfio-dev"))).unwrap();
+        assert!(after.exists());
+        said(&tree.words(&["unbind", NVME]))
+    };
+    tree.file(&format!("{at}/modalias"), "pci:v00008086d000010C9sv00001AF4sd00001100bc01sc08i02\n");
+    assert!(unbind().contains("no module of this kernel is for pci:v00008086d000010C9sv"));
+    let aliases = "# Aliases extracted from modules themselves.\n\
+                   alias vfio_pci:v*d*sv*sd*bc*sc*i* vfio_pci\n\
+                   alias pci:v00008086d000010C8sv*sd*bc*sc*i* other\n\
+                   alias pci:v*d*sv*sd*bc01sc08i02* nvme\n";
+    tree.file("lib/modules/7.3.4-amd64/modules.alias", aliases);
+    let said = unbind();
+    let expected = "0000:00:04.0 has no driver now: the module nvme is not loaded; \
+                    `modprobe nvme` brings the driver\n";
+    assert_eq!(said, expected);
+    tree.file("sys/module/nvme/refcnt", "0\n");
+    assert!(unbind().contains("the driver of nvme did not take it; the kernel's log"));
 }

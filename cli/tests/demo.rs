@@ -3,14 +3,12 @@
 mod common;
 
 use common::{Tree, command, config, eventually, json, refused, stop, text};
-use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::Value;
 use std::fs;
-use std::io::Read;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 /// A field that is a number.
 fn number(run: &Value, name: &str) -> u64 {
@@ -85,58 +83,59 @@ fn a_picture_takes_the_place_of_pictures_alone() {
 }
 
 /// What a terminal is told of a run, one that is so wide, or of which nobody knows it.
-fn on_terminal(name: &str, columns: u16) -> String {
-    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+fn on_terminal(name: &str, columns: u16) -> (String, String) {
     let folder = tempfile::tempdir().unwrap();
     let picture = folder.path().join("demo.svg");
-    let mut ours = fs::File::from(openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap());
-    grantpt(&ours).unwrap();
-    unlockpt(&ours).unwrap();
-    let size = Winsize { ws_col: columns, ws_row: columns / 3, ws_xpixel: 0, ws_ypixel: 0 };
-    tcsetwinsize(&ours, size).unwrap();
-    let path = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
-    let theirs = fs::File::options().read(true).write(true).open(path).unwrap();
+    let (mut ours, theirs) = common::terminal(columns, columns / 3);
+    let table = fs::File::create(folder.path().join("table")).unwrap();
     let words = ["demo", "--queues", "8", "--interval", "20", "--picture"];
     let mut child = command(&[&words[..], &[picture.to_str().unwrap()]].concat())
         .env("TERM", name)
-        .stdout(Stdio::null())
+        .stdout(table)
         .stderr(theirs)
         .spawn()
         .unwrap();
-    let (mut said, mut bytes) = (Vec::new(), [0; 4096]);
-    // It ends with an error once nobody has the other side.
-    while let Ok(count @ 1..) = ours.read(&mut bytes) {
-        said.extend_from_slice(&bytes[..count]);
-    }
+    let said = common::all_of(&mut ours);
     assert!(child.wait().unwrap().success());
-    String::from_utf8(said).unwrap()
+    (said, fs::read_to_string(folder.path().join("table")).unwrap())
+}
+
+/// Interrupts raised and stalls of each method, as the table has them.
+fn counted(table: &str) -> Vec<String> {
+    let rows = ["release-all ", "dynamic "].into_iter().map(|method| {
+        let row = table.lines().find(|line| line.starts_with(method)).unwrap();
+        let words: Vec<&str> = row.split_whitespace().collect();
+        let stalls = if words[5] == "1" { "stall" } else { "stalls" };
+        format!("{} interrupts raised, {} {stalls}", words[2], words[5])
+    });
+    rows.collect()
 }
 
 #[test]
 fn a_terminal_that_cannot_go_back_gets_a_few_lines() {
     for (name, columns) in [("linux", 0), ("dumb", 80), ("", 80), ("xterm", 45)] {
-        let said = on_terminal(name, columns);
+        let (said, table) = on_terminal(name, columns);
         assert!(!said.contains('\x1b'), "{name}, {columns}: {said}");
         let lines: Vec<&str> = said.lines().map(|line| line.split(',').next().unwrap()).collect();
         let expected = ["release-all", "dynamic"]
             .map(|method| [2, 4, 6, 8].map(|queues| format!("{method}: {queues} of 8 queues")));
         assert_eq!(lines, expected.concat(), "{name}, {columns}");
+        // What the last line of each says is what the table says.
+        let last = said.lines().filter(|line| line.contains("8 of 8"));
+        for (line, counted) in last.zip(counted(&table)) {
+            assert!(line.ends_with(&counted), "{line}: {table}");
+        }
     }
 }
 
 #[test]
 fn a_terminal_that_can_has_one_line_that_fits() {
-    let said = on_terminal("xterm", 80);
-    assert!(said.contains("8/8 queues") && said.contains(" completions, "), "{said}");
-    for line in said.split(['\r', '\n']) {
-        let (mut inside, mut width) = (false, 0);
-        for letter in line.chars() {
-            inside |= letter == '\x1b';
-            width += usize::from(!inside);
-            inside &= !letter.is_ascii_alphabetic();
-        }
-        assert!(width <= 80, "{width}: {line}");
-    }
+    let (said, table) = on_terminal("xterm", 80);
+    assert!(said.contains("8/8 queues") && said.contains(" interrupts raised, "), "{said}");
+    let ends: Vec<&str> = said.lines().filter(|line| line.contains("8/8")).collect();
+    let counted = counted(&table);
+    assert!(ends.len() >= 2 && counted.iter().all(|it| said.contains(it)), "{said} {table}");
+    assert!(common::widths(&said).into_iter().all(|width| width <= 80), "{said}");
 }
 
 #[test]
@@ -211,4 +210,30 @@ fn what_cannot_be_shown_is_refused() {
     );
     let status = command(&["demo", "--queues", "0"]).output().unwrap().status;
     assert_eq!(status.code(), Some(2));
+}
+
+#[test]
+fn a_picture_can_be_printed() {
+    let words =
+        ["demo", "--queues", "1", "--interval", "1", "--method", "dynamic", "--picture", "-"];
+    let output = command(&words).output().unwrap();
+    let drawn = String::from_utf8(output.stdout).unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success());
+    assert!(drawn.starts_with("<svg") && drawn.trim_end().ends_with("</svg>"), "{drawn}");
+    assert!(said.contains("nothing was lost") && !said.contains("The picture"), "{said}");
+    for line in ["STALLS: ", "LONGEST GAP: ", "LONGEST ADD: "] {
+        assert_eq!(said.matches(line).count(), 1, "{said}");
+    }
+    assert!(!Path::new("-").exists());
+    for other in ["--json", "--open"] {
+        let output = command(&[&words[..], &[other]].concat()).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+    }
+    // Letters can be read, however few the queues are, and each queue is named once.
+    let sizes = drawn.split("font-size=\"").skip(1).map(|rest| rest.split('"').next().unwrap());
+    let sizes: Vec<f64> = sizes.map(|size| size.parse().unwrap()).collect();
+    assert!(sizes.iter().all(|size| *size >= 11.0), "{sizes:?}");
+    let ones = drawn.split('\n').filter(|line| line.trim() == "1").count();
+    assert_eq!(ones, 1, "{drawn}");
 }

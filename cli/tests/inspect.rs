@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Tree, config, eventually, json, refused, said, stop, text};
+use common::{Tree, config, eventually, json, refused, said, stop, text, undated};
 
 const TABLE: &str = "mode msix msi 0 msix 65 dynamic 1 detach keep
 requests 9 refused 1 enables 1 disables 0 attaches 3 detaches 1
@@ -38,7 +38,7 @@ fn functions_are_listed_with_what_is_known_of_them() {
     let tree = machine();
     insta::assert_snapshot!("list", said(&tree.words(&["list"])));
     insta::assert_snapshot!("list_all", said(&tree.words(&["list", "--all"])));
-    insta::assert_snapshot!("list_json", said(&tree.words(&["list", "--json"])));
+    insta::assert_snapshot!("list_json", undated(&said(&tree.words(&["list", "--json"]))));
 }
 
 #[test]
@@ -83,7 +83,10 @@ fn everything_is_told_of_one_function() {
         let words = said(&tree.words(&["info", bdf]));
         insta::assert_snapshot!(format!("info_{name}"), tree.plain(&words));
     }
-    insta::assert_snapshot!("info_json", said(&tree.words(&["info", "00:05.0", "--json"])));
+    insta::assert_snapshot!(
+        "info_json",
+        undated(&said(&tree.words(&["info", "00:05.0", "--json"])))
+    );
     let unseen = said(&tree.words(&["info", "00:07.0"]));
     assert!(unseen.contains("first 64 bytes only"), "{unseen}");
     // Nobody is told to hand over what cannot be.
@@ -110,8 +113,100 @@ fn made_up_and_served_devices_are_asked() {
     eventually("a socket", || socket.with_extension("sock.counts").exists());
     let asked = json(&["info", &target]);
     let msix = &asked["indexes"][2];
-    assert_eq!((&msix["index"], &msix["count"]), (&"MSI-X".into(), &8.into()));
+    assert_eq!((&msix["index"], &msix["count"]), (&"msix".into(), &8.into()));
     assert_eq!((&msix["maskable"], &msix["noresize"]), (&true.into(), &false.into()));
     assert_eq!(asked["counts"]["device"], "NVMe controller");
     assert!(stop(server, "-TERM").status.success());
+}
+
+const IDS: &str = "8086  Intel Corporation\n\t10c9  82576 Gigabit Network Connection\n";
+
+/// A table on a terminal of this width.
+fn on_terminal(tree: &Tree, columns: u16) -> String {
+    let (mut ours, theirs) = common::terminal(columns, 24);
+    let mut command = common::command(&tree.words(&["list", "--all"]));
+    let mut child = command.stdout(theirs).spawn().unwrap();
+    drop(command);
+    let text = common::all_of(&mut ours);
+    assert!(child.wait().unwrap().success());
+    text.replace('\r', "")
+}
+
+#[test]
+fn the_list_fits_and_says_what_is_used() {
+    let tree = machine();
+    tree.file("usr/share/misc/pci.ids", IDS);
+    let disk = "sys/devices/pci0000:00/0000:00:04.0/nvme/nvme0/nvme0n1";
+    tree.file(&format!("{disk}/queue/scheduler"), "none\n");
+    tree.file(&format!("{disk}/dev"), "259:0\n");
+    tree.link("sys/class/block/nvme0n1", disk);
+    tree.file("proc/self/mountinfo", "36 1 259:0 / / rw - ext4 /dev/nvme0n1 rw\n");
+    tree.function("0000:00:09.0", "118000", &config(4, 0), "intel_pmc_core_something", "9");
+    insta::assert_snapshot!("list_80", on_terminal(&tree, 80));
+    for columns in [80, 100] {
+        let text = on_terminal(&tree, columns);
+        let longest = common::widths(&text).into_iter().max().unwrap();
+        assert!(longest <= columns.into(), "{longest}: {text}");
+    }
+    let product = "Intel Corporation 82576 Gigabit Network Connection";
+    let functions = json(&tree.words(&["list"]))["functions"].clone();
+    assert_eq!(
+        (&functions[0]["name"], &functions[0]["used_by"][0]),
+        (&product.into(), &"nvme0n1 at /".into())
+    );
+    assert_eq!(functions[1]["used_by"][0], "qemu-system-x86 (process 77)");
+    // The other place of the list, and no list at all.
+    std::fs::rename(tree.path("usr/share/misc"), tree.path("usr/share/hwdata")).unwrap();
+    assert_eq!(json(&tree.words(&["info", "00:04.0"]))["function"]["name"], product);
+    std::fs::remove_dir_all(tree.path("usr")).unwrap();
+    assert_eq!(
+        json(&tree.words(&["info", "00:04.0"]))["function"]["name"],
+        serde_json::Value::Null
+    );
+    // info does not advise handing over the disk that the machine runs from.
+    let info = said(&tree.words(&["info", "00:04.0"]));
+    assert!(info.contains("this machine uses it itself (nvme0n1 is mounted at /)"), "{info}");
+    assert!(!info.contains("vfio-irq bind"), "{info}");
+}
+
+#[test]
+fn functions_are_found_by_their_names() {
+    let tree = Tree::new();
+    let disk = tree.function("0000:00:04.0", "010802", &config(65, 0), "nvme", "1");
+    let card = tree.function("0000:01:00.0", "020000", &config(10, 0), "igb", "2");
+    tree.file(&format!("{card}/net/eth0/flags"), "0x1002\n");
+    tree.link("sys/class/net/eth0", &format!("{card}/net/eth0"));
+    tree.file(&format!("{disk}/nvme/nvme0/model"), "x\n");
+    tree.link("sys/class/nvme/nvme0", &format!("{disk}/nvme/nvme0"));
+    // A disk of the NVMe driver's multipath is beside its controllers.
+    let subsystem = "sys/devices/virtual/nvme-subsystem/nvme-subsys0";
+    tree.file(&format!("{subsystem}/nvme0n1/dev"), "259:0\n");
+    tree.link(&format!("{subsystem}/nvme0"), &format!("{disk}/nvme/nvme0"));
+    tree.link("sys/class/block/nvme0n1", &format!("{subsystem}/nvme0n1"));
+    tree.file("sys/devices/virtual/net/lo/flags", "0x9\n");
+    tree.link("sys/class/net/lo", "sys/devices/virtual/net/lo");
+    let table = [
+        ("eth0", "0000:01:00.0"),
+        ("pci_0000_01_00_0", "0000:01:00.0"),
+        ("nvme0", "0000:00:04.0"),
+        ("/dev/nvme0n1", "0000:00:04.0"),
+    ];
+    for (name, bdf) in table {
+        assert_eq!(json(&tree.words(&["info", name]))["target"], bdf, "{name}");
+        let steps = said(&tree.words(&["bind", name, "--dry-run"]));
+        assert!(steps.contains(&format!("echo {bdf} > ")), "{name}: {steps}");
+    }
+    let wrong = |name: &str| {
+        let output = common::command(&tree.words(&["info", name])).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{name}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(wrong("eth1").contains("there is no device eth1; an address (0000:01:00.0"));
+    assert!(wrong("lo").contains("lo belongs to no PCI function"));
+    let other = tree.function("0000:00:05.0", "010802", &config(65, 0), "nvme", "3");
+    tree.file(&format!("{other}/nvme/nvme1/model"), "x\n");
+    tree.link(&format!("{subsystem}/nvme1"), &format!("{other}/nvme/nvme1"));
+    assert!(
+        wrong("nvme0n1").contains("several PCI functions; say which: 0000:00:04.0, 0000:00:05.0")
+    );
 }

@@ -112,7 +112,7 @@ fn a_served_device_tells_its_own_counts() {
     let output = watch.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let error = String::from_utf8(output.stderr).unwrap();
-    assert!(error.contains("no counts at"), "{error}");
+    assert!(error.contains("the server has ended: no counts at"), "{error}");
 }
 
 fn json_rows(served: &Served) -> Vec<serde_json::Value> {
@@ -135,8 +135,11 @@ fn counts_are_told_in_spite_of_peers_that_do_not_read_and_files_that_are_left_ov
     served.end("-TERM");
     std::fs::write(served.counts(), "precious").unwrap();
     let socket = served.socket();
-    let refusal = refused(&["serve", "nvme", "--socket", text(&socket), "--size", "1M"]);
-    assert!(refusal.contains("cannot listen on") && refusal.contains("disk.counts"), "{refusal}");
+    let words = ["serve", "nvme", "--socket", text(&socket), "--size", "1M"];
+    let output = command(&words).output().unwrap();
+    let refusal = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(refusal.contains("disk.counts exists and is no socket"), "{refusal}");
     assert_eq!(std::fs::read_to_string(served.counts()).unwrap(), "precious");
 }
 
@@ -175,8 +178,8 @@ fn check(document: &serde_json::Value, rounds: u64, many: u32) {
     assert_eq!(names, REQUESTS.map(|name| name.replace('#', &many.to_string())));
     for cost in costs {
         let number = |name: &str| cost[name].as_f64().unwrap();
-        assert!(0.0 < number("min") && number("min") <= number("median"), "{cost}");
-        assert!(number("median") <= number("p99") && cost["samples"] == rounds, "{cost}");
+        assert!(0.0 < number("min_us") && number("min_us") <= number("median_us"), "{cost}");
+        assert!(number("median_us") <= number("p99_us") && cost["samples"] == rounds, "{cost}");
     }
 }
 
@@ -184,7 +187,7 @@ fn check(document: &serde_json::Value, rounds: u64, many: u32) {
 fn requests_are_measured_on_a_made_up_device_and_on_a_served_one() {
     check(&json(&["bench", "sim", "--rounds", "5"]), 5, 64);
     let msi = json(&["bench", "sim", "--rounds", "2", "--index", "msi"]);
-    assert_eq!((&msi["index"], &msi["vectors"]), (&"MSI".into(), &8.into()));
+    assert_eq!((&msi["index"], &msi["vectors"]), (&"msi".into(), &8.into()));
     assert!(said(&["bench", "sim", "--rounds", "1"]).contains("enable 64 at once"));
     let served = Served::start();
     check(&json(&["bench", &served.target(), "--rounds", "3"]), 3, 8);
@@ -204,4 +207,75 @@ fn what_cannot_be_opened_is_said() {
     let refusal = refused(&tree.words(&["bench", "00:04.0"]));
     assert!(refusal.contains("not bound to a VFIO driver (nvme has it)"), "{refusal}");
     assert!(refusal.contains("`vfio-irq bind 0000:00:04.0`"), "{refusal}");
+}
+
+#[test]
+fn a_signal_gives_the_terminal_back() {
+    use rustix::termios::{LocalModes, tcgetattr};
+    use std::io::Read;
+    use std::os::unix::process::ExitStatusExt;
+    for (signal, number) in [("-TERM", 15), ("-HUP", 1), ("-INT", 2)] {
+        let (mut ours, theirs) = common::terminal(80, 24);
+        let is_cooked = |terminal: &std::fs::File| {
+            tcgetattr(terminal).unwrap().local_modes.contains(LocalModes::ICANON | LocalModes::ECHO)
+        };
+        let (state, input) = (theirs.try_clone().unwrap(), theirs.try_clone().unwrap());
+        let mut command = command(&["watch", "sim", "--interval", "600"]);
+        command.env("TERM", "xterm").stdin(input).stdout(theirs);
+        let child = command.spawn().unwrap();
+        drop(command);
+        let mut bytes = [0; 4096];
+        assert!(ours.read(&mut bytes).unwrap() > 0);
+        eventually("raw mode", || !is_cooked(&state));
+        let output = stop(child, signal);
+        assert_eq!(output.status.signal(), Some(number), "{output:?}");
+        assert_eq!(output.stderr, b"");
+        assert!(is_cooked(&state));
+        drop(state);
+        let said = common::all_of(&mut ours);
+        let (left, cursor) = (said.rfind("\x1b[?1049l"), said.rfind("\x1b[?25h"));
+        assert!(left.is_some() && left < cursor, "{said:?}");
+    }
+    // A terminal that cannot be drawn on gets lines.
+    let (mut ours, theirs) = common::terminal(80, 24);
+    let mut command = command(&["watch", "sim", "--interval", "0.05"]);
+    let child = command.env("TERM", "dumb").stdout(theirs).spawn().unwrap();
+    drop(command);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    stop(child, "-TERM");
+    let said = common::all_of(&mut ours);
+    assert!(said.contains("VECTOR") && !said.contains('\x1b'), "{said}");
+}
+
+#[test]
+fn a_device_without_a_client_says_so() {
+    let served = Served::start();
+    let plain = || said(&["watch", &served.target(), "--once"]);
+    assert!(plain().contains("\nno client yet\n"), "{}", plain());
+    let client = Client::connect(served.socket(), ClientOptions::default()).unwrap();
+    assert_eq!(json(&["watch", &served.target(), "--once"])["client"], true);
+    assert!(!plain().contains("no client"));
+    drop(client);
+    eventually("an end", || plain().contains("no client"));
+}
+
+/// The terminal is closed, and no signal says so.
+#[test]
+fn a_terminal_that_goes_is_no_panic() {
+    use std::io::Read;
+    let (mut ours, theirs) = common::terminal(80, 24);
+    let (input, error) = (theirs.try_clone().unwrap(), theirs.try_clone().unwrap());
+    let mut command = command(&["watch", "sim", "--interval", "600"]);
+    command.env("TERM", "xterm").stdin(input).stdout(theirs).stderr(error);
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let mut bytes = [0; 4096];
+    assert!(ours.read(&mut bytes).unwrap() > 0);
+    drop(ours);
+    let mut status = None;
+    eventually("the end", || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    assert_eq!(status.unwrap().code(), Some(1));
 }

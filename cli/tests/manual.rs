@@ -2,7 +2,8 @@
 
 mod common;
 
-use common::{command, refused, said};
+use common::{Tree, command, config, refused, said};
+use std::process::Command;
 
 const PARTS: [&str; 11] = [
     "demo",
@@ -18,12 +19,99 @@ const PARTS: [&str; 11] = [
     "serve-nvme",
 ];
 
+/// A machine with two disks and a network card, and a served socket.
+fn machine() -> Tree {
+    let tree = Tree::new();
+    let disk = tree.function("0000:00:04.0", "010802", &config(65, 0), "nvme", "1");
+    tree.file(&format!("{disk}/nvme/nvme0/nvme0n1/queue/scheduler"), "none\n");
+    tree.function("0000:01:00.0", "010802", &config(65, 0), "vfio-pci", "2");
+    let card = tree.function("0000:02:00.0", "020000", &config(10, 0), "igb", "3");
+    tree.file(&format!("{card}/net/enp2s0/flags"), "0x1002\n");
+    let socket =
+        |path: &str| format!("0000000000000000: 00000002 00000000 00010000 0001 01 77 {path}\n");
+    let head = "Num RefCount Protocol Flags Type St Inode Path\n";
+    let lines = ["/run/a b", "/run/disk.sock", "/run/disk.sock.counts", "/run/other"].map(socket);
+    tree.file("proc/net/unix", [head, &lines.concat()].concat());
+    tree
+}
+
+/// What bash offers for a line that is begun so.
+fn offered(tree: &Tree, line: &str) -> Vec<String> {
+    let script = "source <(\"$1\" completions bash); COMP_LINE=$2; COMP_POINT=${#COMP_LINE}; _vfio_irq; \
+                  printf '%s\\n' \"${COMPREPLY[@]}\"";
+    let output = Command::new("bash")
+        .args(["--norc", "-c", script, "bash", env!("CARGO_BIN_EXE_vfio-irq"), line])
+        .env("VFIO_IRQ_ROOT", tree.path(""))
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "", "{line}");
+    String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
 #[test]
-fn every_shell_completes_every_part() {
+fn bash_completes_what_there_is() {
+    let tree = machine();
+    let table: [(&str, &[&str]); 10] = [
+        ("vfio-irq unb", &["unbind"]),
+        ("vfio-irq bind 0000:0", &["00:04.0", "01:00.0", "02:00.0"]),
+        // What is behind the last colon is what bash replaces.
+        ("vfio-irq bind 0000:01:", &["00.0"]),
+        ("vfio-irq bind 01", &["01:00.0"]),
+        ("vfio-irq bind en", &["enp2s0"]),
+        ("vfio-irq demo --device nv", &["nvme0n1"]),
+        ("vfio-irq watch s", &["sim"]),
+        ("vfio-irq watch v", &["vfio-user:/run/disk.sock"]),
+        ("vfio-irq info vfio-user:/run/d", &["/run/disk.sock"]),
+        ("vfio-irq bind --driver vfio-pci-", &["vfio-pci-rs"]),
+    ];
+    for (line, expected) in table {
+        assert_eq!(offered(&tree, line), expected, "{line}");
+    }
+    let all = offered(&tree, "vfio-irq info ");
+    for one in ["0000:00:04.0", "sim", "vfio-user:/run/disk.sock"] {
+        assert!(all.iter().any(|offer| offer == one), "{one}: {all:?}");
+    }
+}
+
+/// The other shells are not here: they ask as bash does, and say which one they are.
+#[test]
+fn every_shell_is_told_how_to_ask_and_answered() {
+    let tree = machine();
     for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        let text = said(&["completions", shell]);
-        let parts = PARTS.iter().filter(|part| !part.contains('-'));
-        parts.for_each(|part| assert!(text.contains(part), "{shell}: {part}"));
+        let script = said(&["completions", shell]);
+        assert!(script.contains("VFIO_IRQ_COMPLETE") && script.contains("vfio-irq"), "{shell}");
+        let words = ["--", "vfio-irq", "info", "0000:01"];
+        let mut command = command(&words);
+        command.env("VFIO_IRQ_ROOT", tree.path("")).env("VFIO_IRQ_COMPLETE", shell);
+        let output = command.env("_CLAP_COMPLETE_INDEX", "2").output().unwrap();
+        // zsh wants colons quoted.
+        let text = String::from_utf8(output.stdout).unwrap().replace('\\', "");
+        assert!(output.status.success() && text.contains("01:00.0"), "{shell}: {text}");
+        assert!(!text.contains("02:00.0"), "{shell}: {text}");
+    }
+    let status =
+        command(&["--", "vfio-irq", "info", "x"]).env("VFIO_IRQ_COMPLETE", "lost").status();
+    assert_eq!(status.unwrap().code(), Some(1));
+}
+
+/// No line of help is longer than the terminal.
+#[test]
+fn help_fits_the_terminal() {
+    for columns in [60, 80, 120] {
+        for words in [&["--help"][..], &["demo", "--help"], &["serve", "nvme", "--help"]] {
+            let (mut ours, theirs) = common::terminal(columns, 24);
+            let mut command = command(words);
+            let mut child = command.stdout(theirs).spawn().unwrap();
+            drop(command);
+            let text = common::all_of(&mut ours);
+            // Usage is one line, which fits 80 columns.
+            let usage = |line: &&str| columns >= 80 || !line.starts_with("Usage:");
+            let text = text.lines().filter(usage).collect::<Vec<_>>().join("\n");
+            assert!(child.wait().unwrap().success());
+            let longest = common::widths(&text).into_iter().max().unwrap();
+            let used = usize::from(columns) * 3 / 4..=usize::from(columns);
+            assert!(used.contains(&longest), "{words:?}, {columns}: {longest}\n{text}");
+        }
     }
 }
 

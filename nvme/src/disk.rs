@@ -1,10 +1,11 @@
 //! What is behind a controller: a file, or memory that looks like one.
 
-use rustix::fs::{FallocateFlags, FileType, MemfdFlags, SeekFrom};
+use rustix::fs::{FallocateFlags, FileType, MemfdFlags, OFlags, SeekFrom};
 use rustix::io::{Errno as System, ReadWriteFlags};
 use std::fs::File;
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -44,8 +45,8 @@ pub enum DiskError {
     /// It must be a file or a block device.
     #[error("{0} is neither a file nor a block device")]
     Kind(PathBuf),
-    /// Somebody else would write to it, too.
-    #[error("{0} is in use by another program that has locked it")]
+    /// It is locked or, for a block device, mounted or claimed with O_EXCL.
+    #[error("{0} is in use by another program, or it is mounted")]
     InUse(PathBuf),
     /// Blocks are whole.
     #[error(
@@ -103,7 +104,8 @@ impl Disk {
         Ok(Self { file, size, may_wait: false, syncs: AtomicU64::new(0) })
     }
 
-    /// A disk that is a file or a block device. It is locked, so that nobody else who asks has it.
+    /// Opens a file or a block device as a disk, and locks it. A block device is opened with O_EXCL, so
+    /// that neither the kernel nor another program that asks for O_EXCL has it.
     ///
     /// # Errors
     ///
@@ -123,8 +125,20 @@ impl Disk {
     /// ```
     pub fn open(path: &Path) -> Result<Self, DiskError> {
         let failed = |source| DiskError::Open { path: path.to_owned(), source };
-        let file = File::options().read(true).write(true).open(path).map_err(failed)?;
+        // Linux gives O_EXCL a meaning for block devices: EBUSY if they are mounted or claimed.
+        let is_block = |mode| FileType::from_raw_mode(mode) == FileType::BlockDevice;
+        let before = rustix::fs::stat(path).is_ok_and(|stat| is_block(stat.st_mode));
+        let flags = if before { OFlags::EXCL } else { OFlags::empty() };
+        let flags = i32::try_from(flags.bits()).unwrap_or_default();
+        let opened = File::options().read(true).write(true).custom_flags(flags).open(path);
+        let file = opened.map_err(|error| match error.kind() {
+            io::ErrorKind::ResourceBusy => DiskError::InUse(path.to_owned()),
+            _ => failed(error),
+        })?;
         let kind = rustix::fs::fstat(&file).map_err(|error| failed(error.into()))?.st_mode;
+        if is_block(kind) != before {
+            return Err(DiskError::InUse(path.to_owned()));
+        }
         if !matches!(FileType::from_raw_mode(kind), FileType::RegularFile | FileType::BlockDevice) {
             return Err(DiskError::Kind(path.to_owned()));
         }

@@ -1,6 +1,7 @@
 //! One request at a time, by the clock.
 
 use crate::error::Error;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -10,18 +11,18 @@ use vfio_irq::{Capabilities, Index, Transport, Trigger, Vectors};
 const MANY: u32 = 64;
 
 /// What a request costs, in microseconds.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Cost {
     /// Which request.
     pub request: String,
     /// How often it was made.
     pub samples: usize,
     /// The least.
-    pub min: f64,
+    pub min_us: f64,
     /// Half took no longer.
-    pub median: f64,
+    pub median_us: f64,
     /// All but one of a hundred took no longer.
-    pub p99: f64,
+    pub p99_us: f64,
 }
 
 impl Cost {
@@ -34,7 +35,13 @@ impl Cost {
             Some((sample.as_secs_f64() * 1e9).round() / 1e3)
         };
         let request = request.to_owned();
-        Some(Self { request, samples: samples.len(), min: at(0)?, median: at(50)?, p99: at(99)? })
+        Some(Self {
+            request,
+            samples: samples.len(),
+            min_us: at(0)?,
+            median_us: at(50)?,
+            p99_us: at(99)?,
+        })
     }
 }
 
@@ -142,11 +149,11 @@ mod tests {
     fn percentiles_are_samples() {
         let samples = |n: u64| (1..=n).rev().map(Duration::from_micros).collect();
         let cost = Cost::of("x", samples(101)).unwrap();
-        assert_eq!((cost.min, cost.median.round(), cost.p99.round()), (1.0, 51.0, 100.0));
+        assert_eq!((cost.min_us, cost.median_us.round(), cost.p99_us.round()), (1.0, 51.0, 100.0));
         let cost = Cost::of("x", vec![Duration::from_nanos(10_615)]).unwrap();
-        assert_eq!(cost.median.to_string(), "10.615");
+        assert_eq!(cost.median_us.to_string(), "10.615");
         let cost = Cost::of("x", samples(1)).unwrap();
-        assert_eq!((cost.min, cost.median, cost.p99), (1.0, 1.0, 1.0));
+        assert_eq!((cost.min_us, cost.median_us, cost.p99_us), (1.0, 1.0, 1.0));
         assert!(Cost::of("x", Vec::new()).is_none());
     }
 }

@@ -1,7 +1,8 @@
 //! What is in the way of handing a function to user space.
 
 use crate::error::Obstacle;
-use crate::pci::function::Function;
+use crate::pci::function::{Function, directory};
+use crate::pci::sriov::Sriov;
 use crate::pci::{System, class, holders, users};
 use std::path::Path;
 
@@ -28,6 +29,7 @@ pub fn before_bind(system: &System, function: &Function, wanted: &str) -> Vec<Ob
     }
     found.extend(held(system, function));
     found.extend(users::of(system, function.bdf));
+    found.extend(virtuals(system, function));
     let group = function.group.iter();
     for other in group.flat_map(|group| &group.others).filter(|other| !other.harmless) {
         let driver = other.driver.as_deref().unwrap_or_default();
@@ -43,7 +45,37 @@ pub fn before_bind(system: &System, function: &Function, wanted: &str) -> Vec<Ob
 
 /// The same for giving it back.
 pub fn before_unbind(system: &System, function: &Function) -> Vec<Obstacle> {
-    privilege(system).into_iter().chain(held(system, function)).collect()
+    let mut found = Vec::from_iter(privilege(system));
+    found.extend(held(system, function));
+    found.extend(virtuals(system, function));
+    found
+}
+
+/// Finds the virtual functions of a physical function, and their users. When the driver goes, the kernel
+/// deletes them and asks no user.
+fn virtuals(system: &System, function: &Function) -> Vec<Obstacle> {
+    let virtuals = function.sriov.as_ref().map_or(&[][..], Sriov::virtuals);
+    if virtuals.is_empty() {
+        return Vec::new();
+    }
+    let bdf = function.bdf;
+    let mut users = Vec::new();
+    let names = virtuals.iter().map(|bdf| {
+        let Some(vf) = Function::read(system, *bdf) else { return bdf.to_string() };
+        users.extend(held(system, &vf));
+        users.extend(users::of(system, *bdf));
+        format!("{bdf} ({})", vf.driver.as_deref().unwrap_or("no driver"))
+    });
+    let names = names.collect::<Vec<_>>().join(", ");
+    let all = Obstacle {
+        what: format!("the virtual functions of {bdf} end with its driver: {names}"),
+        remedy: format!(
+            "echo 0 > {}, once nothing needs them",
+            system.path(directory(bdf)).join("sriov_numvfs").display()
+        ),
+        forceable: true,
+    };
+    std::iter::once(all).chain(users).collect()
 }
 
 fn never(what: impl Into<String>, remedy: impl Into<String>) -> Obstacle {

@@ -3,19 +3,23 @@
 mod checks;
 mod steps;
 
+use crate::complete;
 use crate::error::{Error, Obstacle};
-use crate::pci::System;
 use crate::pci::function::{Function, driver};
+use crate::pci::{System, modules};
 use crate::report::Out;
-use crate::target::Bdf;
+use crate::target::{Bdf, FunctionName};
+use clap_complete::engine::ArgValueCompleter;
+use schemars::JsonSchema;
 use serde::Serialize;
 use steps::{Before, Step, take};
 
 /// What to hand over.
 #[derive(clap::Args)]
 pub struct BindOptions {
-    /// The function's address: 0000:01:00.0, or 01:00.0
-    bdf: Bdf,
+    /// The function: its address, or the name of a device of it (eth0, nvme0)
+    #[arg(value_name = "BDF", add = ArgValueCompleter::new(complete::functions))]
+    function: FunctionName,
     /// The driver that gets it
     #[arg(long, value_enum, default_value_t = Driver::VfioPciRs)]
     driver: Driver,
@@ -26,8 +30,9 @@ pub struct BindOptions {
 /// What to give back.
 #[derive(clap::Args)]
 pub struct UnbindOptions {
-    /// The function's address: 0000:01:00.0, or 01:00.0
-    bdf: Bdf,
+    /// The function: its address, or the name of a device of it (eth0, nvme0)
+    #[arg(value_name = "BDF", add = ArgValueCompleter::new(complete::functions))]
+    function: FunctionName,
     #[command(flatten)]
     how: How,
 }
@@ -60,22 +65,29 @@ impl Driver {
     }
 }
 
-#[derive(Serialize)]
-struct Document<'a> {
+/// What `bind --json` and `unbind --json` print.
+#[derive(Serialize, JsonSchema)]
+pub struct Document<'a> {
+    /// The function.
     bdf: Bdf,
+    /// The driver that had it.
     before: Option<&'a str>,
     /// The driver that has it now.
     driver: Option<String>,
+    /// Nothing was done.
     dry_run: bool,
+    /// What was done, or would be.
     steps: &'a [Step],
+    /// Modules that are for the function, where it has no driver in the end.
+    modules: Vec<String>,
 }
 
 /// Hands a function to a VFIO driver.
 pub fn bind(system: &System, out: Out, options: &BindOptions) -> Result<(), Error> {
-    let function = system.function(options.bdf)?;
+    let function = system.function(options.function.find(system)?)?;
     let wanted = options.driver.name();
     if function.driver.as_deref() == Some(wanted) {
-        return tell(out, &function, Some(wanted.to_owned()), &[], &options.how);
+        return tell(system, out, &function, Some(wanted.to_owned()), &[], &options.how);
     }
     let obstacles = checks::before_bind(system, &function, wanted);
     change(system, out, &function, Some(wanted), obstacles, &options.how)
@@ -83,10 +95,10 @@ pub fn bind(system: &System, out: Out, options: &BindOptions) -> Result<(), Erro
 
 /// Gives a function back.
 pub fn unbind(system: &System, out: Out, options: &UnbindOptions) -> Result<(), Error> {
-    let function = system.function(options.bdf)?;
+    let function = system.function(options.function.find(system)?)?;
     if !function.vfio {
         let has = function.driver.as_deref().unwrap_or("no driver");
-        let what = format!("{} is not bound to a VFIO driver: {has} has it", options.bdf);
+        let what = format!("{} is not bound to a VFIO driver: {has} has it", function.bdf);
         return Err(Error::new(what, "there is nothing to give back"));
     }
     let obstacles = checks::before_unbind(system, &function);
@@ -105,7 +117,7 @@ fn change(
     let steps = before.steps_to(system, wanted);
     let left: Vec<_> = obstacles.into_iter().filter(|o| !(o.forceable && how.force)).collect();
     if how.dry_run {
-        tell(out, function, None, &steps, how)?;
+        tell(system, out, function, None, &steps, how)?;
     }
     if !left.is_empty() {
         let what = format!("{} is left as it is, because:", function.bdf);
@@ -127,7 +139,7 @@ fn change(
             ),
         });
     }
-    tell(out, function, driver(system, function.bdf), &steps, how)
+    tell(system, out, function, driver(system, function.bdf), &steps, how)
 }
 
 /// Whether the driver took it.
@@ -141,6 +153,7 @@ fn verify(system: &System, bdf: Bdf, wanted: Option<&str>) -> Result<(), Error> 
 }
 
 fn tell(
+    system: &System,
     out: Out,
     function: &Function,
     now: Option<String>,
@@ -148,7 +161,12 @@ fn tell(
     how: &How,
 ) -> Result<(), Error> {
     let (bdf, before) = (function.bdf, function.driver.as_deref());
-    let document = Document { bdf, before, driver: now.clone(), dry_run: how.dry_run, steps };
+    let dry_run = how.dry_run;
+    let is_bare = now.is_none() && !dry_run;
+    let modules = if is_bare { modules::wanting(system, bdf) } else { Vec::new() };
+    let bare = || bare(system, bdf, &modules);
+    let document =
+        Document { bdf, before, driver: now.clone(), dry_run, steps, modules: modules.clone() };
     out.one(&document, || {
         if how.dry_run && !steps.is_empty() {
             let lines: Vec<String> = steps.iter().map(|step| format!("{step}\n")).collect();
@@ -160,7 +178,26 @@ fn tell(
             }
             (Some(before), Some(now)) => format!("{bdf}: {before} -> {now}\n"),
             (None, Some(now)) => format!("{bdf} -> {now}\n"),
-            (_, None) => format!("{bdf} has no driver now: none that is loaded wants it\n"),
+            (_, None) => format!("{bdf} has no driver now: {}\n", bare()),
         }
     })
+}
+
+/// Says why a function has no driver, and what would bring the driver.
+fn bare(system: &System, bdf: Bdf, modules: &[String]) -> String {
+    let (loaded, missing): (Vec<&String>, Vec<&String>) =
+        modules.iter().partition(|module| modules::is_loaded(system, module));
+    match (missing.first(), loaded.first()) {
+        (Some(module), _) => {
+            format!("the module {module} is not loaded; `modprobe {module}` brings the driver")
+        }
+        (None, Some(module)) => {
+            format!("the driver of {module} did not take it; the kernel's log (dmesg) says why")
+        }
+        (None, None) => {
+            let alias = system.text(crate::pci::function::directory(bdf).join("modalias"));
+            let alias = alias.unwrap_or_else(|| "it".to_owned());
+            format!("no module of this kernel is for {alias}")
+        }
+    }
 }

@@ -4,11 +4,12 @@ use crate::error::Error;
 use crate::pci::System;
 use crate::pci::function::{directory, driver};
 use crate::target::Bdf;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::path::PathBuf;
 
 /// A write to a file of sysfs.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Step {
     /// What for.
     pub why: String,

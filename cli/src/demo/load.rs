@@ -4,8 +4,8 @@ use super::Method;
 use super::machine::Machine;
 use super::progress::{Progress, Seen};
 use super::record::{Lane, Run};
-use super::stop::Stop;
 use crate::error::Error;
+use crate::stop::Stop;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -137,7 +137,7 @@ impl Shared {
     fn seen(&self, queues: u16) -> Seen {
         let (completed, stalls) = (&self.completed, &self.stalls);
         let [completed, stalls] = [completed, stalls].map(|count| count.load(Ordering::Relaxed));
-        Seen { queues, completed, stalls }
+        Seen { queues, raised: completed, stalls }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::{Counted, Method};
 use crate::error::Error;
+use crate::info::VfToken;
 use crate::info::device::{Opened, open};
 use crate::pci::System;
 use crate::target::Bdf;
@@ -22,19 +23,17 @@ pub struct Machine {
     /// What the controller itself counts, where it can be asked.
     counts: Option<Counts>,
     _emulated: Option<(Server, tempfile::TempDir)>,
+    /// Of a real device; it goes after the device.
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl Machine {
     /// Starts a controller, or takes the one at an address, and sees that it has so many queues.
-    pub fn start(
-        system: &System,
-        device: Option<Bdf>,
-        queues: u16,
-        method: Method,
-    ) -> Result<Self, Error> {
+    pub fn start(system: &System, wanted: &super::Options, method: Method) -> Result<Self, Error> {
+        let queues = wanted.queues;
         let options = Options { method: method.of_driver(), queues, ..Options::default() };
-        let machine = match device {
-            Some(bdf) => Self::real(system, bdf, options),
+        let machine = match &wanted.device {
+            Some(name) => Self::real(system, name.find(system)?, &wanted.token, options),
             None => Self::emulated(options),
         }?;
         match machine.driver.info().queues {
@@ -61,10 +60,10 @@ impl Machine {
         })?;
         let driver = Driver::open(Socket::connect(&path)?, options)?;
         let name = "an NVMe controller that this process emulates".to_owned();
-        Ok(Self { driver, name, counts, _emulated: Some((server, folder)) })
+        Ok(Self { driver, name, counts, _emulated: Some((server, folder)), _folder: None })
     }
 
-    fn real(system: &System, bdf: Bdf, options: Options) -> Result<Self, Error> {
+    fn real(system: &System, bdf: Bdf, token: &VfToken, options: Options) -> Result<Self, Error> {
         let function = system.function(bdf)?;
         if function.class != NVME {
             return Err(Error::new(
@@ -75,10 +74,10 @@ impl Machine {
                 "`vfio-irq list` shows which function is one",
             ));
         }
-        let Opened { device, memory } = open(system, &function)?;
+        let Opened { device, memory, folder } = open(system, &function, token)?;
         let driver = Driver::open(Device::over(device, memory)?, options)?;
         let name = format!("{} at {bdf}", driver.info().model);
-        Ok(Self { driver, name, counts: None, _emulated: None })
+        Ok(Self { driver, name, counts: None, _emulated: None, _folder: folder })
     }
 
     /// How it is known what the device raised.

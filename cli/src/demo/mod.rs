@@ -6,30 +6,35 @@ mod machine;
 mod picture;
 mod progress;
 mod record;
-mod stop;
 mod words;
 
+use crate::complete;
 use crate::error::Error;
+use crate::info::VfToken;
 use crate::pci::System;
 use crate::report::Out;
-use crate::target::Bdf;
+use crate::stop::Stop;
+use crate::target::FunctionName;
 use clap::ValueEnum;
+use clap_complete::engine::ArgValueCompleter;
 use load::Load;
 use machine::Machine;
 use progress::Progress;
 use record::{Lane, Run};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use stop::Stop;
 
 /// What is shown.
 #[derive(clap::Args)]
 pub struct Options {
     /// Use this NVMe controller, bound to a VFIO driver, instead of an emulated one; it is only read
-    #[arg(long, value_name = "BDF")]
-    device: Option<Bdf>,
+    #[arg(long, value_name = "BDF", add = ArgValueCompleter::new(complete::functions))]
+    device: Option<FunctionName>,
+    #[command(flatten)]
+    token: VfToken,
     /// Queues that are added, one after the other
     #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..=1024))]
     queues: u16,
@@ -39,7 +44,7 @@ pub struct Options {
     /// Add vectors this way; once for each, both if not given
     #[arg(long = "method", value_name = "METHOD", value_enum)]
     methods: Vec<Method>,
-    /// Where the picture goes
+    /// Where the picture goes; - for standard output, where the table goes to standard error
     #[arg(long, value_name = "FILE", default_value = "vfio-irq-demo.svg")]
     picture: PathBuf,
     /// Open the picture
@@ -48,7 +53,7 @@ pub struct Options {
 }
 
 /// How a vector is added while others are in use.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ValueEnum)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, ValueEnum, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
     /// Disable MSI-X, then enable the old vectors and the new one: what VMMs did
@@ -74,7 +79,7 @@ impl Method {
 }
 
 /// How it is known what a device raised.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Counted {
     /// The device counts its interrupts.
@@ -84,13 +89,16 @@ enum Counted {
     ByCompletion,
 }
 
-/// Everything that `--json` prints.
-#[derive(Serialize)]
-struct Document<'a> {
+/// What `demo --json` prints.
+#[derive(Serialize, JsonSchema)]
+pub struct Document<'a> {
+    /// What the device is.
     device: String,
+    /// How it is known what the device raised.
     counted: Counted,
-    /// None when it could not be written.
+    /// Where the picture is; none when it could not be written.
     picture: Option<&'a Path>,
+    /// Each method's run.
     runs: Vec<&'a Run>,
 }
 
@@ -100,14 +108,22 @@ pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
         [] => &[Method::ReleaseAll, Method::Dynamic],
         some => some,
     };
-    let no_signals = |error| Error::plain(format!("signals cannot be caught: {error}"));
-    let stop = Stop::prepare().map_err(no_signals)?;
+    let is_printed = options.picture == Path::new(picture::STDOUT);
+    if is_printed && (out.json || options.open) {
+        let other = if out.json { "--json" } else { "--open" };
+        let what = format!("--picture - and {other} do not go together");
+        return Err(Error::new(what, "--picture FILE names a place").misunderstood());
+    }
+    if options.device.is_none() {
+        options.token.none(&"the emulated controller")?;
+    }
+    let stop = Stop::prepare()?;
     make_room(options.queues)?;
     let canvas = picture::Canvas::prepare(&options.picture)?;
     let (mut name, mut counted) = (String::new(), Counted::default());
     let mut all: Vec<(Run, Vec<Lane>)> = Vec::new();
     for method in methods {
-        let machine = Machine::start(system, options.device, options.queues, *method)?;
+        let machine = Machine::start(system, options, *method)?;
         name = machine.name.clone();
         counted = machine.counted();
         let progress = Progress::start(out, *method, options.queues);
@@ -117,17 +133,21 @@ pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
             interval: Duration::from_millis(options.interval),
         };
         let done = load.run(&machine, &progress, &stop);
-        progress.end();
+        progress.end(done.as_ref().ok().map(|(run, _)| run));
         drop(machine);
-        stop.obey().map_err(no_signals)?;
+        stop.obey();
         all.push(done?);
     }
     // What was counted is told in any case.
     let drawn = canvas.draw(&all);
     let runs: Vec<&Run> = all.iter().map(|(run, _)| run).collect();
-    let picture = drawn.is_ok().then_some(options.picture.as_path());
+    let picture = drawn.is_ok().then_some(options.picture.as_path()).filter(|_| !is_printed);
     let document = Document { device: name, counted, picture, runs };
-    out.one(&document, || words::tell(&document))?;
+    if is_printed {
+        crate::write_error(&words::tell(&document));
+    } else {
+        out.one(&document, || words::tell(&document))?;
+    }
     if let (true, Some(picture)) = (options.open, picture) {
         open(picture)?;
     }

@@ -2,7 +2,7 @@
 
 use super::record::{Lane, Run};
 use crate::error::Error;
-use crate::report::many;
+use crate::report::{many, print};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use std::fs::{OpenOptions, Permissions};
@@ -16,9 +16,17 @@ const WIDTH: u32 = 1100;
 /// Height of a queue's line, and of what is around the lines of one method.
 const LANE: u32 = 14;
 const FRAME: u32 = 120;
+/// Height of the lines of one method at least, so that what is beside them can be read.
+const LEAST: u32 = 56;
+/// Sizes of letters, which plotters would otherwise derive from the height of a picture.
+const LABEL: u32 = 15;
+const DESCRIPTION: u32 = 16;
 const BUSY: RGBColor = RGBColor(46, 139, 87);
 const STALL: RGBColor = RGBColor(200, 30, 30);
 const IDLE: RGBColor = RGBColor(255, 224, 216);
+
+/// What stands for standard output in the place of a file's name.
+pub const STDOUT: &str = "-";
 
 /// Where the picture goes. A place that cannot be written to is known before anything else happens, and
 /// what was there before stays until the new picture is whole.
@@ -29,6 +37,8 @@ pub struct Canvas {
 }
 
 enum Place {
+    /// To standard output.
+    Stdout,
     /// Into a folder, under this name, with these permissions.
     File { folder: PathBuf, path: PathBuf, mode: u32 },
     /// Into what is there already: a pipe, a device.
@@ -43,6 +53,9 @@ impl Canvas {
     ///
     /// What the system says.
     pub fn prepare(path: &Path) -> Result<Self, Error> {
+        if path == Path::new(STDOUT) {
+            return Ok(Self { path: path.to_owned(), place: Place::Stdout });
+        }
         let refused = |error: io::Error| refused(path, &error);
         let place = match std::fs::metadata(path) {
             Ok(there) if there.is_dir() => return Err(refused(io::ErrorKind::IsADirectory.into())),
@@ -71,11 +84,16 @@ impl Canvas {
         let drawn = drawn(runs);
         let drawn =
             drawn.map_err(|error| Error::plain(format!("the picture cannot be drawn: {error}")))?;
+        if let Place::Stdout = self.place {
+            return print(&drawn);
+        }
         self.write(drawn.as_bytes()).map_err(|error| refused(&self.path, &error))
     }
 
     fn write(&self, drawn: &[u8]) -> io::Result<()> {
         match &self.place {
+            // Printed by `report::print`, which knows what a reader that is gone means.
+            Place::Stdout => Ok(()),
             Place::Stream => OpenOptions::new().write(true).open(&self.path)?.write_all(drawn),
             Place::File { folder, path, mode } => {
                 let mut file = temporary(folder, *mode)?;
@@ -128,8 +146,13 @@ fn drawn(runs: &[(Run, Vec<Lane>)]) -> Result<String, Box<dyn std::error::Error>
     Ok(drawn)
 }
 
+/// Labels the axis at whole numbers only: there is no queue 0.5.
+fn whole(queue: f64) -> String {
+    if (queue - queue.round()).abs() < 0.01 { format!("{queue:.0}") } else { String::new() }
+}
+
 fn height(run: &Run) -> u32 {
-    FRAME + LANE * u32::from(run.queues)
+    FRAME + (LANE * u32::from(run.queues)).max(LEAST)
 }
 
 type Drawn = Result<(), Box<dyn std::error::Error>>;
@@ -158,7 +181,10 @@ fn draw_run(
         .disable_mesh()
         .x_desc("seconds; green: completions arrive, pale: the queue waits, red: it waited in vain")
         .y_desc("queue")
-        .y_label_formatter(&|queue| format!("{queue:.0}"))
+        .label_style(("sans-serif", LABEL))
+        .axis_desc_style(("sans-serif", DESCRIPTION))
+        .y_labels(usize::from(run.queues).clamp(2, 20))
+        .y_label_formatter(&|queue| whole(*queue))
         .draw()?;
     let thinnest = end.as_secs_f64() / f64::from(WIDTH);
     let bar = |lane: f64, (from, to): (Duration, Duration), thinnest: f64, colour: RGBColor| {

@@ -1,6 +1,7 @@
 //! What happens, while it happens: for whoever waits, on standard error.
 
 use super::Method;
+use super::record::Run;
 use crate::report::{Out, many};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write, stderr};
@@ -28,8 +29,8 @@ enum Way {
 pub struct Seen {
     /// Queues that are there.
     pub queues: u16,
-    /// Commands that were completed.
-    pub completed: u64,
+    /// Interrupts that the device raised: one for each completion.
+    pub raised: u64,
     /// Completions for which no interrupt came for a second.
     pub stalls: u64,
 }
@@ -50,7 +51,13 @@ impl Progress {
         match &self.way {
             Way::Bar(bar) => bar.set_position(seen.queues.into()),
             // At each quarter.
-            Way::Lines if seen.queues.is_multiple_of(self.queues.div_ceil(4)) => self.line(seen),
+            // The last line comes at the end, when all is counted.
+            Way::Lines
+                if seen.queues < self.queues
+                    && seen.queues.is_multiple_of(self.queues.div_ceil(4)) =>
+            {
+                self.line(seen);
+            }
             Way::Lines | Way::Silent => {}
         }
     }
@@ -62,12 +69,22 @@ impl Progress {
         }
     }
 
-    /// The run is over.
-    pub fn end(&self) {
-        if let Way::Bar(bar) = &self.way {
-            // The last line stays, be it full or not, and what follows begins another.
-            bar.abandon();
-            let _ = stderr().write_all(b"\n");
+    /// Ends the line of a run with the numbers that the table will have; without them if the run failed.
+    pub fn end(&self, run: Option<&Run>) {
+        let seen =
+            run.map(|run| Seen { queues: run.queues, raised: run.raised, stalls: run.stalls });
+        match (&self.way, seen) {
+            (Way::Bar(bar), seen) => {
+                if let Some(seen) = seen {
+                    bar.set_position(seen.queues.into());
+                    bar.set_message(words(seen));
+                }
+                // The last line stays, be it full or not, and what follows begins another.
+                bar.abandon();
+                let _ = stderr().write_all(b"\n");
+            }
+            (Way::Lines, Some(seen)) => self.line(seen),
+            (Way::Lines, None) | (Way::Silent, _) => {}
         }
     }
 
@@ -80,7 +97,7 @@ impl Progress {
 }
 
 fn words(seen: Seen) -> String {
-    format!("{}, {}", many(seen.completed, "completion"), many(seen.stalls, "stall"))
+    format!("{} raised, {}", many(seen.raised, "interrupt"), many(seen.stalls, "stall"))
 }
 
 /// Columns that the changing line takes at least. A console that does not know has 0.

@@ -1,6 +1,7 @@
 //! What is counted and remembered of a run.
 
 use super::Method;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use std::time::Duration;
 const APART: Duration = Duration::from_millis(4);
 
 /// What one method came to.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Run {
     /// How vectors were added.
     pub method: Method,

@@ -38,7 +38,7 @@ pub fn tell(document: &Document<'_>) -> String {
         Counted::ByCompletion => OWED,
     };
     format!(
-        "\nInterrupts of {}, each queue with a vector of its own:\n\n{table}\n{counted}{verdicts}{picture}",
+        "\nInterrupts of {}, each queue with a vector of its own:\n\n{table}\n{counted}{EXPLAINED}\n{verdicts}{picture}",
         document.device
     )
 }
@@ -47,7 +47,13 @@ pub fn tell(document: &Document<'_>) -> String {
 const OWED: &str = "\
 RAISED: one for each completion, since the device counts none itself.
 LOST: those of which nobody was told for a second.
+";
 
+/// The columns that do not explain themselves.
+const EXPLAINED: &str = "\
+STALLS: completions whose interrupt did not come for a second; a driver without a timeout waits forever.
+LONGEST GAP: the longest time from one completion of a queue to its next; a second and more is a stall.
+LONGEST ADD: the longest time that it took to add a queue.
 ";
 
 fn verdict(run: &Run) -> String {

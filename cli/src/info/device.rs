@@ -2,10 +2,10 @@
 
 pub use super::ways::Opened;
 
-use super::ways;
+use super::{VfToken, ways};
 use crate::error::Error;
 use crate::pci::function::{Abilities, Function};
-use crate::pci::{System, holders};
+use crate::pci::{System, holders, users};
 use std::path::Path;
 use vfio_irq::{Capabilities, Index, Remote};
 use vfio_irq_user::{Client, ClientOptions};
@@ -15,11 +15,16 @@ use vfio_irq_user::{Client, ClientOptions};
 /// # Errors
 ///
 /// When it cannot be opened: who has it, or what is missing.
-pub fn open(system: &System, function: &Function) -> Result<Opened, Error> {
+pub fn open(system: &System, function: &Function, token: &VfToken) -> Result<Opened, Error> {
     let bdf = function.bdf;
     if !function.vfio {
         let driver = function.driver.as_deref().unwrap_or("no driver");
-        let remedy = format!("`vfio-irq bind {bdf}` hands it to user space");
+        let uses = users::of(system, bdf);
+        let remedy = match uses.iter().find(|obstacle| !obstacle.forceable) {
+            Some(obstacle) => format!("this machine uses it itself ({})", obstacle.what),
+            None if function.group.is_none() => no_iommu(bdf).to_string(),
+            None => format!("`vfio-irq bind {bdf}` hands it to user space"),
+        };
         return Err(Error::new(
             format!("{bdf} is not bound to a VFIO driver ({driver} has it)"),
             remedy,
@@ -41,13 +46,27 @@ pub fn open(system: &System, function: &Function) -> Result<Opened, Error> {
         let what = format!("{bdf} is in use by {}", holders.words());
         return Err(Error::new(what, "end that first: only one may have it"));
     }
+    let token = token.of(function)?;
     if !system.is_real() {
         return Err(Error::plain(format!("{bdf} cannot be opened: it is not of this machine")));
     }
-    ways::open(system, function).map_err(|error| {
+    ways::open(system, function, token).map_err(|error| {
         let what = format!("{bdf} cannot be opened: {error}");
-        Error::new(what, remedy(system, function, &group.number))
+        let remedy = match token {
+            Some(_) if system.privileged => {
+                "a VF token must be the one that the physical function was opened with".to_owned()
+            }
+            None if system.privileged && has_virtuals(function) => {
+                "a user of one of its virtual functions may have it need the VF token: --vf-token UUID".to_owned()
+            }
+            _ => remedy(system, function, &group.number.to_string()),
+        };
+        Error::new(what, remedy)
     })
+}
+
+fn has_virtuals(function: &Function) -> bool {
+    function.sriov.as_ref().is_some_and(|sriov| !sriov.virtuals().is_empty())
 }
 
 /// What helps when neither way leads to a device.
@@ -102,7 +121,7 @@ pub fn connect(path: &Path) -> Result<Remote<Client>, Error> {
 ///
 /// When it cannot be opened.
 pub fn abilities(system: &System, function: &Function) -> Result<Abilities, Error> {
-    let device = open(system, function)?.device;
+    let device = open(system, function, &VfToken::default())?.device;
     let msix = Capabilities::of(&device, Index::Msix)?;
     let which = if msix.count() > 0 { msix } else { Capabilities::of(&device, Index::Msi)? };
     let dynamic = Some(which.resizable());

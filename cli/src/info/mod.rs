@@ -1,63 +1,112 @@
 //! `vfio-irq info`.
 
 pub mod device;
+mod token;
 mod ways;
 
+pub use token::VfToken;
+
+use crate::complete;
 use crate::counts::Counts;
 use crate::error::Error;
+use crate::pci::config::Unread;
 use crate::pci::function::Function;
 use crate::pci::holders::Holders;
 use crate::pci::interrupts::{self, HostIrq};
 use crate::pci::{System, class, debugfs, holders, users};
 use crate::report::{self, Out, many};
-use crate::target::{Bdf, Target};
-use crate::watch::view;
+use crate::target::{Bdf, Target, TargetName};
+use crate::watch::columns;
+use clap_complete::engine::ArgValueCompleter;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::fmt::Write;
-use vfio_irq::{Capabilities, Index, Name, Transport, sim::Simulated};
+use vfio_irq::{Capabilities, Index, Transport, sim::Simulated};
 
 /// What about.
 #[derive(clap::Args)]
 pub struct Options {
     /// The device
-    target: Target,
+    #[arg(add = ArgValueCompleter::new(complete::targets))]
+    target: TargetName,
     /// Do not open it, so that it is not reset: two of five indexes are known then
     #[arg(long)]
     no_open: bool,
+    #[command(flatten)]
+    token: VfToken,
 }
 
-#[derive(Serialize)]
-struct Document {
+/// What `info --json` prints.
+#[derive(Serialize, JsonSchema)]
+pub struct Document {
+    /// The device.
     target: String,
+    /// A PCI function of this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     function: Option<Function>,
-    /// Empty when they could not be asked for.
+    /// What the device says of its interrupts; empty when it could not be asked.
     indexes: Vec<Answer>,
+    /// Who has it open, for a function that a VFIO driver has.
     #[serde(skip_serializing_if = "Option::is_none")]
     holders: Option<Holders>,
+    /// The host's interrupts of the function.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     host_interrupts: Vec<HostIrq>,
+    /// What is counted of its vectors.
     #[serde(skip_serializing_if = "Option::is_none")]
     counts: Option<Counts>,
     /// What is missing, and what can be done about it.
     notes: Vec<String>,
 }
 
-/// What a device says of one index.
-#[derive(Serialize)]
+/// What a device says of one index (VFIO_DEVICE_GET_IRQ_INFO).
+#[derive(Serialize, JsonSchema)]
 struct Answer {
-    index: String,
+    /// `intx`, `msi`, `msix`, `err` or `req`.
+    index: &'static str,
+    /// How many interrupts it has.
     count: u32,
+    /// It signals eventfds.
     eventfd: bool,
+    /// Its interrupts can be masked.
     maskable: bool,
+    /// It masks itself when it signals.
     automasked: bool,
+    /// Its interrupts are enabled as a set.
     noresize: bool,
+}
+
+/// An index, as it is spelled on the command line and in JSON.
+pub fn spelling(index: Index) -> &'static str {
+    match index {
+        Index::Intx => "intx",
+        Index::Msi => "msi",
+        Index::Msix => "msix",
+        Index::Err => "err",
+        Index::Req => "req",
+    }
+}
+
+/// An index, as people write it.
+pub fn name(spelling: &str) -> &str {
+    match spelling {
+        "intx" => "INTx",
+        "msi" => "MSI",
+        "msix" => "MSI-X",
+        "err" => "ERR",
+        "req" => "REQ",
+        other => other,
+    }
 }
 
 /// Tells it.
 pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
-    let document = match &options.target {
-        Target::Pci(bdf) => function(system, *bdf, options.no_open)?,
+    let target = options.target.find(system)?;
+    if !matches!(target, Target::Pci(_)) {
+        options.token.none(&target)?;
+    }
+    let document = match &target {
+        Target::Pci(bdf) => function(system, *bdf, options)?,
         Target::User(path) => {
             let counts = crate::serve::counts::read(path);
             let asked = device::connect(path).and_then(|device| ask(&device));
@@ -68,9 +117,9 @@ pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
                 (Err(error), Ok(_)) => (Vec::new(), vec![error.to_string()]),
                 (Err(error), Err(_)) => return Err(error),
             };
-            Document { counts: counts.ok(), ..empty(&options.target, indexes, notes) }
+            Document { counts: counts.ok(), ..empty(&target, indexes, notes) }
         }
-        Target::Sim => empty(&options.target, ask(&Simulated::new())?, Vec::new()),
+        Target::Sim => empty(&target, ask(&Simulated::new())?, Vec::new()),
     };
     out.one(&document, || words(&document))
 }
@@ -93,7 +142,7 @@ fn ask(device: &impl Transport) -> Result<Vec<Answer>, Error> {
     let answer = |index| {
         let said = Capabilities::of(device, index)?;
         Ok(Answer {
-            index: Name(index).to_string(),
+            index: spelling(index),
             count: said.count(),
             eventfd: said.eventfd(),
             maskable: said.maskable(),
@@ -104,21 +153,23 @@ fn ask(device: &impl Transport) -> Result<Vec<Answer>, Error> {
     all.into_iter().map(answer).collect()
 }
 
-fn function(system: &System, bdf: Bdf, no_open: bool) -> Result<Document, Error> {
+fn function(system: &System, bdf: Bdf, options: &Options) -> Result<Document, Error> {
     let function = system.function(bdf)?;
     let mut notes = Vec::new();
     let holders = function.vfio.then(|| holders::of(system, &function));
-    if function.offered.is_none() {
-        notes.push("configuration space shows its first 64 bytes only: run this as root for the vectors that the function has".to_owned());
-    }
+    notes.extend(function.unread.map(|why| match why {
+        Unread::Short => "configuration space shows its first 64 bytes only: run this as root for the vectors that the function has".to_owned(),
+        Unread::Silent => format!("configuration space does not answer: the function is powered down, or gone; `echo on > /sys/bus/pci/devices/{bdf}/power/control` powers it up"),
+    }));
     // Before the device is opened: that resets it.
     let host_interrupts = interrupts::of(system, bdf);
     let counts = counts(system, &function, &mut notes);
-    let indexes = if no_open {
+    let indexes = if options.no_open {
         notes.push("the indexes were not asked for (--no-open)".to_owned());
         Vec::new()
     } else {
-        let asked = device::open(system, &function).and_then(|opened| ask(&opened.device));
+        let asked =
+            device::open(system, &function, &options.token).and_then(|opened| ask(&opened.device));
         asked.unwrap_or_else(|error| {
             // A bridge is never handed over: nothing is missing.
             if !class::is_bridge(function.class) {
@@ -174,6 +225,9 @@ fn words(document: &Document) -> String {
     let mut line = |name: &str, value: String| _ = writeln!(text, "  {name:<12} {value}");
     if let Some(function) = &document.function {
         line("device", format!("{} [{}]", function.what, function.id));
+        if let Some(name) = &function.name {
+            line("name", name.clone());
+        }
         line("driver", report::or_none(function.driver.as_ref()));
         line(
             "IOMMU group",
@@ -188,6 +242,9 @@ fn words(document: &Document) -> String {
                 }
             }),
         );
+        if let Some(sriov) = &function.sriov {
+            line("SR-IOV", sriov.words());
+        }
         if let Some(offered) = function.offered {
             line(
                 "offers",
@@ -228,7 +285,7 @@ fn words(document: &Document) -> String {
     }
     if let Some(counts) = &document.counts {
         text += "\n";
-        text += &view::plain(counts, None);
+        text += &columns::plain(counts, None);
     } else if !document.host_interrupts.is_empty() {
         text += "\n";
         text += &report::table(
@@ -252,10 +309,10 @@ fn index_row(answer: &Answer) -> Vec<String> {
     ];
     let said: Vec<&str> = words.into_iter().filter(|(yes, _)| *yes).map(|(_, word)| word).collect();
     let said = if answer.count == 0 { "not there".to_owned() } else { said.join(", ") };
-    vec![answer.index.clone(), answer.count.to_string(), said]
+    vec![name(answer.index).to_owned(), answer.count.to_string(), said]
 }
 
 fn host_row(irq: &HostIrq) -> Vec<String> {
     let handler = irq.handler.clone().unwrap_or_else(|| "- (allocated only)".to_owned());
-    vec![irq.vector.to_string(), irq.irq.to_string(), irq.count.to_string(), handler]
+    vec![irq.vector.to_string(), irq.irq.to_string(), irq.signals.to_string(), handler]
 }

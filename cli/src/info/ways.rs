@@ -1,11 +1,15 @@
 //! The two ways to a device of the kernel's: its group in a container, and its character device with an
 //! iommufd.
 
+use super::token;
 use crate::pci::System;
 use crate::pci::function::{Function, directory};
+use crate::target::Bdf;
 use std::error::Error;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tempfile::TempDir;
+use uuid::Uuid;
 use vfio_ioctls::{VfioContainer, VfioDevice, VfioIommufd, VfioOps};
 
 /// A device, and what maps memory for it.
@@ -14,28 +18,47 @@ pub struct Opened {
     pub device: VfioDevice,
     /// The container or the iommufd.
     pub memory: Arc<dyn VfioOps>,
+    /// What the device's path in sysfs is below. vfio-ioctls reads that path when the device is dropped.
+    pub folder: Option<TempDir>,
 }
 
 /// Opens a function by its group or, where that cannot be, by its character device. What stood in the
-/// way, as a sentence, when neither can.
-pub fn open(system: &System, function: &Function) -> Result<Opened, String> {
+/// way, as a sentence, when neither can. A VF token goes with the group: vfio-ioctls binds a character
+/// device without one.
+pub fn open(system: &System, function: &Function, token: Option<Uuid>) -> Result<Opened, String> {
     // The bus is the real one: nothing else can be opened.
     let path = Path::new("/").join(directory(function.bdf));
     let cdev = || {
         let iommufd = iommufd_ioctls::IommuFd::new().map_err(|error| words(&error))?;
         let memory = VfioIommufd::new(Arc::new(iommufd), None, None);
-        opened(&path, Arc::new(memory.map_err(|error| words(&error))?))
+        opened(&path, Arc::new(memory.map_err(|error| words(&error))?), None)
     };
     let group = || {
         let container = VfioContainer::new(None).map_err(|error| words(&error))?;
-        opened(&path, Arc::new(container))
+        let Some(token) = token else { return opened(&path, Arc::new(container), None) };
+        let (folder, path) = with_token(&path, function.bdf, token)
+            .map_err(|error| format!("no place for its name: {error}"))?;
+        opened(&path, Arc::new(container), Some(folder))
     };
-    first(group, has_cdev(system, function).then_some(cdev))
+    first(group, (token.is_none() && has_cdev(system, function)).then_some(cdev))
 }
 
-fn opened(path: &Path, memory: Arc<dyn VfioOps>) -> Result<Opened, String> {
+/// Makes a path to a function in sysfs whose last part is the address with the token. vfio-ioctls passes
+/// that part to VFIO_GROUP_GET_DEVICE_FD.
+fn with_token(path: &Path, bdf: Bdf, token: Uuid) -> std::io::Result<(TempDir, PathBuf)> {
+    let folder = tempfile::tempdir()?;
+    let named = folder.path().join(token::name(bdf, token));
+    std::os::unix::fs::symlink(path, &named)?;
+    Ok((folder, named))
+}
+
+fn opened(
+    path: &Path,
+    memory: Arc<dyn VfioOps>,
+    folder: Option<TempDir>,
+) -> Result<Opened, String> {
     let device = VfioDevice::new(path, Arc::clone(&memory), true);
-    Ok(Opened { device: device.map_err(|error| words(&error))?, memory })
+    Ok(Opened { device: device.map_err(|error| words(&error))?, memory, folder })
 }
 
 /// Whether the kernel has a character device for a function, and `/dev` does.
@@ -74,7 +97,7 @@ fn words(error: &dyn Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{first, has_cdev, words};
+    use super::{first, has_cdev, with_token, words};
     use crate::pci::System;
     use std::cell::Cell;
     use std::fs;
@@ -110,6 +133,22 @@ mod tests {
         assert!(!has_cdev(&system, &function));
         fs::write(at("dev/iommu"), "").unwrap();
         assert!(has_cdev(&system, &function));
+    }
+
+    /// The last part of the path is what the kernel reads, and the path leads to the group.
+    #[test]
+    fn a_token_is_part_of_the_name() {
+        let root = tempfile::tempdir().unwrap();
+        let here = root.path().join("0000:01:10.0");
+        fs::create_dir(&here).unwrap();
+        std::os::unix::fs::symlink("../groups/7", here.join("iommu_group")).unwrap();
+        let token = "12345678-1234-5678-9ABC-def012345678".parse().unwrap();
+        let bdf = "01:10.0".parse().unwrap();
+        let (_folder, path) = with_token(&here, bdf, token).unwrap();
+        let name = "0000:01:10.0 vf_token=12345678-1234-5678-9abc-def012345678";
+        assert_eq!(path.file_name().unwrap(), name);
+        let group = fs::read_link(path.join("iommu_group")).unwrap();
+        assert_eq!(group.file_name().unwrap(), "7");
     }
 
     #[test]

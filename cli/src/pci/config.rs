@@ -1,9 +1,10 @@
 //! Configuration space, as sysfs shows it.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// What a function's configuration space says of its interrupts.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Offered {
     /// Vectors of MSI-X; 0 without the capability.
     pub msix: u32,
@@ -22,15 +23,33 @@ const PIN: usize = 0x3d;
 const MSI: u8 = 0x05;
 const MSIX: u8 = 0x11;
 
+/// Why configuration space does not tell what a function offers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unread {
+    /// It ends before the capabilities: user space without CAP_SYS_ADMIN sees 64 bytes.
+    Short,
+    /// All bits read as ones: the function is powered down (D3cold), or gone.
+    Silent,
+}
+
 impl Offered {
-    /// Reads it; `None` when it cannot be known. Whoever is not root sees 64 bytes, and the
-    /// capabilities come after them; a function that is powered down shows nothing at all.
-    pub fn read(config: &[u8]) -> Option<Self> {
+    /// Reads the capabilities in configuration space. The vendor and device ID are not looked at: a
+    /// virtual function has FFFFh there (SR-IOV specification, 3.4.1.1 and 3.4.1.2).
+    ///
+    /// # Errors
+    ///
+    /// Why they cannot be read.
+    pub fn read(config: &[u8]) -> Result<Self, Unread> {
+        let header = config.get(..64).ok_or(Unread::Short)?;
+        if header.iter().all(|byte| *byte == 0xff) {
+            return Err(Unread::Silent);
+        }
+        Self::capabilities(config).ok_or(Unread::Short)
+    }
+
+    fn capabilities(config: &[u8]) -> Option<Self> {
         let word = |at: usize| Some(u16::from_le_bytes(*config.get(at..)?.first_chunk()?));
         let byte = |at: usize| config.get(at).copied();
-        if word(0)? == 0xffff {
-            return None;
-        }
         let mut offered = Self { msix: 0, msi: 0, msi_masks: false, pin: byte(PIN)? != 0 };
         if word(STATUS)? & CAPABILITY_LIST == 0 {
             return Some(offered);
@@ -58,7 +77,7 @@ impl Offered {
 
 #[cfg(test)]
 mod tests {
-    use super::Offered;
+    use super::{Offered, Unread};
 
     fn config() -> Vec<u8> {
         let mut config = vec![0; 256];
@@ -73,23 +92,30 @@ mod tests {
     #[test]
     fn capabilities_are_found() {
         let offered = Offered { msix: 65, msi: 8, msi_masks: true, pin: true };
-        assert_eq!(Offered::read(&config()), Some(offered));
+        assert_eq!(Offered::read(&config()), Ok(offered));
     }
 
     #[test]
     fn what_is_not_readable_is_not_known() {
-        assert_eq!(Offered::read(&config()[..64]), None);
-        assert_eq!(Offered::read(&[]), None);
-        assert_eq!(Offered::read(&[0xff; 256]), None);
+        assert_eq!(Offered::read(&config()[..64]), Err(Unread::Short));
+        assert_eq!(Offered::read(&[]), Err(Unread::Short));
+        assert_eq!(Offered::read(&[0xff; 256]), Err(Unread::Silent));
         // Without capabilities the first 64 bytes say it all.
         let none = Offered { msix: 0, msi: 0, msi_masks: false, pin: false };
-        assert_eq!(Offered::read(&[0; 64]), Some(none));
+        assert_eq!(Offered::read(&[0; 64]), Ok(none));
+    }
+
+    #[test]
+    fn a_virtual_function_has_no_ids_and_its_capabilities() {
+        let mut config = config();
+        config[..4].fill(0xff);
+        assert_eq!(Offered::read(&config).map(|offered| (offered.msix, offered.msi)), Ok((65, 8)));
     }
 
     #[test]
     fn a_list_that_bites_its_tail_ends() {
         let mut config = config();
         config[0x51] = 0x40;
-        assert_eq!(Offered::read(&config).map(|offered| offered.msix), Some(65));
+        assert_eq!(Offered::read(&config).map(|offered| offered.msix), Ok(65));
     }
 }

@@ -36,7 +36,7 @@ fn parse(text: &str) -> Counts {
                         Ok(number) if words.first() != Some(&"mode") => {
                             counts.totals.insert(name.to_owned(), number);
                         }
-                        _ => _ = counts.facts.insert(name.to_owned(), value.to_owned()),
+                        _ => _ = counts.facts.insert(name.to_owned(), value.into()),
                     }
                 }
             }
@@ -63,9 +63,9 @@ fn row(names: &[&str], words: &[&str]) -> Row {
         vector: number("vector").and_then(|number| u32::try_from(number).ok()),
         irq: number("irq").and_then(|number| u32::try_from(number).ok()),
         state: match (word("state"), number("signals")) {
-            (Some("masked"), None) => "masked, empty".to_owned(),
-            (Some(_), None) => "empty".to_owned(),
-            (state, _) => state.unwrap_or_default().to_owned(),
+            (Some("masked"), None) => Some("masked, empty".to_owned()),
+            (Some(_), None) => Some("empty".to_owned()),
+            (state, _) => state.filter(|state| *state != "-").map(str::to_owned),
         },
         signals: number("signals"),
         rate: None,
@@ -80,6 +80,7 @@ fn row(names: &[&str], words: &[&str]) -> Row {
 #[cfg(test)]
 mod tests {
     use super::parse;
+    use crate::counts::Fact;
 
     #[test]
     fn the_drivers_table_is_read() {
@@ -91,13 +92,14 @@ vector   irq state    signals      masks    unmasks  retargets  loopbacks   fail
   gone     - -              7          0          0          0          0          1
 ";
         let counts = parse(text);
-        assert_eq!(counts.facts["mode"], "msix");
-        assert_eq!((counts.totals["refused"], counts.facts["dynamic"].as_str()), (1, "1"));
+        assert_eq!(counts.facts["mode"], Fact::from("msix"));
+        assert_eq!((counts.totals["refused"], &counts.facts["dynamic"]), (1, &Fact::Number(1)));
         let [first, second] = &counts.vectors[..] else { panic!("{counts:?}") };
         assert_eq!((first.vector, first.irq, first.signals), (Some(0), Some(27), Some(12)));
         assert_eq!((first.retargets, first.loopbacks), (Some(2), Some(3)));
         assert_eq!((second.vector, second.irq, second.signals), (Some(5), None, None));
-        assert_eq!((first.state.as_str(), second.state.as_str()), ("open", "masked, empty"));
+        assert_eq!(first.state.as_deref(), Some("open"));
+        assert_eq!(second.state.as_deref(), Some("masked, empty"));
         assert_eq!(counts.gone.as_ref().and_then(|gone| gone.failures), Some(1));
         assert_eq!(counts.total(), 19);
         assert!(parse("").vectors.is_empty());

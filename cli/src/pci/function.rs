@@ -1,22 +1,32 @@
 //! One PCI function.
 
-use super::{System, class, config::Offered, debugfs, interrupts, link};
+use super::config::{Offered, Unread};
+use super::names::Names;
+use super::sriov::Sriov;
+use super::{System, class, debugfs, interrupts, link};
+use crate::counts::Fact;
 use crate::target::Bdf;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
 /// What the system says of a function.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Function {
     /// Its address.
     pub bdf: Bdf,
     /// What it is.
     pub what: &'static str,
+    /// Its name and its vendor's; `None` when the system has no list of names, or not this one.
+    pub name: Option<String>,
     /// Its class code.
     #[serde(skip)]
     pub class: u32,
     /// Vendor and device: `8086:10c9`.
     pub id: String,
+    /// The same as numbers.
+    #[serde(skip)]
+    pub ids: (u32, u32),
     /// The driver that has it.
     pub driver: Option<String>,
     /// Whether that driver hands it to user space.
@@ -25,25 +35,30 @@ pub struct Function {
     pub group: Option<Group>,
     /// What its configuration space offers; `None` when that cannot be read.
     pub offered: Option<Offered>,
+    /// Why it cannot be read.
+    #[serde(skip)]
+    pub unread: Option<Unread>,
+    /// Its part in SR-IOV; `None` for a function that has none.
+    pub sriov: Option<Sriov>,
     /// Vectors that the system has allocated for it.
     pub allocated: u32,
-    /// Vectors that somebody handles.
+    /// Vectors that have a handler.
     pub in_use: u32,
     /// What its driver can do with vectors.
     pub abilities: Abilities,
 }
 
 /// An IOMMU group: functions that cannot be kept apart.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Group {
-    /// Its name, a number.
-    pub number: String,
+    /// Its number.
+    pub number: u32,
     /// The other functions in it.
     pub others: Vec<Member>,
 }
 
 /// Another function of a group.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Member {
     /// Its address.
     pub bdf: Bdf,
@@ -54,13 +69,13 @@ pub struct Member {
 }
 
 /// What can be done with vectors of MSI-X, or of MSI where there is no MSI-X.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Abilities {
     /// Vectors are added while others run.
     pub dynamic: Option<bool>,
     /// Vectors can be masked.
     pub maskable: Option<bool>,
-    /// Who says so.
+    /// Where that is known from.
     pub source: &'static str,
 }
 
@@ -81,10 +96,13 @@ impl Function {
             u32::from_str_radix(text.trim_start_matches("0x"), 16).ok()
         };
         let class = number("class")?;
-        let id = format!("{:04x}:{:04x}", number("vendor")?, number("device")?);
+        let ids = (number("vendor")?, number("device")?);
         let driver = driver(system, bdf);
         let config = std::fs::read(system.path(directory.join("config"))).unwrap_or_default();
-        let offered = Offered::read(&config);
+        let (offered, unread) = match Offered::read(&config) {
+            Ok(offered) => (Some(offered), None),
+            Err(unread) => (None, Some(unread)),
+        };
         let irqs = interrupts::of(system, bdf);
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let in_use = irqs.iter().filter(|irq| irq.handler.is_some()).count();
@@ -94,15 +112,24 @@ impl Function {
             bdf,
             what: class::name(class),
             class,
-            id,
+            name: None,
+            id: format!("{:04x}:{:04x}", ids.0, ids.1),
+            ids,
             vfio,
             group: group(system, bdf),
             offered,
+            unread,
+            sriov: Sriov::read(system, bdf),
             allocated: count(irqs.len()),
             in_use: count(in_use),
             abilities,
             driver,
         })
+    }
+
+    /// The function with its name.
+    pub fn named(self, names: &Names) -> Self {
+        Self { name: names.product(self.ids.0, self.ids.1), ..self }
     }
 
     /// Whether it has, or may have, interrupts that are messages.
@@ -118,14 +145,14 @@ pub fn driver(system: &System, bdf: Bdf) -> Option<String> {
 
 /// Whether a driver hands functions to user space: VFIO has a device for this one, or its name says so
 /// (before Linux 6.1 there is nothing to see).
-fn is_vfio(system: &System, bdf: Bdf, driver: Option<&str>) -> bool {
+pub fn is_vfio(system: &System, bdf: Bdf, driver: Option<&str>) -> bool {
     let named = |name: &str| name == "vfio-pci-rs" || name.ends_with("vfio-pci");
     driver.is_some_and(named) || system.has(directory(bdf).join("vfio-dev"))
 }
 
 fn group(system: &System, bdf: Bdf) -> Option<Group> {
     let at = directory(bdf).join("iommu_group");
-    let number = link(&system.path(&at))?;
+    let number = link(&system.path(&at))?.parse().ok()?;
     let members = system.names(at.join("devices"));
     let others = members.iter().filter_map(|name| name.parse().ok()).filter(|other| *other != bdf);
     let member = |other: Bdf| {
@@ -162,11 +189,11 @@ fn abilities(
     }
     let maskable = offered.map(|offered| offered.msix > 0 || offered.msi_masks);
     let told = debugfs::read(system, bdf).ok();
-    match told.as_ref().and_then(|counts| counts.facts.get("dynamic")?.parse::<u8>().ok()) {
-        Some(dynamic) => {
-            Abilities { dynamic: grows(Some(dynamic != 0)), maskable, source: "the driver" }
+    match told.as_ref().and_then(|counts| counts.facts.get("dynamic")) {
+        Some(Fact::Number(dynamic)) => {
+            Abilities { dynamic: grows(Some(*dynamic != 0)), maskable, source: "the driver" }
         }
         // Before it was first opened the driver has not looked at the device.
-        None => Abilities { dynamic: grows(newer), maskable, source: by_version },
+        _ => Abilities { dynamic: grows(newer), maskable, source: by_version },
     }
 }

@@ -1,10 +1,11 @@
 //! Who has a device open.
 
 use super::{System, function::Function, names};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// A process.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Holder {
     /// Its number.
     pub pid: u32,
@@ -19,7 +20,7 @@ impl std::fmt::Display for Holder {
 }
 
 /// What could be found out.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, JsonSchema)]
 pub struct Holders {
     /// Who has the function, or its group, open.
     pub processes: Vec<Holder>,

@@ -2,21 +2,22 @@
 
 use super::System;
 use crate::target::Bdf;
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::HashMap;
 use std::path::Path;
 
 /// An interrupt of the host that belongs to a PCI function.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct HostIrq {
     /// Its number in Linux.
     pub irq: u32,
     /// `msi` or `msix`.
-    pub kind: String,
+    pub index: String,
     /// The vector of the device; where the system does not tell, its place among the others.
     pub vector: u32,
     /// How often it came, on all processors.
-    pub count: u64,
+    pub signals: u64,
     /// Who handles it; `None` when it is allocated only.
     pub handler: Option<String>,
 }
@@ -46,9 +47,9 @@ pub fn of(system: &System, bdf: Bdf) -> Vec<HostIrq> {
         let line = lines.get(&irq);
         HostIrq {
             irq,
-            kind: system.text(directory.join(irq.to_string())).unwrap_or_default(),
+            index: system.text(directory.join(irq.to_string())).unwrap_or_default(),
             vector: line.and_then(Line::vector).unwrap_or(place),
-            count: line.map_or(0, |line| line.count),
+            signals: line.map_or(0, |line| line.count),
             handler: line.map(|line| line.handler.clone()),
         }
     };

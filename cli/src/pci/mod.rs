@@ -1,16 +1,21 @@
 //! What the system says of PCI functions and their interrupts, read from sysfs and procfs.
 
+pub mod blocks;
 pub mod class;
 pub mod config;
 pub mod debugfs;
 pub mod function;
 pub mod holders;
 pub mod interrupts;
+pub mod modules;
+pub mod names;
+pub mod sriov;
 pub mod users;
 
 use crate::error::Error;
 use crate::target::Bdf;
 use function::Function;
+use names::Names;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -73,8 +78,10 @@ impl System {
         let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
         let mut all: Vec<Bdf> = names.filter_map(|name| name.parse().ok()).collect();
         all.sort_unstable();
+        let names = Names::read(self);
         // One that is unplugged meanwhile is left out.
-        Ok(all.into_iter().filter_map(|bdf| Function::read(self, bdf)).collect())
+        let read = |bdf| Some(Function::read(self, bdf)?.named(&names));
+        Ok(all.into_iter().filter_map(read).collect())
     }
 
     /// One function.
@@ -83,10 +90,11 @@ impl System {
     ///
     /// When there is none.
     pub fn function(&self, bdf: Bdf) -> Result<Function, Error> {
-        Function::read(self, bdf).ok_or_else(|| {
+        let function = Function::read(self, bdf).ok_or_else(|| {
             let remedy = "`vfio-irq list --all` shows all that are there";
             Error::new(format!("there is no PCI function {bdf}"), remedy)
-        })
+        })?;
+        Ok(function.named(&Names::read(self)))
     }
 }
 

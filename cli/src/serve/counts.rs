@@ -3,8 +3,9 @@
 //! A device has one client at a time, so whoever only wants to look uses another socket: `PATH.counts`
 //! answers each connection with one line of JSON ([`crate::counts::Counts`]) and closes it.
 
-use super::Error;
 use crate::counts::{Counts, Row};
+use crate::error::Error;
+use crate::report;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -45,7 +46,7 @@ pub fn of(interrupts: &Interrupts, vectors: u32) -> Counts {
         used.then(|| Row {
             vector: Some(vector),
             irq: None,
-            state: state.to_owned(),
+            state: Some(state.to_owned()),
             signals: Some(counted.signals),
             rate: None,
             masks: Some(counted.masks),
@@ -79,7 +80,7 @@ impl Published {
         counts: impl Fn() -> Counts + Send + 'static,
     ) -> Result<Self, Error> {
         let path = beside(socket);
-        let failed = |source| Error::Counts { path: path.clone(), source };
+        let failed = |error| Error::plain(format!("cannot listen on {}: {error}", path.display()));
         let bound = match UnixListener::bind(&path) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_abandoned(&path) => {
                 std::fs::remove_file(&path).and_then(|()| UnixListener::bind(&path))
@@ -95,9 +96,8 @@ impl Published {
     /// Answers whoever has come.
     fn answer(&self) {
         let Ok((mut reader, _)) = self.listener.accept() else { return };
-        let line = serde_json::to_string(&(self.counts)()).map(|line| line + "\n");
-        let sent =
-            line.map_err(io::Error::from).and_then(|line| send(&mut reader, line.as_bytes()));
+        let line = report::line(&(self.counts)()).map_err(io::Error::other);
+        let sent = line.and_then(|line| send(&mut reader, line.as_bytes()));
         if let Err(error) = sent {
             debug!(path = %self.path.display(), %error, "a reader of counts was left");
         }
@@ -197,8 +197,7 @@ impl Drop for Publisher {
 /// # Errors
 ///
 /// When nobody tells them.
-pub fn read(socket: &Path) -> Result<Counts, crate::error::Error> {
-    use crate::error::Error;
+pub fn read(socket: &Path) -> Result<Counts, Error> {
     let path = beside(socket);
     let ask = || {
         let stream = UnixStream::connect(&path)?;

@@ -1,17 +1,24 @@
 //! `vfio-irq serve nvme`.
 
 use super::counts::{self, Published};
-use super::stop::Stop;
-use super::{Error, size};
+use super::ready::Ready;
+use super::{size, socket};
+use crate::error::Error;
+use crate::pci::{System, blocks};
+use crate::report::{self, Out};
+use crate::stop::Stop;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use tracing::info;
+use tracing::{info, warn};
 use vfio_irq_nvme::{Controller, Counts, Disk, Settings};
 use vfio_irq_user::Server;
 
 /// What is served.
 #[derive(clap::Args)]
-#[command(group = clap::ArgGroup::new("medium").required(true))]
+#[command(
+    group = clap::ArgGroup::new("medium").required(true),
+    override_usage = "vfio-irq serve nvme --socket <PATH> --size <SIZE>|--file <DISK> [OPTIONS]"
+)]
 pub struct Options {
     /// Listen here; once for each controller
     #[arg(long = "socket", value_name = "PATH", required = true)]
@@ -25,78 +32,135 @@ pub struct Options {
     /// I/O queues that a guest may have, each with a vector of its own
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
     queues: u16,
+    #[command(flatten)]
+    access: socket::Access,
+}
+
+/// A controller that is to be served.
+struct Wanted {
+    socket: PathBuf,
+    disk: Disk,
+    serial: String,
 }
 
 /// Serves until a signal comes; the sockets are gone then.
-pub fn serve(options: Options) -> Result<(), Error> {
-    let mut stop = Stop::prepare().map_err(Error::Signals)?;
-    let controllers = controllers(&options)?;
+pub fn serve(system: &System, out: Out, options: &Options) -> Result<(), Error> {
+    let stop = Stop::prepare()?;
+    socket::check(&options.sockets)?;
+    let access = options.access.find()?;
+    let wanted = wanted(system, options)?;
     let server = Server::start(vfio_irq_user::Options::default())?;
-    let mut all: Vec<(PathBuf, Counts)> = Vec::new();
-    let mut published = Vec::new();
-    for (socket, disk, serial) in controllers {
+    access.restrict();
+    let (mut all, mut published, mut ready) = (Vec::new(), Vec::new(), Vec::new());
+    for Wanted { socket, disk, serial } in wanted {
         let settings = Settings { queues: options.queues, serial };
         let bytes = disk.size();
+        let mut counts = None;
         server.add(&socket, settings.function()?, |bus| {
             let controller = Controller::new(bus, disk, &settings);
-            all.push((socket.clone(), controller.counts()));
+            counts = Some(controller.counts());
             controller
         })?;
-        if let Some((path, its)) = all.last() {
-            let its = its.clone();
-            published.push(Published::bind(path, move || nvme(&its))?);
-        }
-        let (path, serial) = (socket.display(), settings.serial);
-        info!(%path, serial, bytes, queues = options.queues, "an NVMe controller waits for its client");
+        let counts = counts.ok_or_else(|| Error::plain("the controller was not made"))?;
+        let (its, path) = (counts.clone(), socket.clone());
+        published.push(Published::bind(&socket, move || nvme(&its, &path))?);
+        access.open(&counts::beside(&socket))?;
+        access.open(&socket)?;
+        ready.push((Ready::new(&socket, bytes, options.queues), settings.serial));
+        all.push((socket, counts));
     }
-    let publisher = counts::publish(published).map_err(Error::Publish)?;
-    let signal = stop.wait();
-    info!(signal, "stopping");
+    let publisher = counts::publish(published)
+        .map_err(|error| Error::plain(format!("cannot publish counts: {error}")))?;
+    ready.iter().for_each(|(ready, serial)| tell(out, ready, serial));
+    stop.wait(None);
+    info!(signal = stop.name(), "stopping");
     server.stopper().stop();
     server.wait();
     drop(publisher);
-    for (socket, counts) in all {
-        info!(path = %socket.display(), "in all: {}", counts.totals());
-    }
+    all.iter().for_each(|(socket, counts)| sum_up(out, socket, counts));
     Ok(())
 }
 
+/// Says where a controller waits, and how it is used.
+fn tell(out: Out, ready: &Ready, serial: &str) {
+    let Ready { path, bytes, queues, qemu, watch } = ready;
+    let path = path.display();
+    if out.json {
+        info!(%path, serial, bytes, queues, qemu, watch, "an NVMe controller waits for its client");
+        return;
+    }
+    // The guests of a server need no reader of these lines.
+    match report::print(&ready.words()) {
+        Err(error) if !error.unread => warn!("{error}"),
+        _ => {}
+    }
+    info!(%path, serial, bytes, queues, "an NVMe controller waits for its client");
+}
+
+/// Says what a controller has done.
+fn sum_up(out: Out, socket: &Path, counts: &Counts) {
+    let (path, totals) = (socket.display(), counts.totals());
+    if !out.json {
+        return info!(%path, "in all: {totals}");
+    }
+    let vfio_irq_nvme::Totals { reads, writes, read_blocks, written_blocks, .. } = totals;
+    let vfio_irq_nvme::Totals { flushes, others, failures, doorbells, syncs, .. } = totals;
+    let interrupts: u64 = totals.vectors.iter().sum();
+    info!(
+        %path, reads, writes, read_blocks, written_blocks, flushes, others, failures, doorbells,
+        syncs, interrupts, "in all"
+    );
+}
+
 /// What a controller counts.
-fn nvme(counts: &Counts) -> crate::counts::Counts {
+fn nvme(counts: &Counts, path: &Path) -> crate::counts::Counts {
     let totals = counts.totals();
     let commands = [
         ("reads", totals.reads),
         ("writes", totals.writes),
         ("flushes", totals.flushes),
         ("others", totals.others),
-        ("errors", totals.failures),
+        ("failures", totals.failures),
         ("doorbells", totals.doorbells),
         ("syncs", totals.syncs),
     ];
     let mut all = counts::of(counts.interrupts(), counts.vectors());
     all.device = "NVMe controller".to_owned();
     all.driver = "vfio-irq serve nvme".to_owned();
+    all.client = socket::has_client(path);
     all.totals.extend(commands.map(|(name, count)| (name.to_owned(), count)));
     all
 }
 
 /// Every socket with its disk and its serial number.
-fn controllers(options: &Options) -> Result<Vec<(PathBuf, Disk, String)>, Error> {
+fn wanted(system: &System, options: &Options) -> Result<Vec<Wanted>, Error> {
     let (sockets, files) = (&options.sockets, &options.files);
-    if let Some(twice) =
-        sockets.iter().enumerate().find(|(i, s)| sockets.iter().take(*i).any(|o| o == *s))
-    {
-        return Err(Error::Twice(twice.1.clone()));
-    }
     if let Some(size) = options.size {
-        let memory = |socket: &PathBuf| Ok((socket.clone(), Disk::memory(size)?, serial(socket)));
+        let memory = |socket: &PathBuf| {
+            let disk = Disk::memory(size)?;
+            Ok(Wanted { socket: socket.clone(), disk, serial: serial(socket) })
+        };
         return sockets.iter().map(memory).collect();
     }
     if files.len() != sockets.len() {
-        return Err(Error::Pairs { sockets: sockets.len(), files: files.len() });
+        let what = format!(
+            "there are {} and {}",
+            report::many(sockets.len() as u64, "socket"),
+            report::many(files.len() as u64, "disk")
+        );
+        let remedy =
+            "say --file once for each --socket, in the same order, or --size for disks in memory";
+        return Err(Error::new(what, remedy).misunderstood());
     }
-    let pairs = sockets.iter().zip(files);
-    pairs.map(|(socket, file)| Ok((socket.clone(), Disk::open(file)?, serial(file)))).collect()
+    let pair = |(socket, file): (&PathBuf, &PathBuf)| {
+        let obstacles = blocks::of_file(system, file)?;
+        if !obstacles.is_empty() {
+            let what = format!("{} is not served, because:", file.display());
+            return Err(Error { obstacles, ..Error::plain(what) });
+        }
+        Ok(Wanted { socket: socket.clone(), disk: Disk::open(file)?, serial: serial(file) })
+    };
+    sockets.iter().zip(files).map(pair).collect()
 }
 
 /// A serial number that stays the same for as long as the path does.

@@ -1,10 +1,12 @@
-//! What the person at the terminal has chosen, and the terminal.
+//! What the person at the terminal has chosen, and what is shown.
 
 use super::meter::{Meter, Snapshot};
+use super::screen::Screen;
 use super::source::Source;
 use super::view;
 use crate::counts::Row;
 use crate::error::Error;
+use crate::stop::Stop;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use std::time::{Duration, Instant};
 
@@ -31,12 +33,27 @@ pub struct App {
     pub hide_idle: bool,
     /// Rows above those that are shown.
     pub first: usize,
+    /// The columns are explained instead.
+    pub help: bool,
+    /// Lines of that above those that are shown.
+    pub first_help: usize,
+    /// Why there is nothing new: the device is gone.
+    pub ended: Option<String>,
 }
 
 impl App {
     /// A key was pressed; whether to go on.
     pub fn press(&mut self, key: KeyCode) -> bool {
+        let most = if self.help { MOST_HELP } else { self.most() };
+        let first = if self.help { &mut self.first_help } else { &mut self.first };
         match key {
+            KeyCode::Up => *first = first.saturating_sub(1),
+            KeyCode::Down => *first = (*first + 1).min(most),
+            KeyCode::PageUp => *first = first.saturating_sub(20),
+            KeyCode::PageDown => *first = (*first + 20).min(most),
+            KeyCode::Home => *first = 0,
+            _ if self.help => self.help = false,
+            KeyCode::Char('?') => (self.help, self.first_help) = (true, 0),
             KeyCode::Char('q') | KeyCode::Esc => return false,
             KeyCode::Char('s') => {
                 self.sort = match self.sort {
@@ -46,11 +63,6 @@ impl App {
                 }
             }
             KeyCode::Char('i') => self.hide_idle = !self.hide_idle,
-            KeyCode::Up => self.first = self.first.saturating_sub(1),
-            KeyCode::Down => self.first = (self.first + 1).min(self.most()),
-            KeyCode::PageUp => self.first = self.first.saturating_sub(20),
-            KeyCode::PageDown => self.first = (self.first + 20).min(self.most()),
-            KeyCode::Home => self.first = 0,
             _ => {}
         }
         true
@@ -77,42 +89,74 @@ impl App {
     }
 }
 
-/// Shows it until the person leaves.
+/// Lines that help is longer than nowhere.
+const MOST_HELP: usize = 100;
+/// How long a signal waits at most.
+const TURN: Duration = Duration::from_millis(100);
+
+/// Shows it until the person leaves, or a signal asks for the end.
 pub fn run(source: &Source, interval: Duration) -> Result<(), Error> {
     let mut app = App::default();
     let begun = Instant::now();
     // Before the terminal changes: what is wrong is said on a terminal as it was.
     app.meter.next(source.read()?, Duration::ZERO);
-    let mut terminal = ratatui::try_init().map_err(|error| lost(&error))?;
-    let outcome = turns(&mut terminal, &mut app, source, interval, begun);
-    ratatui::restore();
+    let stop = Stop::prepare()?;
+    let mut screen = Screen::take().map_err(|error| lost(&error))?;
+    let outcome = turns(&mut screen, &mut app, source, interval, begun, &stop);
+    drop(screen);
+    stop.obey();
     outcome
 }
 
 fn turns(
-    terminal: &mut ratatui::DefaultTerminal,
+    screen: &mut Screen,
     app: &mut App,
     source: &Source,
     interval: Duration,
     begun: Instant,
+    stop: &Stop,
 ) -> Result<(), Error> {
     let mut due = Instant::now() + interval;
-    loop {
-        terminal.draw(|frame| view::draw(frame, app)).map_err(|error| lost(&error))?;
-        let left = due.saturating_duration_since(Instant::now());
-        if event::poll(left).map_err(|error| lost(&error))? {
-            let Event::Key(key) = event::read().map_err(|error| lost(&error))? else { continue };
-            let interrupt =
-                key.code == KeyCode::Char('c') && key.modifiers == KeyModifiers::CONTROL;
-            let pressed = key.kind == KeyEventKind::Press;
-            if interrupt || pressed && !app.press(key.code) {
-                return Ok(());
-            }
+    while !stop.is_asked() {
+        let drawn = screen.terminal().draw(|frame| view::draw(frame, app));
+        drawn.map(drop).map_err(|error| lost(&error))?;
+        if !keys(app, due, stop)? {
+            break;
+        }
+        if Instant::now() >= due {
+            look(app, source, begun);
+            due = Instant::now() + interval;
+        }
+    }
+    Ok(())
+}
+
+/// Looks again. A device that is gone may come back: a server that is started again.
+pub fn look(app: &mut App, source: &Source, begun: Instant) {
+    match source.read() {
+        Ok(counts) => {
+            app.ended = None;
+            app.meter.next(counts, begun.elapsed());
+        }
+        Err(error) => app.ended = Some(error.what),
+    }
+}
+
+/// Waits for a key or a change of the terminal until something is due. Returns false if the person leaves.
+fn keys(app: &mut App, due: Instant, stop: &Stop) -> Result<bool, Error> {
+    while Instant::now() < due && !stop.is_asked() {
+        let left = due.saturating_duration_since(Instant::now()).min(TURN);
+        if !event::poll(left).map_err(|error| lost(&error))? {
             continue;
         }
-        app.meter.next(source.read()?, begun.elapsed());
-        due = Instant::now() + interval;
+        let Event::Key(key) = event::read().map_err(|error| lost(&error))? else {
+            return Ok(true);
+        };
+        let interrupt = key.code == KeyCode::Char('c') && key.modifiers == KeyModifiers::CONTROL;
+        let pressed = key.kind == KeyEventKind::Press;
+        return Ok(!interrupt && (!pressed || app.press(key.code)));
     }
+    Ok(true)
 }
 
 fn lost(error: &std::io::Error) -> Error {

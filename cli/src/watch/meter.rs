@@ -1,6 +1,7 @@
 //! From counts to rates.
 
 use crate::counts::{Counts, Row};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 const PAST: usize = 512;
 
 /// Counts at one time, and what has happened since the time before.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Snapshot {
     /// Seconds since the first one.
     pub seconds: f64,

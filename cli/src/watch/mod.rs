@@ -1,18 +1,23 @@
 //! `vfio-irq watch`.
 
 mod app;
+pub mod columns;
 mod load;
 mod meter;
+mod screen;
 mod source;
 #[cfg(test)]
 mod tests;
-pub mod view;
+mod view;
 
+use crate::complete;
 use crate::error::Error;
 use crate::pci::System;
 use crate::report::Out;
-use crate::target::Target;
+use crate::target::TargetName;
+use clap_complete::engine::ArgValueCompleter;
 use meter::Meter;
+pub use meter::Snapshot;
 use source::Source;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -21,7 +26,8 @@ use std::time::{Duration, Instant};
 #[derive(clap::Args)]
 pub struct Options {
     /// The device
-    target: Target,
+    #[arg(add = ArgValueCompleter::new(complete::targets))]
+    target: TargetName,
     /// Print what is counted now, and end
     #[arg(long)]
     once: bool,
@@ -41,9 +47,9 @@ fn interval(text: &str) -> Result<Duration, String> {
 
 /// Shows it.
 pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
-    let source = Source::of(system, &options.target)?;
+    let source = Source::of(system, &options.target.find(system)?)?;
     let plain = options.once || out.json || options.count.is_some();
-    if !plain && std::io::stdout().is_terminal() {
+    if !plain && std::io::stdout().is_terminal() && is_able() {
         return app::run(&source, options.interval);
     }
     let most = if options.once { Some(1) } else { options.count };
@@ -59,8 +65,13 @@ pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
         let snapshot = meter.next(source.read()?, begun.elapsed());
         out.line(snapshot, || {
             let again = if look > 0 { "\n" } else { "" };
-            format!("{again}{}", view::plain(&snapshot.counts, snapshot.rate))
+            format!("{again}{}", columns::plain(&snapshot.counts, snapshot.rate))
         })?;
     }
     Ok(())
+}
+
+/// Whether the terminal can be drawn on.
+fn is_able() -> bool {
+    std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb")
 }

@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::pci::{System, debugfs, interrupts};
 use crate::serve;
 use crate::target::{Bdf, Target};
+use std::cell::OnceCell;
 use std::path::PathBuf;
 
 /// Where counts come from.
@@ -14,8 +15,8 @@ pub enum Source {
     Debugfs(System, Bdf),
     /// The host's interrupts of a function, whoever drives it.
     Host(System, Bdf),
-    /// A device that another process emulates.
-    Served(PathBuf),
+    /// A device that another process emulates, and whether it was seen.
+    Served(PathBuf, OnceCell<()>),
     /// A device of this process, with a load.
     Made(Load),
 }
@@ -34,7 +35,7 @@ impl Source {
                 let kind = if table { Self::Debugfs } else { Self::Host };
                 kind(system.clone(), *bdf)
             }
-            Target::User(path) => Self::Served(path.clone()),
+            Target::User(path) => Self::Served(path.clone(), OnceCell::new()),
             Target::Sim => Self::Made(Load::start()?),
         })
     }
@@ -57,8 +58,14 @@ impl Source {
                 })
             }
             Self::Host(system, bdf) => host(system, *bdf),
-            Self::Served(path) => {
-                let counts = serve::counts::read(path)?;
+            Self::Served(path, seen) => {
+                let counts = serve::counts::read(path).map_err(|error| match seen.get() {
+                    Some(()) => {
+                        Error { what: format!("the server has ended: {}", error.what), ..error }
+                    }
+                    None => error,
+                })?;
+                seen.get_or_init(|| ());
                 let device = format!("{} {}", path.display(), counts.device);
                 Ok(Counts { device, ..counts })
             }
@@ -73,8 +80,8 @@ fn host(system: &System, bdf: Bdf) -> Result<Counts, Error> {
     let row = |irq: interrupts::HostIrq| Row {
         vector: Some(irq.vector),
         irq: Some(irq.irq),
-        state: if irq.handler.is_some() { "open" } else { "empty" }.to_owned(),
-        signals: irq.handler.is_some().then_some(irq.count),
+        state: Some(if irq.handler.is_some() { "open" } else { "empty" }.to_owned()),
+        signals: irq.handler.is_some().then_some(irq.signals),
         ..Row::default()
     };
     let by = match function.driver.as_deref() {
@@ -89,6 +96,6 @@ fn host(system: &System, bdf: Bdf) -> Result<Counts, Error> {
         vectors: interrupts::of(system, bdf).into_iter().map(row).collect(),
         ..Counts::default()
     };
-    counts.facts.insert("counted by".to_owned(), by.to_owned());
+    counts.facts.insert("counted_by".to_owned(), by.into());
     Ok(counts)
 }

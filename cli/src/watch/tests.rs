@@ -1,8 +1,10 @@
 //! What is on the terminal.
 
-use super::app::App;
-use super::view;
+use super::app::{App, look};
+use super::source::Source;
+use super::{columns, view};
 use crate::counts::{Counts, Row};
+use crate::target::Target;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::KeyCode;
@@ -14,7 +16,7 @@ fn counts(seconds: u64) -> Counts {
     let row = |(vector, signals): (u32, u64)| Row {
         vector: Some(vector),
         irq: Some(27 + vector),
-        state: if vector == 2 { "masked" } else { "open" }.to_owned(),
+        state: Some(if vector == 2 { "masked" } else { "open" }.to_owned()),
         signals: Some(signals),
         masks: Some(u64::from(vector == 2)),
         unmasks: Some(0),
@@ -27,10 +29,11 @@ fn counts(seconds: u64) -> Counts {
     Counts {
         device: "0000:00:04.0 NVMe controller [1b36:0010]".to_owned(),
         driver: "vfio-pci-rs".to_owned(),
-        facts: [("mode".to_owned(), "msix".to_owned())].into(),
+        facts: [("mode".to_owned(), "msix".into())].into(),
         totals: [("requests".to_owned(), 12), ("refused".to_owned(), 1)].into(),
         vectors: (0..).zip(signals).map(row).collect(),
         gone: Some(Row { signals: Some(30), ..Row::default() }),
+        client: None,
     }
 }
 
@@ -75,17 +78,49 @@ fn keys_sort_and_hide() {
 #[test]
 fn what_does_not_fit_is_scrolled_to() {
     let mut app = app();
-    assert!(!screen(&app, 96, 9).contains(" 29 "));
+    assert!(!screen(&app, 96, 5).contains(" 29 "));
     (0..2).for_each(|_| assert!(app.press(KeyCode::Down)));
-    assert!(screen(&app, 96, 9).contains(" 29 "));
+    assert!(screen(&app, 96, 5).contains(" 29 "));
     app.press(KeyCode::PageDown);
-    assert!(screen(&app, 96, 9).contains("gone"));
+    assert!(screen(&app, 96, 5).contains("gone"));
     app.press(KeyCode::Home);
-    assert!(screen(&app, 96, 9).contains(" 27 "));
-    // A column that does not fit is left out, and no number is cut.
-    let narrow = screen(&app, 60, 12);
-    assert!(narrow.contains(" 5000 ") && narrow.contains("RATE/S"), "{narrow}");
-    assert!(!narrow.contains("MASKS"), "{narrow}");
+    assert!(screen(&app, 96, 5).contains(" 27 "));
+}
+
+#[test]
+fn a_terminal_of_usual_size_shows_every_column() {
+    let app = app();
+    insta::assert_snapshot!("screen_80", screen(&app, 80, 24));
+    // Short names, and no number is cut.
+    let shown = screen(&app, 60, 24);
+    for name in ["RETARG", "LOOPS", "FAILS", "STATE", " 5000 "] {
+        assert!(shown.contains(name) && !shown.contains("not shown"), "{name}: {shown}");
+    }
+}
+
+/// Whatever the size: each vector is on the screen, or the screen says that it is not.
+#[test]
+fn what_is_not_shown_is_told() {
+    let app = app();
+    insta::assert_snapshot!("screen_20", screen(&app, 20, 5));
+    let narrow = screen(&app, 40, 12);
+    for name in ["VEC", "TOTAL", "RATE/S", "not shown: IRQ, ", " 5000 "] {
+        assert!(narrow.contains(name), "{name}: {narrow}");
+    }
+    let low = screen(&app, 80, 6);
+    assert!(low.contains("not shown: 2 below"), "{low}");
+    for width in (10..120).step_by(7) {
+        for height in 4..20 {
+            let shown = screen(&app, width, height);
+            let words: Vec<&str> = shown.split([' ', '"']).collect();
+            let rows = ["1070", "980", "7", "5000"].iter().filter(|row| words.contains(*row));
+            let told = shown.contains("below") || rows.count() == 4;
+            assert!(told, "{width}, {height}: {shown}");
+        }
+    }
+    let mut idle = super::tests::app();
+    idle.press(KeyCode::Char('i'));
+    assert!(screen(&idle, 80, 24).contains("not shown: 3 idle"), "{}", screen(&idle, 80, 24));
     // No terminal is too small.
     for (width, height) in [(1, 1), (3, 2), (20, 5), (300, 80)] {
         screen(&app, width, height);
@@ -94,8 +129,73 @@ fn what_does_not_fit_is_scrolled_to() {
 }
 
 #[test]
+fn the_columns_are_explained() {
+    let mut app = app();
+    assert!(app.press(KeyCode::Char('?')));
+    insta::assert_snapshot!("help", screen(&app, 80, 24));
+    let first = screen(&app, 40, 10);
+    assert!(first.contains("VECTOR (VEC)") && first.contains("↓ more"), "{first}");
+    (0..3).for_each(|_| assert!(app.press(KeyCode::PageDown)));
+    let last = screen(&app, 40, 10);
+    assert!(last.contains("closes this help") && last.contains("any key: back"), "{last}");
+    // A key that would leave closes this first.
+    assert!(app.press(KeyCode::Char('q')));
+    assert!(screen(&app, 80, 24).contains(" 5000 "));
+    assert!(!app.press(KeyCode::Char('q')));
+}
+
+/// A server that tells these counts so often, and then ends.
+fn server(path: &std::path::Path, counts: &Counts, times: usize) -> std::thread::JoinHandle<()> {
+    use std::io::Write;
+    let path = crate::serve::counts::beside(path);
+    let text = serde_json::to_string(counts).unwrap();
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    std::thread::spawn(move || {
+        for _ in 0..times {
+            listener.accept().unwrap().0.write_all(text.as_bytes()).unwrap();
+        }
+        std::fs::remove_file(path).unwrap();
+    })
+}
+
+#[test]
+fn what_a_served_device_lacks_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("disk");
+    let system = crate::pci::System::at(folder.path());
+    let source = Source::of(&system, &Target::User(path.clone())).unwrap();
+    let mut app = App::default();
+    let begun = std::time::Instant::now();
+    let without = Counts { client: Some(false), ..Counts::default() };
+    server(&path, &without, 1).join_after(|| look(&mut app, &source, begun));
+    assert!(screen(&app, 80, 24).contains("no client yet"), "{}", screen(&app, 80, 24));
+    let after = Counts { client: Some(false), ..counts(1) };
+    server(&path, &after, 1).join_after(|| look(&mut app, &source, begun));
+    assert!(screen(&app, 80, 24).contains("no client now"));
+    look(&mut app, &source, begun);
+    let ended = screen(&app, 80, 24);
+    assert!(ended.contains("the server has ended: ") && ended.contains(" 5000 "), "{ended}");
+    // It is started again, and has a client.
+    let with = Counts { client: Some(true), ..counts(2) };
+    server(&path, &with, 1).join_after(|| look(&mut app, &source, begun));
+    let again = screen(&app, 80, 24);
+    assert!(!again.contains("ended") && !again.contains("no client"), "{again}");
+}
+
+trait JoinAfter {
+    fn join_after(self, first: impl FnOnce());
+}
+
+impl JoinAfter for std::thread::JoinHandle<()> {
+    fn join_after(self, first: impl FnOnce()) {
+        first();
+        self.join().unwrap();
+    }
+}
+
+#[test]
 fn plain_text_has_the_same() {
     let app = app();
     let snapshot = app.meter.last().unwrap();
-    insta::assert_snapshot!("plain", view::plain(&snapshot.counts, snapshot.rate));
+    insta::assert_snapshot!("plain", columns::plain(&snapshot.counts, snapshot.rate));
 }

@@ -33,6 +33,20 @@ pub fn json(words: &[&str]) -> serde_json::Value {
     serde_json::from_str(&said(&[words, &["--json"]].concat())).unwrap()
 }
 
+/// A JSON text with the same time in every document.
+pub fn undated(text: &str) -> String {
+    let mut rest = text;
+    let mut undated = String::new();
+    while let Some((before, after)) = rest.split_once("\"time\": \"") {
+        let (time, after) = after.split_once('"').unwrap();
+        // 2026-11-27T06:09:49.123456Z
+        assert!(time.len() == 27 && time.as_bytes()[10] == b'T' && time.ends_with('Z'), "{time}");
+        undated = format!("{undated}{before}\"time\": \"…\"");
+        rest = after;
+    }
+    undated + rest
+}
+
 /// What a command said when it failed.
 pub fn refused(words: &[&str]) -> String {
     let output = command(words).output().unwrap();
@@ -162,4 +176,43 @@ impl Tree {
 /// A path as text.
 pub fn text(path: &Path) -> &str {
     path.to_str().unwrap()
+}
+
+/// A terminal of this size: our side and its side.
+pub fn terminal(columns: u16, rows: u16) -> (fs::File, fs::File) {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    use rustix::termios::{Winsize, tcsetwinsize};
+    let ours = fs::File::from(
+        openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap(),
+    );
+    grantpt(&ours).unwrap();
+    unlockpt(&ours).unwrap();
+    let size = Winsize { ws_col: columns, ws_row: rows, ws_xpixel: 0, ws_ypixel: 0 };
+    tcsetwinsize(&ours, size).unwrap();
+    let path = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
+    (ours, fs::File::options().read(true).write(true).open(path).unwrap())
+}
+
+/// All that a terminal was told, once no program has its side.
+pub fn all_of(ours: &mut fs::File) -> String {
+    use std::io::Read;
+    let (mut said, mut bytes) = (Vec::new(), [0; 4096]);
+    while let Ok(count @ 1..) = ours.read(&mut bytes) {
+        said.extend_from_slice(&bytes[..count]);
+    }
+    String::from_utf8(said).unwrap()
+}
+
+/// The columns that each line takes, without what changes colours.
+pub fn widths(text: &str) -> Vec<usize> {
+    let width = |line: &str| {
+        let (mut inside, mut width) = (false, 0);
+        for letter in line.chars() {
+            inside |= letter == '\x1b';
+            width += usize::from(!inside);
+            inside &= !letter.is_ascii_alphabetic();
+        }
+        width
+    };
+    text.split(['\r', '\n']).map(width).collect()
 }

@@ -4,7 +4,7 @@
 //! (events, errors, the crew's). The admin commands' own lock comes before all of them.
 
 use super::Common;
-use super::counts::add;
+use super::counts::{add, get};
 use super::crew::Crew;
 use super::events::{Event, Events};
 use super::features::Features;
@@ -222,7 +222,14 @@ impl Shared {
     pub(super) fn note(&self, id: u16, command: &Command, status: Status) {
         let counters = &self.common.counters;
         add(&counters.failures, 1);
-        add(&counters.media_failures, u64::from(status.is_media()));
+        if status.is_media() {
+            add(&counters.media_failures, 1);
+            let failures = get(&counters.media_failures);
+            // A guest can repeat this for ever: the log tells the first, and each time it has doubled.
+            if failures.is_power_of_two() {
+                warn!(serial = %self.common.serial, opcode = command.opcode(), failures, "the disk failed a command of the guest");
+            }
+        }
         debug!(serial = %self.common.serial, queue = id, opcode = command.opcode(), status = status.bits(), "a command failed");
         lock(&self.errors).note(id, command, status);
     }

@@ -1,0 +1,70 @@
+//! Single-root I/O virtualization: physical functions (PF) and their virtual functions (VF).
+
+use super::function::{directory, driver, is_vfio};
+use super::{System, link};
+use crate::target::Bdf;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+/// A function's part in SR-IOV.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
+#[serde(tag = "is", rename_all = "lowercase")]
+pub enum Sriov {
+    /// It is a physical function.
+    Physical {
+        /// Its virtual functions now.
+        virtuals: Vec<Bdf>,
+        /// How many it can have.
+        most: u32,
+    },
+    /// It is a virtual function.
+    Virtual {
+        /// The address of its physical function.
+        physical: Bdf,
+        /// Whether VFIO has the physical function, so that this one opens with the VF token only.
+        needs_token: bool,
+    },
+}
+
+impl Sriov {
+    /// Reads it; `None` for a function that has nothing to do with SR-IOV.
+    pub fn read(system: &System, bdf: Bdf) -> Option<Self> {
+        let at = directory(bdf);
+        let parent = link(&system.path(at.join("physfn"))).and_then(|name| name.parse().ok());
+        if let Some(physical) = parent {
+            let driver = driver(system, physical);
+            let needs_token = is_vfio(system, physical, driver.as_deref());
+            return Some(Self::Virtual { physical, needs_token });
+        }
+        let most = system.text(at.join("sriov_totalvfs"))?.parse().ok()?;
+        let names = system.names(&at);
+        let names = names.iter().filter(|name| name.starts_with("virtfn"));
+        let target = |name| link(&system.path(at.join(name)))?.parse().ok();
+        let mut virtuals: Vec<Bdf> = names.filter_map(target).collect();
+        virtuals.sort_unstable();
+        Some(Self::Physical { virtuals, most })
+    }
+
+    /// Says it in words: `virtual function of 0000:01:00.0`.
+    pub fn words(&self) -> String {
+        match self {
+            Self::Physical { virtuals, most } => {
+                format!("{} of {most} virtual functions", virtuals.len())
+            }
+            Self::Virtual { physical, needs_token: false } => {
+                format!("virtual function of {physical}")
+            }
+            Self::Virtual { physical, needs_token: true } => {
+                format!("virtual function of {physical}, opens with its VF token")
+            }
+        }
+    }
+
+    /// Returns the virtual functions that end when the driver of this function changes.
+    pub fn virtuals(&self) -> &[Bdf] {
+        match self {
+            Self::Physical { virtuals, .. } => virtuals,
+            Self::Virtual { .. } => &[],
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The terminal while it is ours.
+
+use ratatui::Terminal;
+use ratatui::backend::CrosstermBackend;
+use ratatui::crossterm::cursor::Show;
+use ratatui::crossterm::execute;
+use ratatui::crossterm::terminal::{
+    EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
+};
+use std::io::{self, Stdout, stdout};
+use std::mem::ManuallyDrop;
+
+/// The terminal in raw mode, on its alternate screen. The drop restores it.
+///
+/// ratatui's own functions for this print an error with a macro that panics when standard error is gone,
+/// as it is when a terminal is closed. So does the drop of its `Terminal`, which therefore never happens.
+pub struct Screen(ManuallyDrop<Terminal<CrosstermBackend<Stdout>>>);
+
+impl Screen {
+    /// Takes the terminal.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be used; it is as it was then.
+    pub fn take() -> io::Result<Self> {
+        enable_raw_mode()?;
+        let taken = execute!(stdout(), EnterAlternateScreen)
+            .and_then(|()| Terminal::new(CrosstermBackend::new(stdout())));
+        if taken.is_err() {
+            restore();
+        }
+        Ok(Self(ManuallyDrop::new(taken?)))
+    }
+
+    /// Returns the terminal.
+    pub fn terminal(&mut self) -> &mut Terminal<CrosstermBackend<Stdout>> {
+        &mut self.0
+    }
+}
+
+impl Drop for Screen {
+    fn drop(&mut self) {
+        restore();
+    }
+}
+
+/// Restores the terminal. Each step is tried although an earlier one failed: a terminal that is gone needs
+/// none.
+fn restore() {
+    let _ = disable_raw_mode();
+    let _ = execute!(stdout(), LeaveAlternateScreen, Show);
+}
