@@ -60,7 +60,7 @@ pub struct Grants {
 }
 
 /// A client of a device. Dropping it gives back all that the client had: its memory, its eventfds
-/// (`CONTRACT.md`, V-13); the device keeps its state.
+/// (`CONTRACT.md`, V-13), and resets the device.
 ///
 /// ```
 /// use vfio_irq_user::wire::{Capabilities, Command, Header, Packet, Reply, VERSION};
@@ -473,10 +473,15 @@ impl<'e> Session<'e> {
 
 impl Drop for Session<'_> {
     fn drop(&mut self) {
-        if self.limits.is_some() {
+        // Before a version is agreed on, nothing can have changed.
+        let used = self.limits.is_some();
+        if used {
             self.endpoint.device.disconnected();
         }
         self.engine.close(&mut self.host);
+        if used {
+            self.endpoint.reset();
+        }
         self.endpoint.memory.disconnect();
     }
 }

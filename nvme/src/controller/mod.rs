@@ -293,7 +293,8 @@ impl Device for Controller {
     }
 
     fn disconnected(&mut self) {
-        self.reset();
+        // The counts are final once the workers have ended.
+        self.halt();
         let counts = self.counts().totals().since(&self.before);
         info!(serial = %self.common.serial, "this client: {counts}");
     }

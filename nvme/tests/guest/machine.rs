@@ -4,6 +4,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
@@ -143,6 +144,11 @@ impl Guest {
     }
 
     pub fn with(queues: u16, disk: Disk, shared: bool) -> Self {
+        Self::after(queues, disk, shared, |_| {})
+    }
+
+    /// A guest of a controller that had another client before.
+    pub fn after(queues: u16, disk: Disk, shared: bool, before: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("nvme.sock");
         let settings = Settings { queues, serial: "a test's".into() };
@@ -154,6 +160,7 @@ impl Guest {
             controller
         };
         server.add(&path, settings.function().unwrap(), make).unwrap();
+        before(&path);
         let client = Client::connect(&path, ClientOptions::default()).unwrap();
         let memory = rustix::fs::memfd_create("guest", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
         rustix::fs::ftruncate(&memory, MEMORY).unwrap();

@@ -8,3 +8,4 @@ mod machine;
 mod many;
 mod parallel;
 mod shadow;
+mod succession;
