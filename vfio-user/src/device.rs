@@ -421,9 +421,11 @@ impl Endpoint {
     /// Puts everything back to how the device comes up, but for what the client has attached to its
     /// interrupts.
     pub(crate) fn reset(&mut self) {
-        // First the device, whose threads raise interrupts. Then what they have raised is forgotten,
-        // before masks are cleared, which would deliver it.
+        // First the device, whose threads raise interrupts, and may wait for the client. Then what they
+        // have raised is forgotten, before masks are cleared, which would deliver it.
+        let quiesced = self.memory.quiesce();
         self.device.reset();
+        drop(quiesced);
         self.irqs.forget();
         self.table.reset();
         let effects = self.config.reset(&self.function.config);

@@ -43,7 +43,7 @@ pub use client::{
 };
 pub use device::{Bus, Device, Endpoint};
 pub use irq::{Interrupts, Raised, VectorCounts};
-pub use memory::Memory;
+pub use memory::{Memory, Quiesced};
 pub use server::{Options, Server, ServerError, Stopper};
 pub use session::{Flow, Grants, Session};
 pub use transport::Broken;

@@ -386,14 +386,20 @@ fn a_client_that_floods_instead_of_answering_is_sent_away() {
         let mut raw = bench.agreed();
         let (map, range) = dma(Command::DmaMap, [32, 3], &[0, 0, 4096]);
         assert_eq!(raw.ask(map, &range, &[]), None);
-        // The thread that serves the client is the one that waits.
-        let (write, payload_of) = access(Command::RegionWrite, common::FETCH, 0, 4, &[0; 4]);
-        raw.send(7, write.raw(), 0, &payload_of, &[]);
+        // The thread that serves the client is busy, so a thread of the device's reads what comes.
+        let (release, hold) = std::sync::mpsc::channel();
+        bench.diary.lock().unwrap().hold = Some(hold);
+        let (write, payload_of) = access(Command::RegionWrite, common::HOLD, 0, 4, &[0; 4]);
+        raw.send(7, write.raw(), 0x10, &payload_of, &[]);
+        let memory = bench.bus().memory;
+        let device = std::thread::spawn(move || memory.read(0, &mut [0; 8]));
         assert_eq!(raw.reply().unwrap().0.command, Command::DmaRead.raw());
         for _ in 0..times {
             raw.send(8, command.raw(), 0x10, &payload, &fds);
         }
         assert!(raw.is_closed());
+        assert_eq!(device.join().unwrap(), Err(errno::ENOTCONN));
+        drop(release);
     }
 }
 

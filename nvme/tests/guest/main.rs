@@ -9,3 +9,4 @@ mod many;
 mod parallel;
 mod shadow;
 mod succession;
+mod unanswered;
