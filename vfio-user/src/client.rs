@@ -112,7 +112,7 @@ impl Client {
     /// ```
     pub fn over(socket: OwnedFd, options: ClientOptions) -> Result<Self, ClientError> {
         let mut channel = Channel::new(socket, options);
-        let ours = Capabilities::ours(crate::wire::DEFAULT_TRANSFER, u32::from(u16::MAX));
+        let ours = Capabilities::ours(channel::TRANSFER, u32::from(u16::MAX));
         let limits = channel.call(
             Command::Version,
             |out| ours.put(VERSION, out),

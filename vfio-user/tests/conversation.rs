@@ -399,3 +399,47 @@ fn more_descriptors_than_a_message_takes() {
     let refused = client.attach(Index::Msix, 0, &borrowed(&fds)).unwrap_err();
     assert!(matches!(refused, vfio_irq_user::ClientError::TooManyFds { most: 253, wanted: 254 }));
 }
+
+/// Registers that keep what is written.
+struct Large(Vec<u8>);
+
+impl vfio_irq_user::Device for Large {
+    fn read(&mut self, _: u32, offset: u64, data: &mut [u8]) -> Result<(), Errno> {
+        data.copy_from_slice(&self.0[offset as usize..][..data.len()]);
+        Ok(())
+    }
+
+    fn write(&mut self, _: u32, offset: u64, data: &[u8]) -> Result<(), Errno> {
+        self.0[offset as usize..][..data.len()].copy_from_slice(data);
+        Ok(())
+    }
+
+    fn reset(&mut self) {}
+}
+
+#[test]
+fn accesses_of_any_length_are_divided_by_what_both_sides_take() {
+    use vfio_irq_user::pci::{Bar, Function};
+    use vfio_irq_user::{Client, ClientOptions, Options, Server};
+    // The client takes 1 MiB.
+    for transfer in [4 << 20, 1000] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("large.sock");
+        let server = Server::start(Options { transfer, ..Options::default() }).unwrap();
+        let function = Function::builder(1, 2).bar(0, Bar::memory32(4 << 20)).build().unwrap();
+        server.add(&path, function, |_| Large(vec![0; 4 << 20])).unwrap();
+        let client = Client::connect(&path, ClientOptions::default()).unwrap();
+        let long: Vec<u8> = (0..(2 << 20) + 7).map(|i| (i % 249) as u8).collect();
+        client.region_write(0, 5, &long).unwrap();
+        let mut back = vec![0; long.len()];
+        client.region_read(0, 5, &mut back).unwrap();
+        assert!(back == long);
+        client.region_post(0, 1 << 20, &long).unwrap();
+        client.region_read(0, 1 << 20, &mut back).unwrap();
+        assert!(back == long);
+        let writes: Vec<(u32, u64, &[u8])> = (0..1000).map(|i| (0, 3 * i, &b"abc"[..])).collect();
+        assert_eq!(client.region_write_multi(&writes).unwrap(), 1000);
+        client.region_read(0, 0, &mut back[..3000]).unwrap();
+        assert!(back[..3000] == b"abc".repeat(1000));
+    }
+}

@@ -55,6 +55,10 @@ struct Bench {
 impl Bench {
     /// A client with two pages that it serves by messages.
     fn new(options: Options) -> Self {
+        Self::proposing(options, &[])
+    }
+
+    fn proposing(options: Options, capabilities: &[u8]) -> Self {
         let (folder, server) = (tempfile::tempdir().unwrap(), Server::start(options).unwrap());
         let path = folder.path().join("reader.sock");
         let function = Function::builder(1, 2).bar(0, Bar::memory32(1 << 20)).build().unwrap();
@@ -62,7 +66,7 @@ impl Bench {
         let make = |bus| Reader { bus, threads: Vec::new(), outcomes };
         server.add(&path, function, make).unwrap();
         let mut raw = Raw(UnixStream::connect(&path).unwrap());
-        raw.send(1, Command::Version.raw(), 0, &[0, 0, 1, 0], &[]);
+        raw.send(1, Command::Version.raw(), 0, &[&[0, 0, 1, 0], capabilities].concat(), &[]);
         assert_eq!(raw.reply().unwrap().0.errno(), None);
         let mut bench = Self { raw, outcomes: seen, _server: server, _folder: folder };
         for at in [0, 0x8000] {
@@ -212,4 +216,40 @@ fn answers_are_not_owed_without_end() {
     let write = [longs(&[0]), words(&[0, 8]), longs(&[0x10])].concat();
     bench.raw.send(8, Command::RegionWrite.raw(), 0x10, &write, &[]);
     assert!(bench.raw.is_closed());
+}
+
+/// Answers everything that the device asks for, from memory whose bytes count. Returns the longest piece.
+fn serve(bench: &mut Bench, address: u64, len: u64) -> u64 {
+    let (mut asked, mut range) = bench.read_at(address, len);
+    let (mut at, mut longest) = (address, 0);
+    loop {
+        let [from, count] = [0, 8].map(|i| u64::from_ne_bytes(range[i..i + 8].try_into().unwrap()));
+        assert_eq!(from, at);
+        let data: Vec<u8> = (from..from + count).map(|i| (i % 251) as u8).collect();
+        bench.answer(&asked, &range, &data);
+        (at, longest) = (at + count, longest.max(count));
+        if at == address + len {
+            return longest;
+        }
+        (asked, range) = bench.raw.reply().expect("a command of the device's");
+    }
+}
+
+#[test]
+fn the_device_asks_for_what_both_sides_can_take() {
+    for (server, client, expected) in [
+        (4096, 1 << 20, 4096),
+        (1 << 20, 4096, 4096),
+        (4096, 1000, 1000),
+        (2 << 20, 2 << 20, 70_000),
+    ] {
+        let text = format!("{{\"capabilities\":{{\"max_data_xfer_size\":{client}}}}}\0");
+        let options = Options { transfer: server, ..common::options() };
+        let mut bench = Bench::proposing(options, text.as_bytes());
+        let payload = [words(&[32, 3]), longs(&[0, 0x10_0000, 0x10_0000])].concat();
+        assert_eq!(bench.raw.ask(Command::DmaMap, &payload, &[]), None);
+        assert_eq!(serve(&mut bench, 0x10_0000, 70_000), expected);
+        let expected: Vec<u8> = (0x10_0000..0x10_0000 + 70_000).map(|i| (i % 251) as u8).collect();
+        assert!(bench.outcome() == Ok(expected));
+    }
 }

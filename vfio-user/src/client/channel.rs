@@ -24,8 +24,11 @@ pub(super) struct Channel {
     handler: Option<Box<dyn DmaHandler>>,
 }
 
+/// Bytes of data that this side takes in one message.
+pub(super) const TRANSFER: u32 = crate::wire::DEFAULT_TRANSFER;
+
 /// The longest message that a server sends: its data, and some.
-const LONGEST: usize = (1 << 20) + (64 << 10);
+const LONGEST: usize = TRANSFER as usize + (64 << 10);
 
 impl Channel {
     pub(super) fn new(socket: OwnedFd, options: ClientOptions) -> Self {
