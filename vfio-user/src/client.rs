@@ -9,7 +9,7 @@ mod regions;
 
 pub use dma::DmaHandler;
 pub use error::ClientError;
-pub use info::{IrqInfo, Region, SharedRegion};
+pub use info::{IoFd, IoSubRegion, IrqInfo, Region, SharedRegion};
 pub use interrupts::IrqData;
 
 use crate::wire::{Capabilities, Command, Limits, VERSION};

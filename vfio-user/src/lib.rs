@@ -39,7 +39,8 @@ mod transport;
 pub mod wire;
 
 pub use client::{
-    Client, ClientError, ClientOptions, DmaHandler, IrqData, IrqInfo, Region, SharedRegion,
+    Client, ClientError, ClientOptions, DmaHandler, IoFd, IoSubRegion, IrqData, IrqInfo, Region,
+    SharedRegion,
 };
 pub use device::{Bus, Device, Endpoint};
 pub use irq::{Interrupts, Raised, VectorCounts};

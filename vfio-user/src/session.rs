@@ -3,7 +3,7 @@
 use crate::device::Endpoint;
 use crate::errno;
 use crate::irq::{Armed, IrqHost, Known};
-use crate::pci::region;
+use crate::pci::{Bar, region};
 use crate::wire::{
     Access, Capabilities, DmaMap, DmaUnmap, IoSpan, Limits, MAX_FDS, Packet, Proposal, RegionInfo,
     Reply, Request, SetIrqs, VERSION, Writes,
@@ -308,6 +308,7 @@ impl<'e> Session<'e> {
                 size: eventfd.size,
                 fd: u32::try_from(place).unwrap_or(0),
                 datamatch: eventfd.datamatch,
+                pio: bar.is_some_and(Bar::is_io),
             });
         }
         if IoSpan::put_all(index, &spans, argsz, reply.begin()) {

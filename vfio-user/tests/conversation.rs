@@ -10,7 +10,7 @@ use std::time::Duration;
 use vfio_irq_user::abi::{Index, flags};
 use vfio_irq_user::pci::region::CONFIG;
 use vfio_irq_user::wire::{Area, Command, RegionInfo};
-use vfio_irq_user::{DmaHandler, Errno, IrqData, Raised, errno};
+use vfio_irq_user::{DmaHandler, Errno, IoFd, IrqData, Raised, errno};
 
 fn config16(client: &vfio_irq_user::Client, at: u64) -> u16 {
     let mut data = [0; 2];
@@ -67,14 +67,33 @@ fn shared_region_comes_with_its_file_and_its_areas() {
 #[test]
 fn eventfds_stand_for_writes() {
     let bench = Bench::new();
-    let spans = bench.client().io_eventfds(0).unwrap();
+    let spans = bench.client().region_io_fds(0).unwrap();
     assert_eq!(spans.len(), 4);
-    for (i, (offset, size, fd)) in spans.iter().enumerate() {
-        assert_eq!((*offset, *size), (0x800 + 4 * i as u64, 4));
+    for (i, span) in spans.iter().enumerate() {
+        assert_eq!((span.offset, span.size), (0x800 + 4 * i as u64, 4));
+        let IoFd::Ioeventfd { fd, datamatch: None, pio: false } = &span.fd else {
+            panic!("{span:?}")
+        };
         rustix::io::write(fd, &1_u64.to_ne_bytes()).unwrap();
         assert_eq!(signals_of(&bench.doorbells[i]), 1);
     }
-    assert!(bench.client_after().io_eventfds(2).unwrap().is_empty());
+    assert!(bench.client_after().region_io_fds(2).unwrap().is_empty());
+}
+
+#[test]
+fn eventfds_of_ports_are_said_to_be_of_ports() {
+    use vfio_irq_user::pci::{Bar, Function, IoEventfd};
+    use vfio_irq_user::{Client, ClientOptions, Options, Server};
+    let (folder, server) =
+        (tempfile::tempdir().unwrap(), Server::start(Options::default()).unwrap());
+    let path = folder.path().join("ports.sock");
+    let bell = IoEventfd { offset: 2, size: 1, datamatch: Some(3), fd: Arc::new(event()) };
+    let function = Function::builder(1, 2).bar(0, Bar::io(16).io_eventfd(bell)).build().unwrap();
+    server.add(&path, function, |_| Large(vec![0; 16])).unwrap();
+    let client = Client::connect(&path, ClientOptions::default()).unwrap();
+    let found = client.region_io_fds(0).unwrap().pop().unwrap();
+    assert_eq!((found.offset, found.size), (2, 1));
+    assert!(matches!(found.fd, IoFd::Ioeventfd { datamatch: Some(3), pio: true, .. }));
 }
 
 fn signals_of(fd: &Arc<std::os::fd::OwnedFd>) -> u64 {

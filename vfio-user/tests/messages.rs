@@ -249,7 +249,8 @@ fn the_device_asks_for_what_both_sides_can_take() {
         let payload = [words(&[32, 3]), longs(&[0, 0x10_0000, 0x10_0000])].concat();
         assert_eq!(bench.raw.ask(Command::DmaMap, &payload, &[]), None);
         assert_eq!(serve(&mut bench, 0x10_0000, 70_000), expected);
-        let expected: Vec<u8> = (0x10_0000..0x10_0000 + 70_000).map(|i| (i % 251) as u8).collect();
+        let expected: Vec<u8> =
+            (0x10_0000_u32..0x10_0000 + 70_000).map(|i| (i % 251) as u8).collect();
         assert!(bench.outcome() == Ok(expected));
     }
 }

@@ -1,10 +1,9 @@
 //! The regions of a device.
 
 use super::channel::TRANSFER;
-use super::{Client, ClientError, Region, info};
+use super::{Client, ClientError, IoSubRegion, Region, info};
 use crate::errno;
 use crate::wire::{Access, Command, Writes};
-use std::os::fd::OwnedFd;
 
 /// Writes that a client puts into one message at most, as QEMU does.
 const WRITES: usize = 200;
@@ -194,26 +193,39 @@ impl Client {
         Ok(done)
     }
 
-    /// Eventfds that stand for writes to a region (`VFIO_USER_DEVICE_GET_REGION_IO_FDS`): where, how
-    /// many bytes, and the eventfd.
+    /// Descriptors that stand for accesses to a region (`VFIO_USER_DEVICE_GET_REGION_IO_FDS`).
     ///
     /// # Errors
     ///
-    /// As every call.
+    /// As every call; `Senseless` when a part is outside of the region.
     ///
     /// ```
+    /// use vfio_irq_user::IoFd;
     /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// let bells = client.io_eventfds(0)?;
-    /// let [(offset, size, eventfd)] = bells.as_slice() else { return Err("one doorbell".into()) };
-    /// assert_eq!((*offset, *size), (0x80, 4));
+    /// let bells = client.region_io_fds(0)?;
+    /// let [bell] = bells.as_slice() else { return Err("one doorbell".into()) };
+    /// assert_eq!((bell.offset, bell.size), (0x80, 4));
     /// // KVM_IOEVENTFD takes it, so that the guest's write goes to the device without a VMM.
-    /// rustix::io::write(eventfd, &1_u64.to_ne_bytes())?;
+    /// let IoFd::Ioeventfd { fd, .. } = &bell.fd else { return Err("an eventfd".into()) };
+    /// rustix::io::write(fd, &1_u64.to_ne_bytes())?;
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn io_eventfds(&self, region: u32) -> Result<Vec<(u64, u64, OwnedFd)>, ClientError> {
-        let put = |out: &mut Vec<u8>| info::put_words(out, &[1 << 20, 0, region, 0]);
-        self.channel().call(Command::DeviceGetRegionIoFds, put, &[], |payload, fds| {
-            info::io_eventfds(payload, fds)
-        })
+    pub fn region_io_fds(&self, region: u32) -> Result<Vec<IoSubRegion>, ClientError> {
+        let command = Command::DeviceGetRegionIoFds;
+        let size = self.region(region)?.size;
+        let mut room = 4096;
+        loop {
+            let put = |out: &mut Vec<u8>| info::put_words(out, &[room, 0, region, 0]);
+            let (needed, parts) = self
+                .channel()
+                .call(command, put, &[], |payload, fds| info::io_fds(payload, fds, room, size))?;
+            if needed <= room {
+                return Ok(parts);
+            }
+            if needed > TRANSFER || room > 4096 {
+                return Err(ClientError::Senseless(command));
+            }
+            room = needed;
+        }
     }
 }
