@@ -12,6 +12,7 @@ pub use error::ClientError;
 pub use info::{IoFd, IoSubRegion, IrqInfo, Region, SharedRegion};
 pub use interrupts::IrqData;
 
+use crate::errno;
 use crate::wire::{Capabilities, Command, Limits, VERSION};
 use channel::Channel;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -119,6 +120,11 @@ impl Client {
             &[],
             |payload, _| {
                 let (major, minor, theirs) = info::version(payload)?;
+                theirs.check()?;
+                // A second socket for the server's commands, which this side has not proposed.
+                if theirs.wants_twin() {
+                    return Err(errno::EIO);
+                }
                 Ok((major, minor, theirs.limits(minor)))
             },
         )?;

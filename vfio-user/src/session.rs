@@ -1,5 +1,7 @@
 //! One client, from its first message to its last, without I/O.
 
+mod grants;
+
 use crate::device::Endpoint;
 use crate::errno;
 use crate::irq::{Armed, IrqHost, Known};
@@ -8,6 +10,7 @@ use crate::wire::{
     Access, Capabilities, DmaMap, DmaUnmap, IoSpan, Limits, MAX_FDS, Packet, Proposal, RegionInfo,
     Reply, Request, SetIrqs, VERSION, Writes,
 };
+pub use grants::Grants;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use tracing::debug;
@@ -36,27 +39,6 @@ pub enum Flow {
     On,
     /// It ends once the reply is sent.
     End,
-}
-
-/// What a session grants its client.
-///
-/// ```
-/// use vfio_irq_user::{Endpoint, Grants, Session};
-/// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
-/// # let mut endpoint = Endpoint::new(function, make);
-/// // A client that may map eight pieces of memory, and move a page with one message.
-/// let grants = Grants { transfer: 4096, dma_maps: 8 };
-/// let session = Session::new(&mut endpoint, grants);
-/// // The client is told when it asks for a version; until then nothing is agreed on.
-/// assert!(session.limits().is_none());
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Grants {
-    /// Bytes of data in one message.
-    pub transfer: u32,
-    /// Mappings at one time.
-    pub dma_maps: u32,
 }
 
 /// A client of a device. Dropping it gives back all that the client had: its memory, its eventfds
@@ -229,9 +211,11 @@ impl<'e> Session<'e> {
             return Err(errno::EOPNOTSUPP);
         }
         let offer = proposal.capabilities()?;
+        offer.check()?;
         let minor = proposal.minor.min(VERSION.1);
-        let ours = Capabilities::ours(self.grants.transfer, self.grants.dma_maps);
-        ours.answer(&offer).put((VERSION.0, minor), out);
+        let answer = Capabilities::ours(self.grants.transfer, self.grants.dma_maps).answer(&offer);
+        answer.put((VERSION.0, minor), out);
+        self.grants = self.grants.said(&answer);
         self.limits = Some(offer.limits(minor));
         self.endpoint.device.connected();
         Ok(())

@@ -299,7 +299,8 @@ fn memory_is_reached_through_descriptors() {
     assert_eq!(&data, b"from the disk");
     assert_eq!(memory.fill_from(0x10_0000, 8, disk.as_fd(), 0x1000), Err(errno::EIO));
 
-    let overlap = client.dma_map(0x10_0800, 0x10, None).unwrap_err();
+    let part = [common::words(&[32, 3]), common::longs(&[0, 0x10_0800, 0x10])].concat();
+    let overlap = client.call(Command::DmaMap, &part, &[]).unwrap_err();
     assert_eq!(overlap.errno(), Some(errno::EEXIST));
     let partly = client.dma_unmap(0x10_0000, 0x2000).unwrap_err();
     assert_eq!(partly.errno(), Some(errno::ENOENT));

@@ -210,7 +210,7 @@ fn files_that_are_too_short_or_no_files_are_not_mapped() {
     let (file, no_file) = (memfd(0x2000), event());
     for (fd, offset, size) in [
         (&file, 0x2000, 0x1000),
-        (&file, 0x1000, 0x1001),
+        (&file, 0x1000, 0x2000),
         (&file, u64::MAX - 0xfff, 0x1000),
         (&file, 0, 1 << 62),
         (&file, 0x10, 0x1000),

@@ -5,7 +5,7 @@ mod common;
 
 use common::{event, longs, signals, words};
 use std::io::Read;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::thread::JoinHandle;
 use vfio_irq_user::wire::{Command, Header};
@@ -175,4 +175,55 @@ fn more_sub_regions_than_there_was_room_for_are_asked_for_again() {
     assert_eq!(client.region_io_fds(0).unwrap().len(), 200);
     drop(client);
     server.join().unwrap();
+}
+
+#[test]
+fn a_server_is_asked_for_what_it_has_said_that_it_can_do() {
+    let caps = r#"{"capabilities":{"max_msg_fds":0,"max_dma_maps":1,"pgsizes":65536}}"#;
+    let (client, server) = agreed(caps, |mut peer| {
+        let mut commands = Vec::new();
+        while let Some((header, _)) = peer.next() {
+            commands.push(header.command);
+            peer.reply(&header, &[], &[]);
+        }
+        let [map, unmap, write] =
+            [Command::DmaMap, Command::DmaUnmap, Command::RegionWrite].map(Command::raw);
+        assert_eq!(commands, [map, unmap, map, write, write]);
+    });
+    let limits = client.limits();
+    assert_eq!((limits.peer_dma_maps, limits.peer_page_sizes), (1, 65_536));
+    assert!(!limits.peer_write_multiple);
+    for (address, size) in [(0x1000, 0x1_0000), (0x1_0000, 0x1000)] {
+        let refused = client.dma_map(address, size, None).unwrap_err();
+        assert!(matches!(refused, ClientError::PageSize { page: 65_536 }), "{refused}");
+    }
+    let file = common::memfd(0x1_0000);
+    let refused = client.dma_map(0, 0x1_0000, Some((file.as_fd(), 0))).unwrap_err();
+    assert!(matches!(refused, ClientError::TooManyFds { most: 0, wanted: 1 }), "{refused}");
+    client.dma_map(0, 0x1_0000, None).unwrap();
+    let refused = client.dma_map(0x1_0000, 0x1_0000, None).unwrap_err();
+    assert!(matches!(refused, ClientError::TooManyMappings { most: 1 }), "{refused}");
+    client.dma_unmap(0, 0x1_0000).unwrap();
+    client.dma_map(0x1_0000, 0x1_0000, None).unwrap();
+    // Many writes are one message each where the server knows no other.
+    assert_eq!(client.region_write_multi(&[(0, 0, &[1]), (0, 8, &[2; 8])]).unwrap(), 2);
+    assert!(client.region_write_multi(&[(0, 0, &[0; 9])]).is_err());
+    drop(client);
+    server.join().unwrap();
+}
+
+#[test]
+fn capabilities_that_cannot_be_are_refused() {
+    for capabilities in [
+        r#"{"capabilities":{"pgsizes":0}}"#,
+        r#"{"capabilities":{"pgsizes":512}}"#,
+        r#"{"capabilities":{"twin_socket":{"supported":true,"fd_index":0}}}"#,
+        r#"{"capabilities":{"max_dma_maps":"many"}}"#,
+    ] {
+        let (socket, server) = served(move |mut peer| peer.agree(capabilities));
+        let refused = Client::over(socket, ClientOptions::default()).err().unwrap();
+        let senseless = matches!(refused, ClientError::Senseless(Command::Version));
+        assert!(senseless, "{capabilities}: {refused}");
+        server.join().unwrap();
+    }
 }

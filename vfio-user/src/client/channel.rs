@@ -6,6 +6,7 @@ use crate::transport::{self, Broken, Received, Woken};
 use crate::wire::{Command, Decoder, Header, Packet, Reply, flags};
 use rustix::event::PollFlags;
 use rustix::net::{RecvFlags, sockopt};
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 use vfio_irq_engine::Errno;
@@ -22,6 +23,8 @@ pub(super) struct Channel {
     message: Reply,
     fds: Vec<OwnedFd>,
     handler: Option<Box<dyn DmaHandler>>,
+    /// Where the mappings are that [`Client::dma_map`](super::Client::dma_map) has made.
+    pub(super) mappings: BTreeSet<u64>,
 }
 
 /// Bytes of data that this side takes in one message.
@@ -44,6 +47,7 @@ impl Channel {
             message: Reply::default(),
             fds: Vec::new(),
             handler: None,
+            mappings: BTreeSet::new(),
         }
     }
 

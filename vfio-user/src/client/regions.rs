@@ -4,6 +4,7 @@ use super::channel::TRANSFER;
 use super::{Client, ClientError, IoSubRegion, Region, info};
 use crate::errno;
 use crate::wire::{Access, Command, Writes};
+use vfio_irq_engine::Errno;
 
 /// Writes that a client puts into one message at most, as QEMU does.
 const WRITES: usize = 200;
@@ -156,7 +157,8 @@ impl Client {
     }
 
     /// Does many writes of at most 8 bytes, each a region, an offset and data, up to 200 of them with one
-    /// message. Returns how many were done.
+    /// message, or one by one if the server does not take `VFIO_USER_REGION_WRITE_MULTI`. Returns how many
+    /// were done.
     ///
     /// # Errors
     ///
@@ -173,6 +175,9 @@ impl Client {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn region_write_multi(&self, writes: &[(u32, u64, &[u8])]) -> Result<u64, ClientError> {
+        if !self.limits.peer_write_multiple {
+            return self.write_one_by_one(writes);
+        }
         let most = self.most(Writes::STRIDE)? / Writes::STRIDE;
         let (mut channel, mut done) = (self.channel(), 0);
         for (start, len) in pieces(writes.len(), most.clamp(1, WRITES)) {
@@ -188,6 +193,26 @@ impl Client {
             }
             if done < (start + len) as u64 {
                 break;
+            }
+        }
+        Ok(done)
+    }
+
+    fn write_one_by_one(&self, writes: &[(u32, u64, &[u8])]) -> Result<u64, ClientError> {
+        let mut done = 0;
+        for (region, offset, data) in writes {
+            if data.len() > 8 {
+                let (command, errno) = (Command::RegionWriteMulti, Errno::EINVAL);
+                return if done > 0 {
+                    Ok(done)
+                } else {
+                    Err(ClientError::Refused { command, errno })
+                };
+            }
+            match self.region_write(*region, *offset, data) {
+                Ok(()) => done += 1,
+                Err(ClientError::Refused { .. }) if done > 0 => return Ok(done),
+                Err(error) => return Err(error),
             }
         }
         Ok(done)
