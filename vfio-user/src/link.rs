@@ -151,6 +151,7 @@ impl Link {
     fn send_alone(&self, reply: &Reply, _alone: &MutexGuard<'_, ()>) -> Result<(), Broken> {
         let stop = Some(self.stop.as_fd());
         transport::send(self.socket(), reply.bytes(), reply.fds(), self.patience.stall, stop)
+            .map(drop)
     }
 
     /// The next command of the client's. `watched` are eventfds that end the wait, too.

@@ -4,12 +4,13 @@
 mod common;
 
 use common::{event, longs, signals, words};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::thread::JoinHandle;
+use std::time::Duration;
 use vfio_irq_user::wire::{Command, Header};
-use vfio_irq_user::{Client, ClientError, ClientOptions, IoFd};
+use vfio_irq_user::{Broken, Client, ClientError, ClientOptions, IoFd};
 
 /// What a server says to a command: a payload and descriptors.
 type Said = (Vec<u8>, Vec<OwnedFd>);
@@ -226,4 +227,71 @@ fn capabilities_that_cannot_be_are_refused() {
         assert!(senseless, "{capabilities}: {refused}");
         server.join().unwrap();
     }
+}
+
+/// Makes a call that fails; the test fails as well if the call never ends.
+fn fails(client: Client) -> (Client, Broken) {
+    let (done, outcome) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let outcome = client.device_info();
+        _ = done.send((client, outcome));
+    });
+    match outcome.recv_timeout(Duration::from_secs(60)).expect("the call ends") {
+        (client, Err(ClientError::Broken(why))) => (client, why),
+        (_, outcome) => panic!("{outcome:?}"),
+    }
+}
+
+#[test]
+fn a_reply_to_another_command_ends_the_connection() {
+    for (id, command) in [(1, 0), (0, 1), (0x100, 0)] {
+        let (client, server) = agreed("", move |mut peer| {
+            let (asked, _) = peer.next().unwrap();
+            let other = Header { id: asked.id ^ id, command: asked.command ^ command, ..asked };
+            peer.reply(&other, &words(&[16, 3, 9, 5]), &[]);
+            // The right one is there for a call that still listens.
+            peer.reply(&asked, &words(&[16, 3, 9, 5]), &[]);
+            assert!(peer.next().is_none(), "the client asks no more");
+        });
+        let (client, why) = fails(client);
+        assert_eq!(why, Broken::Unruly);
+        let again = client.device_info().unwrap_err();
+        assert!(matches!(again, ClientError::Broken(Broken::Unruly)), "{again}");
+        assert!(client.region_post(0, 0, &[0]).is_err() && client.serve(Duration::ZERO).is_err());
+        server.join().unwrap();
+    }
+}
+
+/// A server that does not answer, but does this instead, until the client is gone.
+fn busy(mut act: impl FnMut(&mut UnixStream) -> std::io::Result<()> + Send + 'static) -> Broken {
+    let (socket, server) = served(move |mut peer| {
+        peer.agree("");
+        peer.next().unwrap();
+        while act(&mut peer.0.0).is_ok() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    let options = ClientOptions { patience: Duration::from_millis(300), ..Default::default() };
+    let client = Client::over(socket, options).unwrap();
+    let (client, why) = fails(client);
+    // What comes late is no answer to the next call.
+    assert!(matches!(client.device_info(), Err(ClientError::Broken(again)) if again == why));
+    server.join().unwrap();
+    why
+}
+
+#[test]
+fn patience_is_for_the_whole_reply_whatever_else_the_server_does() {
+    let header = |command: Command, size, flags| {
+        Header { id: 1, command: command.raw(), size, flags, error: 0 }.to_bytes().to_vec()
+    };
+    let read = [header(Command::DmaRead, 32, 0x10), longs(&[0, 8])].concat();
+    assert_eq!(busy(move |socket| socket.write_all(&read)), Broken::Silent, "asks");
+    let mut begun = false;
+    let endless = header(Command::DeviceGetInfo, 1 << 20, 1);
+    let why = busy(move |socket| {
+        let bytes = if std::mem::replace(&mut begun, true) { &[0][..] } else { &endless };
+        socket.write_all(bytes)
+    });
+    assert_eq!(why, Broken::Silent, "a byte now and then");
 }
