@@ -381,8 +381,9 @@ impl Memory {
 
     pub(crate) fn map(&self, map: &DmaMap, fd: Option<OwnedFd>, most: u32) -> Result<(), Errno> {
         let mut state = self.state_mut();
-        let before = state.ranges.range(..map.address + map.size).next_back();
-        if before.is_some_and(|(start, range)| start + range.size > map.address) {
+        let before = state.ranges.range(..=map.last()).next_back();
+        // No range is empty.
+        if before.is_some_and(|(start, range)| start + (range.size - 1) >= map.address) {
             return Err(errno::EEXIST);
         }
         if state.ranges.len() >= most as usize {

@@ -14,8 +14,8 @@ pub use grants::Grants;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use tracing::debug;
-use vfio_irq_engine::abi::{Index, InfoHeader, flags};
-use vfio_irq_engine::{Device as Engine, Errno, Refusal};
+use vfio_irq_engine::abi::{Header, Index, InfoHeader, flags};
+use vfio_irq_engine::{Device as Engine, Errno, Event, EventHost, Refusal};
 
 /// Whether a connection goes on.
 ///
@@ -314,6 +314,9 @@ impl<'e> Session<'e> {
     /// vectors as the index says.
     fn set_irqs(&mut self, request: &SetIrqs<'_>, fds: &mut Vec<OwnedFd>) -> Result<(), Errno> {
         let checked = self.engine.check(&self.host, request.header)?;
+        if self.disables_what_is_idle(&request.header) {
+            return Ok(());
+        }
         let data = if request.header.flags & flags::DATA_EVENTFD == 0 {
             request.bools
         } else {
@@ -331,6 +334,17 @@ impl<'e> Session<'e> {
             Refusal::Errno(errno) => errno,
             Refusal::TooFew(_) => Errno::ENOSPC,
         })
+    }
+
+    /// What `CONTRACT.md` (V-03, X-03, E-04) has EINVAL for, and the protocol's clients do as they please.
+    fn disables_what_is_idle(&self, header: &Header) -> bool {
+        let disables = header.flags == flags::DATA_NONE | flags::ACTION_TRIGGER;
+        let idle = |index| match index {
+            Index::Intx | Index::Msi | Index::Msix => self.engine.active().is_none(),
+            Index::Err => !self.host.event_is_set(Event::Err),
+            Index::Req => !self.host.event_is_set(Event::Req),
+        };
+        disables && header.count == 0 && Index::from_raw(header.index).is_some_and(idle)
     }
 
     fn read(&mut self, access: Access, out: &mut Vec<u8>) -> Result<(), Errno> {
