@@ -5,6 +5,7 @@
 
 mod connection;
 mod listening;
+mod refusals;
 
 use crate::device::{Device, Endpoint};
 use crate::pci::Function;
@@ -39,9 +40,10 @@ pub struct Options {
     /// How long a client may take to finish a message that it began, to read what it was sent, and to
     /// reply to what it was asked.
     pub stall: Duration,
-    /// How long a client may take to agree on a version.
+    /// How long a client may take to agree on a version, from its first byte to its last.
     pub handshake: Duration,
-    /// How long a second client may wait for the first one to leave. A third is sent away at once.
+    /// How long a second client may wait for the first one to leave. After that its VERSION is answered
+    /// with EBUSY, and that of a third client at once.
     pub succession: Duration,
     /// Bytes of data that one message may have.
     pub transfer: u32,

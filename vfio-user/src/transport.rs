@@ -49,6 +49,9 @@ pub enum Broken {
     /// A reply that it owes did not come in time.
     #[error("the peer did not reply in time")]
     Silent,
+    /// The device has a client already.
+    #[error("the device has another client")]
+    Busy,
     /// This process is asked to stop.
     #[error("the server was asked to stop")]
     Stopped,
