@@ -255,6 +255,25 @@ fn registers_of_configuration_space_mask_vectors() {
     assert_eq!((signals(&fd), signals(&late)), (1, 1));
 }
 
+/// MSI's mask register and the function mask of MSI-X are written one by one.
+#[test]
+fn a_mask_is_cleared_by_its_own_register() {
+    let bench = Bench::new();
+    let client = bench.client();
+    let (fd, interrupts) = (event(), bench.bus().interrupts);
+    client.attach(Index::Msix, 0, &[fd.as_fd()]).unwrap();
+    let (mask, control) = (capability(&client, 5) + 16, capability(&client, 0x11) + 3);
+    client.region_write(CONFIG, control, &[0xc0]).unwrap();
+    client.region_write(CONFIG, mask, &[1]).unwrap();
+    client.region_write(CONFIG, mask, &[0]).unwrap();
+    assert_eq!((interrupts.raise(0), signals(&fd)), (Raised::Held, 0));
+    client.region_write(CONFIG, mask, &[1]).unwrap();
+    client.region_write(CONFIG, control, &[0x80]).unwrap();
+    assert_eq!((interrupts.raise(0), signals(&fd)), (Raised::Held, 0));
+    client.region_write(CONFIG, mask, &[0]).unwrap();
+    assert_eq!((interrupts.is_masked(0), signals(&fd)), (false, 1));
+}
+
 #[test]
 fn reset_leaves_interrupts_attached() {
     let bench = Bench::new();
