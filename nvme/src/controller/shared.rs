@@ -116,8 +116,9 @@ impl Shared {
 
     /// The controller cannot go on: the guest must disable it.
     pub(super) fn fail(&self, what: &str, why: Errno) {
-        // An access is cancelled when the controller is being reset, which is no fault of the guest.
-        if why != errno::ECANCELED && self.common.may_complain() {
+        // The controller is being reset, or the client has left: no fault of the guest.
+        let ending = matches!(why, errno::ECANCELED | errno::ENOTCONN);
+        if !ending && self.common.may_complain() {
             warn!(serial = %self.common.serial, %why, "a controller has stopped: {what} cannot be reached in the guest's memory");
         }
         self.run.fail();
