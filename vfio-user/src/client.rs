@@ -9,15 +9,18 @@ mod regions;
 
 pub use dma::DmaHandler;
 pub use error::ClientError;
-pub use info::{IrqInfo, Region, SharedRegion};
+pub use info::{IoFd, IoSubRegion, IrqInfo, Region, SharedRegion};
 pub use interrupts::IrqData;
 
+use crate::errno;
+use crate::transport::Broken;
 use crate::wire::{Capabilities, Command, Limits, VERSION};
 use channel::Channel;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use vfio_irq_engine::Errno;
 
 /// How a client behaves.
 ///
@@ -73,7 +76,7 @@ impl Client {
     /// When nobody listens, or speaks another version.
     ///
     /// ```
-    /// # use vfio_irq_user::{Client, ClientError, ClientOptions, Options, Server};
+    /// # use vfio_irq_user::{Broken, Client, ClientError, ClientOptions, Options, Server};
     /// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
     /// # let folder = tempfile::tempdir()?;
     /// # let path = folder.path().join("device.sock");
@@ -81,9 +84,9 @@ impl Client {
     /// let server = Server::start(Options { succession, ..Options::default() })?;
     /// server.add(&path, function, make)?;
     /// let first = Client::connect(&path, ClientOptions::default())?;
-    /// // A device has one client at a time: a second one waits for a while, and is sent away.
+    /// // A device has one client at a time: a second one waits for a while, and is refused.
     /// let second = Client::connect(&path, ClientOptions::default());
-    /// assert!(matches!(second, Err(ClientError::Broken(_))));
+    /// assert!(matches!(second, Err(ClientError::Broken(Broken::Busy))));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn connect(path: impl AsRef<Path>, options: ClientOptions) -> Result<Self, ClientError> {
@@ -112,16 +115,26 @@ impl Client {
     /// ```
     pub fn over(socket: OwnedFd, options: ClientOptions) -> Result<Self, ClientError> {
         let mut channel = Channel::new(socket, options);
-        let ours = Capabilities::ours(crate::wire::DEFAULT_TRANSFER, u32::from(u16::MAX));
-        let limits = channel.call(
+        let ours = Capabilities::ours(channel::TRANSFER, u32::from(u16::MAX));
+        let agreed = channel.call(
             Command::Version,
             |out| ours.put(VERSION, out),
             &[],
             |payload, _| {
                 let (major, minor, theirs) = info::version(payload)?;
+                theirs.check()?;
+                // A second socket for the server's commands, which this side has not proposed.
+                if theirs.wants_twin() {
+                    return Err(errno::EIO);
+                }
                 Ok((major, minor, theirs.limits(minor)))
             },
-        )?;
+        );
+        let limits = agreed.map_err(|error| match error {
+            // What servers say of a device that has a client.
+            ClientError::Refused { errno: Errno::EBUSY, .. } => Broken::Busy.into(),
+            error => error,
+        })?;
         match limits {
             (major, minor, limits) if major == VERSION.0 && minor <= VERSION.1 => {
                 Ok(Self { channel: Mutex::new(channel), limits })

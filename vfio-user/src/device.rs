@@ -146,7 +146,9 @@ pub trait Device: Send {
     /// ```
     fn write(&mut self, bar: u32, offset: u64, data: &[u8]) -> Result<(), Errno>;
 
-    /// The client resets the device. What it attached to interrupts stays (`CONTRACT.md`, V-12).
+    /// Puts the device back to how it comes up: the client resets it, or has left. What a client that
+    /// stays has attached to interrupts stays as well (`CONTRACT.md`, V-12). Bus Master Enable is off
+    /// afterwards, which [`Device::bus_master`] is told if it was on.
     ///
     /// ```
     /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
@@ -184,7 +186,8 @@ pub trait Device: Send {
     /// ```
     fn connected(&mut self) {}
 
-    /// The client is gone. Its memory and its interrupts go next; the device keeps its state.
+    /// The client is gone. Its interrupts go next, then [`Device::reset`] is called, and then its
+    /// memory goes: the next client finds the device as it comes up.
     ///
     /// ```
     /// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
@@ -281,13 +284,14 @@ pub trait Device: Send {
     }
 }
 
-/// A device with all that is emulated around it. It outlives the clients that come and go.
+/// A device with all that is emulated around it. It outlives the clients that come and go, and each
+/// of them finds it as after a reset.
 ///
 /// ```
 /// use vfio_irq_user::{Endpoint, Grants, Session};
 /// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
 /// let mut endpoint = Endpoint::new(function, make);
-/// // One client after another; the device keeps its state in between.
+/// // One client after another.
 /// drop(Session::new(&mut endpoint, Grants { transfer: 4096, dma_maps: 16 }));
 /// let next = Session::new(&mut endpoint, Grants { transfer: 4096, dma_maps: 16 });
 /// assert_eq!(next.limits(), None, "nothing is agreed on yet");
@@ -414,15 +418,17 @@ impl Endpoint {
         }
     }
 
-    /// As the device comes up, but for what the client has attached to its interrupts.
+    /// Puts everything back to how the device comes up, but for what the client has attached to its
+    /// interrupts.
     pub(crate) fn reset(&mut self) {
-        let before = self.config.msi_mask();
-        self.config = self.function.config.clone();
-        self.table.reset();
-        self.irqs.forget();
-        self.irqs.mask_function(false);
-        self.irqs.mask_register(self.function.shape.msi, before, 0);
-        self.irqs.switch_line(false);
+        // First the device, whose threads raise interrupts, and may wait for the client. Then what they
+        // have raised is forgotten, before masks are cleared, which would deliver it.
+        let quiesced = self.memory.quiesce();
         self.device.reset();
+        drop(quiesced);
+        self.irqs.forget();
+        self.table.reset();
+        let effects = self.config.reset(&self.function.config);
+        self.take_effect(effects);
     }
 }

@@ -16,6 +16,8 @@ use vfio_irq_engine::Errno;
 pub const ENOENT: Errno = Errno::from_raw(2);
 /// Reading or writing failed.
 pub const EIO: Errno = Errno::from_raw(5);
+/// Waiting would never end.
+pub const EDEADLK: Errno = Errno::from_raw(35);
 /// Not allowed.
 pub const EACCES: Errno = Errno::from_raw(13);
 /// Is there already.
@@ -28,5 +30,7 @@ pub const EMSGSIZE: Errno = Errno::from_raw(90);
 pub const EOPNOTSUPP: Errno = Errno::from_raw(95);
 /// The client took too long.
 pub const ETIMEDOUT: Errno = Errno::from_raw(110);
+/// It was given up: the device is being reset.
+pub const ECANCELED: Errno = Errno::from_raw(125);
 /// There is no client.
 pub const ENOTCONN: Errno = Errno::from_raw(107);

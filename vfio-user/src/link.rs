@@ -1,35 +1,30 @@
 //! One socket that two directions of commands share.
 //!
 //! The session's thread takes the client's commands. Any thread of the device's may meanwhile ask the
-//! client for memory, and its reply comes over the same socket: whoever waits and finds nobody
-//! reading, reads, and leaves to others what is theirs.
+//! client for memory, and its reply comes over the same socket: a thread that waits while no thread
+//! reads becomes the reader, and leaves to others what is theirs.
+//!
+//! The session's thread itself never asks. A client need not answer a command before its own command is
+//! answered (QEMU does not), so a server that waits within a command waits for itself.
+
+mod questions;
+mod reader;
 
 use crate::errno;
 use crate::transport::{self, Broken, Received, Woken};
-use crate::wire::{Command, Decoder, Header, MAX_FDS, Packet, Reply};
+use crate::wire::{Command, Header, MAX_FDS, Reply};
+pub(crate) use questions::Window;
+use questions::{Questions, Unasked};
+pub(crate) use reader::Message;
+use reader::Reader;
 use rustix::event::PollFlags;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 use vfio_irq_engine::Errno;
-
-/// A whole message with its descriptors, in memory that is used again.
-#[derive(Debug, Default)]
-pub(crate) struct Message {
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) fds: Vec<OwnedFd>,
-    /// Descriptors came with it that this process had no room for.
-    pub(crate) robbed: bool,
-}
-
-impl Message {
-    /// The message as a packet; it is whole.
-    pub(crate) fn packet(&self) -> Option<Packet<'_>> {
-        Packet::split(&self.bytes).ok().flatten()
-    }
-}
 
 /// How patient a connection is.
 #[derive(Clone, Copy, Debug)]
@@ -52,26 +47,25 @@ pub(crate) enum Arrival {
 }
 
 struct Inbox {
-    /// Away while somebody reads.
-    decoder: Option<Decoder>,
+    /// Away while a thread reads.
+    reader: Option<Reader>,
     commands: VecDeque<Message>,
-    /// Commands of ours that await replies.
-    awaited: Vec<(u16, Option<Message>)>,
+    questions: Questions,
     dead: Option<Broken>,
     waiting: usize,
 }
 
-/// The message that has begun, by its place in the stream, and when it has to be there.
-#[derive(Default)]
-struct Begun(Option<(u64, Instant)>);
+/// Why a command of the server's has failed.
+enum Failure {
+    /// The connection goes on.
+    Errno(Errno),
+    /// It does not.
+    Broken(Broken),
+}
 
-impl Begun {
-    /// When the message at this place has to be there: `until`, if it has just begun.
-    fn until(&mut self, place: u64, until: Instant) -> Instant {
-        match self.0 {
-            Some((of, until)) if of == place => until,
-            _ => self.0.insert((place, until)).1,
-        }
+impl From<Broken> for Failure {
+    fn from(why: Broken) -> Self {
+        Self::Broken(why)
     }
 }
 
@@ -80,11 +74,14 @@ pub(crate) struct Link {
     socket: Arc<OwnedFd>,
     stop: Arc<OwnedFd>,
     stopping: Arc<AtomicBool>,
+    /// Wakes the thread that reads for others: a command was abandoned, its own perhaps.
+    abandoned: OwnedFd,
+    /// The thread that answers the client.
+    answering: ThreadId,
     patience: Patience,
     inbox: Mutex<Inbox>,
     changed: Condvar,
     outbox: Mutex<()>,
-    ids: AtomicU16,
 }
 
 impl Link {
@@ -94,34 +91,39 @@ impl Link {
     const KEPT_BYTES: usize = 8 << 20;
     const KEPT_FDS: usize = 4 * MAX_FDS;
 
-    /// Whoever sets the second of `stop` then makes the first readable, and shuts the socket for
-    /// reading: the session's thread may be asleep in either.
+    /// A link whose commands the calling thread answers. To stop it, set the second of `stop`, then
+    /// make the first readable, and shut the socket for reading: this thread may be asleep in either.
+    ///
+    /// # Errors
+    ///
+    /// When this process can have no more descriptors.
     pub(crate) fn new(
         socket: Arc<OwnedFd>,
         stop: (Arc<OwnedFd>, Arc<AtomicBool>),
         patience: Patience,
         longest: usize,
-    ) -> Self {
+    ) -> rustix::io::Result<Self> {
         let inbox = Inbox {
-            decoder: Some(Decoder::new(longest)),
+            reader: Some(Reader::new(longest)),
             commands: VecDeque::new(),
-            awaited: Vec::new(),
+            questions: Questions::default(),
             dead: None,
             waiting: 0,
         };
-        Self {
+        Ok(Self {
             socket,
             stop: stop.0,
             stopping: stop.1,
+            abandoned: transport::waker()?,
+            answering: std::thread::current().id(),
             patience,
             inbox: Mutex::new(inbox),
             changed: Condvar::new(),
             outbox: Mutex::new(()),
-            ids: AtomicU16::new(0),
-        }
+        })
     }
 
-    pub(crate) fn socket(&self) -> BorrowedFd<'_> {
+    fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 
@@ -129,7 +131,7 @@ impl Link {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The connection is over: whoever waits for anything is told.
+    /// The connection is over: all threads that wait for something are told.
     pub(crate) fn kill(&self, why: Broken) {
         self.lock().dead.get_or_insert(why);
         // It may be closed already.
@@ -139,9 +141,17 @@ impl Link {
 
     /// Sends a message.
     pub(crate) fn send(&self, reply: &Reply) -> Result<(), Broken> {
-        let _alone = self.outbox.lock().unwrap_or_else(PoisonError::into_inner);
+        self.send_alone(reply, &self.alone())
+    }
+
+    fn alone(&self) -> MutexGuard<'_, ()> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn send_alone(&self, reply: &Reply, _alone: &MutexGuard<'_, ()>) -> Result<(), Broken> {
         let stop = Some(self.stop.as_fd());
         transport::send(self.socket(), reply.bytes(), reply.fds(), self.patience.stall, stop)
+            .map(drop)
     }
 
     /// The next command of the client's. `watched` is an eventfd that ends the wait, too.
@@ -160,14 +170,14 @@ impl Link {
             if let Some(why) = inbox.dead {
                 return Err(why);
             }
-            let Some(mut decoder) = inbox.decoder.take() else {
+            let Some(mut reader) = inbox.reader.take() else {
                 self.sleep(inbox, Duration::from_millis(10));
                 continue;
             };
             drop(inbox);
-            let arrival = self.read_command(&mut decoder, message, &watched, deadline);
+            let arrival = self.read_command(&mut reader, message, &watched, deadline);
             let mut inbox = self.lock();
-            inbox.decoder = Some(decoder);
+            inbox.reader = Some(reader);
             if inbox.waiting > 0 {
                 self.changed.notify_all();
             }
@@ -183,16 +193,15 @@ impl Link {
 
     fn read_command<'w>(
         &self,
-        decoder: &mut Decoder,
+        reader: &mut Reader,
         message: &mut Message,
         watched: &impl Fn() -> Option<BorrowedFd<'w>>,
         deadline: Option<Instant>,
     ) -> Result<Arrival, Broken> {
-        // Who never looks before sleeping saves the look.
+        // Without looking before sleeping, the first look is saved as well.
         let mut awake = !self.patience.spin.is_zero();
-        let mut begun = Begun::default();
         loop {
-            while take(decoder, message)? {
+            while reader.take(message)? {
                 let Some(packet) = message.packet() else { continue };
                 if !packet.header().is_reply() {
                     return Ok(Arrival::Command);
@@ -202,21 +211,17 @@ impl Link {
             if self.stopping.load(Ordering::Relaxed) {
                 return Err(Broken::Stopped);
             }
-            if awake && transport::receive(self.socket(), decoder)? == Received::Bytes {
+            if awake && transport::receive(self.socket(), &mut reader.decoder)? == Received::Bytes {
                 continue;
             }
-            if self.spin(decoder)? {
+            if self.spin(reader)? {
                 continue;
             }
-            // A message has so much time from its first byte on, however its bytes trickle in.
-            let until = if decoder.is_amid() {
-                Some(begun.until(decoder.place(), transport::after(self.patience.stall)))
-            } else {
-                deadline
-            };
+            let message_due = reader.message_due(self.patience.stall);
+            let until = earlier(deadline, message_due);
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             let watched = watched();
-            if left.is_none() && watched.is_none() && self.sleep_and_receive(decoder)? {
+            if left.is_none() && watched.is_none() && self.sleep_and_receive(reader)? {
                 continue;
             }
             let others = std::iter::once(self.stop.as_fd()).chain(watched);
@@ -226,29 +231,29 @@ impl Link {
                     return Err(Broken::Stopped);
                 }
                 Woken::Other => return Ok(Arrival::Watched),
-                Woken::Nobody if decoder.is_amid() => return Err(Broken::Stuck),
-                Woken::Nobody => return Ok(Arrival::Nothing),
+                Woken::Nobody if until == deadline => return Ok(Arrival::Nothing),
+                Woken::Nobody => return Err(Broken::Stuck),
             }
         }
     }
 
     /// Sleeps until there is something to read, and reads it. `false` when something else ended it.
-    fn sleep_and_receive(&self, decoder: &mut Decoder) -> Result<bool, Broken> {
-        match transport::sleep_and_receive(self.socket(), decoder) {
-            // Its end for reading was shut by whoever stops the server.
+    fn sleep_and_receive(&self, reader: &mut Reader) -> Result<bool, Broken> {
+        match transport::sleep_and_receive(self.socket(), &mut reader.decoder) {
+            // Its end for reading was shut, to stop the server.
             Err(Broken::Closed) if self.stopping.load(Ordering::Acquire) => Err(Broken::Stopped),
             received => Ok(received? == Received::Bytes),
         }
     }
 
     /// Looks for a while before sleeping: a peer that is busy needs no wake-up then.
-    fn spin(&self, decoder: &mut Decoder) -> Result<bool, Broken> {
+    fn spin(&self, reader: &mut Reader) -> Result<bool, Broken> {
         if self.patience.spin.is_zero() {
             return Ok(false);
         }
         let until = transport::after(self.patience.spin);
         while !self.stopping.load(Ordering::Relaxed) && Instant::now() < until {
-            if transport::receive(self.socket(), decoder)? == Received::Bytes {
+            if transport::receive(self.socket(), &mut reader.decoder)? == Received::Bytes {
                 return Ok(true);
             }
             // The peer may be what this processor would run next.
@@ -257,48 +262,45 @@ impl Link {
         Ok(false)
     }
 
-    /// Hands a reply to who awaits it. One that nobody awaits is no part of the protocol.
+    /// Hands a reply to the thread that awaits it. A reply to no command is no part of the protocol.
     fn deliver(&self, message: Message) -> Result<(), Broken> {
-        let id = message.packet().map(|packet| packet.header().id);
-        let mut inbox = self.lock();
-        let awaited =
-            inbox.awaited.iter_mut().find(|(of, there)| Some(*of) == id && there.is_none());
-        let (_, place) = awaited.ok_or(Broken::Garbage(Errno::EINVAL))?;
-        *place = Some(message);
+        let id = message.packet().map_or(0, |packet| packet.header().id);
+        if !self.lock().questions.deliver(id, message) {
+            return Err(Broken::Garbage(Errno::EINVAL));
+        }
         self.changed.notify_all();
         Ok(())
     }
 
-    /// Asks the peer for something, and waits for its reply. What `put` writes is the payload; what
-    /// `read` gets is that of the reply.
+    /// Asks the peer about a window of memory, and waits for its reply. What `put` writes is the
+    /// payload; what `read` gets is that of the reply.
     ///
     /// # Errors
     ///
-    /// What the peer answers; `ENOTCONN` when the connection ends; `ETIMEDOUT` when it takes too long,
-    /// which ends the connection.
+    /// What the peer answers; `EFAULT` when the window is unmapped, before or meanwhile; `ECANCELED`
+    /// while the link is quiesced; `EDEADLK` in the thread that answers the peer; `ENOTCONN` when the
+    /// connection ends; `ETIMEDOUT` when the reply takes too long, which ends the connection.
     pub(crate) fn call<T>(
         &self,
         command: Command,
+        window: &Arc<Window>,
         put: impl FnOnce(&mut Vec<u8>),
         read: impl FnOnce(&[u8]) -> Result<T, Errno>,
     ) -> Result<T, Errno> {
-        let id = self.ids.fetch_add(1, Ordering::Relaxed);
-        {
-            let mut inbox = self.lock();
-            if inbox.dead.is_some() || inbox.awaited.iter().any(|(of, _)| *of == id) {
-                return Err(errno::ENOTCONN);
-            }
-            inbox.awaited.push((id, None));
+        if std::thread::current().id() == self.answering {
+            return Err(errno::EDEADLK);
         }
         let mut question = Reply::default();
         put(question.begin());
-        question.ask(id, command);
-        let message = self.send(&question).and_then(|()| self.await_reply(id));
-        self.lock().awaited.retain(|(of, _)| *of != id);
-        let message = message.map_err(|why| {
-            self.kill(why);
-            if why == Broken::Silent { errno::ETIMEDOUT } else { errno::ENOTCONN }
-        })?;
+        let asked = self.ask(&mut question, command, window);
+        let message =
+            asked.and_then(|id| self.await_reply(id)).map_err(|failure| match failure {
+                Failure::Errno(errno) => errno,
+                Failure::Broken(why) => {
+                    self.kill(why);
+                    if why == Broken::Silent { errno::ETIMEDOUT } else { errno::ENOTCONN }
+                }
+            })?;
         let packet = message.packet().ok_or(errno::EIO)?;
         match packet.header().errno() {
             Some(errno) => Err(errno),
@@ -307,57 +309,114 @@ impl Link {
         }
     }
 
-    fn await_reply(&self, id: u16) -> Result<Message, Broken> {
+    /// Sends a command. Returns its ID.
+    ///
+    /// The lock for sending is taken before the command is noted: a command that is noted before its
+    /// window is unmapped is sent before the reply to DMA_UNMAP.
+    fn ask(
+        &self,
+        question: &mut Reply,
+        command: Command,
+        window: &Arc<Window>,
+    ) -> Result<u16, Failure> {
+        let alone = self.alone();
+        let id = {
+            let mut inbox = self.lock();
+            if inbox.dead.is_some() {
+                return Err(Failure::Errno(errno::ENOTCONN));
+            }
+            inbox.questions.ask(window).map_err(|why| match why {
+                Unasked::Refused(errno) => Failure::Errno(errno),
+                Unasked::TooMany => Failure::Broken(Broken::Silent),
+            })?
+        };
+        question.ask(id, command);
+        self.send_alone(question, &alone)?;
+        Ok(id)
+    }
+
+    /// Ends the wait of all threads that have asked about a window, which was unmapped before.
+    pub(crate) fn abandon(&self, window: &Window) {
+        let any = self.lock().questions.abandon(window);
+        self.tell_abandoned(any);
+    }
+
+    /// Ends the wait of all threads, and lets none ask until [`Link::resume`].
+    pub(crate) fn quiesce(&self) {
+        let any = self.lock().questions.quiesce();
+        self.tell_abandoned(any);
+    }
+
+    /// Lets threads ask again.
+    pub(crate) fn resume(&self) {
+        self.lock().questions.resume();
+    }
+
+    fn tell_abandoned(&self, any: bool) {
+        if any {
+            transport::wake(&self.abandoned);
+            self.changed.notify_all();
+        }
+    }
+
+    fn await_reply(&self, id: u16) -> Result<Message, Failure> {
         let deadline = transport::after(self.patience.stall);
         loop {
             let mut inbox = self.lock();
-            let place = inbox.awaited.iter_mut().find(|(of, _)| *of == id);
-            if let Some(message) = place.and_then(|(_, place)| place.take()) {
-                return Ok(message);
+            if let Some(answer) = inbox.questions.take(id) {
+                return answer.map_err(Failure::Errno);
             }
             if let Some(why) = inbox.dead {
-                return Err(why);
+                return Err(why.into());
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(Broken::Silent);
+                return Err(Broken::Silent.into());
             }
-            let Some(mut decoder) = inbox.decoder.take() else {
+            let Some(mut reader) = inbox.reader.take() else {
                 self.sleep(inbox, left);
                 continue;
             };
             drop(inbox);
-            let read = self.read_for_others(&mut decoder, left);
+            let read = self.read_for_others(&mut reader, deadline);
             let mut inbox = self.lock();
-            inbox.decoder = Some(decoder);
+            inbox.reader = Some(reader);
             drop(inbox);
             self.changed.notify_all();
-            read?;
+            // The answer may have come before what ends the connection.
+            read.unwrap_or_else(|why| self.kill(why));
         }
     }
 
     /// Leaves each message where it belongs: those that the session's thread has read with the one that
-    /// it is busy with, or else what comes next.
-    fn read_for_others(&self, decoder: &mut Decoder, left: Duration) -> Result<(), Broken> {
-        if self.sort(decoder)? {
+    /// it is busy with, or else what comes next. Returns early if a command was abandoned.
+    fn read_for_others(&self, reader: &mut Reader, deadline: Instant) -> Result<(), Broken> {
+        if self.sort(reader)? {
             return Ok(());
         }
-        if transport::receive(self.socket(), decoder)? == Received::Nothing {
-            let stop = std::iter::once(self.stop.as_fd());
-            match transport::wait(self.socket(), PollFlags::IN, stop, Some(left))? {
-                Woken::Socket => transport::receive(self.socket(), decoder)?,
-                Woken::Other => return Err(Broken::Stopped),
-                Woken::Nobody => return Err(Broken::Silent),
-            };
+        if transport::receive(self.socket(), &mut reader.decoder)? == Received::Nothing {
+            let message_due = reader.message_due(self.patience.stall);
+            let until = message_due.map_or(deadline, |due| due.min(deadline));
+            let left = until.saturating_duration_since(Instant::now());
+            let others = [self.stop.as_fd(), self.abandoned.as_fd()].into_iter();
+            match transport::wait(self.socket(), PollFlags::IN, others, Some(left))? {
+                Woken::Socket => _ = transport::receive(self.socket(), &mut reader.decoder)?,
+                Woken::Other if self.stopping.load(Ordering::Acquire) => {
+                    return Err(Broken::Stopped);
+                }
+                Woken::Other => transport::calm(&self.abandoned),
+                Woken::Nobody if until == deadline => return Err(Broken::Silent),
+                Woken::Nobody => return Err(Broken::Stuck),
+            }
         }
-        self.sort(decoder).map(drop)
+        self.sort(reader).map(drop)
     }
 
-    /// Leaves each message of the decoder's where it belongs; whether there was one.
-    fn sort(&self, decoder: &mut Decoder) -> Result<bool, Broken> {
+    /// Leaves each message that was read where it belongs; whether there was one.
+    fn sort(&self, reader: &mut Reader) -> Result<bool, Broken> {
         let mut message = Message::default();
         let mut any = false;
-        while take(decoder, &mut message)? {
+        while reader.take(&mut message)? {
             any = true;
             let message = std::mem::take(&mut message);
             if message.packet().is_some_and(|packet| packet.header().is_reply()) {
@@ -383,37 +442,14 @@ impl Link {
 
     /// The header of what made [`Broken::Garbage`] of the stream.
     pub(crate) fn offender(&self) -> Option<Header> {
-        self.lock().decoder.as_ref().and_then(Decoder::offender)
+        self.lock().reader.as_ref().and_then(|reader| reader.decoder.offender())
     }
 }
 
-/// Takes the next message out of the decoder; whether there was one.
-fn take(decoder: &mut Decoder, message: &mut Message) -> Result<bool, Broken> {
-    let Some(size) = decoder.next(&mut message.fds).map_err(Broken::Garbage)?.map(|frame| {
-        message.robbed = frame.robbed;
-        message.bytes.clear();
-        message.bytes.extend_from_slice(&frame.packet.header().to_bytes());
-        message.bytes.extend_from_slice(frame.packet.payload());
-        frame.packet.len()
-    }) else {
-        return Ok(false);
-    };
-    debug_assert_eq!(size, message.bytes.len());
-    Ok(true)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Begun;
-    use std::time::{Duration, Instant};
-
-    /// Replies for threads of the device's may follow each other without an end.
-    #[test]
-    fn each_message_has_its_own_time() {
-        let (mut begun, now) = (Begun::default(), Instant::now());
-        let at = |seconds| now + Duration::from_secs(seconds);
-        assert_eq!(begun.until(100, at(10)), at(10));
-        assert_eq!(begun.until(100, at(11)), at(10), "however its bytes trickle in");
-        assert_eq!(begun.until(120, at(15)), at(15));
+/// The earlier of two times, where there are any.
+fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
     }
 }

@@ -1,9 +1,13 @@
 //! The client's memory, as the device reaches it.
 
-use crate::link::Link;
+mod messages;
+
+use crate::errno;
+use crate::link::{Link, Window};
 use crate::sys::Mapping;
-use crate::wire::{Command, DmaMap};
-use crate::{errno, wire};
+use crate::wire::DmaMap;
+pub use messages::Quiesced;
+use messages::{Messages, Peer};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,7 +18,7 @@ enum Backing {
     /// A descriptor came with it.
     Mapped(Mapping),
     /// None did: accesses are messages to the client.
-    Messages,
+    Messages(Arc<Window>),
 }
 
 struct Range {
@@ -22,11 +26,6 @@ struct Range {
     readable: bool,
     writable: bool,
     backing: Backing,
-}
-
-struct Peer {
-    link: Arc<Link>,
-    transfer: u32,
 }
 
 #[derive(Default)]
@@ -38,8 +37,9 @@ struct State {
 /// A handle to the client's memory, for any thread of the device's.
 ///
 /// Addresses are those that the client has told: the guest's. An access may span several mappings that
-/// follow one another. A mapping that goes away waits for the accesses that are under way; accesses
-/// that come later fail with `EFAULT`, as all do that reach beyond what is mapped.
+/// follow one another. DMA_UNMAP of memory that is mapped waits for the accesses that are under way.
+/// DMA_UNMAP of memory that the client serves by messages ends them, with `EFAULT`. Accesses that come
+/// later fail with `EFAULT`, as all do that reach beyond what is mapped.
 ///
 /// ```
 /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
@@ -69,8 +69,10 @@ impl Memory {
     ///
     /// # Errors
     ///
-    /// `EFAULT` when part of it is not mapped, `EACCES` when it may not be read, and what the client
-    /// answers where it has to be asked.
+    /// `EFAULT` when part of it is not mapped, or is unmapped before the client has answered; `EACCES`
+    /// when it may not be read. Where the client has to be asked: what it answers; `ECANCELED` when the
+    /// device is reset meanwhile ([`Memory::quiesce`]); `EDEADLK` in a method of [`crate::Device`],
+    /// which the client waits for itself.
     ///
     /// ```
     /// # use {rustix::fs::{MemfdFlags, ftruncate, memfd_create}, std::os::fd::AsFd, vfio_irq_user::Errno};
@@ -87,12 +89,12 @@ impl Memory {
     /// ```
     pub fn read(&self, address: u64, data: &mut [u8]) -> Result<(), Errno> {
         let mut rest = data;
-        self.each(address, rest.len(), |state, at, piece| {
+        self.each(address, rest.len(), Access::Read, |at, piece| {
             let (now, later) = std::mem::take(&mut rest).split_at_mut(piece.len);
             rest = later;
-            match piece.readable()? {
-                Backing::Mapped(mapping) => mapping.read(piece.offset, now),
-                Backing::Messages => state.ask_read(at, now),
+            match piece.place {
+                Place::Mapped(mapping) => mapping.read(piece.offset, now),
+                Place::Messages(messages) => messages.read(at, now),
             }
         })
     }
@@ -119,12 +121,12 @@ impl Memory {
     /// ```
     pub fn write(&self, address: u64, data: &[u8]) -> Result<(), Errno> {
         let mut rest = data;
-        self.each(address, rest.len(), |state, at, piece| {
+        self.each(address, rest.len(), Access::Write, |at, piece| {
             let (now, later) = rest.split_at(piece.len);
             rest = later;
-            match piece.writable()? {
-                Backing::Mapped(mapping) => mapping.write(piece.offset, now),
-                Backing::Messages => state.ask_write(at, now),
+            match piece.place {
+                Place::Mapped(mapping) => mapping.write(piece.offset, now),
+                Place::Messages(messages) => messages.write(at, now),
             }
         })
     }
@@ -149,15 +151,15 @@ impl Memory {
     /// ```
     pub fn load(&self, address: u64) -> Result<u32, Errno> {
         let mut word = 0;
-        self.each(address, 4, |state, at, piece| {
-            word = match piece.readable()? {
-                Backing::Mapped(mapping) if piece.len == 4 => mapping.load(piece.offset)?,
-                Backing::Mapped(_) => return Err(Errno::EINVAL),
-                Backing::Messages => {
+        self.each(address, 4, Access::Read, |at, piece| {
+            word = match piece.place {
+                Place::Mapped(mapping) if piece.len == 4 => mapping.load(piece.offset)?,
+                Place::Messages(messages) if piece.len == 4 => {
                     let mut bytes = [0; 4];
-                    state.ask_read(at, &mut bytes)?;
+                    messages.read(at, &mut bytes)?;
                     u32::from_ne_bytes(bytes)
                 }
+                Place::Mapped(_) | Place::Messages(_) => return Err(Errno::EINVAL),
             };
             Ok(())
         })?;
@@ -184,10 +186,10 @@ impl Memory {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn store(&self, address: u64, value: u32) -> Result<(), Errno> {
-        self.each(address, 4, |state, at, piece| match piece.writable()? {
-            Backing::Mapped(mapping) if piece.len == 4 => mapping.store(piece.offset, value),
-            Backing::Mapped(_) => Err(Errno::EINVAL),
-            Backing::Messages => state.ask_write(at, &value.to_ne_bytes()),
+        self.each(address, 4, Access::Write, |at, piece| match piece.place {
+            Place::Mapped(mapping) if piece.len == 4 => mapping.store(piece.offset, value),
+            Place::Messages(messages) if piece.len == 4 => messages.write(at, &value.to_ne_bytes()),
+            Place::Mapped(_) | Place::Messages(_) => Err(Errno::EINVAL),
         })
     }
 
@@ -220,20 +222,20 @@ impl Memory {
         position: u64,
     ) -> Result<(), Errno> {
         let mut position = position;
-        self.each(address, len, |state, at, piece| {
-            match piece.writable()? {
-                Backing::Mapped(mapping) => whole(piece.len, |done| {
+        self.each(address, len, Access::Write, |at, piece| {
+            match piece.place {
+                Place::Mapped(mapping) => whole(piece.len, |done| {
                     let (offset, from) = (piece.offset + done, position + done as u64);
                     mapping.fill(offset, piece.len - done, file, from)
                 })?,
-                Backing::Messages => {
+                Place::Messages(messages) => {
                     let mut copy = vec![0; piece.len];
                     whole(piece.len, |done| {
                         let into = copy.get_mut(done..).unwrap_or_default();
                         rustix::io::pread(file, into, position + done as u64)
                             .map_err(crate::sys::errno_of)
                     })?;
-                    state.ask_write(at, &copy)?;
+                    messages.write(at, &copy)?;
                 }
             }
             position += piece.len as u64;
@@ -268,15 +270,15 @@ impl Memory {
         position: u64,
     ) -> Result<(), Errno> {
         let mut position = position;
-        self.each(address, len, |state, at, piece| {
-            match piece.readable()? {
-                Backing::Mapped(mapping) => whole(piece.len, |done| {
+        self.each(address, len, Access::Read, |at, piece| {
+            match piece.place {
+                Place::Mapped(mapping) => whole(piece.len, |done| {
                     let (offset, to) = (piece.offset + done, position + done as u64);
                     mapping.drain(offset, piece.len - done, file, to)
                 })?,
-                Backing::Messages => {
+                Place::Messages(messages) => {
                     let mut copy = vec![0; piece.len];
-                    state.ask_read(at, &mut copy)?;
+                    messages.read(at, &mut copy)?;
                     whole(piece.len, |done| {
                         let from = copy.get(done..).unwrap_or_default();
                         rustix::io::pwrite(file, from, position + done as u64)
@@ -301,32 +303,74 @@ impl Memory {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn covers(&self, address: u64, len: usize) -> bool {
-        self.each(address, len, |_, _, _| Ok(())).is_ok()
+        self.each(address, len, Access::Look, |_, _| Ok(())).is_ok()
     }
 
-    /// Calls `act` for each mapping's part of a range, in order. Nothing is unmapped meanwhile.
+    /// Ends every access that waits for the client with `ECANCELED`, and has others that would ask it
+    /// fail as well, until the returned value is dropped. Memory that is mapped can be reached meanwhile.
+    ///
+    /// A client need not answer the device before its own command is answered. So a device that waits
+    /// for its threads in a method of [`crate::Device`] does that with this: they might wait for the
+    /// client. It is in force already while [`crate::Device::reset`] is called.
+    ///
+    /// ```
+    /// # use vfio_irq_user::errno;
+    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+    /// client.dma_map(0x1000, 0x1000, None)?;
+    /// // This client is not there to answer.
+    /// let memory = bus.memory.clone();
+    /// let quiesced = bus.memory.quiesce();
+    /// let worker = std::thread::spawn(move || memory.load(0x1000));
+    /// assert_eq!(worker.join().expect("no panic"), Err(errno::ECANCELED));
+    /// drop(quiesced); // From now on, accesses wait for the client again.
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use = "accesses may wait for the client again once it is dropped"]
+    pub fn quiesce(&self) -> Quiesced {
+        let link = self.state().peer.as_ref().map(|peer| Arc::clone(&peer.link));
+        Quiesced::new(link)
+    }
+
+    /// Calls `act` for each mapping's part of a range, in order. A part that is mapped is not unmapped
+    /// meanwhile. For a part that is served by messages, no lock is held.
     fn each(
         &self,
         address: u64,
         len: usize,
-        mut act: impl FnMut(&State, u64, Piece<'_>) -> Result<(), Errno>,
+        access: Access,
+        mut act: impl FnMut(u64, Piece<'_>) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
-        let state = self.state();
         let (mut at, mut left) = (address, len);
         while left > 0 {
+            let state = self.state();
             let (start, range) = state.ranges.range(..=at).next_back().ok_or(Errno::EFAULT)?;
             let offset = at - start;
             let there = range.size.checked_sub(offset).filter(|n| *n > 0).ok_or(Errno::EFAULT)?;
             let len = usize::try_from(there).unwrap_or(usize::MAX).min(left);
             let offset = usize::try_from(offset).map_err(|_| Errno::EFAULT)?;
-            act(&state, at, Piece { range, offset, len })?;
+            range.allows(access)?;
+            match &range.backing {
+                Backing::Mapped(mapping) => {
+                    act(at, Piece { place: Place::Mapped(mapping), offset, len })?;
+                }
+                Backing::Messages(window) => {
+                    let window = Arc::clone(window);
+                    let messages = Messages { peer: state.peer.clone(), window };
+                    drop(state);
+                    act(at, Piece { place: Place::Messages(&messages), offset, len })?;
+                }
+            }
             left -= len;
-            at = at.saturating_add(len as u64);
+            if left > 0 {
+                at = at.checked_add(len as u64).ok_or(Errno::EFAULT)?;
+            }
         }
         Ok(())
     }
 
+    /// A client is there. `transfer` is how many bytes one message can move.
     pub(crate) fn connect(&self, link: Arc<Link>, transfer: u32) {
+        let transfer = usize::try_from(transfer).unwrap_or(usize::MAX);
         self.state_mut().peer = Some(Peer { link, transfer });
     }
 
@@ -337,8 +381,9 @@ impl Memory {
 
     pub(crate) fn map(&self, map: &DmaMap, fd: Option<OwnedFd>, most: u32) -> Result<(), Errno> {
         let mut state = self.state_mut();
-        let before = state.ranges.range(..map.address + map.size).next_back();
-        if before.is_some_and(|(start, range)| start + range.size > map.address) {
+        let before = state.ranges.range(..=map.last()).next_back();
+        // No range is empty.
+        if before.is_some_and(|(start, range)| start + (range.size - 1) >= map.address) {
             return Err(errno::EEXIST);
         }
         if state.ranges.len() >= most as usize {
@@ -349,7 +394,7 @@ impl Memory {
             Some(fd) => {
                 Backing::Mapped(Mapping::new(fd.as_fd(), map.offset, map.size, readable, writable)?)
             }
-            None => Backing::Messages,
+            None => Backing::Messages(Arc::default()),
         };
         state.ranges.insert(map.address, Range { size: map.size, readable, writable, backing });
         Ok(())
@@ -360,17 +405,22 @@ impl Memory {
         self.state().ranges.get(&address).is_some_and(|range| range.size == size)
     }
 
+    /// Waits for accesses to what is mapped, and abandons those that the client has not answered.
     pub(crate) fn unmap(&self, address: u64, size: u64) -> Result<(), Errno> {
         let mut state = self.state_mut();
         if state.ranges.get(&address).is_none_or(|range| range.size != size) {
             return Err(errno::ENOENT);
         }
-        state.ranges.remove(&address);
+        let gone = state.ranges.remove(&address);
+        state.abandon(gone);
         Ok(())
     }
 
+    /// The same for all mappings.
     pub(crate) fn unmap_all(&self) {
-        self.state_mut().ranges.clear();
+        let mut state = self.state_mut();
+        let gone = std::mem::take(&mut state.ranges);
+        state.abandon(gone.into_values());
     }
 }
 
@@ -380,21 +430,48 @@ impl fmt::Debug for Memory {
     }
 }
 
-/// What of an access lies in one mapping.
-struct Piece<'s> {
-    range: &'s Range,
-    offset: usize,
-    len: usize,
+/// What is done with memory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Look,
+    Read,
+    Write,
 }
 
-impl<'s> Piece<'s> {
-    fn readable(&self) -> Result<&'s Backing, Errno> {
-        if self.range.readable { Ok(&self.range.backing) } else { Err(errno::EACCES) }
+impl Range {
+    fn allows(&self, access: Access) -> Result<(), Errno> {
+        let allowed = match access {
+            Access::Look => true,
+            Access::Read => self.readable,
+            Access::Write => self.writable,
+        };
+        if allowed { Ok(()) } else { Err(errno::EACCES) }
     }
+}
 
-    fn writable(&self) -> Result<&'s Backing, Errno> {
-        if self.range.writable { Ok(&self.range.backing) } else { Err(errno::EACCES) }
+impl State {
+    /// Mappings have gone.
+    fn abandon(&self, gone: impl IntoIterator<Item = Range>) {
+        for range in gone {
+            let Backing::Messages(window) = range.backing else { continue };
+            window.unmap();
+            self.peer.iter().for_each(|peer| peer.link.abandon(&window));
+        }
     }
+}
+
+/// Where a part of an access goes.
+#[derive(Clone, Copy)]
+enum Place<'s> {
+    Mapped(&'s Mapping),
+    Messages(&'s Messages),
+}
+
+/// What of an access lies in one mapping.
+struct Piece<'s> {
+    place: Place<'s>,
+    offset: usize,
+    len: usize,
 }
 
 /// Repeats what may do less than it was asked to.
@@ -407,52 +484,4 @@ fn whole(len: usize, mut step: impl FnMut(usize) -> Result<usize, Errno>) -> Res
         }
     }
     Ok(())
-}
-
-impl State {
-    fn peer(&self) -> Result<(&Link, usize), Errno> {
-        let peer = self.peer.as_ref().ok_or(errno::ENOTCONN)?;
-        let most = peer.transfer.clamp(1, wire::DEFAULT_TRANSFER) as usize;
-        Ok((&peer.link, most))
-    }
-
-    fn ask_read(&self, address: u64, data: &mut [u8]) -> Result<(), Errno> {
-        let (link, most) = self.peer()?;
-        let mut at = address;
-        for chunk in data.chunks_mut(most) {
-            let len = chunk.len();
-            let asked = |out: &mut Vec<u8>| put_range(out, at, len);
-            let bytes = link.call(Command::DmaRead, asked, |payload| {
-                let (head, bytes) = payload.split_first_chunk::<16>().ok_or(errno::EIO)?;
-                let _ = head;
-                Ok(bytes.to_vec())
-            })?;
-            if bytes.len() != chunk.len() {
-                return Err(errno::EIO);
-            }
-            chunk.copy_from_slice(&bytes);
-            at = at.wrapping_add(chunk.len() as u64);
-        }
-        Ok(())
-    }
-
-    fn ask_write(&self, address: u64, data: &[u8]) -> Result<(), Errno> {
-        let (link, most) = self.peer()?;
-        let mut at = address;
-        for chunk in data.chunks(most) {
-            let asked = |out: &mut Vec<u8>| {
-                put_range(out, at, chunk.len());
-                out.extend_from_slice(chunk);
-            };
-            // What was written is said in 4 bytes by some and in 8 by others: no error is enough.
-            link.call(Command::DmaWrite, asked, |_| Ok(()))?;
-            at = at.wrapping_add(chunk.len() as u64);
-        }
-        Ok(())
-    }
-}
-
-fn put_range(out: &mut Vec<u8>, address: u64, len: usize) {
-    out.extend_from_slice(&address.to_ne_bytes());
-    out.extend_from_slice(&(len as u64).to_ne_bytes());
 }

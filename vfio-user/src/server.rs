@@ -5,6 +5,7 @@
 
 mod connection;
 mod listening;
+mod refusals;
 
 use crate::device::{Device, Endpoint};
 use crate::pci::Function;
@@ -39,9 +40,10 @@ pub struct Options {
     /// How long a client may take to finish a message that it began, to read what it was sent, and to
     /// reply to what it was asked.
     pub stall: Duration,
-    /// How long a client may take to agree on a version.
+    /// How long a client may take to agree on a version, from its first byte to its last.
     pub handshake: Duration,
-    /// How long a second client may wait for the first one to leave. A third is sent away at once.
+    /// How long a second client may wait for the first one to leave. After that its VERSION is answered
+    /// with EBUSY, and that of a third client at once.
     pub succession: Duration,
     /// Bytes of data that one message may have.
     pub transfer: u32,
@@ -69,7 +71,8 @@ impl Options {
 
     /// The longest message that makes sense.
     fn longest(&self) -> usize {
-        (self.transfer as usize).saturating_add(32).max(64 << 10)
+        // A client that is not told of a limit goes by the default.
+        (self.transfer.max(crate::wire::DEFAULT_TRANSFER) as usize).saturating_add(32)
     }
 }
 
@@ -198,7 +201,7 @@ impl Server {
     /// When this process can have no more threads or descriptors.
     ///
     /// ```
-    /// # use vfio_irq_user::{Client, ClientOptions, Errno, Options, Server};
+    /// # use vfio_irq_user::{Client, ClientError, ClientOptions, Options, Server};
     /// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
     /// # let folder = tempfile::tempdir()?;
     /// # let path = folder.path().join("device.sock");
@@ -207,8 +210,9 @@ impl Server {
     /// server.add(&path, function, make)?;
     /// let client = Client::connect(&path, ClientOptions::default())?;
     /// client.dma_map(0, 0x1000, None)?;
-    /// let more = client.dma_map(0x1000, 0x1000, None).unwrap_err();
-    /// assert_eq!(more.errno(), Some(Errno::ENOSPC));
+    /// // The server has said how many it takes, so the client does not even ask.
+    /// let more = client.dma_map(0x1000, 0x1000, None);
+    /// assert!(matches!(more, Err(ClientError::TooManyMappings { most: 1 })));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn start(options: Options) -> Result<Self, ServerError> {

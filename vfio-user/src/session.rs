@@ -1,18 +1,21 @@
 //! One client, from its first message to its last, without I/O.
 
+mod grants;
+
 use crate::device::Endpoint;
 use crate::errno;
 use crate::irq::{IrqHost, Known};
-use crate::pci::region;
+use crate::pci::{Bar, region};
 use crate::wire::{
     Access, Capabilities, DmaMap, DmaUnmap, IoSpan, Limits, Packet, Proposal, RegionInfo, Reply,
     Request, SetIrqs, VERSION, Writes,
 };
+pub use grants::Grants;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use tracing::debug;
-use vfio_irq_engine::abi::{Index, InfoHeader, flags};
-use vfio_irq_engine::{Device as Engine, Errno, Refusal};
+use vfio_irq_engine::abi::{Header, Index, InfoHeader, flags};
+use vfio_irq_engine::{Device as Engine, Errno, Event, EventHost, Refusal};
 
 /// Whether a connection goes on.
 ///
@@ -38,29 +41,8 @@ pub enum Flow {
     End,
 }
 
-/// What a session grants its client.
-///
-/// ```
-/// use vfio_irq_user::{Endpoint, Grants, Session};
-/// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
-/// # let mut endpoint = Endpoint::new(function, make);
-/// // A client that may map eight pieces of memory, and move a page with one message.
-/// let grants = Grants { transfer: 4096, dma_maps: 8 };
-/// let session = Session::new(&mut endpoint, grants);
-/// // The client is told when it asks for a version; until then nothing is agreed on.
-/// assert!(session.limits().is_none());
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Grants {
-    /// Bytes of data in one message.
-    pub transfer: u32,
-    /// Mappings at one time.
-    pub dma_maps: u32,
-}
-
 /// A client of a device. Dropping it gives back all that the client had: its memory, its eventfds
-/// (`CONTRACT.md`, V-13); the device keeps its state.
+/// (`CONTRACT.md`, V-13), and resets the device.
 ///
 /// ```
 /// use vfio_irq_user::wire::{Capabilities, Command, Header, Packet, Reply, VERSION};
@@ -229,9 +211,11 @@ impl<'e> Session<'e> {
             return Err(errno::EOPNOTSUPP);
         }
         let offer = proposal.capabilities()?;
+        offer.check()?;
         let minor = proposal.minor.min(VERSION.1);
-        let ours = Capabilities::ours(self.grants.transfer, self.grants.dma_maps);
-        ours.answer(&offer).put((VERSION.0, minor), out);
+        let answer = Capabilities::ours(self.grants.transfer, self.grants.dma_maps).answer(&offer);
+        answer.put((VERSION.0, minor), out);
+        self.grants = self.grants.said(&answer);
         self.limits = Some(offer.limits(minor));
         self.endpoint.device.connected();
         Ok(())
@@ -308,6 +292,7 @@ impl<'e> Session<'e> {
                 size: eventfd.size,
                 fd: u32::try_from(place).unwrap_or(0),
                 datamatch: eventfd.datamatch,
+                pio: bar.is_some_and(Bar::is_io),
             });
         }
         if IoSpan::put_all(index, &spans, argsz, reply.begin()) {
@@ -329,6 +314,9 @@ impl<'e> Session<'e> {
     /// vectors as the index says.
     fn set_irqs(&mut self, request: &SetIrqs<'_>, fds: &mut Vec<OwnedFd>) -> Result<(), Errno> {
         let checked = self.engine.check(&self.host, request.header)?;
+        if self.disables_what_is_idle(&request.header) {
+            return Ok(());
+        }
         let data = if request.header.flags & flags::DATA_EVENTFD == 0 {
             request.bools
         } else {
@@ -346,6 +334,17 @@ impl<'e> Session<'e> {
             Refusal::Errno(errno) => errno,
             Refusal::TooFew(_) => Errno::ENOSPC,
         })
+    }
+
+    /// What `CONTRACT.md` (V-03, X-03, E-04) has EINVAL for, and the protocol's clients do as they please.
+    fn disables_what_is_idle(&self, header: &Header) -> bool {
+        let disables = header.flags == flags::DATA_NONE | flags::ACTION_TRIGGER;
+        let idle = |index| match index {
+            Index::Intx | Index::Msi | Index::Msix => self.engine.active().is_none(),
+            Index::Err => !self.host.event_is_set(Event::Err),
+            Index::Req => !self.host.event_is_set(Event::Req),
+        };
+        disables && header.count == 0 && Index::from_raw(header.index).is_some_and(idle)
     }
 
     fn read(&mut self, access: Access, out: &mut Vec<u8>) -> Result<(), Errno> {
@@ -456,10 +455,15 @@ impl<'e> Session<'e> {
 
 impl Drop for Session<'_> {
     fn drop(&mut self) {
-        if self.limits.is_some() {
+        // Before a version is agreed on, nothing can have changed.
+        let used = self.limits.is_some();
+        if used {
             self.endpoint.device.disconnected();
         }
         self.engine.close(&mut self.host);
+        if used {
+            self.endpoint.reset();
+        }
         self.endpoint.memory.disconnect();
     }
 }

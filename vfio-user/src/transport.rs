@@ -49,6 +49,9 @@ pub enum Broken {
     /// A reply that it owes did not come in time.
     #[error("the peer did not reply in time")]
     Silent,
+    /// The device has a client already.
+    #[error("the device has another client")]
+    Busy,
     /// This process is asked to stop.
     #[error("the server was asked to stop")]
     Stopped,
@@ -138,14 +141,14 @@ pub(crate) fn after(time: Duration) -> Instant {
 }
 
 /// Sends a whole message. Waits for a peer that does not read until `patience` is over, or until
-/// `stop` can be read.
+/// `stop` can be read. Returns whether it had to wait.
 pub(crate) fn send<'f>(
     socket: BorrowedFd<'_>,
     mut bytes: &[u8],
     fds: impl ExactSizeIterator<Item = BorrowedFd<'f>>,
     patience: Duration,
     stop: Option<BorrowedFd<'_>>,
-) -> Result<(), Broken> {
+) -> Result<bool, Broken> {
     // An empty vector takes no memory, and most messages have no descriptor.
     let fds: Vec<BorrowedFd<'_>> = fds.collect();
     let mut fds = fds.as_slice();
@@ -170,7 +173,7 @@ pub(crate) fn send<'f>(
             Err(error) => return Err(Broken::Socket(error)),
         }
     }
-    Ok(())
+    Ok(deadline.is_some())
 }
 
 fn send_once(

@@ -10,7 +10,7 @@ use std::time::Duration;
 use vfio_irq_user::abi::{Index, flags};
 use vfio_irq_user::pci::region::CONFIG;
 use vfio_irq_user::wire::{Area, Command, RegionInfo};
-use vfio_irq_user::{DmaHandler, Errno, IrqData, Raised, errno};
+use vfio_irq_user::{DmaHandler, Errno, IoFd, IrqData, Raised, errno};
 
 fn config16(client: &vfio_irq_user::Client, at: u64) -> u16 {
     let mut data = [0; 2];
@@ -67,14 +67,33 @@ fn shared_region_comes_with_its_file_and_its_areas() {
 #[test]
 fn eventfds_stand_for_writes() {
     let bench = Bench::new();
-    let spans = bench.client().io_eventfds(0).unwrap();
+    let spans = bench.client().region_io_fds(0).unwrap();
     assert_eq!(spans.len(), 4);
-    for (i, (offset, size, fd)) in spans.iter().enumerate() {
-        assert_eq!((*offset, *size), (0x800 + 4 * i as u64, 4));
+    for (i, span) in spans.iter().enumerate() {
+        assert_eq!((span.offset, span.size), (0x800 + 4 * i as u64, 4));
+        let IoFd::Ioeventfd { fd, datamatch: None, pio: false } = &span.fd else {
+            panic!("{span:?}")
+        };
         rustix::io::write(fd, &1_u64.to_ne_bytes()).unwrap();
         assert_eq!(signals_of(&bench.doorbells[i]), 1);
     }
-    assert!(bench.client_after().io_eventfds(2).unwrap().is_empty());
+    assert!(bench.client_after().region_io_fds(2).unwrap().is_empty());
+}
+
+#[test]
+fn eventfds_of_ports_are_said_to_be_of_ports() {
+    use vfio_irq_user::pci::{Bar, Function, IoEventfd};
+    use vfio_irq_user::{Client, ClientOptions, Options, Server};
+    let (folder, server) =
+        (tempfile::tempdir().unwrap(), Server::start(Options::default()).unwrap());
+    let path = folder.path().join("ports.sock");
+    let bell = IoEventfd { offset: 2, size: 1, datamatch: Some(3), fd: Arc::new(event()) };
+    let function = Function::builder(1, 2).bar(0, Bar::io(16).io_eventfd(bell)).build().unwrap();
+    server.add(&path, function, |_| Large(vec![0; 16])).unwrap();
+    let client = Client::connect(&path, ClientOptions::default()).unwrap();
+    let found = client.region_io_fds(0).unwrap().pop().unwrap();
+    assert_eq!((found.offset, found.size), (2, 1));
+    assert!(matches!(found.fd, IoFd::Ioeventfd { datamatch: Some(3), pio: true, .. }));
 }
 
 fn signals_of(fd: &Arc<std::os::fd::OwnedFd>) -> u64 {
@@ -236,6 +255,25 @@ fn registers_of_configuration_space_mask_vectors() {
     assert_eq!((signals(&fd), signals(&late)), (1, 1));
 }
 
+/// MSI's mask register and the function mask of MSI-X are written one by one.
+#[test]
+fn a_mask_is_cleared_by_its_own_register() {
+    let bench = Bench::new();
+    let client = bench.client();
+    let (fd, interrupts) = (event(), bench.bus().interrupts);
+    client.attach(Index::Msix, 0, &[fd.as_fd()]).unwrap();
+    let (mask, control) = (capability(&client, 5) + 16, capability(&client, 0x11) + 3);
+    client.region_write(CONFIG, control, &[0xc0]).unwrap();
+    client.region_write(CONFIG, mask, &[1]).unwrap();
+    client.region_write(CONFIG, mask, &[0]).unwrap();
+    assert_eq!((interrupts.raise(0), signals(&fd)), (Raised::Held, 0));
+    client.region_write(CONFIG, mask, &[1]).unwrap();
+    client.region_write(CONFIG, control, &[0x80]).unwrap();
+    assert_eq!((interrupts.raise(0), signals(&fd)), (Raised::Held, 0));
+    client.region_write(CONFIG, mask, &[0]).unwrap();
+    assert_eq!((interrupts.is_masked(0), signals(&fd)), (false, 1));
+}
+
 #[test]
 fn reset_leaves_interrupts_attached() {
     let bench = Bench::new();
@@ -280,7 +318,8 @@ fn memory_is_reached_through_descriptors() {
     assert_eq!(&data, b"from the disk");
     assert_eq!(memory.fill_from(0x10_0000, 8, disk.as_fd(), 0x1000), Err(errno::EIO));
 
-    let overlap = client.dma_map(0x10_0800, 0x10, None).unwrap_err();
+    let part = [common::words(&[32, 3]), common::longs(&[0, 0x10_0800, 0x10])].concat();
+    let overlap = client.call(Command::DmaMap, &part, &[]).unwrap_err();
     assert_eq!(overlap.errno(), Some(errno::EEXIST));
     let partly = client.dma_unmap(0x10_0000, 0x2000).unwrap_err();
     assert_eq!(partly.errno(), Some(errno::ENOENT));
@@ -371,7 +410,7 @@ fn memory_is_reached_through_messages() {
 }
 
 #[test]
-fn device_keeps_its_state_and_the_client_takes_the_rest_along() {
+fn a_client_takes_everything_along_but_the_counts() {
     let bench = Bench::new();
     let (client, bus) = (bench.client(), bench.bus());
     let fd = event();
@@ -387,7 +426,7 @@ fn device_keeps_its_state_and_the_client_takes_the_rest_along() {
     let client = bench.client();
     let mut data = [0];
     client.region_read(0, 4, &mut data).unwrap();
-    assert_eq!((data, signals(&fd), bus.interrupts.counts(1).signals), ([42], 1, 1));
+    assert_eq!((data, signals(&fd), bus.interrupts.counts(1).signals), ([0], 1, 1));
     assert_eq!(client.irq_info(Index::Msix).unwrap().count, VECTORS);
 }
 
@@ -398,4 +437,48 @@ fn more_descriptors_than_a_message_takes() {
     let fds: Vec<_> = (0..254).map(|_| event()).collect();
     let refused = client.attach(Index::Msix, 0, &borrowed(&fds)).unwrap_err();
     assert!(matches!(refused, vfio_irq_user::ClientError::TooManyFds { most: 253, wanted: 254 }));
+}
+
+/// Registers that keep what is written.
+struct Large(Vec<u8>);
+
+impl vfio_irq_user::Device for Large {
+    fn read(&mut self, _: u32, offset: u64, data: &mut [u8]) -> Result<(), Errno> {
+        data.copy_from_slice(&self.0[offset as usize..][..data.len()]);
+        Ok(())
+    }
+
+    fn write(&mut self, _: u32, offset: u64, data: &[u8]) -> Result<(), Errno> {
+        self.0[offset as usize..][..data.len()].copy_from_slice(data);
+        Ok(())
+    }
+
+    fn reset(&mut self) {}
+}
+
+#[test]
+fn accesses_of_any_length_are_divided_by_what_both_sides_take() {
+    use vfio_irq_user::pci::{Bar, Function};
+    use vfio_irq_user::{Client, ClientOptions, Options, Server};
+    // The client takes 1 MiB.
+    for transfer in [4 << 20, 1000] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("large.sock");
+        let server = Server::start(Options { transfer, ..Options::default() }).unwrap();
+        let function = Function::builder(1, 2).bar(0, Bar::memory32(4 << 20)).build().unwrap();
+        server.add(&path, function, |_| Large(vec![0; 4 << 20])).unwrap();
+        let client = Client::connect(&path, ClientOptions::default()).unwrap();
+        let long: Vec<u8> = (0..(2 << 20) + 7).map(|i| (i % 249) as u8).collect();
+        client.region_write(0, 5, &long).unwrap();
+        let mut back = vec![0; long.len()];
+        client.region_read(0, 5, &mut back).unwrap();
+        assert!(back == long);
+        client.region_post(0, 1 << 20, &long).unwrap();
+        client.region_read(0, 1 << 20, &mut back).unwrap();
+        assert!(back == long);
+        let writes: Vec<(u32, u64, &[u8])> = (0..1000).map(|i| (0, 3 * i, &b"abc"[..])).collect();
+        assert_eq!(client.region_write_multi(&writes).unwrap(), 1000);
+        client.region_read(0, 0, &mut back[..3000]).unwrap();
+        assert!(back[..3000] == b"abc".repeat(1000));
+    }
 }

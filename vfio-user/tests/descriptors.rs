@@ -37,7 +37,7 @@ fn play(bench: &Bench) {
     client.dma_map(0, 0x1000, Some((file.as_fd(), 0))).unwrap_err();
     client.dma_map(0x8000, 0x8000, Some((file.as_fd(), 0))).unwrap_err();
     drop(client.region(2).unwrap());
-    drop(client.io_eventfds(0).unwrap());
+    drop(client.region_io_fds(0).unwrap());
     client.call(Command::DeviceReset, &[], &with_file).unwrap_err();
     client.call(Command::RegionRead, &longs(&[0, 4 << 32]), &with_file).unwrap_err();
     drop(client);

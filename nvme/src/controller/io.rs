@@ -205,7 +205,9 @@ fn raw(error: rustix::io::Errno) -> Errno {
 /// Whether it was the guest's memory, a full file system, or the medium.
 fn failure(error: Errno, medium: Status) -> Status {
     match error {
-        Errno::EFAULT | errno::EACCES | errno::ENOTCONN => Status::DATA_TRANSFER,
+        Errno::EFAULT | errno::EACCES | errno::ENOTCONN | errno::ECANCELED | errno::ETIMEDOUT => {
+            Status::DATA_TRANSFER
+        }
         Errno::ENOSPC => Status::CAPACITY,
         _ => medium,
     }

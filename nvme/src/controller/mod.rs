@@ -218,10 +218,12 @@ impl Controller {
         }
     }
 
-    /// Has the workers end after the commands at hand, and waits for that.
+    /// Has the workers end after the commands at hand, and waits for that. A command that waits for
+    /// the client ends with an error: the client may be waiting for this.
     fn halt(&mut self) {
         if let Some(shared) = self.running.take() {
             shared.stop();
+            let _quiesced = self.common.bus.memory.quiesce();
             shared.crew.join();
         }
     }
@@ -293,7 +295,8 @@ impl Device for Controller {
     }
 
     fn disconnected(&mut self) {
-        self.reset();
+        // The counts are final once the workers have ended.
+        self.halt();
         let counts = self.counts().totals().since(&self.before);
         info!(serial = %self.common.serial, "this client: {counts}");
     }

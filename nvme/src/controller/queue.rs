@@ -89,14 +89,12 @@ impl Submission {
         self.head == self.tail
     }
 
-    /// Its doorbell is in buffers of the guest's from now on; it is rung for the next command. The
-    /// register holds this.
+    /// Its doorbell is in buffers of the guest's from now on; it is rung for the next command.
     pub(super) fn move_doorbell(
         &mut self,
         buffers: Buffers,
         memory: &Memory,
         id: u16,
-        register: u32,
     ) -> Result<(), Errno> {
         // The guest may use the old buffers until it knows of the new ones: it rings for that.
         for _ in 0..self.entries {
@@ -106,8 +104,9 @@ impl Submission {
                 break;
             }
         }
-        let new = buffers.doorbell(memory, 2 * u64::from(id), self.tail, self.tail)?;
-        self.doorbell = Some(new.follow(self.doorbell.as_ref(), register));
+        let new =
+            buffers.doorbell(memory, 2 * u64::from(id), self.entries, self.tail, self.tail)?;
+        self.doorbell = Some(new.follow(self.doorbell.as_ref()));
         Ok(())
     }
 
@@ -243,7 +242,6 @@ impl Completion {
         buffers: Buffers,
         memory: &Memory,
         id: u16,
-        register: u32,
     ) -> Result<(), Errno> {
         for _ in 0..self.entries {
             let Some(doorbell) = &mut self.doorbell else { break };
@@ -254,8 +252,8 @@ impl Completion {
         }
         let event = if self.waiting { self.head } else { self.last_event() };
         let place = 2 * u64::from(id) + 1;
-        let new = buffers.doorbell(memory, place, self.head, event)?;
-        self.doorbell = Some(new.follow(self.doorbell.as_ref(), register));
+        let new = buffers.doorbell(memory, place, self.entries, self.head, event)?;
+        self.doorbell = Some(new.follow(self.doorbell.as_ref()));
         Ok(())
     }
 

@@ -47,7 +47,7 @@ impl Worker {
         let wanted = command.word(11) & 2 != 0;
         let mut queue = Completion::new(base, entries, wanted.then_some(u32::from(vector)));
         if let Some(buffers) = admin.buffers {
-            let moved = queue.move_doorbell(buffers, &self.shared.common.bus.memory, id, 0);
+            let moved = queue.move_doorbell(buffers, &self.shared.common.bus.memory, id);
             moved.map_err(|_| Status::INVALID_FIELD)?;
         }
         self.shared.run.clear(2 * usize::from(id) + 1);
@@ -65,7 +65,7 @@ impl Worker {
         let completion = completion.as_mut().ok_or(Status::COMPLETION_QUEUE)?;
         let mut queue = Submission::new(base, entries, target);
         if let Some(buffers) = admin.buffers {
-            let moved = queue.move_doorbell(buffers, &self.shared.common.bus.memory, id, 0);
+            let moved = queue.move_doorbell(buffers, &self.shared.common.bus.memory, id);
             moved.map_err(|_| Status::INVALID_FIELD)?;
         }
         self.shared.run.clear(2 * usize::from(id));
@@ -129,16 +129,15 @@ impl Worker {
 
     fn move_doorbells(&self, buffers: Buffers, id: u16) -> Result<(), Errno> {
         let memory = &self.shared.common.bus.memory;
-        let register = |place: usize| self.shared.run.doorbell(place);
         if let Some(mut place) = self.shared.submission(id)
             && let Some(queue) = place.as_mut()
         {
-            queue.move_doorbell(buffers, memory, id, register(2 * usize::from(id)))?;
+            queue.move_doorbell(buffers, memory, id)?;
         }
         if let Some(mut place) = self.shared.completion(id)
             && let Some(queue) = place.as_mut()
         {
-            queue.move_doorbell(buffers, memory, id, register(2 * usize::from(id) + 1))?;
+            queue.move_doorbell(buffers, memory, id)?;
             let users = queue.waiting_users();
             drop(place);
             users.into_iter().for_each(|user| self.shared.enqueue(user));

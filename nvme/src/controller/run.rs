@@ -44,7 +44,7 @@ impl Run {
         else {
             return;
         };
-        doorbell.store(value, Ordering::Relaxed);
+        doorbell.store(value, Ordering::Release);
         rung.fetch_or(1 << (place % 64), Ordering::Release);
         self.tell();
     }
@@ -54,9 +54,10 @@ impl Run {
         self.news.store(true, Ordering::SeqCst);
     }
 
-    /// What was written to a doorbell last.
+    /// What was written to a doorbell last. What the guest wrote to its memory before that is seen by
+    /// whatever is read afterwards.
     pub(super) fn doorbell(&self, place: usize) -> u32 {
-        self.doorbells.get(place).map_or(0, |doorbell| doorbell.load(Ordering::Relaxed))
+        self.doorbells.get(place).map_or(0, |doorbell| doorbell.load(Ordering::Acquire))
     }
 
     /// A doorbell's queue is created: whatever was written before was another's. Somebody who has seen

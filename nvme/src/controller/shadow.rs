@@ -27,11 +27,13 @@ impl Buffers {
             .then_some(Self { doorbells, events })
     }
 
-    /// The doorbell of this number, which stands at `value` and is rung when it passes `event`.
+    /// The doorbell of this number, of a queue with so many entries. It stands at `value` and is rung
+    /// when it passes `event`.
     pub(super) fn doorbell(
         self,
         memory: &Memory,
         place: u64,
+        entries: u32,
         value: u32,
         event: u32,
     ) -> Result<Doorbell, Errno> {
@@ -39,47 +41,79 @@ impl Buffers {
         let (address, event_address) = (at(self.doorbells)?, at(self.events)?);
         memory.store(event_address, event.to_le())?;
         memory.store(address, value.to_le())?;
-        let (seen, event) = (value, Some(event));
-        Ok(Doorbell { address, event_address, seen, event, followed: false, stale: None })
+        let (seen, at, ahead, event) = (value, value, 0, Some(event));
+        Ok(Doorbell { address, event_address, entries, seen, at, ahead, event })
     }
 }
 
-/// One doorbell in memory.
+/// One doorbell, in memory and in its register.
+///
+/// A guest writes the memory, and then perhaps the register. A register is heard of later than the
+/// memory is seen, so its value may be one that the doorbell has passed: to go back there would carry
+/// commands out once more. A guest may also write the register alone: Linux does for the admin queue,
+/// and any guest may that does not use the memory any more. So a value of the register counts unless
+/// the doorbell may have passed it since the register was heard of before. If the doorbell has gone
+/// round the whole queue meanwhile, it has passed every value, and none counts.
 #[derive(Debug)]
 pub(super) struct Doorbell {
     address: u64,
     event_address: u64,
-    /// What was there last.
+    entries: u32,
+    /// What the memory held last.
     seen: u32,
+    /// Where the doorbell stands.
+    at: u32,
+    /// How far that is ahead of the register as it was heard of last, at most: rounds count.
+    ahead: u64,
     /// What the event index says.
     event: Option<u32>,
-    /// The guest has written there. Linux does not for the admin queue: it uses the register alone.
-    followed: bool,
-    /// What the register held when this took the place of another one that the guest had used: it is
-    /// behind what was found there.
-    stale: Option<u32>,
 }
 
 impl Doorbell {
-    /// The value now, if it is another than before. `rung` is what was written to the register: it
-    /// counts only as long as the guest has not used the memory, as it may be behind what is there.
+    /// The value now, if it is another than before, or one that cannot be. `rung` is what the register
+    /// holds, if that was written.
     pub(super) fn look(
         &mut self,
         memory: &Memory,
         rung: Option<u32>,
     ) -> Result<Option<u32>, Errno> {
+        // The register was read before: what the guest wrote to memory first is seen.
         let now = u32::from_le(memory.load(self.address)?);
+        let mut value = None;
         if now != self.seen {
             self.seen = now;
-            self.followed = true;
-            return Ok(Some(now));
+            value = Some(now);
+            if now < self.entries {
+                self.ahead = self.ahead.saturating_add(self.way(self.at, now));
+                self.at = now;
+            }
         }
-        Ok(rung.filter(|rung| !self.followed && self.stale != Some(*rung)))
+        Ok(rung.and_then(|rung| self.hear(rung)).or(value))
     }
 
-    /// Takes the place of another one. The register holds this.
-    pub(super) fn follow(mut self, before: Option<&Self>, register: u32) -> Self {
-        self.stale = before.filter(|before| before.followed).map(|_| register);
+    /// The register was written. Returns its value if that counts.
+    fn hear(&mut self, rung: u32) -> Option<u32> {
+        if rung >= self.entries {
+            return Some(rung);
+        }
+        let passed = self.way(rung, self.at);
+        let Some(more) = self.ahead.checked_sub(passed) else {
+            (self.at, self.ahead) = (rung, 0);
+            return Some(rung);
+        };
+        // In which round it was passed is not known: in the first of those that are possible.
+        self.ahead -= more % u64::from(self.entries);
+        None
+    }
+
+    /// How far it is from one place of the queue to another.
+    fn way(&self, from: u32, to: u32) -> u64 {
+        u64::from((to + self.entries - from) % self.entries)
+    }
+
+    /// Takes the place of another one, of the same queue.
+    pub(super) fn follow(mut self, before: Option<&Self>) -> Self {
+        self.ahead = before.map_or(0, |before| before.ahead);
         self
     }
 

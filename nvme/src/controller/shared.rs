@@ -21,7 +21,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use tracing::{debug, warn};
-use vfio_irq_user::Errno;
+use vfio_irq_user::{Errno, errno};
 
 /// What cannot be reached.
 pub(super) const DOORBELLS: &str = "a doorbell buffer";
@@ -116,7 +116,9 @@ impl Shared {
 
     /// The controller cannot go on: the guest must disable it.
     pub(super) fn fail(&self, what: &str, why: Errno) {
-        if self.common.may_complain() {
+        // The controller is being reset, or the client has left: no fault of the guest.
+        let ending = matches!(why, errno::ECANCELED | errno::ENOTCONN);
+        if !ending && self.common.may_complain() {
             warn!(serial = %self.common.serial, %why, "a controller has stopped: {what} cannot be reached in the guest's memory");
         }
         self.run.fail();

@@ -149,11 +149,12 @@ pub trait Function: Transport + Send + Sync {
     /// use vfio_irq_user::{Client, ClientOptions, pci::region::CONFIG};
     /// # let (path, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/server.rs"));
     /// let controller = Socket::connect(&path)?;
-    /// controller.set_bus_master(true)?;
+    /// controller.set_bus_master(true)?; // From now on it fetches commands.
     /// drop(controller);
+    /// // The next client finds a controller that may not.
     /// let mut command = [0; 2];
     /// Client::connect(&path, ClientOptions::default())?.region_read(CONFIG, 4, &mut command)?;
-    /// assert_ne!(command[0] & 1 << 2, 0);
+    /// assert_eq!(command[0] & 1 << 2, 0);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     fn set_bus_master(&self, on: bool) -> io::Result<()>;

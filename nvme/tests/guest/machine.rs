@@ -4,6 +4,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 use std::time::{Duration, Instant};
@@ -94,6 +95,8 @@ pub enum Follow {
     Io,
     /// As the specification has it.
     All,
+    /// All, and each write goes to the register as well, asked for or not.
+    Twice,
 }
 
 struct Pages(Arc<OwnedFd>);
@@ -143,6 +146,11 @@ impl Guest {
     }
 
     pub fn with(queues: u16, disk: Disk, shared: bool) -> Self {
+        Self::after(queues, disk, shared, |_| {})
+    }
+
+    /// A guest of a controller that had another client before.
+    pub fn after(queues: u16, disk: Disk, shared: bool, before: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("nvme.sock");
         let settings = Settings { queues, serial: "a test's".into() };
@@ -154,6 +162,7 @@ impl Guest {
             controller
         };
         server.add(&path, settings.function().unwrap(), make).unwrap();
+        before(&path);
         let client = Client::connect(&path, ClientOptions::default()).unwrap();
         let memory = rustix::fs::memfd_create("guest", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
         rustix::fs::ftruncate(&memory, MEMORY).unwrap();
@@ -341,14 +350,16 @@ impl Guest {
     /// Writes a doorbell, in memory where it is there, and the register where the event index has
     /// been passed; whether that was so.
     fn tell(&self, number: u64, value: u32) -> bool {
-        if number >= 2 && self.shadow.is_some() || self.shadow == Some(Follow::All) {
+        let all = matches!(self.shadow, Some(Follow::All | Follow::Twice));
+        if number >= 2 && self.shadow.is_some() || all {
             let place = self.moved + 4 * number;
             let old = self.load(SHADOW + place);
             self.store(SHADOW + place, value);
             fence(Ordering::SeqCst);
             let event = self.load(EVENTS + place);
             let distance = |to: u32| (value as u16).wrapping_sub(to as u16);
-            if distance(event).wrapping_sub(1) >= distance(old) {
+            let asked = distance(event).wrapping_sub(1) < distance(old);
+            if !asked && self.shadow != Some(Follow::Twice) {
                 return false;
             }
         }
@@ -375,6 +386,16 @@ impl Guest {
         }
         assert_eq!(self.admin(Cmd::new(0x7c).prp(SHADOW + moved, EVENTS + moved)).status, 0);
         (self.shadow, self.moved) = (Some(what), moved);
+    }
+
+    /// Does not wait for the replies to doorbells from now on: they are heard of late.
+    pub fn post_doorbells(&mut self) {
+        self.posted = true;
+    }
+
+    /// Uses memory again, where the controller still looks.
+    pub fn follow_again(&mut self, what: Follow) {
+        self.shadow = Some(what);
     }
 
     /// Uses registers alone again, without telling the controller.

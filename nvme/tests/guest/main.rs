@@ -8,3 +8,5 @@ mod machine;
 mod many;
 mod parallel;
 mod shadow;
+mod succession;
+mod unanswered;

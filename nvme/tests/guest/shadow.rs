@@ -196,6 +196,27 @@ fn a_register_from_before_is_not_taken_for_news_when_the_buffers_move() {
     assert_eq!(guest.counts.totals().flushes, before + 1);
 }
 
+/// As with other controllers: memory is where most writes go, and the register is still one.
+#[test]
+fn the_register_is_followed_after_memory_was_used() {
+    let mut guest = Guest::ready(4);
+    guest.follow(Follow::All);
+    guest.create_pair(1, 16, 5);
+    for round in 0..4 {
+        guest.follow_again(Follow::All);
+        for _ in 0..3 {
+            assert_eq!(guest.run(1, Cmd::new(FLUSH)).status, 0);
+            assert_eq!(guest.admin(Cmd::new(10).word(10, 7)).status, 0);
+        }
+        guest.unfollow();
+        // Round the queues more than once, and past the values that memory still has.
+        for _ in 0..40 + round {
+            assert_eq!(guest.run(1, Cmd::new(FLUSH)).status, 0);
+            assert_eq!(guest.admin(Cmd::new(10).word(10, 7)).status, 0);
+        }
+    }
+}
+
 #[test]
 fn a_reset_forgets_the_buffers() {
     let mut guest = Guest::ready(4);
@@ -273,7 +294,14 @@ fn under_load(seed: u64) {
     let disk = if seed < 4 { Disk::memory(4 << 20).unwrap() } else { file_disk() };
     let mut guest = Guest::with(QUEUES, disk, true);
     guest.enable();
-    guest.follow(if seed.is_multiple_of(2) { Follow::Io } else { Follow::All });
+    guest.follow(match seed {
+        5 | 8 => Follow::Twice,
+        _ if seed.is_multiple_of(2) => Follow::Io,
+        _ => Follow::All,
+    });
+    if seed == 5 {
+        guest.post_doorbells();
+    }
     let mut dice = seed;
     let lengths: Vec<(u32, u32)> = (0..QUEUES)
         .map(|_| {

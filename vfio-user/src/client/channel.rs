@@ -6,6 +6,7 @@ use crate::transport::{self, Broken, Received, Woken};
 use crate::wire::{Command, Decoder, Header, Packet, Reply, flags};
 use rustix::event::PollFlags;
 use rustix::net::{RecvFlags, sockopt};
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 use vfio_irq_engine::Errno;
@@ -22,10 +23,17 @@ pub(super) struct Channel {
     message: Reply,
     fds: Vec<OwnedFd>,
     handler: Option<Box<dyn DmaHandler>>,
+    /// Why the connection is over.
+    dead: Option<Broken>,
+    /// Where the mappings are that [`Client::dma_map`](super::Client::dma_map) has made.
+    pub(super) mappings: BTreeSet<u64>,
 }
 
+/// Bytes of data that this side takes in one message.
+pub(super) const TRANSFER: u32 = crate::wire::DEFAULT_TRANSFER;
+
 /// The longest message that a server sends: its data, and some.
-const LONGEST: usize = (1 << 20) + (64 << 10);
+const LONGEST: usize = TRANSFER as usize + (64 << 10);
 
 impl Channel {
     pub(super) fn new(socket: OwnedFd, options: ClientOptions) -> Self {
@@ -41,6 +49,8 @@ impl Channel {
             message: Reply::default(),
             fds: Vec::new(),
             handler: None,
+            dead: None,
+            mappings: BTreeSet::new(),
         }
     }
 
@@ -48,9 +58,33 @@ impl Channel {
         self.handler = Some(handler);
     }
 
-    fn send(&mut self, fds: &[BorrowedFd<'_>]) -> Result<(), Broken> {
+    /// Ends the connection. What comes later on it cannot be told apart.
+    fn end(&mut self, why: Broken) -> Broken {
+        // It may be closed already.
+        let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
+        *self.dead.get_or_insert(why)
+    }
+
+    /// Does something with the connection, unless that is over. Whatever breaks it ends it.
+    fn alive<T>(
+        &mut self,
+        act: impl FnOnce(&mut Self) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
+        if let Some(why) = self.dead {
+            return Err(why.into());
+        }
+        let outcome = act(self);
+        if let Err(ClientError::Broken(why)) = outcome {
+            self.end(why);
+        }
+        outcome
+    }
+
+    /// Sends the message. Returns whether it had to wait for the server to read.
+    fn send(&mut self, fds: &[BorrowedFd<'_>], deadline: Instant) -> Result<bool, Broken> {
         let (socket, fds) = (self.socket.as_fd(), fds.iter().copied());
-        transport::send(socket, self.message.bytes(), fds, self.options.patience, None)
+        let left = deadline.saturating_duration_since(Instant::now());
+        transport::send(socket, self.message.bytes(), fds, left, None)
     }
 
     /// Sends a command that nobody replies to.
@@ -59,10 +93,13 @@ impl Channel {
         command: Command,
         put: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), ClientError> {
-        self.next_id = self.next_id.wrapping_add(1);
-        put(self.message.begin());
-        self.message.ask_with(self.next_id, command, flags::NO_REPLY);
-        Ok(self.send(&[])?)
+        self.alive(|channel| {
+            channel.next_id = channel.next_id.wrapping_add(1);
+            put(channel.message.begin());
+            channel.message.ask_with(channel.next_id, command, flags::NO_REPLY);
+            channel.send(&[], transport::after(channel.options.patience))?;
+            Ok(())
+        })
     }
 
     /// Sends a command and reads its reply.
@@ -73,25 +110,37 @@ impl Channel {
         fds: &[BorrowedFd<'_>],
         read: impl FnOnce(&[u8], &mut Vec<OwnedFd>) -> Result<T, Errno>,
     ) -> Result<T, ClientError> {
-        self.next_id = self.next_id.wrapping_add(1);
+        self.alive(|channel| {
+            channel.next_id = channel.next_id.wrapping_add(1);
+            put(channel.message.begin());
+            channel.message.ask(channel.next_id, command);
+            channel.with_fds =
+                matches!(command, Command::DeviceGetRegionInfo | Command::DeviceGetRegionIoFds);
+            let deadline = transport::after(channel.options.patience);
+            let waited = channel.send(fds, deadline)?;
+            channel.await_reply(command, deadline, channel.timed && !waited, read)
+        })
+    }
+
+    /// Serves the server until the reply is there to the command that was sent last. Until `deadline`,
+    /// whatever the server asks meanwhile. `timed` says that the socket's own time is what is left.
+    fn await_reply<T>(
+        &mut self,
+        command: Command,
+        deadline: Instant,
+        mut timed: bool,
+        read: impl FnOnce(&[u8], &mut Vec<OwnedFd>) -> Result<T, Errno>,
+    ) -> Result<T, ClientError> {
         let id = self.next_id;
-        put(self.message.begin());
-        self.message.ask(id, command);
-        self.with_fds =
-            matches!(command, Command::DeviceGetRegionInfo | Command::DeviceGetRegionIoFds);
-        self.send(fds)?;
-        let deadline = transport::after(self.options.patience);
-        // Later reads have less time than the socket would give them.
-        let mut timed = self.timed;
         let mut read = Some(read);
         loop {
-            let served = self.take(|packet, fds| {
+            let taken = self.take(deadline, |packet, fds| {
                 let header = packet.header();
                 if !header.is_reply() {
                     return None;
                 }
                 if header.id != id || header.command != command.raw() {
-                    return Some(Err(ClientError::Senseless(command)));
+                    return Some(Err(Broken::Unruly.into()));
                 }
                 if let Some(errno) = header.errno() {
                     return Some(Err(ClientError::Refused { command, errno }));
@@ -99,33 +148,47 @@ impl Channel {
                 let outcome = read.take().map(|read| read(packet.payload(), fds));
                 Some(outcome.and_then(Result::ok).ok_or(ClientError::Senseless(command)))
             })?;
-            match served {
+            match taken {
                 Taken::Done(outcome) => return outcome,
-                Taken::Served => {}
-                Taken::Nothing if !self.read(deadline, std::mem::take(&mut timed))? => {
-                    return Err(Broken::Silent.into());
+                Taken::Nothing if timed => {
+                    // Later reads have less time than the socket would give them.
+                    timed = false;
+                    if !self.read(deadline, true)? {
+                        return Err(Broken::Silent.into());
+                    }
                 }
-                Taken::Nothing => {}
+                Taken::Nothing if !is_over(deadline) && self.read(deadline, false)? => {}
+                Taken::Served if !is_over(deadline) => {}
+                Taken::Served | Taken::Nothing => return Err(Broken::Silent.into()),
             }
         }
     }
 
     /// Serves commands of the server's.
     pub(super) fn serve(&mut self, time: Duration) -> Result<bool, ClientError> {
-        let deadline = transport::after(time);
-        loop {
-            match self.take(|packet, _| packet.header().is_reply().then_some(()))? {
-                Taken::Done(()) => return Err(ClientError::Broken(Broken::Unruly)),
-                Taken::Served => return Ok(true),
-                Taken::Nothing if !self.read(deadline, false)? => return Ok(false),
-                Taken::Nothing => {}
+        self.alive(|channel| {
+            let deadline = transport::after(time);
+            // A reply takes as long as the server's patience has it, however short `time` is.
+            let patience = transport::after(time.max(channel.options.patience));
+            let mut looked = false;
+            loop {
+                match channel
+                    .take(patience, |packet, _| packet.header().is_reply().then_some(()))?
+                {
+                    Taken::Done(()) => return Err(Broken::Unruly.into()),
+                    Taken::Served => return Ok(true),
+                    Taken::Nothing if looked && is_over(deadline) => return Ok(false),
+                    Taken::Nothing if !channel.read(deadline, false)? => return Ok(false),
+                    Taken::Nothing => looked = true,
+                }
             }
-        }
+        })
     }
 
     /// Takes the next message: `done` may have it, else it is served.
     fn take<T>(
         &mut self,
+        deadline: Instant,
         done: impl FnOnce(Packet<'_>, &mut Vec<OwnedFd>) -> Option<T>,
     ) -> Result<Taken<T>, Broken> {
         let Some(frame) = self.decoder.next(&mut self.fds).map_err(Broken::Garbage)? else {
@@ -142,7 +205,7 @@ impl Channel {
             Err(errno) => self.message.refuse(&header, errno),
         }
         if header.wants_reply() {
-            self.send(&[])?;
+            self.send(&[], deadline)?;
         }
         Ok(Taken::Served)
     }
@@ -193,6 +256,10 @@ impl Channel {
             std::thread::yield_now();
         }
     }
+}
+
+fn is_over(deadline: Instant) -> bool {
+    Instant::now() >= deadline
 }
 
 enum Taken<T> {

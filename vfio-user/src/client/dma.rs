@@ -138,6 +138,8 @@ impl Client {
     /// # Errors
     ///
     /// `EEXIST` when it overlaps what is mapped, `EINVAL` when the file is shorter; as every call.
+    /// `PageSize`, `TooManyMappings` and `TooManyFds` when it is against what the server has said that it
+    /// can do. Mappings that are made with [`Client::call`] are not counted.
     ///
     /// ```
     /// # use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
@@ -159,13 +161,32 @@ impl Client {
         size: u64,
         file: Option<(BorrowedFd<'_>, u64)>,
     ) -> Result<(), ClientError> {
+        self.check_map(address, size, file.is_some())?;
         let offset = file.map_or(0, |(_, offset)| offset);
         let put = |out: &mut Vec<u8>| {
             info::put_words(out, &[32, 3]);
             info::put_longs(out, &[offset, address, size]);
         };
         let fd = file.map(|(fd, _)| fd);
-        self.channel().call(Command::DmaMap, put, fd.as_slice(), |_, _| Ok(()))
+        let mut channel = self.channel();
+        let most = self.limits.peer_dma_maps;
+        if channel.mappings.len() >= most as usize {
+            return Err(ClientError::TooManyMappings { most });
+        }
+        channel.call(Command::DmaMap, put, fd.as_slice(), |_, _| Ok(()))?;
+        channel.mappings.insert(address);
+        Ok(())
+    }
+
+    fn check_map(&self, address: u64, size: u64, has_fd: bool) -> Result<(), ClientError> {
+        let page = self.limits.smallest_page();
+        if !address.is_multiple_of(page) || !size.is_multiple_of(page) {
+            return Err(ClientError::PageSize { page });
+        }
+        if has_fd && self.limits.peer_fds == 0 {
+            return Err(ClientError::TooManyFds { most: 0, wanted: 1 });
+        }
+        Ok(())
     }
 
     /// Takes memory away again (`VFIO_USER_DMA_UNMAP`), exactly as it was mapped.
@@ -190,6 +211,9 @@ impl Client {
             info::put_words(out, &[24, 0]);
             info::put_longs(out, &[address, size]);
         };
-        self.channel().call(Command::DmaUnmap, put, &[], |_, _| Ok(()))
+        let mut channel = self.channel();
+        channel.call(Command::DmaUnmap, put, &[], |_, _| Ok(()))?;
+        channel.mappings.remove(&address);
+        Ok(())
     }
 }

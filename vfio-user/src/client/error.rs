@@ -48,6 +48,18 @@ pub enum ClientError {
         /// How many there are.
         wanted: usize,
     },
+    /// The server has no more.
+    #[error("the server takes {most} mappings at one time")]
+    TooManyMappings {
+        /// How many it takes.
+        most: u32,
+    },
+    /// The server maps whole pages.
+    #[error("the server maps pages of {page} bytes, address and size being multiples of that")]
+    PageSize {
+        /// The smallest page that it has said.
+        page: u64,
+    },
     /// A message takes no more.
     #[error("the server takes {most} bytes in one message, not {wanted}")]
     TooLong {

@@ -67,6 +67,61 @@ pub struct SharedRegion {
     pub areas: Vec<Area>,
 }
 
+/// A part of a region whose accesses a descriptor can stand for.
+///
+/// ```
+/// use vfio_irq_user::IoFd;
+/// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+/// for part in client.region_io_fds(0)? {
+///     match part.fd {
+///         IoFd::Ioeventfd { .. } => assert_eq!((part.offset, part.size), (0x80, 4)),
+///         // Accesses to this part are messages, as if it had no descriptor.
+///         IoFd::Unknown { kind, .. } => println!("a descriptor of kind {kind}"),
+///     }
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct IoSubRegion {
+    /// First byte, from the start of the region.
+    pub offset: u64,
+    /// How many bytes an access must have; 0 for any number.
+    pub size: u64,
+    /// The descriptor.
+    pub fd: IoFd,
+}
+
+/// A descriptor that stands for accesses to a part of a region.
+///
+/// ```
+/// use vfio_irq_user::IoFd;
+/// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+/// let bell = client.region_io_fds(0)?.pop().ok_or("one doorbell")?;
+/// // Any value that is written rings it.
+/// assert!(matches!(bell.fd, IoFd::Ioeventfd { datamatch: None, pio: false, .. }));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub enum IoFd {
+    /// An eventfd that is signalled in place of a write, as `KVM_IOEVENTFD` takes it.
+    Ioeventfd {
+        /// The eventfd. Sub-regions that share it get a copy each.
+        fd: OwnedFd,
+        /// The value that must be written, if not any (`KVM_IOEVENTFD_FLAG_DATAMATCH`).
+        datamatch: Option<u64>,
+        /// The region is of I/O ports (`KVM_IOEVENTFD_FLAG_PIO`).
+        pio: bool,
+    },
+    /// A kind that this crate does not know (ioregionfd is 1), or an ioeventfd with flags that it does
+    /// not know. Its descriptor is closed.
+    Unknown {
+        /// `type` of the sub-region.
+        kind: u32,
+        /// `flags` of the sub-region.
+        flags: u32,
+    },
+}
+
 pub(super) fn put_words(out: &mut Vec<u8>, words: &[u32]) {
     words.iter().for_each(|word| out.extend_from_slice(&word.to_ne_bytes()));
 }
@@ -118,8 +173,9 @@ pub(super) fn version(payload: &[u8]) -> Result<(u16, u16, Capabilities), Errno>
 /// How many bytes the whole answer takes, and the region.
 pub(super) fn region(payload: &[u8], fds: &mut Vec<OwnedFd>) -> Result<(u32, Region), Errno> {
     let [needed, flags, _, cap, ..] = words::<8>(payload)?;
-    let shared = (flags & RegionInfo::MMAP != 0).then(|| fds.pop()).flatten();
-    let shared = match shared {
+    // With several descriptors, what each is for is in a capability that this crate does not know.
+    let fd = if flags & RegionInfo::MMAP != 0 && fds.len() == 1 { fds.pop() } else { None };
+    let shared = match fd {
         None => None,
         Some(fd) => {
             let cap = if flags & RegionInfo::CAPS != 0 { cap } else { 0 };
@@ -135,8 +191,8 @@ fn areas(payload: &[u8], first: u32) -> Result<Vec<Area>, Errno> {
     while at != 0 {
         let cap = payload.get(at..).filter(|cap| cap.len() >= 8).ok_or(errno::EIO)?;
         let next = word(cap, 4) as usize;
-        let [id, _, ..] = cap else { return Err(errno::EIO) };
-        if *id == 1 {
+        let [id0, id1, ..] = cap else { return Err(errno::EIO) };
+        if u16::from_ne_bytes([*id0, *id1]) == RegionInfo::SPARSE_MMAP {
             let list = cap.get(16..).ok_or(errno::EIO)?;
             let list = list.get(..16 * word(cap, 8) as usize).ok_or(errno::EIO)?;
             let read = |area: &[u8]| Area { offset: long(area, 0), size: long(area, 8) };
@@ -150,21 +206,41 @@ fn areas(payload: &[u8], first: u32) -> Result<Vec<Area>, Errno> {
     Ok(areas)
 }
 
-/// Where, how many bytes, and the eventfd; spans that share one get a copy each.
-pub(super) fn io_eventfds(
+/// How many bytes the whole answer takes, and the sub-regions that are in it if there was room for
+/// them, of a region of `size` bytes.
+pub(super) fn io_fds(
     payload: &[u8],
     fds: &[OwnedFd],
-) -> Result<Vec<(u64, u64, OwnedFd)>, Errno> {
-    let [_, _, _, count] = words(payload)?;
+    room: u32,
+    size: u64,
+) -> Result<(u32, Vec<IoSubRegion>), Errno> {
+    let [needed, _, _, count] = words(payload)?;
+    if count == 0 || needed > room {
+        return Ok((needed, Vec::new()));
+    }
     let spans = payload.get(IoSpan::HEAD as usize..).unwrap_or_default();
-    let spans = spans.chunks_exact(IoSpan::LEN as usize);
-    if spans.len() != count as usize {
+    // How long a sub-region is, the server says: its kind may have more fields than an ioeventfd's.
+    let all = needed.checked_sub(IoSpan::HEAD).ok_or(errno::EIO)?;
+    if all % count != 0 || all / count < IoSpan::LEN || spans.len() != all as usize {
         return Err(errno::EIO);
     }
-    let read = |span: &[u8]| {
+    let spans = spans.chunks_exact((all / count) as usize);
+    let spans: Result<_, _> = spans.map(|span| io_sub_region(span, fds, size)).collect();
+    Ok((needed, spans?))
+}
+
+fn io_sub_region(span: &[u8], fds: &[OwnedFd], region: u64) -> Result<IoSubRegion, Errno> {
+    let (offset, size) = (long(span, 0), long(span, 8));
+    let end = offset.checked_add(size).filter(|end| *end <= region && offset < region);
+    end.ok_or(errno::EIO)?;
+    let (kind, flags) = (word(span, 20), word(span, 24));
+    let fd = if kind == IoSpan::IOEVENTFD && flags & !(IoSpan::DATAMATCH | IoSpan::PIO) == 0 {
         let fd = fds.get(word(span, 16) as usize).ok_or(errno::EIO)?;
         let fd = fd.try_clone().map_err(|_| errno::EMFILE)?;
-        Ok((long(span, 0), long(span, 8), fd))
+        let datamatch = (flags & IoSpan::DATAMATCH != 0).then(|| long(span, 32));
+        IoFd::Ioeventfd { fd, datamatch, pio: flags & IoSpan::PIO != 0 }
+    } else {
+        IoFd::Unknown { kind, flags }
     };
-    spans.map(read).collect()
+    Ok(IoSubRegion { offset, size, fd })
 }

@@ -1,11 +1,11 @@
 //! One vector: everything that a raise must know, in one word, and how often it was raised.
 //!
 //! ```text
-//!   63    36   35    34     33     32         31         30      0
-//!  ┌────────┬──────┬──────┬──────┬──────────┬──────────┬──────────┐
-//!  │ owner  │      │ slow │ held │ masked   │ masked   │ eventfd  │
-//!  │        │      │      │      │ register │ request  │          │
-//!  └────────┴──────┴──────┴──────┴──────────┴──────────┴──────────┘
+//!   63    36   35         34     33     32         31         30      0
+//!  ┌────────┬──────────┬──────┬──────┬──────────┬──────────┬──────────┐
+//!  │ owner  │ masked   │ slow │ held │ masked   │ masked   │ eventfd  │
+//!  │        │ function │      │      │ register │ request  │          │
+//!  └────────┴──────────┴──────┴──────┴──────────┴──────────┴──────────┘
 //! ```
 //!
 //! A raise holds its thread's pin ([`super::pins`]) while it uses the eventfd that it found in the word,
@@ -123,15 +123,17 @@ const OWNER_AT: u32 = 36;
 const OWNER: u64 = u64::MAX << OWNER_AT;
 /// Numbers that fit.
 const OWNERS: u64 = OWNER >> OWNER_AT;
-const MASKED: u64 = Mask::Request.bit() | Mask::Register.bit();
+const MASKED: u64 = Mask::Request.bit() | Mask::Register.bit() | Mask::Function.bit();
 
 /// Who masked a vector. It is open when nobody did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Mask {
     /// SET_IRQS.
     Request,
-    /// A register of the device's own: MSI's mask bits, MSI-X's function mask.
+    /// MSI's mask register.
     Register,
+    /// The function mask of MSI-X.
+    Function,
 }
 
 impl Mask {
@@ -139,6 +141,7 @@ impl Mask {
         match self {
             Self::Request => 1 << 31,
             Self::Register => 1 << 32,
+            Self::Function => 1 << 35,
         }
     }
 }

@@ -123,7 +123,7 @@ impl Table {
         let page = page.get_or_init(|| {
             let page = Page(std::array::from_fn(|_| entry()));
             if self.function_masked.load(Ordering::Relaxed) {
-                page.0.iter().for_each(|entry| entry.cell.mask(Mask::Register));
+                page.0.iter().for_each(|entry| entry.cell.mask(Mask::Function));
             }
             Box::new(page)
         });
@@ -155,9 +155,9 @@ impl Table {
             return;
         }
         if !masked {
-            return self.cells().for_each(|cell| cell.unmask(Mask::Register, &Eventfds));
+            return self.cells().for_each(|cell| cell.unmask(Mask::Function, &Eventfds));
         }
-        self.cells().for_each(|cell| cell.mask(Mask::Register));
+        self.cells().for_each(|cell| cell.mask(Mask::Function));
         self.settle(self.cells().map(|cell| (cell, cell.target())));
     }
 

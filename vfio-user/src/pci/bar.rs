@@ -68,6 +68,10 @@ impl Bar {
         Self { kind, size, prefetchable: false, share: None, eventfds: Vec::new() }
     }
 
+    pub(crate) fn is_io(&self) -> bool {
+        self.kind == Kind::Io
+    }
+
     /// Memory with an address of 32 bits. The size is a power of two, 16 at least.
     ///
     /// ```

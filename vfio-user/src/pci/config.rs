@@ -103,12 +103,24 @@ impl Config {
             };
             *place = *place & !mask | byte & mask;
         }
+        Effects { reset: self.asks_for_reset(offset, data), ..self.effects_since(before) }
+    }
+
+    /// Puts every byte back to what the function comes up with. What else has a copy of a register
+    /// learns of the change from the effects, as after a write.
+    pub(crate) fn reset(&mut self, initial: &Self) -> Effects {
+        let before = self.registers();
+        self.bytes.copy_from_slice(&*initial.bytes);
+        self.effects_since(before)
+    }
+
+    fn effects_since(&self, before: (u16, u32, bool)) -> Effects {
         let now = self.registers();
         Effects {
             command: (before.0 != now.0).then_some(now.0),
             msi_mask: (before.1 != now.1).then_some((before.1, now.1)),
             function_mask: (before.2 != now.2).then_some(now.2),
-            reset: self.asks_for_reset(offset, data),
+            reset: false,
         }
     }
 
@@ -121,12 +133,6 @@ impl Config {
         let control = self.places.msix.map_or(0, |at| self.get16(at + 2));
         (self.get16(Self::COMMAND), mask, control & Self::FUNCTION_MASK != 0)
     }
-
-    /// MSI's mask register.
-    pub(crate) fn msi_mask(&self) -> u32 {
-        self.registers().1
-    }
-
     fn get16(&self, at: usize) -> u16 {
         let byte = |at| u16::from(self.bytes.get(at).copied().unwrap_or(0));
         byte(at) | byte(at + 1) << 8

@@ -31,7 +31,10 @@ pub(super) fn serve(shared: &Arc<Shared>, listening: &Listening, socket: Arc<Own
     let options = &shared.options;
     let patience = Patience { spin: options.spin, stall: options.stall };
     let stop = (Arc::clone(&shared.stop), Arc::clone(&shared.stopping));
-    let link = Arc::new(Link::new(socket, stop, patience, options.longest()));
+    let link = match Link::new(socket, stop, patience, options.longest()) {
+        Ok(link) => Arc::new(link),
+        Err(error) => return warn!(%path, pid, %error, "the client was sent away"),
+    };
     let session = Session::new(&mut endpoint, options.grants());
     match converse(shared, &link, session) {
         Broken::Closed | Broken::Stopped => info!(%path, pid, "the client is gone"),
@@ -71,7 +74,8 @@ fn exchange(
                 let flow = session.answer(packet, &mut fds, message.robbed, &mut reply);
                 message.fds = fds;
                 if let Some(limits) = session.limits().filter(|_| deadline.is_some()) {
-                    session.memory().connect(Arc::clone(link), limits.peer_transfer);
+                    let transfer = limits.peer_transfer.min(shared.options.transfer);
+                    session.memory().connect(Arc::clone(link), transfer);
                 }
                 if !reply.bytes().is_empty() {
                     link.send(&reply)?;

@@ -1,5 +1,6 @@
 //! Waiting for clients.
 
+use super::refusals::Refusals;
 use super::{ServerError, Shared, connection};
 use crate::device::Endpoint;
 use crate::irq::Table;
@@ -40,6 +41,14 @@ struct Clients {
     /// Of the client that is served. Its thread owns it.
     socket: Weak<OwnedFd>,
     next: Option<(Instant, OwnedFd)>,
+}
+
+/// Who is not served yet, or never will be, of all sockets.
+#[derive(Default)]
+struct Door {
+    /// Sockets where a second client waits, the one that waits longest first.
+    waiting: VecDeque<Arc<Listening>>,
+    refusals: Refusals,
 }
 
 impl Listening {
@@ -111,10 +120,11 @@ pub(super) fn run(shared: &Arc<Shared>) {
             shared.stop();
         }
     }
-    let mut waiting = VecDeque::new();
+    let mut door = Door::default();
     while !shared.is_stopping() {
-        turn(shared, &mut waiting);
+        turn(shared, &mut door);
     }
+    drop(door);
     let all = std::mem::take(&mut *sockets(shared));
     for listening in &all {
         if let Some(socket) = listening.clients().socket.upgrade() {
@@ -141,12 +151,18 @@ fn sockets(shared: &Shared) -> MutexGuard<'_, Vec<Arc<Listening>>> {
     shared.sockets.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits once, and takes care of everything that has happened. `waiting` are sockets where a second
-/// client waits, the one that waits longest first.
-fn turn(shared: &Arc<Shared>, waiting: &mut VecDeque<Arc<Listening>>) {
-    let left = waiting.front().and_then(|listening| listening.clients().next.as_ref().map(|n| n.0));
-    let left = left.map(|since| shared.options.succession.saturating_sub(since.elapsed()));
-    let left = left.or((!waiting.is_empty()).then_some(Duration::ZERO));
+/// Returns how long the client may go on waiting that waits longest.
+fn succession_left(shared: &Shared, door: &Door) -> Option<Duration> {
+    let first = door.waiting.front()?;
+    let since = first.clients().next.as_ref().map(|next| next.0);
+    // One that waits no more is to be looked at now.
+    let left = since.map(|since| shared.options.succession.saturating_sub(since.elapsed()));
+    Some(left.unwrap_or_default())
+}
+
+/// Waits once, and takes care of everything that has happened.
+fn turn(shared: &Arc<Shared>, door: &mut Door) {
+    let left = [succession_left(shared, door), door.refusals.expire()].into_iter().flatten().min();
     let timeout = left.map(|left| Timespec {
         tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(left.subsec_nanos()),
@@ -164,24 +180,22 @@ fn turn(shared: &Arc<Shared>, waiting: &mut VecDeque<Arc<Listening>>) {
         match event.data.u64() {
             STOP => return,
             WAKE => transport::calm(&shared.wake),
+            key if key & Refusals::KEY != 0 => door.refusals.look(key),
             place => {
                 let place = usize::try_from(place).unwrap_or(usize::MAX);
                 let listening = sockets(shared).get(place).map(Arc::clone);
                 if let Some(listening) = listening {
-                    receive(shared, &listening, waiting);
+                    receive(shared, &listening, door);
                 }
             }
         }
     }
-    waiting.retain(|listening| succeed(shared, listening));
+    let Door { waiting, refusals } = door;
+    waiting.retain(|listening| succeed(shared, listening, refusals));
 }
 
-/// Takes a client in, has it wait, or sends it away.
-fn receive(
-    shared: &Arc<Shared>,
-    listening: &Arc<Listening>,
-    waiting: &mut VecDeque<Arc<Listening>>,
-) {
+/// Takes a client in, has it wait, or refuses it.
+fn receive(shared: &Arc<Shared>, listening: &Arc<Listening>, door: &mut Door) {
     let socket = match accept_with(&listening.listener, SocketFlags::CLOEXEC) {
         Ok(socket) => socket,
         Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return,
@@ -194,41 +208,49 @@ fn receive(
     };
     let mut clients = listening.clients();
     if !clients.served {
-        start(shared, listening, &mut clients, socket);
+        start(shared, listening, &mut clients, socket, &mut door.refusals);
     } else if clients.next.is_none() {
         clients.next = Some((Instant::now(), socket));
         drop(clients);
         // The first may be gone, but for the thread that waits in a write to an eventfd of its.
         listening.irqs.make_room();
-        waiting.push_back(Arc::clone(listening));
+        door.waiting.push_back(Arc::clone(listening));
     } else {
-        debug!(path = %listening.path.display(), "a client was sent away: one is there, one waits");
+        debug!(path = %listening.path.display(), "a client is refused: one is there, one waits");
+        door.refusals.refuse(shared, socket);
     }
 }
 
-/// Serves the client that waits, or sends it away when it has waited long enough; whether it goes on
+/// Serves the client that waits, or refuses it when it has waited long enough; whether it goes on
 /// waiting.
-fn succeed(shared: &Arc<Shared>, listening: &Arc<Listening>) -> bool {
+fn succeed(shared: &Arc<Shared>, listening: &Arc<Listening>, refusals: &mut Refusals) -> bool {
     let mut clients = listening.clients();
     let Some((since, socket)) = clients.next.take() else { return false };
     if !clients.served {
-        start(shared, listening, &mut clients, socket);
+        start(shared, listening, &mut clients, socket, refusals);
         return false;
     }
     if since.elapsed() < shared.options.succession {
         clients.next = Some((since, socket));
         return true;
     }
-    warn!(path = %listening.path.display(), "a client was sent away: the device has one already");
+    warn!(path = %listening.path.display(), "a client is refused: the device has one already");
+    refusals.refuse(shared, socket);
     false
 }
 
-fn start(shared: &Arc<Shared>, listening: &Arc<Listening>, clients: &mut Clients, socket: OwnedFd) {
+fn start(
+    shared: &Arc<Shared>,
+    listening: &Arc<Listening>,
+    clients: &mut Clients,
+    socket: OwnedFd,
+    refusals: &mut Refusals,
+) {
     // The thread before it has ended, but for its last instructions.
     let _ = clients.thread.take().map(JoinHandle::join);
     let (its, device) = (Arc::clone(shared), Arc::clone(listening));
-    let socket = Arc::new(socket);
-    let kept = Arc::downgrade(&socket);
+    let kept = Arc::new(socket);
+    let socket = Arc::clone(&kept);
     let thread = std::thread::Builder::new()
         .name("vfio-user client".into())
         .stack_size(512 << 10)
@@ -237,10 +259,11 @@ fn start(shared: &Arc<Shared>, listening: &Arc<Listening>, clients: &mut Clients
         Ok(thread) => {
             clients.served = true;
             clients.thread = Some(thread);
-            clients.socket = kept;
+            clients.socket = Arc::downgrade(&kept);
         }
         Err(error) => {
-            warn!(path = %listening.path.display(), %error, "a client was sent away: no thread");
+            warn!(path = %listening.path.display(), %error, "a client is refused: no thread");
+            Arc::into_inner(kept).into_iter().for_each(|socket| refusals.refuse(shared, socket));
         }
     }
 }

@@ -16,6 +16,8 @@ use vfio_irq_engine::Errno;
 pub(crate) struct Mapping {
     start: NonNull<u8>,
     len: usize,
+    /// Bytes before the part that was asked for: mappings begin with a page.
+    before: usize,
     /// The client has cut its file short: part of the mapping is no memory of its any more.
     cut: AtomicBool,
 }
@@ -46,7 +48,11 @@ impl Mapping {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || end > size {
             return Err(Errno::EINVAL);
         }
-        let len = usize::try_from(len).map_err(|_| Errno::EINVAL)?;
+        let before = offset % page(&stat);
+        let offset = offset - before;
+        let len = len.checked_add(before).and_then(|len| usize::try_from(len).ok());
+        let len = len.ok_or(Errno::EINVAL)?;
+        let before = usize::try_from(before).map_err(|_| Errno::EINVAL)?;
         guard::install()?;
         let mut protection = ProtFlags::empty();
         protection.set(ProtFlags::READ, readable || !writable);
@@ -55,7 +61,7 @@ impl Mapping {
         // SAFETY: a new mapping at an address of the kernel's choice replaces nothing.
         let start = unsafe { rustix::mm::mmap(anywhere, len, protection, flags, fd, offset) };
         let start = NonNull::new(start.map_err(errno_of)?.cast()).ok_or(Errno::ENOMEM)?;
-        Ok(Self { start, len, cut: AtomicBool::new(false) })
+        Ok(Self { start, len, before, cut: AtomicBool::new(false) })
     }
 
     /// Touches the memory. A page that is there no more fails the access and all that come later.
@@ -72,8 +78,9 @@ impl Mapping {
     }
 
     fn at(&self, offset: usize, len: usize) -> Result<*mut u8, Errno> {
-        let end = offset.checked_add(len).filter(|end| *end <= self.len);
-        end.map(|_| self.start.as_ptr().wrapping_add(offset)).ok_or(Errno::EFAULT)
+        let start = offset.checked_add(self.before).ok_or(Errno::EFAULT)?;
+        let end = start.checked_add(len).filter(|end| *end <= self.len);
+        end.map(|_| self.start.as_ptr().wrapping_add(start)).ok_or(Errno::EFAULT)
     }
 
     /// Copies out of the memory.
@@ -143,6 +150,15 @@ impl Mapping {
         let written = unsafe { libc::pwrite64(file.as_raw_fd(), from.cast(), len, position) };
         usize::try_from(written).map_err(|_| last_errno())
     }
+}
+
+/// Bytes of the pages that a mapping of this file consists of. Those of hugetlbfs are its blocks.
+fn page(stat: &rustix::fs::Stat) -> u64 {
+    // SAFETY: takes and returns a number.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    let page = u64::try_from(page).unwrap_or(4096).max(4096);
+    let block = u64::try_from(stat.st_blksize).unwrap_or(page);
+    if block.is_power_of_two() { page.max(block) } else { page }
 }
 
 fn last_errno() -> Errno {

@@ -33,11 +33,6 @@ impl<'a> Fields<'a> {
     pub(crate) fn rest(self) -> &'a [u8] {
         self.0
     }
-
-    /// Nothing may be left.
-    pub(crate) fn end(self) -> Result<(), Errno> {
-        if self.0.is_empty() { Ok(()) } else { Err(Errno::EINVAL) }
-    }
 }
 
 /// Appends integers to a message.

@@ -281,7 +281,7 @@ impl RegionInfo<'_> {
 /// use vfio_irq_user::wire::IoSpan;
 ///
 /// // Two doorbells that share the first descriptor of the reply, told apart by nothing.
-/// let bell = IoSpan { offset: 0x1000, size: 4, fd: 0, datamatch: None };
+/// let bell = IoSpan { offset: 0x1000, size: 4, fd: 0, datamatch: None, pio: false };
 /// let spans = [bell, IoSpan { offset: 0x1004, ..bell }];
 /// let mut payload = Vec::new();
 /// assert!(IoSpan::put_all(0, &spans, 4096, &mut payload));
@@ -297,6 +297,8 @@ pub struct IoSpan {
     pub fd: u32,
     /// The value that must be written, if not any.
     pub datamatch: Option<u64>,
+    /// The region is of I/O ports.
+    pub pio: bool,
 }
 
 impl IoSpan {
@@ -306,8 +308,10 @@ impl IoSpan {
     pub const LEN: u32 = 40;
     /// The descriptor is an eventfd.
     pub const IOEVENTFD: u32 = 0;
-    /// The written value matters.
+    /// `KVM_IOEVENTFD_FLAG_DATAMATCH`: the written value matters.
     pub const DATAMATCH: u32 = 1;
+    /// `KVM_IOEVENTFD_FLAG_PIO`: the region is of I/O ports.
+    pub const PIO: u32 = 2;
 
     /// Appends the payload of the reply to GET_REGION_IO_FDS. The spans are left out when the client
     /// has no room for them, and it is told how much it takes.
@@ -317,7 +321,7 @@ impl IoSpan {
     /// ```
     /// use vfio_irq_user::wire::IoSpan;
     ///
-    /// let spans = [IoSpan { offset: 0, size: 4, fd: 0, datamatch: Some(1) }];
+    /// let spans = [IoSpan { offset: 0, size: 4, fd: 0, datamatch: Some(1), pio: false }];
     /// let mut payload = Vec::new();
     /// // A first question often has room for nothing but the number.
     /// assert!(!IoSpan::put_all(0, &spans, 16, &mut payload));
@@ -335,7 +339,8 @@ impl IoSpan {
             out.put_u64(span.size);
             out.put_u32(span.fd);
             out.put_u32(Self::IOEVENTFD);
-            out.put_u32(if span.datamatch.is_some() { Self::DATAMATCH } else { 0 });
+            let datamatch = if span.datamatch.is_some() { Self::DATAMATCH } else { 0 };
+            out.put_u32(datamatch | if span.pio { Self::PIO } else { 0 });
             out.put_u32(0);
             out.put_u64(span.datamatch.unwrap_or(0));
         }

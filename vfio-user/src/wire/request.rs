@@ -331,8 +331,10 @@ impl<'a> Request<'a> {
         if fds > allowed {
             return Err(Errno::EINVAL);
         }
+        // What follows a request is of a later version of the protocol, and passed over, unless it is
+        // data.
         let mut fields = Fields::new(packet.payload());
-        let request = match command {
+        Ok(match command {
             Command::Version => return Proposal::parse(fields).map(Self::Version),
             Command::DeviceSetIrqs => return SetIrqs::parse(fields, fds).map(Self::SetIrqs),
             Command::RegionWrite => return write(fields),
@@ -353,9 +355,7 @@ impl<'a> Request<'a> {
             | Command::DeviceFeature
             | Command::MigDataRead
             | Command::MigDataWrite => return Err(errno::EOPNOTSUPP),
-        };
-        fields.end()?;
-        Ok(request)
+        })
     }
 }
 
@@ -415,12 +415,23 @@ fn irq_info(fields: &mut Fields<'_>) -> Result<InfoHeader, Errno> {
     Ok(InfoHeader { argsz, flags, index, count })
 }
 
+/// Whether there are so many bytes from an address on. The last of them may be the last of all.
+fn ends(address: u64, size: u64) -> bool {
+    size.checked_sub(1).and_then(|more| address.checked_add(more)).is_some()
+}
+
 impl DmaMap {
+    /// The address of the last byte.
+    pub(crate) fn last(&self) -> u64 {
+        self.address.saturating_add(self.size.saturating_sub(1))
+    }
+
     fn parse(fields: &mut Fields<'_>, fds: usize) -> Result<Self, Errno> {
         let (argsz, flags) = (fields.u32()?, fields.u32()?);
         let (offset, address, size) = (fields.u64()?, fields.u64()?, fields.u64()?);
-        let ends = address.checked_add(size).is_some() && offset.checked_add(size).is_some();
-        if argsz < 32 || flags & !3 != 0 || size == 0 || !ends {
+        // Without a descriptor there is nothing that the offset is in.
+        let in_file = fds == 0 || offset.checked_add(size).is_some();
+        if argsz < 32 || flags & !3 != 0 || !ends(address, size) || !in_file {
             return Err(Errno::EINVAL);
         }
         Ok(Self {
@@ -444,7 +455,9 @@ impl DmaUnmap {
         if argsz < 24 || (flags != 0 && !all) || (all && (address != 0 || size != 0)) {
             return Err(Errno::EINVAL);
         }
-        address.checked_add(size).ok_or(Errno::EINVAL)?;
+        if !all && !ends(address, size) {
+            return Err(Errno::EINVAL);
+        }
         Ok(Self { argsz, address, size, all })
     }
 }

@@ -16,11 +16,18 @@ use vfio_irq_engine::Errno;
 /// ```
 pub const VERSION: (u16, u16) = (0, 1);
 
+/// Sizes of pages that a mapping can consist of.
+const PAGES: u64 = !0xfff;
+
 /// The longest JSON that is looked at.
 const LONGEST: usize = 16 << 10;
 
 /// QEMU refuses to be told of more descriptors a message than it knows of itself.
 const CAUTIOUS_FDS: u32 = 16;
+
+/// What the specification has for a peer that says nothing of it.
+const DEFAULT_DMA_MAPS: u32 = 65_535;
+const DEFAULT_PAGE_SIZES: u64 = 4096;
 
 /// `VFIO_USER_VERSION`: what a client proposes.
 ///
@@ -113,6 +120,8 @@ pub struct TwinSocket {
 /// // A peer that says nothing takes one descriptor and 1 MiB a message.
 /// let limits = Capabilities::default().limits(1);
 /// assert_eq!((limits.minor, limits.peer_fds, limits.peer_transfer), (1, 1, 1 << 20));
+/// // Nor may a message have many writes.
+/// assert_eq!((limits.peer_dma_maps, limits.peer_write_multiple), (65_535, false));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
@@ -122,6 +131,27 @@ pub struct Limits {
     pub peer_fds: usize,
     /// Bytes of data that the peer takes in one message.
     pub peer_transfer: u32,
+    /// Mappings that the peer has at one time.
+    pub peer_dma_maps: u32,
+    /// Sizes of pages that the peer's mappings consist of, or'ed together.
+    pub peer_page_sizes: u64,
+    /// Whether the peer takes `VFIO_USER_REGION_WRITE_MULTI`.
+    pub peer_write_multiple: bool,
+}
+
+impl Limits {
+    /// Returns the size of the smallest page that a mapping of the peer's consists of.
+    ///
+    /// ```
+    /// use vfio_irq_user::wire::Capabilities;
+    ///
+    /// let theirs = Capabilities { pgsizes: Some(1 << 21 | 1 << 16), ..Capabilities::default() };
+    /// assert_eq!(theirs.limits(1).smallest_page(), 65_536);
+    /// assert_eq!(Capabilities::default().limits(1).smallest_page(), 4096);
+    /// ```
+    pub fn smallest_page(&self) -> u64 {
+        1_u64.checked_shl(self.peer_page_sizes.trailing_zeros()).unwrap_or(DEFAULT_PAGE_SIZES)
+    }
 }
 
 impl<'a> Proposal<'a> {
@@ -183,8 +213,8 @@ impl Capabilities {
     }
 
     /// What a server with these capabilities answers to a client: nothing that the client did not
-    /// speak of but the two sizes that every client knows, and no more descriptors than it can bear
-    /// to hear of.
+    /// propose, and no more descriptors than it can bear to hear of. Mappings of pages of any size from
+    /// 4 KiB on can be made.
     ///
     /// ```
     /// use vfio_irq_user::wire::Capabilities;
@@ -195,15 +225,35 @@ impl Capabilities {
     /// assert_eq!(answer.write_multiple, None, "a client that has not heard of it is not told");
     /// ```
     pub fn answer(&self, offer: &Self) -> Self {
-        let bearable = offer.max_msg_fds.unwrap_or(1).max(CAUTIOUS_FDS.into());
+        let bearable = |ours: u64, theirs: u64| ours.min(theirs.max(CAUTIOUS_FDS.into()));
         Self {
-            max_msg_fds: self.max_msg_fds.map(|ours| ours.min(bearable)),
-            max_data_xfer_size: self.max_data_xfer_size,
+            max_msg_fds: both(self.max_msg_fds, offer.max_msg_fds, bearable),
+            max_data_xfer_size: self
+                .max_data_xfer_size
+                .filter(|_| offer.max_data_xfer_size.is_some()),
             max_dma_maps: both(self.max_dma_maps, offer.max_dma_maps, u64::min),
-            pgsizes: both(self.pgsizes, offer.pgsizes, |ours, theirs| ours & theirs),
+            pgsizes: offer.pgsizes.map(|theirs| theirs & PAGES),
             write_multiple: both(self.write_multiple, offer.write_multiple, |a, b| a && b),
             twin_socket: None,
         }
+    }
+
+    /// Says whether their sender can map memory at all, in pages of 4 KiB or more.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when it cannot.
+    ///
+    /// ```
+    /// use vfio_irq_user::{Errno, wire::Capabilities};
+    ///
+    /// let none = Capabilities { pgsizes: Some(512), ..Capabilities::default() };
+    /// assert_eq!(none.check(), Err(Errno::EINVAL));
+    /// assert_eq!(Capabilities::default().check(), Ok(()));
+    /// ```
+    pub fn check(&self) -> Result<(), Errno> {
+        let pages = self.pgsizes.unwrap_or(DEFAULT_PAGE_SIZES) & PAGES;
+        if pages != 0 { Ok(()) } else { Err(Errno::EINVAL) }
     }
 
     /// What their sender can bear.
@@ -217,10 +267,14 @@ impl Capabilities {
     pub fn limits(&self, minor: u16) -> Limits {
         let fds = self.max_msg_fds.unwrap_or(1);
         let transfer = self.max_data_xfer_size.unwrap_or(DEFAULT_TRANSFER.into());
+        let dma_maps = self.max_dma_maps.unwrap_or(DEFAULT_DMA_MAPS.into());
         Limits {
             minor,
             peer_fds: usize::try_from(fds).unwrap_or(MAX_FDS).min(MAX_FDS),
             peer_transfer: u32::try_from(transfer).unwrap_or(u32::MAX),
+            peer_dma_maps: u32::try_from(dma_maps).unwrap_or(u32::MAX),
+            peer_page_sizes: self.pgsizes.unwrap_or(DEFAULT_PAGE_SIZES) & PAGES,
+            peer_write_multiple: self.write_multiple == Some(true),
         }
     }
 

@@ -19,8 +19,8 @@ pub const PENDING: u32 = 0x3000;
 pub const VECTORS: u32 = 64;
 /// A write of a vector's number here raises it.
 pub const RAISE: u64 = 0xff0;
-/// A write of anything here reads the client's memory at 0.
-pub const FETCH: u64 = 0xfe8;
+/// A write of anything here returns once the test says so ([`Diary::hold`]).
+pub const HOLD: u64 = 0xfe8;
 /// A write of anything here is refused.
 pub const REFUSES: u64 = 0xff8;
 
@@ -34,6 +34,8 @@ pub struct Diary {
     pub mapped: Vec<(u64, u64)>,
     pub unmapped: Vec<(u64, u64)>,
     pub bus_master: Option<bool>,
+    /// What a write to [`HOLD`] waits for.
+    pub hold: Option<std::sync::mpsc::Receiver<()>>,
 }
 
 /// Registers that keep what is written, and raise vectors.
@@ -54,7 +56,11 @@ impl Device for Board {
     fn write(&mut self, _: u32, offset: u64, data: &[u8]) -> Result<(), Errno> {
         match offset {
             REFUSES => return Err(Errno::ENXIO),
-            FETCH => return self.bus.memory.read(0, &mut [0; 8]),
+            HOLD => {
+                let held = self.diary.lock().unwrap().hold.take();
+                // An error is as good: the test is over.
+                let _ = held.map(|held| held.recv());
+            }
             RAISE => {
                 let vector = u32::from_le_bytes(data.try_into().map_err(|_| Errno::EINVAL)?);
                 self.bus.interrupts.raise(vector);

@@ -1,0 +1,146 @@
+//! The server's own commands, DMA_READ and DMA_WRITE, from being sent to being answered.
+
+use super::Message;
+use crate::errno;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use vfio_irq_engine::Errno;
+
+/// Memory that the client serves by messages, from its DMA_MAP to its DMA_UNMAP.
+#[derive(Debug, Default)]
+pub(crate) struct Window {
+    unmapped: AtomicBool,
+}
+
+impl Window {
+    /// Refuses commands about this window from now on. Those under way are for
+    /// [`super::Link::abandon`], afterwards.
+    pub(crate) fn unmap(&self) {
+        self.unmapped.store(true, Ordering::Release);
+    }
+
+    fn is_unmapped(&self) -> bool {
+        self.unmapped.load(Ordering::Acquire)
+    }
+}
+
+enum Answer {
+    Awaited,
+    Arrived(Message),
+    /// The thread that asked has gone on. The reply is dropped when it comes.
+    Abandoned,
+}
+
+struct Question {
+    id: u16,
+    window: Arc<Window>,
+    answer: Answer,
+}
+
+/// Why a question gets no answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Unasked {
+    /// For the thread that asks.
+    Refused(Errno),
+    /// The client owes more replies than any client with a use for them.
+    TooMany,
+}
+
+/// All commands that the client has not answered.
+#[derive(Default)]
+pub(super) struct Questions {
+    open: Vec<Question>,
+    next_id: u16,
+    /// How many times asking is forbidden for now.
+    quiesced: usize,
+}
+
+impl Questions {
+    /// Replies that a client may owe. Each thread of a device awaits one; the others were abandoned.
+    const MOST: usize = 1024;
+
+    /// Notes that a command is about to be sent. Returns its message ID.
+    pub(super) fn ask(&mut self, window: &Arc<Window>) -> Result<u16, Unasked> {
+        if let Some(errno) = self.refusal(window) {
+            return Err(Unasked::Refused(errno));
+        }
+        if self.open.len() >= Self::MOST {
+            return Err(Unasked::TooMany);
+        }
+        while self.open.iter().any(|question| question.id == self.next_id) {
+            self.next_id = self.next_id.wrapping_add(1);
+        }
+        let id = self.next_id;
+        self.next_id = self.next_id.wrapping_add(1);
+        self.open.push(Question { id, window: Arc::clone(window), answer: Answer::Awaited });
+        Ok(id)
+    }
+
+    fn refusal(&self, window: &Window) -> Option<Errno> {
+        if window.is_unmapped() {
+            Some(Errno::EFAULT)
+        } else if self.quiesced > 0 {
+            Some(errno::ECANCELED)
+        } else {
+            None
+        }
+    }
+
+    /// Keeps a reply for the thread that awaits it. Returns false if no command has this ID.
+    pub(super) fn deliver(&mut self, id: u16, message: Message) -> bool {
+        let Some(place) = self.open.iter().position(|question| question.id == id) else {
+            return false;
+        };
+        match self.open.get_mut(place).map(|question| &mut question.answer) {
+            Some(answer @ Answer::Awaited) => *answer = Answer::Arrived(message),
+            Some(Answer::Abandoned) => _ = self.open.swap_remove(place),
+            Some(Answer::Arrived(_)) | None => return false,
+        }
+        true
+    }
+
+    /// Takes the reply to a command, or says why there will be none. Returns `None` while it is
+    /// awaited.
+    pub(super) fn take(&mut self, id: u16) -> Option<Result<Message, Errno>> {
+        let place = self.open.iter().position(|question| question.id == id)?;
+        match self.open.get(place)?.answer {
+            Answer::Awaited => None,
+            Answer::Abandoned => {
+                let unmapped = self.open.get(place)?.window.is_unmapped();
+                Some(Err(if unmapped { Errno::EFAULT } else { errno::ECANCELED }))
+            }
+            Answer::Arrived(_) => match self.open.swap_remove(place).answer {
+                Answer::Arrived(message) => Some(Ok(message)),
+                Answer::Awaited | Answer::Abandoned => None,
+            },
+        }
+    }
+
+    /// Abandons the commands about a window. Returns whether a thread has to be told.
+    pub(super) fn abandon(&mut self, window: &Window) -> bool {
+        self.abandon_where(|of| std::ptr::eq(of, window))
+    }
+
+    /// Abandons all commands, and refuses others until [`Questions::resume`]. Returns whether a thread
+    /// has to be told.
+    pub(super) fn quiesce(&mut self) -> bool {
+        self.quiesced += 1;
+        self.abandon_where(|_| true)
+    }
+
+    pub(super) fn resume(&mut self) {
+        self.quiesced = self.quiesced.saturating_sub(1);
+    }
+
+    fn abandon_where(&mut self, chosen: impl Fn(&Window) -> bool) -> bool {
+        let mut any = false;
+        for question in self.open.iter_mut().filter(|question| chosen(&question.window)) {
+            // A reply that has come is its thread's, which may not have taken it yet.
+            if matches!(question.answer, Answer::Awaited) {
+                question.answer = Answer::Abandoned;
+                any = true;
+            }
+        }
+        any
+    }
+}
