@@ -10,6 +10,7 @@ use crate::lab::guest::Driver;
 use crate::lab::kernel::Series;
 
 mod bench;
+mod clients;
 mod conformance;
 mod demo;
 mod emulated;

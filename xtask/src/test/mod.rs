@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use self::table::{ROWS, Row, When};
+use crate::clients::Client;
 use crate::conformance;
 use crate::demo;
 use crate::emulated;
@@ -50,7 +51,21 @@ struct Count {
     failed: usize,
     /// Names of those that failed.
     names: Vec<String>,
+    /// Names of those whose guest had to be started twice.
+    started_twice: Vec<String>,
 }
+
+/// What a test that passed has to say.
+#[derive(Default)]
+struct Passed {
+    /// What it counted, and what it could not test.
+    remarks: Vec<String>,
+    /// Whether its guest had to be started twice.
+    started_twice: bool,
+}
+
+/// What a test found.
+type Found = std::result::Result<Passed, String>;
 
 /// A row with one of its kernels and one of its drivers.
 struct Case {
@@ -60,6 +75,11 @@ struct Case {
 }
 
 impl Case {
+    /// What has to be built for it.
+    fn needs(&self) -> (Series, Driver, bool, Option<Client>) {
+        (self.series, self.driver, self.row.cdev, self.row.client)
+    }
+
     fn title(&self) -> String {
         format!("lab {} {:<11} {}", self.series, self.driver.name(), self.row.name)
     }
@@ -79,6 +99,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     if count.passed + count.failed == 0 {
         return Err(Error::other("no test was run: nothing matches what was asked for"));
     }
+    count.started_twice.iter().for_each(|name| println!("started twice: {name}"));
     count.names.iter().for_each(|name| println!("FAILED: {name}"));
     println!("{} passed, {} failed", count.passed, count.failed);
     Ok(if count.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -88,6 +109,7 @@ fn add(count: &mut Count, more: Count) {
     count.passed += more.passed;
     count.failed += more.failed;
     count.names.extend(more.names);
+    count.started_twice.extend(more.started_twice);
 }
 
 /// Runs `cargo test --workspace` and counts what it says.
@@ -121,7 +143,7 @@ fn counted(line: &str) -> Count {
         let part = result.split([';', '.']).find_map(|part| part.trim().strip_suffix(what));
         part.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
     };
-    Count { passed: number(" passed"), failed: number(" failed"), names: Vec::new() }
+    Count { passed: number(" passed"), failed: number(" failed"), ..Count::default() }
 }
 
 /// The name in `test NAME ... FAILED`.
@@ -151,12 +173,12 @@ fn lab_tests(options: &Options) -> Result<Count> {
     // Everything slow once and first, so that guests started side by side only read.
     let mut ready: HashMap<_, std::result::Result<Built, String>> = HashMap::new();
     for case in &cases {
-        let key = (case.series, case.driver, case.row.cdev);
+        let key = case.needs();
         // A kernel that is gone, or a module that does not build, fails its own cases alone.
         ready.entry(key).or_insert_with(|| prepare(&cache, case).map_err(|e| e.to_string()));
     }
     let mut count = side_by_side(&cases, |case| {
-        let key = (case.series, case.driver, case.row.cdev);
+        let key = case.needs();
         let built = ready.get(&key).cloned().unwrap_or_else(|| Ok(Built::default()))?;
         run_case(&cache, case, &programs, built)
     });
@@ -176,9 +198,9 @@ fn lab_tests(options: &Options) -> Result<Count> {
 }
 
 /// A verdict from what failed.
-fn words(failures: Result<Vec<String>>) -> std::result::Result<(), String> {
+fn words(failures: Result<Vec<String>>) -> Found {
     match failures {
-        Ok(failures) if failures.is_empty() => Ok(()),
+        Ok(failures) if failures.is_empty() => Ok(Passed::default()),
         Ok(failures) => Err(failures.join("\n")),
         Err(error) => Err(error.to_string()),
     }
@@ -191,6 +213,8 @@ struct Built {
     module: Option<PathBuf>,
     /// All of VFIO, where it is not the kernel's own.
     vfio: Vec<PathBuf>,
+    /// The programs of a client from another project.
+    programs: Vec<PathBuf>,
 }
 
 /// Gets the kernel, and the modules that it does not have.
@@ -202,14 +226,14 @@ fn prepare(cache: &Cache, case: &Case) -> Result<Built> {
     } else if case.driver == Driver::VfioPciRs {
         built.module = Some(module::build(cache, case.series)?);
     }
+    if let Some(client) = case.row.client {
+        built.programs = client.programs(cache, case.series)?;
+    }
     Ok(built)
 }
 
 /// Runs the cases, as many at once as the machine has processors (a guest keeps one busy).
-fn side_by_side(
-    cases: &[Case],
-    run: impl Fn(&Case) -> std::result::Result<(), String> + Sync,
-) -> Count {
+fn side_by_side(cases: &[Case], run: impl Fn(&Case) -> Found + Sync) -> Count {
     let workers = thread::available_parallelism().map_or(1, usize::from).min(8);
     let next = AtomicUsize::new(0);
     let total = Mutex::new(Count::default());
@@ -230,38 +254,35 @@ fn side_by_side(
 
 /// How a test ended, and how long it took.
 struct Verdict {
-    why_not: std::result::Result<(), String>,
+    found: Found,
     took: Duration,
 }
 
-fn timed(test: impl FnOnce() -> std::result::Result<(), String>) -> Verdict {
+fn timed(test: impl FnOnce() -> Found) -> Verdict {
     let start = Instant::now();
-    Verdict { why_not: test(), took: start.elapsed() }
+    Verdict { found: test(), took: start.elapsed() }
 }
 
 impl Verdict {
     /// Prints it, and counts it.
     fn told(self, title: &str) -> Count {
         let seconds = self.took.as_secs();
-        match self.why_not {
-            Ok(()) => {
+        match self.found {
+            Ok(passed) => {
                 println!("{title} … ok ({seconds} s)");
-                Count { passed: 1, ..Count::default() }
+                passed.remarks.iter().for_each(|remark| println!("    {remark}"));
+                let twice = passed.started_twice.then(|| title.to_owned());
+                Count { passed: 1, started_twice: twice.into_iter().collect(), ..Count::default() }
             }
             Err(why) => {
                 println!("{title} … FAILED ({seconds} s)\n{why}");
-                Count { passed: 0, failed: 1, names: vec![title.to_owned()] }
+                Count { failed: 1, names: vec![title.to_owned()], ..Count::default() }
             }
         }
     }
 }
 
-fn run_case(
-    cache: &Cache,
-    case: &Case,
-    programs: &[PathBuf],
-    built: Built,
-) -> std::result::Result<(), String> {
+fn run_case(cache: &Cache, case: &Case, programs: &[PathBuf], built: Built) -> Found {
     let mut builder = Builder::new(case.series, case.driver);
     builder.devices = case.row.devices.to_vec();
     builder.disk = case.row.disk;
@@ -273,18 +294,28 @@ fn run_case(
     builder.timeout = Duration::from_secs(400);
     // What it does not run it need not load.
     let named = |program: &&PathBuf| names(case.row.command, program);
-    builder.image.put = programs.iter().filter(named).cloned().collect();
+    let all = programs.iter().chain(&built.programs);
+    builder.image.put = all.filter(named).cloned().collect();
+    if let Some(client) = case.row.client {
+        client.equip(&mut builder);
+    }
     builder.image.command = format!("exec 2>&1\n{}\n", case.row.command);
     let outcome = builder.run(cache).map_err(|error| error.to_string())?;
-    let (alarms, _) = log::judge(&outcome.log);
+    let (mut alarms, _) = log::judge(&outcome.log);
+    alarms.retain(|line| case.row.client.is_none_or(|client| !client.provokes(line)));
     if !alarms.is_empty() {
         let said = last_lines(&outcome.output, 40);
         return Err(format!("the guest's kernel said:\n{}\n{said}", alarms.join("\n")));
     }
     if outcome.status == 0 {
-        return Ok(());
+        return Ok(Passed { remarks: remarks(&outcome.output), started_twice: false });
     }
     Err(format!("exit status {}:\n{}", outcome.status, last_lines(&outcome.output, 40)))
+}
+
+/// What a guest's command wants to be said of a test that passed.
+fn remarks(output: &str) -> Vec<String> {
+    output.lines().filter_map(|line| line.strip_prefix("remark: ")).map(str::to_owned).collect()
 }
 
 /// Whether a line for the shell has a program's name as one of its words.
@@ -296,7 +327,7 @@ fn names(command: &str, program: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{Case, Count, Driver, ROWS, Series};
-    use super::{add, counted, failed_name, names, side_by_side, timed};
+    use super::{Passed, add, counted, failed_name, names, remarks, side_by_side, timed};
     use std::path::Path;
 
     #[test]
@@ -320,16 +351,29 @@ mod tests {
     }
 
     #[test]
+    fn what_was_not_tested_is_said() {
+        let output = "ok\nremark: not applicable: x y\nno remark: z\n";
+        assert_eq!(remarks(output), ["not applicable: x y"]);
+    }
+
+    #[test]
+    fn a_guest_that_was_started_twice_is_named() {
+        let found = Passed { started_twice: true, ..Passed::default() };
+        let count = timed(|| Ok(found)).told("this");
+        assert_eq!((count.passed, count.started_twice), (1, vec!["this".to_owned()]));
+    }
+
+    #[test]
     fn what_failed_is_counted_and_named() {
         let mut count = Count::default();
-        add(&mut count, timed(|| Ok(())).told("this"));
+        add(&mut count, timed(|| Ok(Passed::default())).told("this"));
         add(&mut count, timed(|| Err("why".to_owned())).told("that"));
         assert_eq!((count.passed, count.failed), (1, 1));
         assert_eq!(count.names, ["that"]);
         let case = |driver| Case { row: &ROWS[0], series: Series::V7_3, driver };
         let cases = [case(Driver::VfioPci), case(Driver::VfioPciRs)];
         let count = side_by_side(&cases, |case| match case.driver {
-            Driver::VfioPci => Ok(()),
+            Driver::VfioPci => Ok(Passed::default()),
             Driver::VfioPciRs => Err("why".to_owned()),
         });
         assert_eq!((count.passed, count.failed), (1, 1));

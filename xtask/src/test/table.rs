@@ -1,6 +1,7 @@
 //! The tests that need a kernel: one row each.
 
 use super::commands::*;
+use crate::clients::Client;
 use crate::lab::device::Kind::{self, Edu, Igb, Nvme, Xhci};
 use crate::lab::guest::Driver::{self, VfioPci, VfioPciRs};
 use crate::lab::kernel::Series::{self, V6_1, V6_12, V7_2, V7_3};
@@ -33,6 +34,8 @@ pub struct Row {
     pub cpus: u32,
     /// Whether VFIO has character devices, which no stock kernel of Debian has.
     pub cdev: bool,
+    /// The client from another project that the row is about.
+    pub client: Option<Client>,
     /// Parameters of modules, as `module.parameter=value`.
     pub parameters: &'static [&'static str],
     /// More for the kernel's command line.
@@ -52,10 +55,17 @@ const ROW: Row = Row {
     disk: None,
     cpus: 1,
     cdev: false,
+    client: None,
     parameters: &[],
     append: &[],
     command: "false",
 };
+
+/// A selftest makes a virtual function, and vfio-pci has to allow it.
+const SELFTESTS_SRIOV: &[&str] = &["vfio-pci.enable_sriov=1"];
+
+/// Selftests map huge pages of both sizes, and skip themselves without them.
+const SELFTESTS_PAGES: &[&str] = &["hugepagesz=1G hugepages=1 hugepagesz=2M hugepages=8"];
 
 /// Every row. The longest come first: they run side by side.
 pub const ROWS: &[Row] = &[
@@ -80,6 +90,25 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "random requests under interrupts: nothing lost, nothing leaked",
         command: STRESS,
+        ..ROW
+    },
+    Row {
+        name: "Linux's own selftests of VFIO",
+        drivers: &[VfioPci],
+        devices: &[Igb, Nvme],
+        client: Some(Client::Selftests),
+        parameters: SELFTESTS_SRIOV,
+        append: SELFTESTS_PAGES,
+        command: Client::Selftests.command(),
+        ..ROW
+    },
+    Row {
+        name: "DPDK receives with interrupts, a vector for each queue",
+        drivers: &[VfioPci],
+        devices: &[Igb, Igb],
+        cpus: 2,
+        client: Some(Client::Dpdk),
+        command: Client::Dpdk.command(),
         ..ROW
     },
     Row { name: "processes killed under interrupts: nothing leaked", command: KILLED, ..ROW },
@@ -236,6 +265,18 @@ pub const ROWS: &[Row] = &[
         when: When::Long,
         cdev: true,
         command: CLIENT_CDEV,
+        ..ROW
+    },
+    Row {
+        name: "Linux's own selftests of VFIO through a character device and an iommufd",
+        when: When::Long,
+        drivers: &[VfioPci],
+        devices: &[Igb, Nvme],
+        cdev: true,
+        client: Some(Client::Selftests),
+        parameters: SELFTESTS_SRIOV,
+        append: SELFTESTS_PAGES,
+        command: Client::Selftests.command(),
         ..ROW
     },
     Row {
