@@ -12,6 +12,7 @@ use crate::lab::image::Image;
 use crate::lab::kernel::{Kernel, Series};
 use crate::lab::process::Step;
 use crate::lab::root;
+use crate::lab::start::Started;
 use crate::module;
 
 mod verdict;
@@ -49,12 +50,13 @@ pub fn run(series: Series, driver: Driver) -> Result<ExitCode> {
 }
 
 /// Runs the demo for its verdicts alone: what failed, in words.
-pub fn check(cache: &Cache, series: Series, driver: Driver) -> Result<Vec<String>> {
+pub fn check(cache: &Cache, series: Series, driver: Driver) -> Result<Started<Vec<String>>> {
     let outcome = boot(cache, series, driver)?;
     let failure = |section: verdict::Section| {
         section.verdict.err().map(|words| format!("{}: {words}", section.title))
     };
-    Ok(verdict::sections(&outcome, driver).into_iter().filter_map(failure).collect())
+    let failures = verdict::sections(&outcome, driver).into_iter().filter_map(failure).collect();
+    Ok(Started { value: failures, twice: outcome.started_twice })
 }
 
 fn boot(cache: &Cache, series: Series, driver: Driver) -> Result<Outcome> {

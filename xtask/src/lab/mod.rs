@@ -12,3 +12,4 @@ pub mod modules;
 pub mod process;
 pub mod root;
 pub mod sandbox;
+pub mod start;

@@ -21,6 +21,7 @@ use crate::lab::cdev;
 use crate::lab::guest::{Builder, Driver};
 use crate::lab::kernel::{Kernel, Series};
 use crate::lab::process::follow;
+use crate::lab::start::Started;
 use crate::log;
 use crate::module::{self, checkout};
 
@@ -198,10 +199,12 @@ fn lab_tests(options: &Options) -> Result<Count> {
 }
 
 /// A verdict from what failed.
-fn words(failures: Result<Vec<String>>) -> Found {
+fn words(failures: Result<Started<Vec<String>>>) -> Found {
     match failures {
-        Ok(failures) if failures.is_empty() => Ok(Passed::default()),
-        Ok(failures) => Err(failures.join("\n")),
+        Ok(Started { value, twice }) if value.is_empty() => {
+            Ok(Passed { started_twice: twice, ..Passed::default() })
+        }
+        Ok(failures) => Err(failures.value.join("\n")),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -308,7 +311,10 @@ fn run_case(cache: &Cache, case: &Case, programs: &[PathBuf], built: Built) -> F
         return Err(format!("the guest's kernel said:\n{}\n{said}", alarms.join("\n")));
     }
     if outcome.status == 0 {
-        return Ok(Passed { remarks: remarks(&outcome.output), started_twice: false });
+        return Ok(Passed {
+            remarks: remarks(&outcome.output),
+            started_twice: outcome.started_twice,
+        });
     }
     Err(format!("exit status {}:\n{}", outcome.status, last_lines(&outcome.output, 40)))
 }
