@@ -128,7 +128,7 @@ fn boot_once(
         .map_err(Error::io("write", &initrd))?;
     let sandbox = Sandbox::new(root.path()).bind(kernel.dir(), "lab/kernel").bind(dir, "lab/run");
     let mut command = sandbox.command("qemu-system-x86_64");
-    command.args(arguments());
+    command.args(arguments()).args(ONE_BOOT);
     let errors = dir.join("qemu.log");
     let log = File::create(&errors).map_err(Error::io("create", &errors))?;
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
@@ -199,25 +199,38 @@ fn signals(said: &str) -> Signals {
     list.split_whitespace().filter_map(pair).collect()
 }
 
-fn arguments() -> Vec<String> {
+/// QEMU's options for a guest with the server's disk, without its memory.
+pub fn arguments() -> Vec<String> {
     let mut list: Vec<String> = Vec::new();
     let mut add = |words: &[&str]| list.extend(words.iter().map(|&word| word.to_owned()));
     let cpus = CPUS.to_string();
-    add(&["-M", "q35", "-accel", "tcg", "-cpu", "max", "-smp", &cpus]);
-    add(&["-m", "1G", "-object", "memory-backend-memfd,id=mem,size=1G,share=on"]);
-    add(&["-machine", "memory-backend=mem"]);
-    add(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+    add(&["-M", "q35", "-accel", "tcg", "-cpu", "max,-erms,-fsrm", "-smp", &cpus]);
+    add(&["-nodefaults", "-no-user-config", "-display", "none"]);
     add(&["-kernel", "/lab/kernel/vmlinuz", "-initrd", "/lab/run/initrd"]);
     add(&["-append", "console=ttyS0 loglevel=5 panic=-1 oops=panic no_timer_check"]);
     add(&["-chardev", "stdio,id=command,signal=off", "-serial", "file:/lab/run/console.log"]);
     add(&["-serial", "chardev:command", "-serial", "file:/lab/run/report"]);
-    add(&["-trace", "vfio_msix_early_setup", "-trace", "vfio_msix_vector_do_use"]);
     add(&[
         "-device",
         r#"{"driver":"vfio-user-pci","socket":{"path":"/lab/run/nvme.sock","type":"unix"}}"#,
     ]);
     list
 }
+
+/// Options for memory that the server maps, for one boot, and for a trace.
+const ONE_BOOT: [&str; 11] = [
+    "-m",
+    "1G",
+    "-object",
+    "memory-backend-memfd,id=mem,size=1G,share=on",
+    "-machine",
+    "memory-backend=mem",
+    "-no-reboot",
+    "-trace",
+    "vfio_msix_early_setup",
+    "-trace",
+    "vfio_msix_vector_do_use",
+];
 
 #[cfg(test)]
 mod tests {

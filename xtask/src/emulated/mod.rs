@@ -14,6 +14,8 @@ use crate::lab::start::Started;
 mod boot;
 mod health;
 mod interrupts;
+mod qmp;
+pub mod reset;
 mod server;
 
 use boot::{Boot, boot};

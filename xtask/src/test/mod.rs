@@ -28,6 +28,10 @@ use crate::module::{self, checkout};
 mod commands;
 mod table;
 
+/// How often the guest of an emulated disk is reset; the second with `--long`.
+const FEW_RESETS: usize = 5;
+const MANY_RESETS: usize = 20;
+
 /// What to test.
 #[derive(Args)]
 pub struct Options {
@@ -194,6 +198,14 @@ fn lab_tests(options: &Options) -> Result<Count> {
     if wanted(emulated) {
         let check = || words(emulated::check(&cache, Series::V7_3));
         add(&mut count, timed(check).told(emulated));
+    }
+    let resets = if options.long { MANY_RESETS } else { FEW_RESETS };
+    let reset = format!(
+        "lab 7.3 vfio-user   an emulated NVMe disk without shared memory survives {resets} resets under I/O"
+    );
+    if wanted(&reset) {
+        let check = || words(emulated::reset::check(&cache, Series::V7_3, resets));
+        add(&mut count, timed(check).told(&reset));
     }
     Ok(count)
 }
