@@ -1,4 +1,4 @@
-//! QEMU's monitor (QMP): one command at a time, and the events in between.
+//! QEMU's monitor (QMP), one command at a time.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -15,7 +15,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A connection to the monitor of one QEMU.
 pub struct Monitor {
     lines: BufReader<UnixStream>,
-    events: Vec<Value>,
 }
 
 impl Monitor {
@@ -32,7 +31,7 @@ impl Monitor {
             }
         };
         stream.set_read_timeout(Some(PATIENCE)).map_err(Error::io("set up", socket))?;
-        let mut monitor = Self { lines: BufReader::new(stream), events: Vec::new() };
+        let mut monitor = Self { lines: BufReader::new(stream) };
         monitor.next()?; // the greeting
         monitor.execute("qmp_capabilities")?;
         Ok(monitor)
@@ -48,16 +47,11 @@ impl Monitor {
             if answer.get("return").is_some() {
                 return Ok(());
             }
+            // Events come in between, and SeaBIOS's own reset is among them.
             if answer.get("event").is_none() {
                 return Err(Error::other(format!("{command}: QEMU answers {answer}")));
             }
-            self.events.push(answer);
         }
-    }
-
-    /// How many resets the guest asked for itself, as it does when its kernel panics.
-    pub fn resets_by_guest(&self) -> usize {
-        self.events.iter().filter(|event| is_reset_by_guest(event)).count()
     }
 
     fn next(&mut self) -> Result<Value> {
@@ -66,25 +60,5 @@ impl Monitor {
         read.map_err(|e| Error::other(format!("QEMU's monitor does not answer: {e}")))?;
         serde_json::from_str(&line)
             .map_err(|e| Error::other(format!("QEMU's monitor says {line:?} ({e})")))
-    }
-}
-
-fn is_reset_by_guest(event: &Value) -> bool {
-    event["event"] == "RESET" && event["data"]["guest"] == true
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::is_reset_by_guest;
-
-    #[test]
-    fn a_panics_reset_is_told_from_ours() {
-        let reset =
-            |guest: bool| json!({"event": "RESET", "data": {"guest": guest, "reason": "x"}});
-        assert!(is_reset_by_guest(&reset(true)));
-        assert!(!is_reset_by_guest(&reset(false)));
-        assert!(!is_reset_by_guest(&json!({"event": "SHUTDOWN", "data": {"guest": true}})));
     }
 }
