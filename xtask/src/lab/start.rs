@@ -2,6 +2,7 @@
 //!
 //! On a busy machine a guest's kernel may stand still while it calibrates its clocks. The host
 //! kept the guest from running just then, and the guest says nothing about what it should test.
+//! Init writes its line before it loads a module: a driver that hangs the guest is not excused.
 
 use std::fs::read_to_string as read;
 use std::path::Path;
