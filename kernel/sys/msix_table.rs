@@ -63,11 +63,10 @@ impl MsixTable {
     /// read. The kernel masks an entry for a moment now and then, so that this may say false for
     /// nothing. The device's registers are reachable.
     pub(crate) fn has_entry(&self, number: u32, gate: Gate) -> bool {
-        // A reset masks every entry, and no message has address zero.
-        match gate {
-            Gate::Open => self.read(number, VECTOR_CONTROL) & MASKBIT == 0,
-            Gate::Masked => !matches!(self.read(number, ADDRESS_LOW), 0 | NOTHING),
-        }
+        // A reset masks every entry. No message has address zero, which is what the bus may answer for
+        // a device that decodes no memory; another bus answers all ones.
+        let has_mask = || self.read(number, VECTOR_CONTROL) & MASKBIT != 0;
+        !matches!(self.read(number, ADDRESS_LOW), 0 | NOTHING) && (gate == Gate::Masked || !has_mask())
     }
 
     /// Returns a word of an entry. What a device that sleeps or decodes no memory would answer is

@@ -54,7 +54,9 @@ fn measure(cache: &Cache, series: Series, core: Core) -> Result<Vec<Figure>> {
     let (alarms, _) = log::judge(&outcome.log);
     if outcome.status != 0 || !alarms.is_empty() {
         let (output, said) = (outcome.output, alarms.join("\n"));
-        return Err(Error::other(format!("measuring the core in {core} failed:\n{output}\n{said}")));
+        return Err(Error::other(format!(
+            "measuring the core in {core} failed:\n{output}\n{said}"
+        )));
     }
     Ok(figures(&outcome.output))
 }

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::core_module::checkout;
 use crate::error::{Error, Result};
 use crate::lab::process::{Step, follow};
-use crate::core_module::checkout;
 
 /// Its name, on this machine and in the guest's PATH.
 pub const PROGRAM: &str = "vfio-irq-conformance";

@@ -60,10 +60,12 @@ fn is_routine(line: &str) -> bool {
     let line = line.trim_start();
     line.starts_with("make")
         || line.starts_with("Skipping BTF")
-        || ["CC ", "LD ", "RUSTC ", "MODPOST ", "BTF ", "EXPORTS ", "BINDGEN ", "COPY ", "HOOKS "].iter().any(|word| {
-            line.strip_prefix(word.trim_end())
-                .is_some_and(|rest| rest.starts_with(' ') || rest.starts_with(" [M]"))
-        })
+        || ["CC ", "LD ", "RUSTC ", "MODPOST ", "BTF ", "EXPORTS ", "BINDGEN ", "COPY ", "HOOKS "]
+            .iter()
+            .any(|word| {
+                line.strip_prefix(word.trim_end())
+                    .is_some_and(|rest| rest.starts_with(' ') || rest.starts_with(" [M]"))
+            })
 }
 
 /// Brings the stage up to date: only files that differ are written, so that a rebuild is incremental.

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::lab::start::FAIR;
+
 /// Shorthand for results of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -73,6 +75,19 @@ pub enum Error {
     Guest {
         /// Panicked, hung, ran out of time.
         how: String,
+        /// The console's log.
+        console: PathBuf,
+        /// Its last lines.
+        tail: String,
+    },
+    /// The guest's kernel did not come to its first program in time.
+    #[error(
+        "the guest did not reach its first program within {} seconds. \
+         The end of its console (all of it: {}):\n{tail}",
+        FAIR.as_secs(),
+        console.display()
+    )]
+    NotStarted {
         /// The console's log.
         console: PathBuf,
         /// Its last lines.

@@ -65,7 +65,7 @@ pub struct Options {
     /// Stop the guest after that many seconds
     #[arg(long, default_value_t = 300, value_name = "SECS")]
     timeout: u64,
-    /// Put an executable (statically linked) into the guest's PATH; may be repeated
+    /// Put an executable into the guest's PATH, with the libraries it is linked with; may be repeated
     #[arg(long, value_name = "FILE")]
     put: Vec<PathBuf>,
     /// Load a module of the kernel (a name) or of your own (a path) once the devices are bound; may be repeated

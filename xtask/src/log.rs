@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn taints_are_expected_and_warnings_are_not() {
-        let log = "[1] vfio_pci_rs: loading out-of-tree module taints kernel.\n[2] WARNING: CPU: 0 PID: 1 at x.c:1\n[3] fine\n";
+        let log = "[1] vfio_pci_core: loading out-of-tree module taints kernel.\n[2] WARNING: CPU: 0 PID: 1 at x.c:1\n[3] fine\n";
         let (alarms, expected) = judge(log);
         assert_eq!(alarms.len(), 1);
         assert_eq!(expected.len(), 1);

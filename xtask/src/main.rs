@@ -10,14 +10,15 @@ use crate::lab::guest::Core;
 use crate::lab::kernel::Series;
 
 mod bench;
+mod clients;
 mod conformance;
+mod core_module;
 mod demo;
 mod emulated;
 mod error;
 mod lab;
 mod lab_command;
 mod log;
-mod core_module;
 mod test;
 
 #[derive(Parser)]

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::conformance;
+use crate::core_module;
 use crate::error::Result;
 use crate::lab::cache::Cache;
 use crate::lab::device::Kind;
@@ -13,7 +14,7 @@ use crate::lab::image::Image;
 use crate::lab::kernel::{Kernel, Series};
 use crate::lab::process::Step;
 use crate::lab::root;
-use crate::core_module;
+use crate::lab::start::Started;
 
 mod verdict;
 
@@ -50,12 +51,13 @@ pub fn run(series: Series, core: Core) -> Result<ExitCode> {
 }
 
 /// Runs the demo for its verdicts alone: what failed, in words.
-pub fn check(cache: &Cache, series: Series, core: Core) -> Result<Vec<String>> {
+pub fn check(cache: &Cache, series: Series, core: Core) -> Result<Started<Vec<String>>> {
     let outcome = boot(cache, series, core)?;
     let failure = |section: verdict::Section| {
         section.verdict.err().map(|words| format!("{}: {words}", section.title))
     };
-    Ok(verdict::sections(&outcome, core).into_iter().filter_map(failure).collect())
+    let failures = verdict::sections(&outcome, core).into_iter().filter_map(failure).collect();
+    Ok(Started { value: failures, twice: outcome.started_twice })
 }
 
 fn boot(cache: &Cache, series: Series, core: Core) -> Result<Outcome> {

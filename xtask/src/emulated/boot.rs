@@ -11,11 +11,12 @@ use super::server::{COUNTED, Server, Watch};
 use super::{AREA, CPUS, READS};
 use crate::error::{Error, Result, last_lines};
 use crate::lab::cache::{Cache, remove_tree};
-use crate::lab::guest::{Report, attend_with};
+use crate::lab::guest::{End, Report, attend_with};
 use crate::lab::image::Image;
 use crate::lab::kernel::{Kernel, Series};
 use crate::lab::root::{self, program_with_libraries};
 use crate::lab::sandbox::Sandbox;
+use crate::lab::start::{Started, at_most_twice};
 use crate::log;
 
 /// Runs in the guest.
@@ -101,8 +102,19 @@ fn talk(stdout: ChildStdout, mut stdin: ChildStdin, watch: &Watch) -> Talk {
     talk
 }
 
-/// Boots the guest with the server's disk; `step` says which time it is.
+/// Boots the guest with the server's disk, twice if it does not reach its first program.
+/// `step` says which time it is.
 pub fn boot(
+    cache: &Cache,
+    series: Series,
+    dir: &Path,
+    server: &Server,
+    step: &str,
+) -> Result<Started<Boot>> {
+    at_most_twice(|| boot_once(cache, series, dir, server, step))
+}
+
+fn boot_once(
     cache: &Cache,
     series: Series,
     dir: &Path,
@@ -116,7 +128,7 @@ pub fn boot(
         .map_err(Error::io("write", &initrd))?;
     let sandbox = Sandbox::new(root.path()).bind(kernel.dir(), "lab/kernel").bind(dir, "lab/run");
     let mut command = sandbox.command("qemu-system-x86_64");
-    command.args(arguments());
+    command.args(arguments()).args(ONE_BOOT);
     let errors = dir.join("qemu.log");
     let log = File::create(&errors).map_err(Error::io("create", &errors))?;
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
@@ -124,8 +136,9 @@ pub fn boot(
     let mut child = command.spawn().map_err(|e| Error::other(format!("cannot start QEMU: {e}")))?;
     let stdin = child.stdin.take().ok_or_else(|| Error::other("QEMU has no standard input"))?;
     let watch = server.watch();
-    let (talk, in_time) =
-        attend_with(&mut child, PATIENCE, move |stdout| talk(stdout, stdin, &watch));
+    let report = dir.join("report");
+    let (talk, end) =
+        attend_with(&mut child, PATIENCE, &report, move |stdout| talk(stdout, stdin, &watch));
     let status = child.wait().map_err(|e| Error::other(format!("cannot wait for QEMU: {e}")))?;
     remove_tree(&initrd)?;
     let report = Report::read(dir);
@@ -133,9 +146,13 @@ pub fn boot(
     if let Some(error) = talk.trouble {
         return Err(error);
     }
-    if !in_time || report.end != "exit 0" {
+    if end == End::NotStarted {
+        let tail = last_lines(&report.errors, 10);
+        return Err(Error::NotStarted { console: dir.join("console.log"), tail });
+    }
+    if end != End::ByItself || report.end != "exit 0" {
         return Err(Error::other(format!(
-            "the guest ended with {:?} (QEMU: {status}, in time: {in_time}).\nIt said:\n{}\nIts console: {}\nQEMU: {}\nThe server:\n{said}",
+            "the guest ended with {:?} (QEMU: {status}, {end:?}).\nIt said:\n{}\nIts console: {}\nQEMU: {}\nThe server:\n{said}",
             report.end,
             last_lines(&talk.output, 20),
             dir.join("console.log").display(),
@@ -182,25 +199,38 @@ fn signals(said: &str) -> Signals {
     list.split_whitespace().filter_map(pair).collect()
 }
 
-fn arguments() -> Vec<String> {
+/// QEMU's options for a guest with the server's disk, without its memory.
+pub fn arguments() -> Vec<String> {
     let mut list: Vec<String> = Vec::new();
     let mut add = |words: &[&str]| list.extend(words.iter().map(|&word| word.to_owned()));
     let cpus = CPUS.to_string();
-    add(&["-M", "q35", "-accel", "tcg", "-cpu", "max", "-smp", &cpus]);
-    add(&["-m", "1G", "-object", "memory-backend-memfd,id=mem,size=1G,share=on"]);
-    add(&["-machine", "memory-backend=mem"]);
-    add(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]);
+    add(&["-M", "q35", "-accel", "tcg", "-cpu", "max,-erms,-fsrm", "-smp", &cpus]);
+    add(&["-nodefaults", "-no-user-config", "-display", "none"]);
     add(&["-kernel", "/lab/kernel/vmlinuz", "-initrd", "/lab/run/initrd"]);
     add(&["-append", "console=ttyS0 loglevel=5 panic=-1 oops=panic no_timer_check"]);
     add(&["-chardev", "stdio,id=command,signal=off", "-serial", "file:/lab/run/console.log"]);
     add(&["-serial", "chardev:command", "-serial", "file:/lab/run/report"]);
-    add(&["-trace", "vfio_msix_early_setup", "-trace", "vfio_msix_vector_do_use"]);
     add(&[
         "-device",
         r#"{"driver":"vfio-user-pci","socket":{"path":"/lab/run/nvme.sock","type":"unix"}}"#,
     ]);
     list
 }
+
+/// Options for memory that the server maps, for one boot, and for a trace.
+const ONE_BOOT: [&str; 11] = [
+    "-m",
+    "1G",
+    "-object",
+    "memory-backend-memfd,id=mem,size=1G,share=on",
+    "-machine",
+    "memory-backend=mem",
+    "-no-reboot",
+    "-trace",
+    "vfio_msix_early_setup",
+    "-trace",
+    "vfio_msix_vector_do_use",
+];
 
 #[cfg(test)]
 mod tests {

@@ -9,10 +9,13 @@ use crate::error::{Error, Result};
 use crate::lab::cache::{Cache, remove_tree};
 use crate::lab::guest::run_dir;
 use crate::lab::kernel::Series;
+use crate::lab::start::Started;
 
 mod boot;
 mod health;
 mod interrupts;
+mod qmp;
+pub mod reset;
 mod server;
 
 use boot::{Boot, boot};
@@ -31,7 +34,7 @@ const CPUS: u32 = 2;
 const READS: u64 = 200;
 
 /// Boots twice; what was not as it should be, in words.
-pub fn check(cache: &Cache, series: Series) -> Result<Vec<String>> {
+pub fn check(cache: &Cache, series: Series) -> Result<Started<Vec<String>>> {
     let program = conformance::build_command()?;
     let (dir, _lock) = run_dir(cache)?;
     let disk = dir.join("disk0");
@@ -43,6 +46,8 @@ pub fn check(cache: &Cache, series: Series) -> Result<Vec<String>> {
     let second = boot(cache, series, &dir, &server, "second")?;
     let log = server.stop()?;
     remove_tree(&disk)?;
+    let twice = first.twice || second.twice;
+    let (first, second) = (first.value, second.value);
     let mut failures = judge_data(&first, &second);
     for boot in [&first, &second] {
         failures.extend(interrupts::judge(boot));
@@ -51,7 +56,7 @@ pub fn check(cache: &Cache, series: Series) -> Result<Vec<String>> {
     if !log.contains("in all: ") {
         failures.push(format!("the server did not say what it counted in all:\n{log}"));
     }
-    Ok(failures)
+    Ok(Started { value: failures, twice })
 }
 
 /// What was written is there, before and after a reboot.

@@ -14,8 +14,8 @@ use super::kernel::{Series, Tree};
 use super::process::{Step, capture, follow};
 use super::root;
 use super::sandbox::Sandbox;
-use crate::error::{Error, Result};
 use crate::core_module::{MODULE, checkout, copy_sources};
+use crate::error::{Error, Result};
 
 /// Changed whenever sources unpacked by an older recipe must not be used any more.
 const RECIPE: u32 = 1;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::error::{Error, Result};
+
 /// A kind of PCI device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Kind {
@@ -11,7 +13,7 @@ pub enum Kind {
     Edu,
     /// USB controller: several MSI vectors
     Xhci,
-    /// Network card: MSI-X, MSI and SR-IOV
+    /// Network card: MSI-X, MSI and SR-IOV; all of a guest's are on one network
     Igb,
 }
 
@@ -30,8 +32,15 @@ impl fmt::Display for Kind {
 /// after it and must still be on the root bus.
 const FIRST_SLOT: usize = 4;
 
-/// How many devices fit below the slots of igb's virtual functions.
-pub const MOST: usize = 11;
+/// How many slots there are below those of igb's virtual functions.
+const SLOTS: usize = 11;
+
+impl Kind {
+    /// How many slots to keep for it. An igb's virtual functions fill two.
+    fn slots(self) -> usize {
+        if self == Self::Igb { 2 } else { 1 }
+    }
+}
 
 /// A device in its slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,25 +48,32 @@ pub struct Device {
     /// What it is.
     pub kind: Kind,
     index: usize,
+    slot: usize,
     /// How many of its kind come before it.
     nth: usize,
 }
 
 impl Device {
     /// Gives each of `kinds` its slot, each directly on the root complex and so in a group of its own.
-    pub fn place(kinds: &[Kind]) -> Vec<Self> {
+    pub fn place(kinds: &[Kind]) -> Result<Vec<Self>> {
+        let wanted: usize = kinds.iter().map(|kind| kind.slots()).sum();
+        if wanted > SLOTS {
+            return Err(Error::other(format!(
+                "a guest has {SLOTS} slots, and these devices need {wanted} (an igb needs two)"
+            )));
+        }
         let nth =
             |index: usize| kinds[..index].iter().filter(|kind| **kind == kinds[index]).count();
-        kinds
-            .iter()
-            .enumerate()
-            .map(|(index, &kind)| Self { kind, index, nth: nth(index) })
-            .collect()
+        let slot = |index: usize| {
+            FIRST_SLOT + kinds[..index].iter().map(|kind| kind.slots()).sum::<usize>()
+        };
+        let place = |(index, &kind)| Self { kind, index, slot: slot(index), nth: nth(index) };
+        Ok(kinds.iter().enumerate().map(place).collect())
     }
 
     /// Its address in the guest.
     pub fn address(&self) -> String {
-        format!("0000:00:{:02x}.0", FIRST_SLOT + self.index)
+        format!("0000:00:{:02x}.0", self.slot)
     }
 
     /// The environment variable that tells a command in the guest the address.
@@ -72,7 +88,7 @@ impl Device {
 
     /// QEMU's options for it; `disk` is the file behind an NVMe namespace, empty space otherwise.
     pub fn options(&self, disk: Option<&str>) -> Vec<String> {
-        let slot = format!("bus=pcie.0,addr={:#x}", FIRST_SLOT + self.index);
+        let slot = format!("bus=pcie.0,addr={:#x}", self.slot);
         let id = format!("dev{}", self.index);
         let option = |name: &str, value: String| [format!("-{name}"), value];
         match self.kind {
@@ -94,7 +110,7 @@ impl Device {
                     .to_vec()
             }
             Kind::Igb => {
-                let hub = option("netdev", format!("hubport,id={id}-net,hubid={}", self.index));
+                let hub = option("netdev", format!("hubport,id={id}-net,hubid=0"));
                 [hub, option("device", format!("igb,id={id},netdev={id}-net,{slot}"))].concat()
             }
         }
@@ -107,9 +123,19 @@ mod tests {
 
     #[test]
     fn a_second_device_of_a_kind_has_its_own_variable() {
-        let devices = Device::place(&[Kind::Nvme, Kind::Edu, Kind::Nvme]);
+        let devices = Device::place(&[Kind::Nvme, Kind::Edu, Kind::Nvme]).unwrap();
         let names: Vec<String> = devices.iter().map(Device::variable).collect();
         assert_eq!(names, ["VFIO_IRQ_NVME", "VFIO_IRQ_EDU", "VFIO_IRQ_NVME2"]);
         assert_eq!(devices[2].address(), "0000:00:06.0");
+    }
+
+    #[test]
+    fn an_igb_leaves_room_for_its_virtual_functions() {
+        let devices = Device::place(&[Kind::Igb, Kind::Igb, Kind::Nvme]).unwrap();
+        let addresses: Vec<String> = devices.iter().map(Device::address).collect();
+        assert_eq!(addresses, ["0000:00:04.0", "0000:00:06.0", "0000:00:08.0"]);
+        assert!(Device::place(&[Kind::Igb; 5]).is_ok());
+        assert!(Device::place(&[Kind::Igb; 6]).is_err());
+        assert!(Device::place(&[Kind::Nvme; 11]).is_ok());
     }
 }

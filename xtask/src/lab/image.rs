@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::cpio::Cpio;
 use super::kernel::Kernel;
 use super::modules::{Modules, content, file_name};
+use super::program;
 use crate::error::{Error, Result};
 
 /// The first program of every guest.
@@ -23,7 +24,8 @@ pub struct Image {
     pub modules_after: Vec<String>,
     /// `MODULE.PARAMETER=VALUE`, as on a kernel command line.
     pub parameters: Vec<String>,
-    /// Files of this machine: each becomes an executable in /lab/bin.
+    /// Files of this machine: each becomes an executable in /lab/bin, with its libraries if it is
+    /// dynamically linked.
     pub put: Vec<PathBuf>,
     /// Files made here: path in the guest, content.
     pub files: Vec<(String, Vec<u8>)>,
@@ -57,9 +59,9 @@ impl Image {
         cpio.file("lab/bin/vfio-bind", 0o755, BIND.as_bytes());
         self.add_modules(&mut cpio, tools, kernel)?;
         for path in &self.put {
-            let name = path.file_name().unwrap_or_default().to_string_lossy();
-            let bytes = fs::read(path).map_err(Error::io("read", path))?;
-            cpio.file(&format!("lab/bin/{name}"), 0o755, &bytes);
+            for (path, bytes) in program::files(path, tools)? {
+                cpio.file(&path, 0o755, &bytes);
+            }
         }
         for (path, bytes) in &self.files {
             cpio.file(path, 0o755, bytes);

@@ -24,6 +24,8 @@ mount -t tracefs trace /sys/kernel/tracing
 mkdir -p /dev/pts /dev/shm && mount -t devpts pts /dev/pts
 mount -t tmpfs tmp /tmp
 stty raw -echo -F /dev/ttyS2
+# A guest that does not come to this line in time is started once more.
+report "@@ started"
 . /lab/config
 
 # Each line: a file and its parameters. What was loaded already (built in, or twice) is no failure.

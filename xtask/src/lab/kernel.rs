@@ -280,26 +280,38 @@ const UNUSED: &[&str] = &[
     "security/*.c",
 ];
 
+/// Downloads the sources of `kernel` into `work`. Returns the name and version of their package.
+/// They are in [`source_archive`].
+pub fn download_sources(series: Series, kernel: &Kernel, work: &Path) -> Result<Vec<String>> {
+    let archive = Archive::open(&work.join("apt"), &[series.suite()], &[])?;
+    let names = unpack(&archive.download_alone(&[&format!("linux-source-{series}")])?, work)?;
+    let version = kernel.release.split(['+', '-']).next().unwrap_or_default();
+    if names.iter().any(|name| name.contains(&format!("_{version}-"))) {
+        return Ok(names);
+    }
+    Err(Error::other(format!(
+        "the archive's sources ({}) are not those of kernel {}; run `cargo xtask lab --clean` and try again",
+        names.join(", "),
+        kernel.release
+    )))
+}
+
+/// The archive with the sources, relative to the directory they were downloaded into.
+pub fn source_archive(series: Series) -> String {
+    format!("usr/src/linux-source-{series}.tar.xz")
+}
+
 /// Fills `dir` with the kernel's sources and builds what stock headers lack: the metadata of its Rust crates.
 fn prepare(series: Series, root: &Made, kernel: &Kernel, dir: &Path) -> Result<Vec<String>> {
     let sandbox = Sandbox::new(root.path()).bind(dir, "build/linux");
     check_compiler(&sandbox, kernel)?;
     let work = dir.join("work");
-    let archive = Archive::open(&work.join("apt"), &[series.suite()], &[])?;
-    let names = unpack(&archive.download_alone(&[&format!("linux-source-{series}")])?, &work)?;
-    let version = kernel.release.split(['+', '-']).next().unwrap_or_default();
-    if !names.iter().any(|name| name.contains(&format!("_{version}-"))) {
-        return Err(Error::other(format!(
-            "the archive's sources ({}) are not those of kernel {}; run `cargo xtask lab --clean` and try again",
-            names.join(", "),
-            kernel.release
-        )));
-    }
+    let names = download_sources(series, kernel, &work)?;
     let step = Step::start("Unpacking the kernel's sources", None);
     let mut tar = sandbox.command("tar");
     tar.args(["--extract", "--directory=/build/linux", "--strip-components=1", "--no-same-owner"]);
     tar.args(UNUSED.iter().map(|pattern| format!("--exclude=linux-source-{series}/{pattern}")));
-    tar.arg(format!("--file=/build/linux/work/usr/src/linux-source-{series}.tar.xz"));
+    tar.arg(format!("--file=/build/linux/work/{}", source_archive(series)));
     capture(tar, "unpacking the kernel's sources with tar")?;
     drop(step);
     remove_tree(&work)?;

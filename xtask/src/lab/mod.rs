@@ -10,5 +10,7 @@ pub mod image;
 pub mod kernel;
 pub mod modules;
 pub mod process;
+pub mod program;
 pub mod root;
 pub mod sandbox;
+pub mod start;

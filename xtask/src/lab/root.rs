@@ -22,6 +22,9 @@ pub enum Kind {
     Sid,
     /// nvme-cli, for guests with a disk. Apart from the others, so that nothing else is made anew with it.
     NvmeCli,
+    /// DPDK, and what compiles the programs of other VFIO clients: their builds, and guests that run DPDK.
+    /// Apart from the others, so that nothing else is made anew with it.
+    Clients,
 }
 
 /// What every root has: enough of a userland for a build and for a guest's shell.
@@ -74,12 +77,28 @@ const BOOT: &[&str] =
 /// What runs a program in a root and indexes its libraries, and the program.
 const NVME_CLI: &[&str] = &["base-files", "base-passwd", "coreutils", "libc-bin", "nvme-cli"];
 
+/// DPDK, what compiles against its libraries, and what compiles Linux's selftests of VFIO.
+const CLIENTS: &[&str] = &[
+    "debianutils",
+    "dpdk",
+    "dpdk-dev",
+    "gcc-14",
+    "iproute2",
+    "libc6-dev",
+    "libdpdk-dev",
+    "make",
+    "pciutils",
+    "pkgconf",
+    "uuid-dev",
+];
+
 impl Kind {
     fn name(self) -> &'static str {
         match self {
             Self::Trixie => "root-trixie",
             Self::Sid => "root-sid",
             Self::NvmeCli => "root-nvme-cli",
+            Self::Clients => "root-clients",
         }
     }
 
@@ -87,7 +106,7 @@ impl Kind {
         match self {
             Self::Trixie => &["trixie", "trixie-backports"],
             Self::Sid => &["sid"],
-            Self::NvmeCli => &["trixie"],
+            Self::NvmeCli | Self::Clients => &["trixie"],
         }
     }
 
@@ -97,7 +116,7 @@ impl Kind {
                 packages: "qemu-* seabios ipxe-qemu pahole libelf* libdw*",
                 suite: "trixie-backports",
             }],
-            Self::Sid | Self::NvmeCli => &[],
+            Self::Sid | Self::NvmeCli | Self::Clients => &[],
         }
     }
 
@@ -106,6 +125,7 @@ impl Kind {
             Self::Trixie => [BASE, BUILD, BOOT, &["gcc-14"]].concat(),
             Self::Sid => [BASE, BUILD, &["gcc-16"]].concat(),
             Self::NvmeCli => NVME_CLI.to_vec(),
+            Self::Clients => [BASE, CLIENTS].concat(),
         }
     }
 
@@ -148,9 +168,12 @@ fn finish(root: &Path) -> Result<()> {
         let path = root.join(dir);
         fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
     }
-    let link = root.join("usr/bin/awk");
-    if !link.is_symlink() {
-        symlink("mawk", &link).map_err(Error::io("create", &link))?;
+    for (name, program) in [("awk", "mawk"), ("which", "which.debianutils")] {
+        let bin = root.join("usr/bin");
+        let link = bin.join(name);
+        if bin.join(program).exists() && !link.is_symlink() {
+            symlink(program, &link).map_err(Error::io("create", &link))?;
+        }
     }
     for file in ["passwd", "group"] {
         let (from, to) = (

@@ -11,13 +11,14 @@ use crate::conformance;
 use crate::error::{Error, Result, last_lines};
 use crate::lab::cache::Cache;
 use crate::lab::device::Kind;
-use crate::lab::guest::{Builder, Core};
+use crate::lab::guest::{Builder, Core, Outcome};
 use crate::lab::kernel::Series;
 use crate::lab::process::capture;
+use crate::lab::start::Started;
 use crate::log;
 
-/// Boots a guest with each core. Returns what differs and may not, or why a guest failed.
-pub fn check(cache: &Cache, series: Series) -> Result<Vec<String>> {
+/// Boots a guest with each core. Returns what differs and may not.
+pub fn check(cache: &Cache, series: Series) -> Result<Started<Vec<String>>> {
     let program = conformance::build()?;
     let (c, rust) = thread::scope(|scope| {
         let c = scope.spawn(|| answers(cache, series, Core::C, &program));
@@ -25,17 +26,23 @@ pub fn check(cache: &Cache, series: Series) -> Result<Vec<String>> {
         let died = |_| Err(Error::other("the thread that boots the core in C died"));
         (c.join().unwrap_or_else(died), rust)
     });
+    let (c, rust) = (c?, rust?);
+    let twice = c.started_twice || rust.started_twice;
+    Ok(Started { value: compare(cache, &program, &c.output, &rust.output)?, twice })
+}
+
+fn compare(cache: &Cache, program: &Path, c: &str, rust: &str) -> Result<Vec<String>> {
     let dir = cache.scratch("answers")?;
-    let tables = [("c", c?), ("rust", rust?)].map(|(name, answers)| {
+    let mut compare = Command::new(program);
+    compare.arg("compare");
+    for (name, answers) in [("c", c), ("rust", rust)] {
         let path = dir.join(name);
-        fs::write(&path, answers).map_err(Error::io("write", &path)).map(|()| path)
-    });
-    let [c, rust] = tables;
-    let mut compare = Command::new(&program);
-    compare.arg("compare").args([c?, rust?]);
+        fs::write(&path, answers).map_err(Error::io("write", &path))?;
+        compare.arg(path);
+    }
     match capture(compare, "comparing the answers of both cores") {
         Ok(said) => {
-            println!("  {}", said.trim());
+            println!("    {}", said.trim());
             Ok(Vec::new())
         }
         Err(Error::Failed { output, .. }) => Ok(vec![last_lines(&output, 40)]),
@@ -43,7 +50,7 @@ pub fn check(cache: &Cache, series: Series) -> Result<Vec<String>> {
     }
 }
 
-fn answers(cache: &Cache, series: Series, core: Core, program: &Path) -> Result<String> {
+fn answers(cache: &Cache, series: Series, core: Core, program: &Path) -> Result<Outcome> {
     let mut builder = Builder::new(series, core);
     builder.devices = vec![Kind::Nvme, Kind::Edu, Kind::Xhci, Kind::Igb];
     builder.timeout = Duration::from_secs(400);
@@ -55,5 +62,5 @@ fn answers(cache: &Cache, series: Series, core: Core, program: &Path) -> Result<
         let said = last_lines(&outcome.output, 20);
         return Err(Error::other(format!("the core in {core}: {}\n{said}", alarms.join("\n"))));
     }
-    Ok(outcome.output)
+    Ok(outcome)
 }

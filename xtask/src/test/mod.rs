@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use self::table::{ROWS, Row, When};
+use crate::clients::Client;
 use crate::conformance;
+use crate::core_module::{self, checkout};
 use crate::demo;
 use crate::emulated;
 use crate::error::{Error, Result, last_lines};
@@ -20,12 +22,16 @@ use crate::lab::cdev;
 use crate::lab::guest::{Builder, Core};
 use crate::lab::kernel::{Kernel, Series};
 use crate::lab::process::follow;
+use crate::lab::start::Started;
 use crate::log;
-use crate::core_module::{self, checkout};
 
 mod answers;
 mod commands;
 mod table;
+
+/// How often the guest of an emulated disk is reset; the second with `--long`.
+const FEW_RESETS: usize = 5;
+const MANY_RESETS: usize = 20;
 
 /// What to test.
 #[derive(Args)]
@@ -51,7 +57,21 @@ struct Count {
     failed: usize,
     /// Names of those that failed.
     names: Vec<String>,
+    /// Names of those whose guest had to be started twice.
+    started_twice: Vec<String>,
 }
+
+/// What a test that passed has to say.
+#[derive(Default)]
+struct Passed {
+    /// What it counted, and what it could not test.
+    remarks: Vec<String>,
+    /// Whether its guest had to be started twice.
+    started_twice: bool,
+}
+
+/// What a test found.
+type Found = std::result::Result<Passed, String>;
 
 /// A row with one of its kernels and one of its cores.
 struct Case {
@@ -61,6 +81,11 @@ struct Case {
 }
 
 impl Case {
+    /// What has to be built for it.
+    fn needs(&self) -> (Series, Core, bool, Option<Client>) {
+        (self.series, self.core, self.row.cdev, self.row.client)
+    }
+
     fn title(&self) -> String {
         format!("lab {} {:<4} {}", self.series, self.core, self.row.name)
     }
@@ -80,6 +105,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     if count.passed + count.failed == 0 {
         return Err(Error::other("no test was run: nothing matches what was asked for"));
     }
+    count.started_twice.iter().for_each(|name| println!("started twice: {name}"));
     count.names.iter().for_each(|name| println!("FAILED: {name}"));
     println!("{} passed, {} failed", count.passed, count.failed);
     Ok(if count.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -89,6 +115,7 @@ fn add(count: &mut Count, more: Count) {
     count.passed += more.passed;
     count.failed += more.failed;
     count.names.extend(more.names);
+    count.started_twice.extend(more.started_twice);
 }
 
 /// Runs `cargo test --workspace` and counts what it says.
@@ -122,7 +149,7 @@ fn counted(line: &str) -> Count {
         let part = result.split([';', '.']).find_map(|part| part.trim().strip_suffix(what));
         part.and_then(|number| number.trim().parse().ok()).unwrap_or(0)
     };
-    Count { passed: number(" passed"), failed: number(" failed"), names: Vec::new() }
+    Count { passed: number(" passed"), failed: number(" failed"), ..Count::default() }
 }
 
 /// The name in `test NAME ... FAILED`.
@@ -152,12 +179,12 @@ fn lab_tests(options: &Options) -> Result<Count> {
     // Everything slow once and first, so that guests started side by side only read.
     let mut ready: HashMap<_, std::result::Result<Built, String>> = HashMap::new();
     for case in &cases {
-        let key = (case.series, case.core, case.row.cdev);
+        let key = case.needs();
         // A kernel that is gone, or a module that does not build, fails its own cases alone.
         ready.entry(key).or_insert_with(|| prepare(&cache, case).map_err(|e| e.to_string()));
     }
     let mut count = side_by_side(&cases, |case| {
-        let key = (case.series, case.core, case.row.cdev);
+        let key = case.needs();
         let built = ready.get(&key).cloned().unwrap_or_else(|| Ok(Built::default()))?;
         run_case(&cache, case, &programs, built)
     });
@@ -178,14 +205,24 @@ fn lab_tests(options: &Options) -> Result<Count> {
         let check = || words(emulated::check(&cache, Series::V7_3));
         add(&mut count, timed(check).told(emulated));
     }
+    let resets = if options.long { MANY_RESETS } else { FEW_RESETS };
+    let reset = format!(
+        "lab 7.3 vfio-user   an emulated NVMe disk without shared memory survives {resets} resets under I/O"
+    );
+    if wanted(&reset) {
+        let check = || words(emulated::reset::check(&cache, Series::V7_3, resets));
+        add(&mut count, timed(check).told(&reset));
+    }
     Ok(count)
 }
 
 /// A verdict from what failed.
-fn words(failures: Result<Vec<String>>) -> std::result::Result<(), String> {
+fn words(failures: Result<Started<Vec<String>>>) -> Found {
     match failures {
-        Ok(failures) if failures.is_empty() => Ok(()),
-        Ok(failures) => Err(failures.join("\n")),
+        Ok(Started { value, twice }) if value.is_empty() => {
+            Ok(Passed { started_twice: twice, ..Passed::default() })
+        }
+        Ok(failures) => Err(failures.value.join("\n")),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -197,6 +234,8 @@ struct Built {
     module: Option<PathBuf>,
     /// All of VFIO, where it is not the kernel's own.
     vfio: Vec<PathBuf>,
+    /// The programs of a client from another project.
+    programs: Vec<PathBuf>,
 }
 
 /// Gets the kernel, and the modules that it does not have.
@@ -208,14 +247,14 @@ fn prepare(cache: &Cache, case: &Case) -> Result<Built> {
     } else if case.core == Core::Rust {
         built.module = Some(core_module::build(cache, case.series)?);
     }
+    if let Some(client) = case.row.client {
+        built.programs = client.programs(cache, case.series)?;
+    }
     Ok(built)
 }
 
 /// Runs the cases, as many at once as the machine has processors (a guest keeps one busy).
-fn side_by_side(
-    cases: &[Case],
-    run: impl Fn(&Case) -> std::result::Result<(), String> + Sync,
-) -> Count {
+fn side_by_side(cases: &[Case], run: impl Fn(&Case) -> Found + Sync) -> Count {
     let workers = thread::available_parallelism().map_or(1, usize::from).min(8);
     let next = AtomicUsize::new(0);
     let total = Mutex::new(Count::default());
@@ -236,38 +275,35 @@ fn side_by_side(
 
 /// How a test ended, and how long it took.
 struct Verdict {
-    why_not: std::result::Result<(), String>,
+    found: Found,
     took: Duration,
 }
 
-fn timed(test: impl FnOnce() -> std::result::Result<(), String>) -> Verdict {
+fn timed(test: impl FnOnce() -> Found) -> Verdict {
     let start = Instant::now();
-    Verdict { why_not: test(), took: start.elapsed() }
+    Verdict { found: test(), took: start.elapsed() }
 }
 
 impl Verdict {
     /// Prints it, and counts it.
     fn told(self, title: &str) -> Count {
         let seconds = self.took.as_secs();
-        match self.why_not {
-            Ok(()) => {
+        match self.found {
+            Ok(passed) => {
                 println!("{title} … ok ({seconds} s)");
-                Count { passed: 1, ..Count::default() }
+                passed.remarks.iter().for_each(|remark| println!("    {remark}"));
+                let twice = passed.started_twice.then(|| title.to_owned());
+                Count { passed: 1, started_twice: twice.into_iter().collect(), ..Count::default() }
             }
             Err(why) => {
                 println!("{title} … FAILED ({seconds} s)\n{why}");
-                Count { passed: 0, failed: 1, names: vec![title.to_owned()] }
+                Count { failed: 1, names: vec![title.to_owned()], ..Count::default() }
             }
         }
     }
 }
 
-fn run_case(
-    cache: &Cache,
-    case: &Case,
-    programs: &[PathBuf],
-    built: Built,
-) -> std::result::Result<(), String> {
+fn run_case(cache: &Cache, case: &Case, programs: &[PathBuf], built: Built) -> Found {
     let mut builder = Builder::new(case.series, case.core);
     builder.devices = case.row.devices.to_vec();
     builder.disk = case.row.disk;
@@ -279,18 +315,31 @@ fn run_case(
     builder.timeout = Duration::from_secs(400);
     // What it does not run it need not load.
     let named = |program: &&PathBuf| names(case.row.command, program);
-    builder.image.put = programs.iter().filter(named).cloned().collect();
+    let all = programs.iter().chain(&built.programs);
+    builder.image.put = all.filter(named).cloned().collect();
+    if let Some(client) = case.row.client {
+        client.equip(&mut builder);
+    }
     builder.image.command = format!("exec 2>&1\n{}\n", case.row.command);
     let outcome = builder.run(cache).map_err(|error| error.to_string())?;
-    let (alarms, _) = log::judge(&outcome.log);
+    let (mut alarms, _) = log::judge(&outcome.log);
+    alarms.retain(|line| case.row.client.is_none_or(|client| !client.provokes(line)));
     if !alarms.is_empty() {
         let said = last_lines(&outcome.output, 40);
         return Err(format!("the guest's kernel said:\n{}\n{said}", alarms.join("\n")));
     }
     if outcome.status == 0 {
-        return Ok(());
+        return Ok(Passed {
+            remarks: remarks(&outcome.output),
+            started_twice: outcome.started_twice,
+        });
     }
     Err(format!("exit status {}:\n{}", outcome.status, last_lines(&outcome.output, 40)))
+}
+
+/// What a guest's command wants to be said of a test that passed.
+fn remarks(output: &str) -> Vec<String> {
+    output.lines().filter_map(|line| line.strip_prefix("remark: ")).map(str::to_owned).collect()
 }
 
 /// Whether a line for the shell has a program's name as one of its words.
@@ -302,7 +351,7 @@ fn names(command: &str, program: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{Case, Core, Count, ROWS, Series};
-    use super::{add, counted, failed_name, names, side_by_side, timed};
+    use super::{Passed, add, counted, failed_name, names, remarks, side_by_side, timed};
     use std::path::Path;
 
     #[test]
@@ -326,16 +375,29 @@ mod tests {
     }
 
     #[test]
+    fn what_was_not_tested_is_said() {
+        let output = "ok\nremark: not applicable: x y\nno remark: z\n";
+        assert_eq!(remarks(output), ["not applicable: x y"]);
+    }
+
+    #[test]
+    fn a_guest_that_was_started_twice_is_named() {
+        let found = Passed { started_twice: true, ..Passed::default() };
+        let count = timed(|| Ok(found)).told("this");
+        assert_eq!((count.passed, count.started_twice), (1, vec!["this".to_owned()]));
+    }
+
+    #[test]
     fn what_failed_is_counted_and_named() {
         let mut count = Count::default();
-        add(&mut count, timed(|| Ok(())).told("this"));
+        add(&mut count, timed(|| Ok(Passed::default())).told("this"));
         add(&mut count, timed(|| Err("why".to_owned())).told("that"));
         assert_eq!((count.passed, count.failed), (1, 1));
         assert_eq!(count.names, ["that"]);
         let case = |core| Case { row: &ROWS[0], series: Series::V7_3, core };
         let cases = [case(Core::C), case(Core::Rust)];
         let count = side_by_side(&cases, |case| match case.core {
-            Core::C => Ok(()),
+            Core::C => Ok(Passed::default()),
             Core::Rust => Err("why".to_owned()),
         });
         assert_eq!((count.passed, count.failed), (1, 1));

@@ -1,6 +1,7 @@
 //! The tests that need a kernel: one row each.
 
 use super::commands::*;
+use crate::clients::Client;
 use crate::lab::device::Kind::{self, Edu, Igb, Nvme, Xhci};
 use crate::lab::guest::Core::{self, C, Rust};
 use crate::lab::kernel::Series::{self, V6_1, V6_12, V7_2, V7_3};
@@ -33,6 +34,8 @@ pub struct Row {
     pub cpus: u32,
     /// Whether VFIO has character devices, which no stock kernel of Debian has.
     pub cdev: bool,
+    /// The client from another project that the row is about.
+    pub client: Option<Client>,
     /// Parameters of modules, as `module.parameter=value`.
     pub parameters: &'static [&'static str],
     /// More for the kernel's command line.
@@ -52,10 +55,17 @@ const ROW: Row = Row {
     disk: None,
     cpus: 1,
     cdev: false,
+    client: None,
     parameters: &[],
     append: &[],
     command: "false",
 };
+
+/// A selftest makes a virtual function, and vfio-pci has to allow it.
+const SELFTESTS_SRIOV: &[&str] = &["vfio-pci.enable_sriov=1"];
+
+/// Selftests map huge pages of both sizes, and skip themselves without them.
+const SELFTESTS_PAGES: &[&str] = &["hugepagesz=1G hugepages=1 hugepagesz=2M hugepages=8"];
 
 /// Every row. The longest come first: they run side by side.
 pub const ROWS: &[Row] = &[
@@ -73,6 +83,23 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "random requests under interrupts: nothing lost, nothing leaked",
         command: STRESS,
+        ..ROW
+    },
+    Row {
+        name: "Linux's own selftests of VFIO",
+        devices: &[Igb, Nvme],
+        client: Some(Client::Selftests),
+        parameters: SELFTESTS_SRIOV,
+        append: SELFTESTS_PAGES,
+        command: Client::Selftests.command(),
+        ..ROW
+    },
+    Row {
+        name: "DPDK receives with interrupts, a vector for each queue",
+        devices: &[Igb, Igb],
+        cpus: 2,
+        client: Some(Client::Dpdk),
+        command: Client::Dpdk.command(),
         ..ROW
     },
     Row { name: "processes killed under interrupts: nothing leaked", command: KILLED, ..ROW },
@@ -127,11 +154,7 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row { name: "the command: list, info, bind, unbind, bench, watch", command: COMMAND, ..ROW },
-    Row {
-        name: "an unbind waits for a user under load",
-        command: UNBIND,
-        ..ROW
-    },
+    Row { name: "an unbind waits for a user under load", command: UNBIND, ..ROW },
     Row { name: "a request that fails in the middle", command: ATOMICITY, ..ROW },
     Row {
         name: "every device binds, in a group of its own",
@@ -232,6 +255,17 @@ pub const ROWS: &[Row] = &[
         when: When::Long,
         cdev: true,
         command: CLIENT_CDEV,
+        ..ROW
+    },
+    Row {
+        name: "Linux's own selftests of VFIO through a character device and an iommufd",
+        when: When::Long,
+        devices: &[Igb, Nvme],
+        cdev: true,
+        client: Some(Client::Selftests),
+        parameters: SELFTESTS_SRIOV,
+        append: SELFTESTS_PAGES,
+        command: Client::Selftests.command(),
         ..ROW
     },
     Row {

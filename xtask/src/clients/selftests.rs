@@ -1,0 +1,102 @@
+//! Linux's own selftests of VFIO, from the sources of the kernel that runs them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::lab::cache::{Cache, hash, remove_tree};
+use crate::lab::kernel::{Kernel, Series, download_sources, source_archive};
+use crate::lab::process::{Step, capture, follow};
+use crate::lab::root;
+use crate::lab::sandbox::Sandbox;
+
+/// What the tests are built from. The headers of drivers are targets of symbolic links in the
+/// tests' sources; the rest makes the kernel's headers for user space.
+const SOURCES: [&str; 15] = [
+    "Makefile",
+    "Kbuild",
+    "Kconfig",
+    "arch/x86",
+    "drivers/dma/*/*.h",
+    "drivers/net/ethernet/intel/igb/*.h",
+    "include",
+    "scripts",
+    "tools/arch",
+    "tools/include",
+    "tools/scripts",
+    "tools/testing/selftests/*.h",
+    "tools/testing/selftests/lib.mk",
+    "tools/testing/selftests/vfio",
+    "usr",
+];
+
+/// The tests' default mode, where they let none be chosen.
+const DEFAULT_MODE: &str = include_str!("default_mode.c");
+
+/// Builds the kernel's headers for user space, then the tests as their Makefile builds them.
+/// They are linked statically, since guests have no libraries.
+const BUILD: &str = r#"
+cd /build/stage/linux
+gcc=x86_64-linux-gnu-gcc-14
+make ARCH=x86 CC=$gcc HOSTCC=$gcc headers
+mkdir /build/stage/out
+$gcc -Wall -Wextra -Werror -c /build/stage/default_mode.c -o /build/stage/out/default_mode.o
+LDFLAGS="-static /build/stage/out/default_mode.o" \
+    make -C tools/testing/selftests/vfio ARCH=x86 CC=$gcc OUTPUT=/build/stage/out
+strip /build/stage/out/*_test
+mv /build/stage/out/*_test /build/stage
+"#;
+
+/// Builds the tests of the kernel of `series`. Returns their paths.
+pub fn build(cache: &Cache, series: Series) -> Result<Vec<PathBuf>> {
+    let root = root::Kind::Clients.obtain(cache)?;
+    let kernel = Kernel::obtain(cache, series)?;
+    let recipe = format!(
+        "selftests {} {} {SOURCES:?} {DEFAULT_MODE} {BUILD}",
+        kernel.release,
+        hash(root.made_from())
+    );
+    let made = cache.obtain(&format!("selftests-{series}"), &recipe, |dir| {
+        let names = download_sources(series, &kernel, &dir.join("work"))?;
+        let sandbox = Sandbox::new(root.path()).bind(dir, "build/stage");
+        unpack_sources(series, &sandbox, dir)?;
+        let source = dir.join("default_mode.c");
+        fs::write(&source, DEFAULT_MODE).map_err(Error::io("write", &source))?;
+        let step = Step::start("Building the kernel's selftests of VFIO", None);
+        let mut make = sandbox.command("sh");
+        make.args(["-ec", BUILD]);
+        follow(make, "building the kernel's selftests of VFIO", |line| step.note(line))?;
+        for used in ["work", "linux", "out", "default_mode.c"] {
+            remove_tree(&dir.join(used))?;
+        }
+        Ok(names)
+    })?;
+    programs(made.path())
+}
+
+fn unpack_sources(series: Series, sandbox: &Sandbox, dir: &Path) -> Result<()> {
+    let _step = Step::start("Unpacking the kernel's selftests of VFIO", None);
+    let linux = dir.join("linux");
+    fs::create_dir_all(&linux).map_err(Error::io("create", &linux))?;
+    let top = format!("linux-source-{series}");
+    let mut tar = sandbox.command("tar");
+    tar.args(["--extract", "--directory=/build/stage/linux", "--strip-components=1"]);
+    tar.args(["--no-same-owner", "--wildcards", "--no-wildcards-match-slash"]);
+    tar.arg(format!("--file=/build/stage/work/{}", source_archive(series)));
+    tar.args(SOURCES.map(|path| format!("{top}/{path}")));
+    capture(tar, "unpacking the kernel's selftests with tar").map(drop)
+}
+
+fn programs(dir: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(dir).map_err(Error::io("read", dir))?;
+    let mut programs: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.to_string_lossy().ends_with("_test"))
+        .collect();
+    programs.sort();
+    if programs.is_empty() {
+        return Err(Error::other("the kernel's sources have no selftests of VFIO"));
+    }
+    Ok(programs)
+}
