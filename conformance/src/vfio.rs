@@ -7,7 +7,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use vfio_bindings::bindings::vfio::{VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_CONFIG_REGION_INDEX};
+use vfio_bindings::bindings::vfio::{
+    VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_ROM_REGION_INDEX,
+    VFIO_REGION_INFO_FLAG_MMAP,
+};
 
 /// Memory that the device reaches, and where it finds it.
 #[derive(Debug)]
@@ -88,7 +91,13 @@ impl Opener {
             sys::region_info(fd.as_fd(), index).map_err(refused)
         };
         let config = region(VFIO_PCI_CONFIG_REGION_INDEX)?.offset;
-        let bar = region(VFIO_PCI_BAR0_REGION_INDEX)?;
+        let mut bar = region(VFIO_PCI_BAR0_REGION_INDEX)?;
+        // Whatever memory it has: the devices that are provoked here have theirs in BAR 0.
+        for index in VFIO_PCI_BAR0_REGION_INDEX + 1..VFIO_PCI_ROM_REGION_INDEX {
+            if bar.flags & VFIO_REGION_INFO_FLAG_MMAP == 0 {
+                bar = region(index)?;
+            }
+        }
         let len = usize::try_from(bar.size).unwrap_or(usize::MAX);
         let bar = Arc::new(Mapping::of_device(fd.as_fd(), bar.offset, len)?);
         Ok(Device { fd, config, bar })

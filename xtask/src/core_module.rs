@@ -92,7 +92,8 @@ fn is_made_by_build(name: &str) -> bool {
         || ends.iter().any(|end| name.ends_with(end))
 }
 
-fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+/// Copies the files of a directory that differ, and removes what it does not have any more.
+pub fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to).map_err(Error::io("create", to))?;
     let mut wanted = BTreeSet::new();
     for entry in fs::read_dir(from).map_err(Error::io("read", from))?.flatten() {

@@ -1,8 +1,8 @@
 //! VFIO with character devices (CONFIG_VFIO_DEVICE_CDEV) for a stock kernel.
 //!
 //! Debian builds its kernels without CONFIG_IOMMUFD. Both are modules, though, and what they need is
-//! in every kernel: here they are built from Debian's sources with the two options on, together with
-//! this project's driver, and loaded in place of the stock ones.
+//! in every kernel: here they are built from Debian's sources with the two options on, and loaded in
+//! place of the stock ones. vfio-pci-core is either the one in C or this project's.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -16,6 +16,7 @@ use super::root;
 use super::sandbox::Sandbox;
 use crate::core_module::{MODULE, checkout, copy_sources};
 use crate::error::{Error, Result};
+use crate::lab::guest::Core;
 
 /// Changed whenever sources unpacked by an older recipe must not be used any more.
 const RECIPE: u32 = 1;
@@ -23,24 +24,22 @@ const RECIPE: u32 = 1;
 /// What is taken from the kernel's sources.
 const SOURCES: [&str; 3] = ["drivers/vfio", "drivers/iommu", "lib/interval_tree.c"];
 
-/// The options that Debian's configuration lacks: for make, for the C compiler, for rustc.
-const OPTIONS: [&str; 5] = [
+/// The options that Debian's configuration lacks: for make and for the C compiler.
+const OPTIONS: [&str; 4] = [
     "CONFIG_IOMMUFD=m",
     "CONFIG_IOMMUFD_DRIVER_CORE=m",
     "CONFIG_VFIO_DEVICE_CDEV=y",
     "KCFLAGS=-DCONFIG_IOMMUFD_MODULE=1 -DCONFIG_IOMMUFD_DRIVER_CORE_MODULE=1 -DCONFIG_VFIO_DEVICE_CDEV=1",
-    "KRUSTFLAGS=--cfg=CONFIG_IOMMUFD",
 ];
 
-/// Modules built, in the order in which they load. The last is ours.
-const MODULES: [&str; 7] = [
+/// Modules built, in the order in which they load. [`MODULE`] is this project's or the kernel's own.
+const MODULES: [&str; 6] = [
     "linux/drivers/iommu/iommufd/iommufd_driver.ko",
     "linux/drivers/iommu/iommufd/iommufd.ko",
     "linux/drivers/vfio/vfio.ko",
     "linux/drivers/vfio/vfio_iommu_type1.ko",
-    "linux/drivers/vfio/pci/vfio-pci-core.ko",
-    "linux/drivers/vfio/pci/vfio-pci.ko",
     MODULE,
+    "linux/drivers/vfio/pci/vfio-pci.ko",
 ];
 
 /// A part of the kernel that iommufd uses and a kernel without it does not have. Its other half is
@@ -50,27 +49,39 @@ iommufd-y += interval_tree.o
 CFLAGS_interval_tree.o += -D__DISABLE_EXPORTS -DCONFIG_INTERVAL_TREE_SPAN_ITER=1
 ";
 
-/// Builds the modules for the stock kernel of `series`.
-pub fn build(cache: &Cache, series: Series) -> Result<Vec<PathBuf>> {
+/// Where the kernel's own vfio-pci-core is built.
+const PCI: &str = "linux/drivers/vfio/pci";
+
+/// Builds the modules for the stock kernel of `series`, with the vfio-pci-core of `core`.
+pub fn build(cache: &Cache, series: Series, core: Core) -> Result<Vec<PathBuf>> {
     let tree = Tree::obtain(cache, series)?;
     let release = &tree.kernel().release;
     let sources = sources(cache, series, release)?;
-    let name = format!("cdev-{release}-{}", hash(&checkout().display().to_string()));
+    let name =
+        format!("cdev-{}-{release}-{}", core.name(), hash(&checkout().display().to_string()));
     let stage = cache.scratch(&name)?;
     let lock = cache.lock_file(&name)?;
     lock.lock().map_err(Error::io("lock", &stage))?;
-    copy_sources(checkout(), &stage)?;
-    if !stage.join("linux").exists() {
-        lay_out(sources.path(), &stage)?;
+    let kbuild = stage.join("Kbuild");
+    match core {
+        Core::C => fs::write(&kbuild, "").map_err(Error::io("write", &kbuild))?,
+        Core::Rust => copy_sources(checkout(), &stage)?,
     }
-    append(&stage.join("Kbuild"), "\nobj-m += linux/drivers/iommu/iommufd/ linux/drivers/vfio/\n")?;
+    if !stage.join("linux").exists() {
+        lay_out(sources.path(), &stage, core)?;
+    }
+    append(&kbuild, "\nobj-m += linux/drivers/iommu/iommufd/ linux/drivers/vfio/\n")?;
     let step = Step::start("Building VFIO with character devices", None);
     let mut command = tree.make(&stage)?;
     command.args(OPTIONS);
     follow(command, "building VFIO with character devices", |line| step.note(line))?;
     MODULES
         .iter()
-        .map(|file| Some(stage.join(file)).filter(|path| path.is_file()))
+        .map(|file| match core {
+            Core::C if *file == MODULE => stage.join(PCI).join(file),
+            _ => stage.join(file),
+        })
+        .map(|path| Some(path).filter(|path| path.is_file()))
         .collect::<Option<Vec<PathBuf>>>()
         .ok_or_else(|| Error::other("the build of VFIO with character devices made no modules"))
 }
@@ -96,8 +107,9 @@ fn sources(cache: &Cache, series: Series, release: &str) -> Result<Made> {
     })
 }
 
-/// Copies the sources to where they are built, once.
-fn lay_out(sources: &Path, stage: &Path) -> Result<()> {
+/// Copies the sources to where they are built, once. The kernel's own vfio-pci-core is left out where
+/// this project's is built.
+fn lay_out(sources: &Path, stage: &Path, core: Core) -> Result<()> {
     let new = stage.join("linux.new");
     remove_tree(&new)?;
     copy(sources, &new)?;
@@ -105,6 +117,10 @@ fn lay_out(sources: &Path, stage: &Path) -> Result<()> {
     let (from, to) = (new.join("lib/interval_tree.c"), iommufd.join("interval_tree.c"));
     fs::rename(&from, &to).map_err(Error::io("move", &from))?;
     append(&iommufd.join("Makefile"), INTERVAL_TREE)?;
+    if core == Core::Rust {
+        let makefile = new.join("drivers/vfio/pci/Makefile");
+        append(&makefile, "\nobj-m := $(filter-out vfio-pci-core.o,$(obj-m))\n")?;
+    }
     fs::rename(&new, stage.join("linux")).map_err(Error::io("move", &new))
 }
 

@@ -15,6 +15,8 @@ pub enum Kind {
     Xhci,
     /// Network card: MSI-X, MSI and SR-IOV; all of a guest's are on one network
     Igb,
+    /// Paravirtual network card: MSI-X, and a variant driver of VFIO in Linux
+    Virtio,
 }
 
 impl fmt::Display for Kind {
@@ -24,6 +26,7 @@ impl fmt::Display for Kind {
             Self::Edu => "edu",
             Self::Xhci => "xhci",
             Self::Igb => "igb",
+            Self::Virtio => "virtio",
         })
     }
 }
@@ -105,6 +108,12 @@ impl Device {
                 [drive, option("device", device)].concat()
             }
             Kind::Edu => option("device", format!("edu,id={id},{slot}")).to_vec(),
+            Kind::Virtio => {
+                let hub = option("netdev", format!("hubport,id={id}-net,hubid=0"));
+                let device =
+                    format!("virtio-net-pci,id={id},netdev={id}-net,disable-legacy=on,{slot}");
+                [hub, option("device", device)].concat()
+            }
             Kind::Xhci => {
                 option("device", format!("nec-usb-xhci,id={id},intrs=16,msi=on,msix=off,{slot}"))
                     .to_vec()

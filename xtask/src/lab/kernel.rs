@@ -219,6 +219,11 @@ impl Tree {
         &self.kernel
     }
 
+    /// The kernel's sources.
+    pub fn path(&self) -> &Path {
+        self.made.path()
+    }
+
     /// `make` in the tree, with `stage` as the module's directory.
     pub fn make(&self, stage: &Path) -> Result<Command> {
         let sandbox = Sandbox::new(self.root.path())

@@ -14,3 +14,4 @@ pub mod program;
 pub mod root;
 pub mod sandbox;
 pub mod start;
+pub mod variant;

@@ -50,6 +50,16 @@ wait $unbind || exit 1
 [ ! -e $driver/$VFIO_IRQ_NVME ] || { echo "the device is still bound"; exit 1; }
 vfio-bind $VFIO_IRQ_NVME $VFIO_IRQ_DRIVER && vfio-irq-conformance atomicity --bdf $VFIO_IRQ_NVME"#;
 
+/// The variant driver is the kernel's own. What it answers is the core's that is loaded.
+pub(super) const VARIANT: &str = r#"vfio-bind $VFIO_IRQ_VIRTIO virtio_vfio_pci || exit 1
+vfio-irq-conformance answers --bdf $VFIO_IRQ_VIRTIO >said || { cat said; exit 1; }
+grep "GET_IRQ_INFO" said | head -n 12
+table=/sys/kernel/debug/vfio/$VFIO_IRQ_VIRTIO/interrupts
+case $VFIO_IRQ_CORE in
+c) ! grep -q -- "-> 0 flags 0x3 " said && [ ! -e $table ] ;;
+rust) grep -q -- "-> 0 flags 0x3 " said && grep -q "^mode idle" $table ;;
+esac"#;
+
 /// Virtual functions of a bound device are kept for user space: bound to the same driver.
 pub(super) const SRIOV: &str = r#"device=/sys/bus/pci/devices/$VFIO_IRQ_IGB
 echo 2 >$device/sriov_numvfs || exit 1

@@ -23,6 +23,7 @@ use crate::lab::guest::{Builder, Core};
 use crate::lab::kernel::{Kernel, Series};
 use crate::lab::process::follow;
 use crate::lab::start::Started;
+use crate::lab::variant;
 use crate::log;
 
 mod answers;
@@ -82,8 +83,8 @@ struct Case {
 
 impl Case {
     /// What has to be built for it.
-    fn needs(&self) -> (Series, Core, bool, Option<Client>) {
-        (self.series, self.core, self.row.cdev, self.row.client)
+    fn needs(&self) -> (Series, Core, bool, bool, Option<Client>) {
+        (self.series, self.core, self.row.cdev, self.row.variant, self.row.client)
     }
 
     fn title(&self) -> String {
@@ -234,6 +235,8 @@ struct Built {
     module: Option<PathBuf>,
     /// All of VFIO, where it is not the kernel's own.
     vfio: Vec<PathBuf>,
+    /// A variant driver.
+    variant: Option<PathBuf>,
     /// The programs of a client from another project.
     programs: Vec<PathBuf>,
 }
@@ -243,9 +246,12 @@ fn prepare(cache: &Cache, case: &Case) -> Result<Built> {
     Kernel::obtain(cache, case.series)?;
     let mut built = Built::default();
     if case.row.cdev {
-        built.vfio = cdev::build(cache, case.series)?;
+        built.vfio = cdev::build(cache, case.series, case.core)?;
     } else if case.core == Core::Rust {
         built.module = Some(core_module::build(cache, case.series)?);
+    }
+    if case.row.variant {
+        built.variant = Some(variant::build(cache, case.series)?);
     }
     if let Some(client) = case.row.client {
         built.programs = client.programs(cache, case.series)?;
@@ -310,6 +316,8 @@ fn run_case(cache: &Cache, case: &Case, programs: &[PathBuf], built: Built) -> F
     builder.cpus = case.row.cpus;
     builder.module = built.module;
     builder.vfio = built.vfio;
+    let variant = built.variant.iter().map(|path| path.display().to_string());
+    builder.image.modules_after = variant.collect();
     builder.image.parameters = case.row.parameters.iter().map(|text| (*text).to_owned()).collect();
     builder.append = case.row.append.iter().map(|text| (*text).to_owned()).collect();
     builder.timeout = Duration::from_secs(400);

@@ -2,7 +2,7 @@
 
 use super::commands::*;
 use crate::clients::Client;
-use crate::lab::device::Kind::{self, Edu, Igb, Nvme, Xhci};
+use crate::lab::device::Kind::{self, Edu, Igb, Nvme, Virtio, Xhci};
 use crate::lab::guest::Core::{self, C, Rust};
 use crate::lab::kernel::Series::{self, V6_1, V6_12, V7_2, V7_3};
 
@@ -36,6 +36,8 @@ pub struct Row {
     pub cdev: bool,
     /// The client from another project that the row is about.
     pub client: Option<Client>,
+    /// Whether the guest loads a vendor's variant driver, once its devices are bound to vfio-pci.
+    pub variant: bool,
     /// Parameters of modules, as `module.parameter=value`.
     pub parameters: &'static [&'static str],
     /// More for the kernel's command line.
@@ -55,6 +57,7 @@ const ROW: Row = Row {
     disk: None,
     cpus: 1,
     cdev: false,
+    variant: false,
     client: None,
     parameters: &[],
     append: &[],
@@ -154,6 +157,13 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row { name: "the command: list, info, bind, unbind, bench, watch", command: COMMAND, ..ROW },
+    Row {
+        name: "a vendor's variant driver has the core's interrupts",
+        devices: &[Virtio],
+        variant: true,
+        command: VARIANT,
+        ..ROW
+    },
     Row { name: "an unbind waits for a user under load", command: UNBIND, ..ROW },
     Row { name: "a request that fails in the middle", command: ATOMICITY, ..ROW },
     Row {

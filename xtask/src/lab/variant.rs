@@ -1,0 +1,34 @@
+//! A vendor's variant driver for a stock kernel, from the kernel's own sources: virtio's, which QEMU's
+//! virtio-net can be bound to. Debian builds none of them.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::cache::{Cache, hash};
+use super::kernel::{Series, Tree};
+use super::process::follow;
+use crate::core_module::{checkout, copy_tree};
+use crate::error::{Error, Result};
+
+/// The module's file.
+const MODULE: &str = "virtio-vfio-pci.ko";
+
+/// Builds the driver for the stock kernel of `series`.
+pub fn build(cache: &Cache, series: Series) -> Result<PathBuf> {
+    let tree = Tree::obtain(cache, series)?;
+    let release = tree.kernel().release.clone();
+    let name = format!("variant-{release}-{}", hash(&checkout().display().to_string()));
+    let stage = cache.scratch(&name)?;
+    let lock = cache.lock_file(&name)?;
+    lock.lock().map_err(Error::io("lock", &stage))?;
+    copy_tree(&tree.path().join("drivers/vfio/pci/virtio"), &stage)?;
+    let kbuild = stage.join("Kbuild");
+    let text = "obj-m := virtio-vfio-pci.o\nvirtio-vfio-pci-y := main.o migrate.o\n";
+    fs::write(&kbuild, text).map_err(Error::io("write", &kbuild))?;
+    follow(tree.make(&stage)?, &format!("building {MODULE} for {release}"), |_| {})?;
+    let module = stage.join(MODULE);
+    if module.is_file() {
+        return Ok(module);
+    }
+    Err(Error::other(format!("the build made no {MODULE}")))
+}
