@@ -73,12 +73,18 @@ pub fn heading() -> String {
     format!("{:<22}{:>12}{:>12}{:>6}", "operation", "min", "median", "n")
 }
 
+/// Times one request, whatever it is answered.
+#[inline]
+fn time_any(device: &Device, request: &Guarded) -> (u64, Answer) {
+    let since = sys::now();
+    let answer = device.set_irqs(request);
+    (sys::now() - since, answer)
+}
+
 /// Times one request, which must succeed.
 #[inline]
 fn time(device: &Device, request: &Guarded, op: &'static str) -> Result<u64, Error> {
-    let since = sys::now();
-    let answer = device.set_irqs(request);
-    let ticks = sys::now() - since;
+    let (ticks, answer) = time_any(device, request);
     if answer == Answer::OK {
         return Ok(ticks);
     }
@@ -145,6 +151,23 @@ impl Bench {
         Ok(vec![Figure::new(ops[0], first), Figure::new(ops[1], second)])
     }
 
+    /// Times a request of one descriptor that is refused at once, since another index is active: what
+    /// the ioctl itself costs, before any interrupt is touched.
+    fn refused(&self, op: &'static str) -> Result<Figure, Error> {
+        let request = Request { index: Index::Intx.raw(), ..self.attach(0, 1) };
+        let request = Guarded::with(&request.bytes())?;
+        let mut ticks = Vec::new();
+        for _ in 0..self.times.short + WARM_UP {
+            let (took, answer) = time_any(&self.device, &request);
+            if answer != Answer::EINVAL {
+                let why = format!("INTx beside MSI-X was answered with {answer}");
+                return Err(Error::Measure { what: op.into(), why });
+            }
+            ticks.push(took);
+        }
+        Ok(Figure::new(op, ticks.split_off(WARM_UP)))
+    }
+
     /// Times enabling and disabling with so many vectors in one request.
     fn enable(&self, ops: [&'static str; 2], vectors: usize) -> Figures {
         let enable = Guarded::with(&self.attach(0, vectors).bytes())?;
@@ -201,6 +224,7 @@ pub fn requests(opener: &Opener, times: Repetitions) -> Figures {
     let mut figures = vec![nothing(times)];
     figures.extend(bench.retarget(["retarget", "same_eventfd"], 1)?);
     figures.extend(bench.retarget(["retarget_of_6", "same_eventfd_of_6"], 6)?);
+    figures.push(bench.with_active(1, || bench.refused("refused"))?);
     let loopback = [Request::loopback(INDEX, 0, 1)];
     figures.push(bench.with_active(1, || bench.in_turn("loopback", &loopback))?);
     figures.extend(bench.mask()?);
