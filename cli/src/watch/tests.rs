@@ -28,7 +28,7 @@ fn counts(seconds: u64) -> Counts {
     let signals = [1000 + 10 * seconds, 20 * seconds * seconds, 7, 5000];
     Counts {
         device: "0000:00:04.0 NVMe controller [1b36:0010]".to_owned(),
-        driver: "vfio-pci-rs".to_owned(),
+        driver: "vfio-pci".to_owned(),
         facts: [("mode".to_owned(), "msix".into())].into(),
         totals: [("requests".to_owned(), 12), ("refused".to_owned(), 1)].into(),
         vectors: (0..).zip(signals).map(row).collect(),
