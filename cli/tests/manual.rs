@@ -64,7 +64,7 @@ fn bash_completes_what_there_is() {
         ("vfio-irq watch v", &["vfio-user:/run/disk.sock"]),
         ("vfio-irq info vfio-user:/run/d", &["/run/disk.sock"]),
         ("vfio-irq bind --driver ml", &["mlx5_vfio_pci"]),
-        ("vfio-irq bind --driver i", &[]),
+        ("vfio-irq bind --driver ", &["mlx5_vfio_pci", "vfio-pci"]),
     ];
     for (line, expected) in table {
         assert_eq!(offered(&tree, line), expected, "{line}");
