@@ -83,14 +83,25 @@ fn signals(row: &Row) -> Option<(u32, u64)> {
 }
 
 /// Returns true if everything has counted from 0 since the look before: the index was disabled, maybe
-/// enabled again, or the server was started again. Sums show it: they never go down otherwise. The count
-/// of one vector does, if the vector is detached and attached again.
+/// enabled again, or the server was started again. Totals never go down otherwise. The count of one vector
+/// does, if the vector is detached and attached again.
 fn is_new_start(before: &Counts, now: &Counts) -> bool {
     let mode = |counts: &Counts| counts.facts.get("mode").cloned();
     let is_less =
         |(name, before): (&String, &u64)| now.totals.get(name).is_none_or(|now| now < before);
-    let is_sum_less = before.gone.is_some() && now.total() < before.total();
-    mode(before) != mode(now) || before.totals.iter().any(is_less) || is_sum_less
+    mode(before) != mode(now) || before.totals.iter().any(is_less) || has_lost(before, now)
+}
+
+/// Returns true if a vector counts less, or is not there any more, and its count was not added to those
+/// that are gone.
+fn has_lost(before: &Counts, now: &Counts) -> bool {
+    let gone = |counts: &Counts| counts.gone.as_ref().and_then(|row| row.signals);
+    let Some(gone_before) = gone(before) else { return false };
+    let vectors: BTreeMap<_, _> = now.vectors.iter().filter_map(signals).collect();
+    let counted = before.vectors.iter().filter_map(signals);
+    let less = counted.filter(|(vector, count)| vectors.get(vector).is_none_or(|now| now < count));
+    let moved = less.map(|(_, count)| count).fold(gone_before, u64::saturating_add);
+    gone(now).is_none_or(|now| now < moved)
 }
 
 fn per_second(more: u64, seconds: f64) -> Option<f64> {
@@ -163,10 +174,13 @@ mod tests {
         let again = core(2, &[(0, 10), (1, 200)], 0);
         let expected = (Some(210.0), vec![Some(10.0), Some(200.0)]);
         assert_eq!(table(&[first.clone(), again]), [expected]);
-        // As many requests: the sum shows it.
+        // As many requests: the vectors show it.
         let again = core(9, &[(0, 10), (1, 20)], 0);
         let expected = (Some(30.0), vec![Some(10.0), Some(20.0)]);
-        assert_eq!(table(&[first, again]), [expected]);
+        assert_eq!(table(&[first.clone(), again]), [expected]);
+        // The sum is greater, but the second vector took its count along.
+        let again = core(9, &[(0, 150)], 0);
+        assert_eq!(table(&[first, again]), [(Some(150.0), vec![Some(150.0)])]);
     }
 
     #[test]
