@@ -1,6 +1,6 @@
 //! What a shell offers for a word of the command line: the functions and sockets that are there.
 
-use crate::pci::{System, users};
+use crate::pci::{System, users, vfio};
 use crate::target::USER;
 use clap::CommandFactory;
 use clap_complete::CompletionCandidate;
@@ -147,6 +147,13 @@ pub fn targets(begun: &OsStr) -> Vec<CompletionCandidate> {
         all.push(CompletionCandidate::new("sim").help(Some("a device made up here".into())));
     }
     all
+}
+
+/// Offers the VFIO PCI drivers that are loaded.
+pub fn drivers(begun: &OsStr) -> Vec<CompletionCandidate> {
+    let Some(begun) = begun.to_str() else { return Vec::new() };
+    let names = vfio::drivers(&System::at(&crate::root()));
+    names.into_iter().filter(|name| name.starts_with(begun)).map(CompletionCandidate::new).collect()
 }
 
 /// Finds sockets that have a `.counts` socket beside them, as those of `vfio-irq serve` have.

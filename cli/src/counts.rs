@@ -68,7 +68,7 @@ impl fmt::Display for Fact {
 pub struct Counts {
     /// What it is.
     pub device: String,
-    /// What drives or emulates it, and so counts.
+    /// What drives or emulates it.
     pub driver: String,
     /// Whether a client uses the device, for a device that a process serves.
     #[serde(default, skip_serializing_if = "Option::is_none")]

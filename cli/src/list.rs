@@ -4,6 +4,7 @@ use crate::error::Error;
 use crate::info::device;
 use crate::pci::config::Unread;
 use crate::pci::function::{Function, Member};
+use crate::pci::vfio::{self, Core};
 use crate::pci::{System, holders, users};
 use crate::report::{self, Out, or_none, or_unknown, yes};
 use schemars::JsonSchema;
@@ -23,6 +24,8 @@ pub struct Options {
 /// What `list --json` prints.
 #[derive(Serialize, JsonSchema)]
 pub struct Document {
+    /// The vfio-pci-core that is loaded; `None` without any VFIO PCI driver.
+    core: Option<Core>,
     /// Functions, by address.
     functions: Vec<Listed>,
     /// What could not be known, and why.
@@ -37,8 +40,7 @@ struct Listed {
     used_by: Vec<String>,
 }
 
-const SHORT: &str =
-    "?: not to be known from here; root sees more (all of configuration space, debugfs)";
+const SHORT: &str = "?: not to be known from here; root sees all of configuration space";
 const SILENT: &str = "?: a function that does not answer is powered down, or gone; \
                       `echo on > /sys/bus/pci/devices/ADDRESS/power/control` powers it up";
 
@@ -66,7 +68,7 @@ pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
     let notes = notes.filter(|(why, _)| unread(*why)).map(|(_, note)| note.to_owned()).collect();
     let listed = |function: Function| Listed { used_by: used_by(system, &function), function };
     let functions = functions.into_iter().map(listed).collect();
-    let document = Document { functions, notes };
+    let document = Document { core: Core::read(system), functions, notes };
     out.one(&document, || words(&document, report::width()))
 }
 
@@ -109,7 +111,8 @@ fn words(document: &Document, width: Option<usize>) -> String {
     }
     let legend =
         "DYN: vectors can be added while others are in use. MASK: single vectors can be masked.";
-    let notes = std::iter::once(legend).chain(document.notes.iter().map(String::as_str));
+    let core = format!("vfio-pci-core: {}", vfio::words(document.core.as_ref()));
+    let notes = [legend, &core].into_iter().chain(document.notes.iter().map(String::as_str));
     notes.fold(text, |text, note| format!("{text}\n{}", report::wrapped(note, width, 0)))
 }
 

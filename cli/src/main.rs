@@ -54,7 +54,7 @@ enum Task {
     List(list::Options),
     /// Tell everything about the interrupts of one device
     Info(info::Options),
-    /// Hand a PCI function to a VFIO driver, unless something would break
+    /// Hand a PCI function to vfio-pci, unless something would break
     Bind(bind::BindOptions),
     /// Give a PCI function back to its own driver
     Unbind(bind::UnbindOptions),

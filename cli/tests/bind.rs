@@ -30,7 +30,9 @@ fn a_dry_run_shows_the_steps_and_takes_none() {
     let (tree, at) = disk("nvme");
     let shown = said(&tree.words(&["bind", "00:04.0", "--dry-run"]));
     insta::assert_snapshot!("bind_dry_run", tree.plain(&shown));
-    let shown = said(&tree.words(&["bind", NVME, "--driver", "vfio-pci", "--dry-run", "--json"]));
+    tree.has_driver("mlx5_vfio_pci");
+    let words = ["bind", NVME, "--driver", "mlx5_vfio_pci", "--dry-run", "--json"];
+    let shown = said(&tree.words(&words));
     insta::assert_snapshot!("bind_dry_run_json", undated(&tree.plain(&shown)));
     assert_eq!(tree.read(&format!("{at}/driver_override")), "(null)\n");
     assert_eq!(tree.read("sys/bus/pci/drivers/nvme/unbind"), "");
@@ -43,7 +45,7 @@ fn a_driver_that_does_not_take_it_leaves_things_as_they_were() {
     let (tree, at) = disk("nvme");
     tree.file(&format!("{at}/driver_override"), "mine\n");
     let said = refused(&tree.words(&["bind", NVME]));
-    assert!(said.contains("vfio-pci-rs did not take 0000:00:04.0 (all is as it was)"), "{said}");
+    assert!(said.contains("vfio-pci did not take 0000:00:04.0 (all is as it was)"), "{said}");
     assert_eq!(tree.read("sys/bus/pci/drivers/nvme/unbind"), format!("{NVME}\n"));
     assert_eq!(tree.read("sys/bus/pci/drivers_probe"), format!("{NVME}\n"));
     assert!(tree.read(&format!("{at}/driver_override")).starts_with("mine\n"));
@@ -61,18 +63,18 @@ fn a_step_that_fails_undoes_those_before_it() {
 
 #[test]
 fn a_function_that_is_bound_already_is_left_alone() {
-    let (tree, at) = disk("vfio-pci-rs");
-    assert!(said(&tree.words(&["bind", NVME])).contains("is bound to vfio-pci-rs already"));
+    let (tree, at) = disk("vfio-pci");
+    assert!(said(&tree.words(&["bind", NVME])).contains("is bound to vfio-pci already"));
     assert_eq!(tree.read(&format!("{at}/driver_override")), "(null)\n");
 }
 
 #[test]
 fn unbind_gives_the_function_to_any_driver() {
-    let (tree, at) = disk("vfio-pci-rs");
+    let (tree, at) = disk("vfio-pci");
     tree.file(&format!("{at}/driver_override"), "");
     said(&tree.words(&["unbind", NVME]));
     assert_eq!(tree.read(&format!("{at}/driver_override")), "\n");
-    assert_eq!(tree.read("sys/bus/pci/drivers/vfio-pci-rs/unbind"), format!("{NVME}\n"));
+    assert_eq!(tree.read("sys/bus/pci/drivers/vfio-pci/unbind"), format!("{NVME}\n"));
     assert_eq!(tree.read("sys/bus/pci/drivers_probe"), format!("{NVME}\n"));
     let (tree, _) = disk("nvme");
     assert!(
@@ -190,10 +192,8 @@ fn what_would_break_is_said_before_anything_is_done() {
         ),
         (
             "no driver",
-            |tree, _| {
-                std::fs::remove_dir_all(tree.path("sys/bus/pci/drivers/vfio-pci-rs")).unwrap()
-            },
-            "the driver vfio-pci-rs is not loaded: modprobe vfio-pci, then insmod",
+            |tree, _| std::fs::remove_dir_all(tree.path("sys/bus/pci/drivers/vfio-pci")).unwrap(),
+            "the driver vfio-pci is not loaded: modprobe vfio-pci\n",
             false,
         ),
         (
@@ -223,13 +223,41 @@ fn what_would_break_is_said_before_anything_is_done() {
 }
 
 #[test]
+fn a_driver_that_hands_nothing_over_is_not_taken() {
+    let (tree, at) = disk("nvme");
+    let to = |driver: &str| common::command(&tree.words(&["bind", NVME, "--driver", driver]));
+    let refusal = |driver: &str| {
+        let output = to(driver).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{driver}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    tree.has_driver("mlx5_vfio_pci");
+    let absent = "the driver other_vfio_pci is not loaded: modprobe other_vfio_pci, or choose a \
+                  VFIO PCI driver that is loaded: mlx5_vfio_pci, vfio-pci\n";
+    assert!(refusal("other_vfio_pci").contains(absent), "{}", refusal("other_vfio_pci"));
+    let unfit = "nvme2 is no VFIO PCI driver: choose one that is loaded: mlx5_vfio_pci, vfio-pci\n";
+    tree.has_driver("nvme2");
+    assert!(refusal("nvme2").contains(unfit), "{}", refusal("nvme2"));
+    // A module that uses the core makes one.
+    tree.link("sys/bus/pci/drivers/nvme2/module", "sys/module/nvme2");
+    tree.file("sys/module/vfio_pci_core/holders/nvme2/refcnt", "0\n");
+    assert!(refusal("nvme2").contains("nvme2 did not take 0000:00:04.0"), "{}", refusal("nvme2"));
+    tree.file(&format!("{at}/driver_override"), "(null)\n");
+    for name in ["", ".", "..", "../nvme", "vfio-pci\n"] {
+        assert_eq!(to(name).output().unwrap().status.code(), Some(2), "{name:?}");
+    }
+    assert_eq!(tree.read(&format!("{at}/driver_override")), "(null)\n");
+}
+
+#[test]
 fn who_has_it_open_is_said() {
     let (tree, _) = disk("vfio-pci");
+    tree.has_driver("mlx5_vfio_pci");
     tree.file("proc/77/comm", "qemu-system-x86\n");
     std::fs::create_dir_all(tree.path("proc/77/fd")).unwrap();
     symlink("/dev/vfio/1", tree.path("proc/77/fd/9")).unwrap();
-    for verb in ["bind", "unbind"] {
-        let refusal = refused(&tree.words(&[verb, NVME]));
+    for words in [&["unbind", NVME][..], &["bind", NVME, "--driver", "mlx5_vfio_pci"]] {
+        let refusal = refused(&tree.words(words));
         assert!(refusal.contains("in use by qemu-system-x86 (process 77)"), "{refusal}");
     }
 }

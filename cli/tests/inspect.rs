@@ -4,30 +4,31 @@ mod common;
 
 use common::{Tree, config, eventually, json, refused, said, stop, text, undated};
 
-const TABLE: &str = "mode msix msi 0 msix 65 dynamic 1 detach keep
-requests 9 refused 1 enables 1 disables 0 attaches 3 detaches 1
+const TABLE: &str = "mode msix requests 9 refused 1 enables 1 disables 0 attaches 3 detaches 1
 vector   irq state    signals      masks    unmasks  retargets  loopbacks   failures
      0    27 open          12          1          1          2          0          0
      3    28 masked         7          1          0          0          3          0
   gone     - -              7          0          0          0          0          1
 ";
 
-/// A machine with one function of every kind.
+/// A machine with the Rust core and one function of every kind.
 fn machine() -> Tree {
     let tree = Tree::new();
+    tree.has_rust_core();
     tree.function("0000:00:00.0", "060000", &[0; 256], "", "0");
     tree.function("0000:00:04.0", "010802", &config(65, 0), "nvme", "1");
     tree.irq("0000:00:04.0", 24, "5 7 IR-PCI-MSIX-0000:00:04.0 0-edge nvme0q0");
     tree.irq("0000:00:04.0", 25, "0 9 IR-PCI-MSIX-0000:00:04.0 1-edge nvme0q1");
     tree.irq("0000:00:04.0", 26, "");
-    tree.function("0000:00:05.0", "010802", &config(65, 0), "vfio-pci-rs", "2");
+    tree.function("0000:00:05.0", "010802", &config(65, 0), "vfio-pci", "2");
     tree.irq("0000:00:05.0", 27, "12 0 IR-PCI-MSIX-0000:00:05.0 0-edge vfio-msix[0](0000:00:05.0)");
     tree.irq("0000:00:05.0", 28, "7 0 IR-PCI-MSIX-0000:00:05.0 3-edge vfio-msix[3](0000:00:05.0)");
-    tree.file("sys/kernel/debug/vfio-pci-rs/0000:00:05.0", TABLE);
+    tree.counts("0000:00:05.0", TABLE);
     tree.file("proc/77/comm", "qemu-system-x86\n");
     std::fs::create_dir_all(tree.path("proc/77/fd")).unwrap();
     std::os::unix::fs::symlink("/dev/vfio/2", tree.path("proc/77/fd/9")).unwrap();
-    tree.function("0000:00:06.0", "0c0330", &config(0, 0x0006), "vfio-pci", "3");
+    tree.function("0000:00:06.0", "0c0330", &config(0, 0x0006), "mlx5_vfio_pci", "3");
+    tree.counts("0000:00:06.0", "mode idle\n");
     tree.function("0000:00:06.1", "020000", &config(10, 0x0180), "e1000e", "3");
     tree.function("0000:00:07.0", "020000", &config(10, 0x0180)[..64], "igb", "");
     tree
@@ -54,16 +55,40 @@ fn older_kernels_add_no_vectors() {
     assert_eq!(dynamic(), serde_json::Value::Null);
 }
 
-/// vfio-pci-rs looks at a device when it is first opened.
+/// The core decides what can be done with vectors, whatever the driver on top of it is called.
 #[test]
-fn what_the_driver_does_not_know_yet_is_not_taken_for_a_no() {
+fn the_core_that_is_loaded_is_told() {
     let tree = Tree::new();
-    tree.function("0000:00:05.0", "010802", &config(65, 0), "vfio-pci-rs", "2");
-    for (known, dynamic) in [("msix - dynamic -", true), ("msix 65 dynamic 0", false)] {
-        let table = format!("mode idle msi 0 {known} detach keep\n");
-        tree.file("sys/kernel/debug/vfio-pci-rs/0000:00:05.0", table);
-        assert_eq!(json(&tree.words(&["list"]))["functions"][0]["abilities"]["dynamic"], dynamic);
+    tree.function("0000:00:05.0", "010802", &config(65, 0), "vfio-pci", "2");
+    // A driver with another name, whose module uses the core.
+    tree.function("0000:00:06.0", "010802", &config(65, 0), "vendor", "3");
+    tree.link("sys/bus/pci/drivers/vendor/module", "sys/module/vendor");
+    tree.file("sys/module/vfio_pci_core/holders/vendor/refcnt", "0\n");
+    let list = || said(&tree.words(&["list"]));
+    let maskable = |place: usize| {
+        json(&tree.words(&["list"]))["functions"][place]["abilities"]["maskable"].clone()
+    };
+    assert!(list().contains("\nvfio-pci-core: Linux's own\n"), "{}", list());
+    assert_eq!((maskable(0), maskable(1)), (false.into(), false.into()));
+    let note = "note: this core masks no vectors and counts none; `cargo xtask core` builds";
+    let info = |bdf: &str| said(&tree.words(&["info", bdf]));
+    assert!(info("00:06.0").contains(note), "{}", info("00:06.0"));
+    // Another version is not ours.
+    tree.file("sys/module/vfio_pci_core/version", "0.2\n");
+    assert_eq!(json(&tree.words(&["list"]))["core"], serde_json::json!({ "is": "c" }));
+    tree.has_rust_core();
+    assert!(list().contains("\nvfio-pci-core: vfio-irq 0.1.0\n"), "{}", list());
+    assert_eq!((maskable(0), maskable(1)), (true.into(), true.into()));
+    for bdf in ["00:05.0", "00:06.0"] {
+        let info = info(bdf);
+        assert!(info.contains("\n  core         vfio-irq 0.1.0\n"), "{info}");
+        assert!(!info.contains("this core masks no vectors"), "{info}");
     }
+    // Nothing is loaded.
+    std::fs::remove_dir_all(tree.path("sys/module")).unwrap();
+    std::fs::remove_dir_all(tree.path("sys/bus/pci/drivers")).unwrap();
+    assert!(list().contains("\nvfio-pci-core: not loaded\n"), "{}", list());
+    assert_eq!(json(&tree.words(&["list"]))["core"], serde_json::Value::Null);
 }
 
 #[test]
@@ -79,7 +104,7 @@ fn a_system_without_functions_is_no_failure_and_one_without_sysfs_is() {
 #[test]
 fn everything_is_told_of_one_function() {
     let tree = machine();
-    for (name, bdf) in [("bound", "00:05.0"), ("host", "00:04.0"), ("stock", "0000:00:06.0")] {
+    for (name, bdf) in [("bound", "00:05.0"), ("host", "00:04.0"), ("variant", "0000:00:06.0")] {
         let words = said(&tree.words(&["info", bdf]));
         insta::assert_snapshot!(format!("info_{name}"), tree.plain(&words));
     }
@@ -98,6 +123,10 @@ fn everything_is_told_of_one_function() {
     let uncounted = said(&tree.words(&["info", "00:05.0"]));
     assert!(uncounted.contains("mount -t debugfs"), "{uncounted}");
     assert!(refused(&tree.words(&["info", "00:09.0"])).contains("no PCI function 0000:00:09.0"));
+    // The core in C.
+    std::fs::remove_file(tree.path("sys/module/vfio_pci_core/version")).unwrap();
+    let stock = said(&tree.words(&["info", "00:05.0"]));
+    insta::assert_snapshot!("info_stock", tree.plain(&stock));
 }
 
 #[test]

@@ -25,6 +25,7 @@ fn machine() -> Tree {
     let disk = tree.function("0000:00:04.0", "010802", &config(65, 0), "nvme", "1");
     tree.file(&format!("{disk}/nvme/nvme0/nvme0n1/queue/scheduler"), "none\n");
     tree.function("0000:01:00.0", "010802", &config(65, 0), "vfio-pci", "2");
+    tree.has_driver("mlx5_vfio_pci");
     let card = tree.function("0000:02:00.0", "020000", &config(10, 0), "igb", "3");
     tree.file(&format!("{card}/net/enp2s0/flags"), "0x1002\n");
     let socket =
@@ -51,7 +52,7 @@ fn offered(tree: &Tree, line: &str) -> Vec<String> {
 #[test]
 fn bash_completes_what_there_is() {
     let tree = machine();
-    let table: [(&str, &[&str]); 10] = [
+    let table: [(&str, &[&str]); 11] = [
         ("vfio-irq unb", &["unbind"]),
         ("vfio-irq bind 0000:0", &["00:04.0", "01:00.0", "02:00.0"]),
         // What is behind the last colon is what bash replaces.
@@ -62,7 +63,8 @@ fn bash_completes_what_there_is() {
         ("vfio-irq watch s", &["sim"]),
         ("vfio-irq watch v", &["vfio-user:/run/disk.sock"]),
         ("vfio-irq info vfio-user:/run/d", &["/run/disk.sock"]),
-        ("vfio-irq bind --driver vfio-pci-", &["vfio-pci-rs"]),
+        ("vfio-irq bind --driver ml", &["mlx5_vfio_pci"]),
+        ("vfio-irq bind --driver ", &["mlx5_vfio_pci", "vfio-pci"]),
     ];
     for (line, expected) in table {
         assert_eq!(offered(&tree, line), expected, "{line}");

@@ -101,8 +101,8 @@ fn virtual_functions_do_not_end_without_a_word() {
     tree.file("proc/77/comm", "qemu-system-x86\n");
     std::fs::create_dir_all(tree.path("proc/77/fd")).unwrap();
     symlink("/dev/vfio/3", tree.path("proc/77/fd/9")).unwrap();
-    tree.has_driver("vfio-pci-rs");
-    for words in [&["unbind", PF][..], &["bind", PF, "--driver", "vfio-pci-rs"]] {
+    tree.has_driver("mlx5_vfio_pci");
+    for words in [&["unbind", PF][..], &["bind", PF, "--driver", "mlx5_vfio_pci"]] {
         let said = refused(&tree.words(words));
         let obstacles = [
             "the virtual functions of 0000:01:00.0 end with its driver: \

@@ -3,8 +3,7 @@
 use crate::error::Obstacle;
 use crate::pci::function::{Function, directory};
 use crate::pci::sriov::Sriov;
-use crate::pci::{System, class, holders, users};
-use std::path::Path;
+use crate::pci::{System, class, holders, users, vfio};
 
 /// Everything, before anything is changed.
 pub fn before_bind(system: &System, function: &Function, wanted: &str) -> Vec<Obstacle> {
@@ -18,15 +17,7 @@ pub fn before_bind(system: &System, function: &Function, wanted: &str) -> Vec<Ob
         let error = crate::info::device::no_iommu(function.bdf);
         found.push(never(error.what, error.remedy.unwrap_or_default()));
     }
-    if !system.has(Path::new("sys/bus/pci/drivers").join(wanted)) {
-        let remedy = match wanted {
-            "vfio-pci-rs" => {
-                "modprobe vfio-pci, then insmod vfio_pci_rs.ko (`cargo xtask module` builds it)"
-            }
-            _ => "modprobe vfio-pci",
-        };
-        found.push(never(format!("the driver {wanted} is not loaded"), remedy));
-    }
+    found.extend(unfit(system, wanted));
     found.extend(held(system, function));
     found.extend(users::of(system, function.bdf));
     found.extend(virtuals(system, function));
@@ -80,6 +71,27 @@ fn virtuals(system: &System, function: &Function) -> Vec<Obstacle> {
 
 fn never(what: impl Into<String>, remedy: impl Into<String>) -> Obstacle {
     Obstacle { what: what.into(), remedy: remedy.into(), forceable: false }
+}
+
+/// Checks the driver: it is loaded, and hands functions to user space.
+fn unfit(system: &System, wanted: &str) -> Option<Obstacle> {
+    let loaded = vfio::drivers(system).join(", ");
+    if !vfio::has_driver(system, wanted) {
+        let what = format!("the driver {wanted} is not loaded");
+        let mut remedy = format!("modprobe {wanted}");
+        if !loaded.is_empty() {
+            remedy += &format!(", or choose a VFIO PCI driver that is loaded: {loaded}");
+        }
+        return Some(never(what, remedy));
+    }
+    if vfio::is_driver(system, wanted) {
+        return None;
+    }
+    let remedy = match loaded.is_empty() {
+        true => format!("modprobe {}", vfio::DRIVER),
+        false => format!("choose one that is loaded: {loaded}"),
+    };
+    Some(never(format!("{wanted} is no VFIO PCI driver"), remedy))
 }
 
 /// Only root changes drivers.

@@ -6,7 +6,7 @@ mod steps;
 use crate::complete;
 use crate::error::{Error, Obstacle};
 use crate::pci::function::{Function, driver};
-use crate::pci::{System, modules};
+use crate::pci::{System, modules, vfio};
 use crate::report::Out;
 use crate::target::{Bdf, FunctionName};
 use clap_complete::engine::ArgValueCompleter;
@@ -20,9 +20,9 @@ pub struct BindOptions {
     /// The function: its address, or the name of a device of it (eth0, nvme0)
     #[arg(value_name = "BDF", add = ArgValueCompleter::new(complete::functions))]
     function: FunctionName,
-    /// The driver that gets it
-    #[arg(long, value_enum, default_value_t = Driver::VfioPciRs)]
-    driver: Driver,
+    /// The driver that gets it, a VFIO PCI driver that is loaded
+    #[arg(long, value_name = "NAME", default_value = vfio::DRIVER, value_parser = driver_name, add = ArgValueCompleter::new(complete::drivers))]
+    driver: String,
     #[command(flatten)]
     how: How,
 }
@@ -47,22 +47,13 @@ struct How {
     force: bool,
 }
 
-/// A driver that hands functions to user space.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
-enum Driver {
-    /// This project's
-    VfioPciRs,
-    /// Linux's own
-    VfioPci,
-}
-
-impl Driver {
-    fn name(self) -> &'static str {
-        match self {
-            Self::VfioPciRs => "vfio-pci-rs",
-            Self::VfioPci => "vfio-pci",
-        }
+/// Reads the name of a driver, which becomes part of paths.
+fn driver_name(text: &str) -> Result<String, String> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if text.is_empty() || !text.chars().all(is_plain) {
+        return Err(format!("{text:?} is no name of a VFIO PCI driver: {} would be", vfio::DRIVER));
     }
+    Ok(text.to_owned())
 }
 
 /// What `bind --json` and `unbind --json` print.
@@ -85,7 +76,7 @@ pub struct Document<'a> {
 /// Hands a function to a VFIO driver.
 pub fn bind(system: &System, out: Out, options: &BindOptions) -> Result<(), Error> {
     let function = system.function(options.function.find(system)?)?;
-    let wanted = options.driver.name();
+    let wanted = options.driver.as_str();
     if function.driver.as_deref() == Some(wanted) {
         return tell(system, out, &function, Some(wanted.to_owned()), &[], &options.how);
     }

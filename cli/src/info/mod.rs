@@ -13,6 +13,7 @@ use crate::pci::config::Unread;
 use crate::pci::function::Function;
 use crate::pci::holders::Holders;
 use crate::pci::interrupts::{self, HostIrq};
+use crate::pci::vfio::{self, Core};
 use crate::pci::{System, class, debugfs, holders, users};
 use crate::report::{self, Out, many};
 use crate::target::{Bdf, Target, TargetName};
@@ -44,6 +45,9 @@ pub struct Document {
     /// A PCI function of this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     function: Option<Function>,
+    /// The vfio-pci-core that is loaded, for a function that a VFIO driver has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    core: Option<Core>,
     /// What the device says of its interrupts; empty when it could not be asked.
     indexes: Vec<Answer>,
     /// Who has it open, for a function that a VFIO driver has.
@@ -129,6 +133,7 @@ fn empty(target: &Target, indexes: Vec<Answer>, notes: Vec<String>) -> Document 
     Document {
         target,
         function: None,
+        core: None,
         indexes,
         holders: None,
         host_interrupts: Vec::new(),
@@ -156,6 +161,7 @@ fn ask(device: &impl Transport) -> Result<Vec<Answer>, Error> {
 fn function(system: &System, bdf: Bdf, options: &Options) -> Result<Document, Error> {
     let function = system.function(bdf)?;
     let mut notes = Vec::new();
+    let core = Core::read(system).filter(|_| function.vfio);
     let holders = function.vfio.then(|| holders::of(system, &function));
     notes.extend(function.unread.map(|why| match why {
         Unread::Short => "configuration space shows its first 64 bytes only: run this as root for the vectors that the function has".to_owned(),
@@ -163,7 +169,7 @@ fn function(system: &System, bdf: Bdf, options: &Options) -> Result<Document, Er
     }));
     // Before the device is opened: that resets it.
     let host_interrupts = interrupts::of(system, bdf);
-    let counts = counts(system, &function, &mut notes);
+    let counts = counts(system, &function, core.as_ref(), &mut notes);
     let indexes = if options.no_open {
         notes.push("the indexes were not asked for (--no-open)".to_owned());
         Vec::new()
@@ -178,11 +184,8 @@ fn function(system: &System, bdf: Bdf, options: &Options) -> Result<Document, Er
             Vec::new()
         })
     };
-    if function.vfio
-        && function.abilities.maskable == Some(false)
-        && function.driver.as_deref() == Some("vfio-pci")
-    {
-        notes.push(format!("this driver masks no vectors and counts none: `vfio-irq bind {bdf}` hands it to vfio-pci-rs, which does"));
+    if core == Some(Core::C) {
+        notes.push(format!("this core masks no vectors and counts none; {}", vfio::REPLACE));
     }
     if !function.vfio {
         notes.extend(users::of(system, bdf).iter().map(|user| format!("in use: {}", user.what)));
@@ -191,6 +194,7 @@ fn function(system: &System, bdf: Bdf, options: &Options) -> Result<Document, Er
     Ok(Document {
         target,
         function: Some(function),
+        core,
         indexes,
         holders,
         host_interrupts,
@@ -199,15 +203,17 @@ fn function(system: &System, bdf: Bdf, options: &Options) -> Result<Document, Er
     })
 }
 
-/// The driver's own counts, and why there are none where there could be.
-fn counts(system: &System, function: &Function, notes: &mut Vec<String>) -> Option<Counts> {
-    if function.driver.as_deref() != Some("vfio-pci-rs") {
-        return None;
-    }
+/// Reads the core's own counts. Notes why there are none where there could be.
+fn counts(
+    system: &System,
+    function: &Function,
+    core: Option<&Core>,
+    notes: &mut Vec<String>,
+) -> Option<Counts> {
+    core.filter(|core| core.is_rust())?;
+    let driver = function.driver.clone().unwrap_or_default();
     match debugfs::read(system, function.bdf) {
-        Ok(counts) => {
-            Some(Counts { device: "counts".to_owned(), driver: "vfio-pci-rs".to_owned(), ..counts })
-        }
+        Ok(counts) => Some(Counts { device: "counts".to_owned(), driver, ..counts }),
         Err(error) => {
             let remedy = match error.kind() {
                 std::io::ErrorKind::NotFound => "mount -t debugfs debugfs /sys/kernel/debug",
@@ -229,6 +235,9 @@ fn words(document: &Document) -> String {
             line("name", name.clone());
         }
         line("driver", report::or_none(function.driver.as_ref()));
+        if let Some(core) = &document.core {
+            line("core", core.to_string());
+        }
         line(
             "IOMMU group",
             function.group.as_ref().map_or("none".to_owned(), |group| {

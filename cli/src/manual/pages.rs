@@ -45,9 +45,16 @@ const SYSFS: (&str, &str) = ("/sys/bus/pci/devices", "PCI functions and their dr
 const IDS: (&str, &str) =
     ("/usr/share/misc/pci.ids, /usr/share/hwdata/pci.ids", "Names of vendors and devices.");
 const INTERRUPTS: (&str, &str) = ("/proc/interrupts", "How often the host's interrupts came.");
+const CORE: (&str, &str) = (
+    "/sys/module/vfio_pci_core/version",
+    "Begins with vfio-irq if the loaded vfio-pci-core is the Rust core, which masks and counts single vectors. \
+     Linux's own has no such file. \"cargo xtask core\" builds the Rust core, which replaces vfio-pci-core.ko: \
+     unload vfio-pci and vfio-pci-core, insmod it, modprobe vfio-pci.",
+);
 const COUNTS: (&str, &str) = (
-    "/sys/kernel/debug/vfio-pci-rs",
-    "What the driver counts; root reads it once debugfs is mounted.",
+    "/sys/kernel/debug/vfio/BDF/interrupts",
+    "What the Rust core counts of a function's vectors since their index was enabled; root reads it once \
+     debugfs is mounted.",
 );
 const VFIO: (&str, &str) =
     ("/dev/vfio, /dev/iommu", "What devices are opened by: groups, character devices, iommufd.");
@@ -66,7 +73,7 @@ pub fn of(page: &str) -> Extra {
                 ("vfio-irq list", "List the functions of this machine."),
                 ("vfio-irq bind 0000:01:00.0", "Hand one to user space."),
             ],
-            files: &[SYSFS, IDS, INTERRUPTS, COUNTS, VFIO, BESIDE],
+            files: &[SYSFS, IDS, INTERRUPTS, CORE, COUNTS, VFIO, BESIDE],
             json: &["a failure"],
             ..Extra::default()
         },
@@ -76,7 +83,7 @@ pub fn of(page: &str) -> Extra {
                 ("vfio-irq list", "Functions that have MSI or MSI-X."),
                 ("vfio-irq list --all --json", "All functions, for a program."),
             ],
-            files: &[SYSFS, IDS, INTERRUPTS, COUNTS],
+            files: &[SYSFS, IDS, INTERRUPTS, CORE],
             json: &["list"],
         },
         "vfio-irq-info" => Extra {
@@ -92,7 +99,7 @@ pub fn of(page: &str) -> Extra {
                     "A device that another process emulates.",
                 ),
             ],
-            files: &[SYSFS, IDS, INTERRUPTS, COUNTS, VFIO, BESIDE],
+            files: &[SYSFS, IDS, INTERRUPTS, CORE, COUNTS, VFIO, BESIDE],
             json: &["info"],
         },
         "vfio-irq-bind" => Extra {
@@ -101,12 +108,9 @@ pub fn of(page: &str) -> Extra {
                     "vfio-irq bind 0000:01:00.0 --dry-run",
                     "What would be done, and what is in the way.",
                 ),
-                (
-                    "vfio-irq bind eth0 --driver vfio-pci",
-                    "By the name of an interface, to Linux's driver.",
-                ),
+                ("vfio-irq bind eth0", "By the name of an interface."),
             ],
-            files: &[SYSFS],
+            files: &[SYSFS, ("/sys/bus/pci/drivers", "The drivers that are loaded.")],
             json: &["bind"],
             ..Extra::default()
         },

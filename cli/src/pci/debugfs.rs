@@ -1,13 +1,13 @@
-//! What vfio-pci-rs counts, as its table in debugfs says it.
+//! What the Rust core counts of a device, as its file in debugfs says it.
 
 use super::System;
 use crate::counts::{Counts, Row};
 use crate::target::Bdf;
 use std::io;
 
-/// Where the table of a device is.
+/// Where the counts of a device are.
 pub fn file(bdf: Bdf) -> String {
-    format!("sys/kernel/debug/vfio-pci-rs/{bdf}")
+    format!("sys/kernel/debug/vfio/{bdf}/interrupts")
 }
 
 /// A device's counts.
@@ -19,7 +19,8 @@ pub fn read(system: &System, bdf: Bdf) -> io::Result<Counts> {
     Ok(parse(&std::fs::read_to_string(system.path(file(bdf)))?))
 }
 
-/// Reads the table: pairs of words, a line of names, a line for each vector.
+/// Reads pairs of a name and a value, a line with the names of columns, and a line for each vector. While
+/// no index is active there is one pair: `mode idle`.
 fn parse(text: &str) -> Counts {
     let mut counts = Counts::default();
     let mut names: Vec<&str> = Vec::new();
@@ -31,12 +32,10 @@ fn parse(text: &str) -> Counts {
             Some(_) if names.is_empty() => {
                 for pair in words.chunks_exact(2) {
                     let &[name, value] = pair else { continue };
-                    // The first line says what the device is like, the second counts.
+                    // Numbers are counts.
                     match value.parse() {
-                        Ok(number) if words.first() != Some(&"mode") => {
-                            counts.totals.insert(name.to_owned(), number);
-                        }
-                        _ => _ = counts.facts.insert(name.to_owned(), value.into()),
+                        Ok(number) => _ = counts.totals.insert(name.to_owned(), number),
+                        Err(_) => _ = counts.facts.insert(name.to_owned(), value.into()),
                     }
                 }
             }
@@ -83,17 +82,16 @@ mod tests {
     use crate::counts::Fact;
 
     #[test]
-    fn the_drivers_table_is_read() {
-        let text = "mode msix msi 0 msix 65 dynamic 1 detach keep
-requests 9 refused 1 enables 1 disables 0 attaches 3 detaches 1
+    fn an_active_index_has_totals_and_vectors() {
+        let text = "mode msix requests 9 refused 1 enables 1 disables 0 attaches 3 detaches 1
 vector   irq state    signals      masks    unmasks  retargets  loopbacks   failures
      0    27 open          12          1          1          2          3          0
      5     - masked         -          1          0          0          0          0
   gone     - -              7          0          0          0          0          1
 ";
         let counts = parse(text);
-        assert_eq!(counts.facts["mode"], Fact::from("msix"));
-        assert_eq!((counts.totals["refused"], &counts.facts["dynamic"]), (1, &Fact::Number(1)));
+        assert_eq!(counts.facts, [("mode".to_owned(), Fact::from("msix"))].into());
+        assert_eq!((counts.totals["requests"], counts.totals["refused"]), (9, 1));
         let [first, second] = &counts.vectors[..] else { panic!("{counts:?}") };
         assert_eq!((first.vector, first.irq, first.signals), (Some(0), Some(27), Some(12)));
         assert_eq!((first.retargets, first.loopbacks), (Some(2), Some(3)));
@@ -102,6 +100,27 @@ vector   irq state    signals      masks    unmasks  retargets  loopbacks   fail
         assert_eq!(second.state.as_deref(), Some("masked, empty"));
         assert_eq!(counts.gone.as_ref().and_then(|gone| gone.failures), Some(1));
         assert_eq!(counts.total(), 19);
+    }
+
+    #[test]
+    fn an_idle_device_has_neither() {
+        let counts = parse("mode idle\n");
+        assert_eq!(counts.facts["mode"], Fact::from("idle"));
+        assert!(counts.vectors.is_empty() && counts.totals.is_empty() && counts.gone.is_none());
         assert!(parse("").vectors.is_empty());
+    }
+
+    /// Later cores may have more columns, in another order, and more pairs.
+    #[test]
+    fn columns_are_found_by_their_names() {
+        let text = "mode intx since boot requests 2
+vector state coalesced signals affinity irq
+     0 masked 4 9 0-3 11
+";
+        let counts = parse(text);
+        assert_eq!((&counts.facts["since"], counts.totals["requests"]), (&Fact::from("boot"), 2));
+        let [row] = &counts.vectors[..] else { panic!("{counts:?}") };
+        assert_eq!((row.vector, row.irq, row.signals), (Some(0), Some(11), Some(9)));
+        assert_eq!((row.state.as_deref(), row.masks), (Some("masked"), None));
     }
 }

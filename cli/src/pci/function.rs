@@ -3,8 +3,8 @@
 use super::config::{Offered, Unread};
 use super::names::Names;
 use super::sriov::Sriov;
-use super::{System, class, debugfs, interrupts, link};
-use crate::counts::Fact;
+use super::vfio::{self, Core};
+use super::{System, class, interrupts, link};
 use crate::target::Bdf;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -44,7 +44,7 @@ pub struct Function {
     pub allocated: u32,
     /// Vectors that have a handler.
     pub in_use: u32,
-    /// What its driver can do with vectors.
+    /// What its driver can do with vectors, which is what the loaded vfio-pci-core can do.
     pub abilities: Abilities,
 }
 
@@ -107,7 +107,7 @@ impl Function {
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let in_use = irqs.iter().filter(|irq| irq.handler.is_some()).count();
         let vfio = is_vfio(system, bdf, driver.as_deref());
-        let abilities = abilities(system, bdf, driver.as_deref().filter(|_| vfio), offered);
+        let abilities = abilities(system, vfio, offered);
         Some(Self {
             bdf,
             what: class::name(class),
@@ -143,11 +143,11 @@ pub fn driver(system: &System, bdf: Bdf) -> Option<String> {
     link(&system.path(directory(bdf).join("driver")))
 }
 
-/// Whether a driver hands functions to user space: VFIO has a device for this one, or its name says so
-/// (before Linux 6.1 there is nothing to see).
+/// Whether a driver hands functions to user space: VFIO has a device for this one (before Linux 6.1 it
+/// shows none), or it is a VFIO PCI driver.
 pub fn is_vfio(system: &System, bdf: Bdf, driver: Option<&str>) -> bool {
-    let named = |name: &str| name == "vfio-pci-rs" || name.ends_with("vfio-pci");
-    driver.is_some_and(named) || system.has(directory(bdf).join("vfio-dev"))
+    driver.is_some_and(|name| vfio::is_driver(system, name))
+        || system.has(directory(bdf).join("vfio-dev"))
 }
 
 fn group(system: &System, bdf: Bdf) -> Option<Group> {
@@ -168,32 +168,22 @@ fn group(system: &System, bdf: Bdf) -> Option<Group> {
 }
 
 /// What a VFIO driver can do, as far as that is known without opening the device.
-fn abilities(
-    system: &System,
-    bdf: Bdf,
-    driver: Option<&str>,
-    offered: Option<Offered>,
-) -> Abilities {
-    let unknown = |source| Abilities { dynamic: None, maskable: None, source };
-    let Some(driver) = driver else { return unknown("no VFIO driver has it") };
-    let msix = offered.map(|offered| offered.msix > 0);
-    let newer = system.kernel().map(|kernel| kernel >= DYNAMIC_SINCE);
-    let grows = |able: Option<bool>| match (msix, able) {
+fn abilities(system: &System, vfio: bool, offered: Option<Offered>) -> Abilities {
+    if !vfio {
+        return Abilities { dynamic: None, maskable: None, source: "no VFIO driver has it" };
+    }
+    let has_msix = offered.map(|offered| offered.msix > 0);
+    let is_newer = system.kernel().map(|kernel| kernel >= DYNAMIC_SINCE);
+    let dynamic = match (has_msix, is_newer) {
         (Some(false), _) | (_, Some(false)) => Some(false),
-        (Some(true), able) => able,
+        (Some(true), is_newer) => is_newer,
         (None, _) => None,
     };
-    let by_version = "the driver and the kernel's version";
-    if driver != "vfio-pci-rs" {
-        return Abilities { dynamic: grows(newer), maskable: Some(false), source: by_version };
-    }
-    let maskable = offered.map(|offered| offered.msix > 0 || offered.msi_masks);
-    let told = debugfs::read(system, bdf).ok();
-    match told.as_ref().and_then(|counts| counts.facts.get("dynamic")) {
-        Some(Fact::Number(dynamic)) => {
-            Abilities { dynamic: grows(Some(*dynamic != 0)), maskable, source: "the driver" }
+    let maskable = match Core::read(system) {
+        Some(core) if core.is_rust() => {
+            offered.map(|offered| offered.msix > 0 || offered.msi_masks)
         }
-        // Before it was first opened the driver has not looked at the device.
-        _ => Abilities { dynamic: grows(newer), maskable, source: by_version },
-    }
+        _ => Some(false),
+    };
+    Abilities { dynamic, maskable, source: "vfio-pci-core and the kernel's version" }
 }

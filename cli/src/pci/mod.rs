@@ -11,6 +11,7 @@ pub mod modules;
 pub mod names;
 pub mod sriov;
 pub mod users;
+pub mod vfio;
 
 use crate::error::Error;
 use crate::target::Bdf;

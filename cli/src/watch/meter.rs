@@ -38,13 +38,25 @@ impl Meter {
         let mut rate = None;
         if let Some(before) = &self.before {
             let time = seconds - before.seconds;
-            rate = per_second(before.total, total, time);
-            let old: BTreeMap<_, _> = before.counts.vectors.iter().filter_map(signals).collect();
+            let is_new = is_new_start(&before.counts, &counts);
+            let old = before.counts.vectors.iter().filter(|_| !is_new).filter_map(signals);
+            let old: BTreeMap<_, _> = old.collect();
+            let mut of_vectors = 0_u64;
             for row in &mut counts.vectors {
                 let Some((vector, now)) = signals(row) else { continue };
-                // One that was not there has counted from 0.
-                row.rate = per_second(old.get(&vector).copied().unwrap_or(0), now, time);
+                // A vector that was not there has counted from 0, and so has one that counts less.
+                let before = old.get(&vector).copied().unwrap_or(0);
+                let more = now.checked_sub(before).unwrap_or(now);
+                of_vectors = of_vectors.saturating_add(more);
+                row.rate = per_second(more, time);
             }
+            let more = match &counts.gone {
+                _ if is_new => total,
+                // What a vector had counted before it went is counted there.
+                Some(_) => total.saturating_sub(before.total),
+                None => of_vectors,
+            };
+            rate = per_second(more, time);
         }
         if let Some(rate) = rate {
             self.past.truncate(PAST - 1);
@@ -70,9 +82,29 @@ fn signals(row: &Row) -> Option<(u32, u64)> {
     Some((row.vector?, row.signals?))
 }
 
-/// A count that went back has begun anew.
-fn per_second(before: u64, now: u64, seconds: f64) -> Option<f64> {
-    let more = now.checked_sub(before).unwrap_or(now);
+/// Returns true if everything has counted from 0 since the look before: the index was disabled, maybe
+/// enabled again, or the server was started again. Totals never go down otherwise. The count of one vector
+/// does, if the vector is detached and attached again.
+fn is_new_start(before: &Counts, now: &Counts) -> bool {
+    let mode = |counts: &Counts| counts.facts.get("mode").cloned();
+    let is_less =
+        |(name, before): (&String, &u64)| now.totals.get(name).is_none_or(|now| now < before);
+    mode(before) != mode(now) || before.totals.iter().any(is_less) || has_lost(before, now)
+}
+
+/// Returns true if a vector counts less, or is not there any more, and its count was not added to those
+/// that are gone.
+fn has_lost(before: &Counts, now: &Counts) -> bool {
+    let gone = |counts: &Counts| counts.gone.as_ref().and_then(|row| row.signals);
+    let Some(gone_before) = gone(before) else { return false };
+    let vectors: BTreeMap<_, _> = now.vectors.iter().filter_map(signals).collect();
+    let counted = before.vectors.iter().filter_map(signals);
+    let less = counted.filter(|(vector, count)| vectors.get(vector).is_none_or(|now| now < count));
+    let moved = less.map(|(_, count)| count).fold(gone_before, u64::saturating_add);
+    gone(now).is_none_or(|now| now < moved)
+}
+
+fn per_second(more: u64, seconds: f64) -> Option<f64> {
     // Counts beyond 2^53 lose digits that nobody looks at.
     #[allow(clippy::cast_precision_loss)]
     (seconds > 0.0).then(|| (more as f64 / seconds * 10.0).round() / 10.0)
@@ -108,5 +140,68 @@ mod tests {
         let third = meter.next(counts(&[(0, 4)]), Duration::from_secs(4));
         assert_eq!((third.rate, rates(third)), (Some(2.0), vec![Some(2.0)]));
         assert_eq!(meter.past().collect::<Vec<_>>(), [2, 15]);
+    }
+
+    /// What the Rust core tells: `requests` since the index was enabled, vectors, and those gone.
+    fn core(requests: u64, signals: &[(u32, u64)], gone: u64) -> Counts {
+        Counts {
+            facts: [("mode".to_owned(), "msix".into())].into(),
+            totals: [("requests".to_owned(), requests)].into(),
+            gone: Some(Row { signals: Some(gone), ..Row::default() }),
+            ..counts(signals)
+        }
+    }
+
+    fn idle() -> Counts {
+        Counts { facts: [("mode".to_owned(), "idle".into())].into(), ..Counts::default() }
+    }
+
+    /// Rates in all and of vectors, from one look a second.
+    fn table(looks: &[Counts]) -> Vec<(Option<f64>, Vec<Option<f64>>)> {
+        let mut meter = Meter::default();
+        let looks = looks.iter().zip(0..);
+        let rates = looks.map(|(counts, second)| {
+            let snapshot = meter.next(counts.clone(), Duration::from_secs(second));
+            (snapshot.rate, rates(snapshot))
+        });
+        rates.skip(1).collect()
+    }
+
+    #[test]
+    fn an_index_that_is_enabled_again_counts_from_0() {
+        let first = core(9, &[(0, 5), (1, 100)], 0);
+        // One vector counts more than before, and all of it is new.
+        let again = core(2, &[(0, 10), (1, 200)], 0);
+        let expected = (Some(210.0), vec![Some(10.0), Some(200.0)]);
+        assert_eq!(table(&[first.clone(), again]), [expected]);
+        // As many requests: the vectors show it.
+        let again = core(9, &[(0, 10), (1, 20)], 0);
+        let expected = (Some(30.0), vec![Some(10.0), Some(20.0)]);
+        assert_eq!(table(&[first.clone(), again]), [expected]);
+        // The sum is greater, but the second vector took its count along.
+        let again = core(9, &[(0, 150)], 0);
+        assert_eq!(table(&[first, again]), [(Some(150.0), vec![Some(150.0)])]);
+    }
+
+    #[test]
+    fn a_device_that_is_closed_and_opened_again_has_no_negative_rate() {
+        let looks = [core(3, &[(0, 50)], 4), idle(), idle(), core(1, &[(0, 60)], 0)];
+        let expected = [(Some(0.0), vec![]), (Some(0.0), vec![]), (Some(60.0), vec![Some(60.0)])];
+        assert_eq!(table(&looks), expected);
+    }
+
+    #[test]
+    fn a_vector_that_goes_takes_no_interrupts_along() {
+        let looks = [
+            core(3, &[(0, 50), (1, 20)], 0),
+            // Three more came before it was detached.
+            core(4, &[(0, 60)], 23),
+            core(5, &[(0, 60), (1, 2)], 23),
+        ];
+        let expected = [(Some(13.0), vec![Some(10.0)]), (Some(2.0), vec![Some(0.0), Some(2.0)])];
+        assert_eq!(table(&looks), expected);
+        // In /proc/interrupts the count goes with the vector.
+        let looks = [counts(&[(0, 50), (1, 20)]), counts(&[(0, 60)])];
+        assert_eq!(table(&looks), [(Some(10.0), vec![Some(10.0)])]);
     }
 }

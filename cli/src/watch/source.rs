@@ -3,6 +3,7 @@
 use super::load::Load;
 use crate::counts::{Counts, Row};
 use crate::error::Error;
+use crate::pci::vfio::Core;
 use crate::pci::{System, debugfs, interrupts};
 use crate::serve;
 use crate::target::{Bdf, Target};
@@ -11,7 +12,7 @@ use std::path::PathBuf;
 
 /// Where counts come from.
 pub enum Source {
-    /// vfio-pci-rs's table.
+    /// What the Rust core counts.
     Debugfs(System, Bdf),
     /// The host's interrupts of a function, whoever drives it.
     Host(System, Bdf),
@@ -49,8 +50,15 @@ impl Source {
         match self {
             Self::Debugfs(system, bdf) => {
                 let function = system.function(*bdf)?;
-                let gone = |_| Error::plain(format!("{bdf} is not bound to vfio-pci-rs any more"));
-                let counts = debugfs::read(system, *bdf).map_err(gone)?;
+                let counts = debugfs::read(system, *bdf).map_err(|error| {
+                    let has = function.driver.as_deref().unwrap_or("no driver");
+                    Error::plain(match function.vfio {
+                        true => format!("the counts of {bdf} cannot be read any more: {error}"),
+                        false => {
+                            format!("{bdf} is not bound to a VFIO driver any more: {has} has it")
+                        }
+                    })
+                })?;
                 Ok(Counts {
                     device: format!("{bdf} {} [{}]", function.what, function.id),
                     driver: function.driver.unwrap_or_default(),
@@ -84,11 +92,10 @@ fn host(system: &System, bdf: Bdf) -> Result<Counts, Error> {
         signals: irq.handler.is_some().then_some(irq.signals),
         ..Row::default()
     };
-    let by = match function.driver.as_deref() {
-        Some("vfio-pci-rs") => {
-            "/proc/interrupts (root, with debugfs mounted, sees the driver's own)"
-        }
-        _ => "/proc/interrupts",
+    let has_own = function.vfio && Core::read(system).is_some_and(|core| core.is_rust());
+    let by = match has_own {
+        true => "/proc/interrupts (root, with debugfs mounted, sees the core's own)",
+        false => "/proc/interrupts",
     };
     let mut counts = Counts {
         device: format!("{bdf} {} [{}]", function.what, function.id),

@@ -28,7 +28,7 @@ fn counts(seconds: u64) -> Counts {
     let signals = [1000 + 10 * seconds, 20 * seconds * seconds, 7, 5000];
     Counts {
         device: "0000:00:04.0 NVMe controller [1b36:0010]".to_owned(),
-        driver: "vfio-pci-rs".to_owned(),
+        driver: "vfio-pci".to_owned(),
         facts: [("mode".to_owned(), "msix".into())].into(),
         totals: [("requests".to_owned(), 12), ("refused".to_owned(), 1)].into(),
         vectors: (0..).zip(signals).map(row).collect(),
@@ -180,6 +180,57 @@ fn what_a_served_device_lacks_is_said() {
     server(&path, &with, 1).join_after(|| look(&mut app, &source, begun));
     let again = screen(&app, 80, 24);
     assert!(!again.contains("ended") && !again.contains("no client"), "{again}");
+}
+
+/// A function with the Rust core: at work, closed, opened again, unbound, and bound again.
+#[test]
+fn a_function_is_watched_whatever_becomes_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |file: &str| folder.path().join(file);
+    let put = |file: &str, text: &str| {
+        std::fs::create_dir_all(at(file).parent().unwrap()).unwrap();
+        std::fs::write(at(file), text).unwrap();
+    };
+    let function = "sys/bus/pci/devices/0000:00:04.0";
+    for (file, text) in [("class", "0x010802"), ("vendor", "0x1b36"), ("device", "0x0010")] {
+        put(&format!("{function}/{file}"), text);
+    }
+    let driver = at(function).join("driver");
+    std::os::unix::fs::symlink("/sys/bus/pci/drivers/vfio-pci", &driver).unwrap();
+    let interrupts = "sys/kernel/debug/vfio/0000:00:04.0/interrupts";
+    let enabled = |signals: u64| {
+        let names = "vector irq state signals masks unmasks retargets loopbacks failures";
+        format!(
+            "mode msix requests 1\n{names}\n0 27 open {signals} 0 0 0 0 0\ngone - - 0 0 0 0 0 0\n"
+        )
+    };
+    put(interrupts, &enabled(50));
+    let system = crate::pci::System::at(folder.path());
+    let source = Source::of(&system, &Target::Pci("00:04.0".parse().unwrap())).unwrap();
+    let mut app = App::default();
+    let begun = std::time::Instant::now();
+    let mut seen = |text: Option<&str>| {
+        match text {
+            Some(text) => put(interrupts, text),
+            None => std::fs::remove_file(at(interrupts)).unwrap(),
+        }
+        std::thread::sleep(Duration::from_millis(2));
+        look(&mut app, &source, begun);
+        let rate = app.meter.last().and_then(|snapshot| snapshot.rate);
+        assert!(rate.is_none_or(|rate| rate >= 0.0), "{rate:?}");
+        screen(&app, 80, 24)
+    };
+    assert!(seen(Some(&enabled(60))).contains(" 60 "));
+    let idle = seen(Some("mode idle\n"));
+    assert!(idle.contains("(vfio-pci): 0 interrupts, 0.0") && idle.contains("mode idle"), "{idle}");
+    assert!(seen(Some(&enabled(5))).contains(" 5 "));
+    std::fs::remove_file(&driver).unwrap();
+    let unbound = seen(None);
+    let expected = "0000:00:04.0 is not bound to a VFIO driver any more: no driver has it";
+    assert!(unbound.contains(expected) && unbound.contains(" 5 "), "{unbound}");
+    std::os::unix::fs::symlink("/sys/bus/pci/drivers/vfio-pci", &driver).unwrap();
+    let bound = seen(Some("mode idle\n"));
+    assert!(!bound.contains("any more") && bound.contains("mode idle"), "{bound}");
 }
 
 trait JoinAfter {

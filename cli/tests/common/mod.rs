@@ -88,15 +88,26 @@ pub fn config(msix: u16, msi_control: u16) -> Vec<u8> {
 }
 
 impl Tree {
-    /// Linux 7.3 with both VFIO drivers, and no functions.
+    /// Linux 7.3 with vfio-pci, its core in C, and no functions.
     pub fn new() -> Self {
         let tree = Self(tempfile::tempdir().unwrap());
         tree.file("proc/sys/kernel/osrelease", "7.3.4-amd64\n");
         tree.file("proc/interrupts", "            CPU0       CPU1\n");
         tree.file("sys/bus/pci/drivers_probe", "");
         fs::create_dir_all(tree.path("sys/bus/pci/devices")).unwrap();
-        ["vfio-pci", "vfio-pci-rs"].iter().for_each(|name| tree.has_driver(name));
+        tree.has_driver("vfio-pci");
+        tree.file("sys/module/vfio_pci_core/refcnt", "1\n");
         tree
+    }
+
+    /// Replaces the core in C.
+    pub fn has_rust_core(&self) {
+        self.file("sys/module/vfio_pci_core/version", "vfio-irq 0.1.0\n");
+    }
+
+    /// What the Rust core counts of a function.
+    pub fn counts(&self, bdf: &str, text: &str) {
+        self.file(&format!("sys/kernel/debug/vfio/{bdf}/interrupts"), text);
     }
 
     pub fn path(&self, file: &str) -> PathBuf {

@@ -158,8 +158,16 @@ fails() { "$@" >said 2>&1 && { cat said; echo "went well: $*"; exit 1; }; cat sa
 driver=/sys/bus/pci/devices/$VFIO_IRQ_NVME/driver
 vfio-irq list >said || exit 1
 want "^$VFIO_IRQ_NVME +NVMe controller .* $VFIO_IRQ_DRIVER .* 65 .* yes"
+case $VFIO_IRQ_CORE in
+rust) core="vfio-irq [0-9]" ;;
+c) core="Linux's own" ;;
+esac
+want "^vfio-pci-core: $core"
 vfio-irq info $VFIO_IRQ_NVME >said || exit 1
 want "^MSI-X +65 .*vectors added at any time"
+want "^  core +$core"
+[ $VFIO_IRQ_CORE = c ] || { ! grep "^note" said && want "^counts .vfio-pci.: 0 interrupts" || exit 1; }
+[ $VFIO_IRQ_CORE = rust ] || want "^note: this core masks no vectors and counts none; .cargo xtask core. builds"
 vfio-irq unbind $VFIO_IRQ_NVME || exit 1
 [ ! -e $driver ] || { echo "it is still bound"; exit 1; }
 fails vfio-irq bench $VFIO_IRQ_NVME
@@ -179,29 +187,50 @@ fails vfio-irq bench $VFIO_IRQ_NVME
 want "in use by vfio-irq-confor .process $user"
 fails vfio-irq unbind $VFIO_IRQ_NVME
 want "in use by vfio-irq-confor"
-# Without the driver's own counts a vector that is freed takes its count along.
+# Without the core's own counts a vector that is freed takes its count along.
 until grep -qE "\($VFIO_IRQ_DRIVER\): [1-9][0-9]* interrupts, [1-9]" said; do
     kill -0 $user || exit 1
     vfio-irq watch $VFIO_IRQ_NVME --count 2 --interval 0.3 >said || exit 1
 done
 vfio-irq watch $VFIO_IRQ_NVME --once --json >said || exit 1
 want "\"driver\":\"$VFIO_IRQ_DRIVER\".*\"total\":[0-9]"
+# The user disables the index and enables it again, and then it is closed: no rate is negative.
+vfio-irq watch $VFIO_IRQ_NVME --json --count 30 --interval 0.1 >looks &
+watch=$!
+sleep 1
 kill -9 $user
-wait
-# Nobody is asked to take it: it goes back to who had it.
+wait $user
+wait $watch || { cat looks; exit 1; }
+! grep '"rate":-' looks || exit 1
+tail -n 1 looks >said
+want "\"total\":0,\"rate\":0.0"
+vfio-irq watch $VFIO_IRQ_NVME --once >said || exit 1
+case $VFIO_IRQ_CORE in
+rust) want "^mode idle$" ;;
+c) want "^counted by /proc/interrupts$" ;;
+esac
+# A driver that is not loaded, and one that is no VFIO driver.
+fails vfio-irq bind $VFIO_IRQ_NVME --driver other-vfio-pci
+want "the driver other-vfio-pci is not loaded: modprobe other-vfio-pci, or choose .*: vfio-pci$"
+fails vfio-irq bind $VFIO_IRQ_NVME --driver pcieport
+want "pcieport is no VFIO PCI driver: choose one that is loaded: vfio-pci$"
+# A driver that does not take it, as the kernel has none of that name: it goes back to who had it.
+bus=/tmp/root/sys/bus/pci
+mkdir -p $bus/drivers/other-vfio-pci || exit 1
+ln -s /sys/bus/pci/drivers/vfio-pci $bus/drivers/ && ln -s /sys/bus/pci/devices /sys/bus/pci/drivers_probe $bus/ || exit 1
+fails env VFIO_IRQ_ROOT=/tmp/root vfio-irq bind $VFIO_IRQ_NVME --driver other-vfio-pci
+want "other-vfio-pci did not take $VFIO_IRQ_NVME .all is as it was"
+[ "$(basename $(readlink $driver))" = $VFIO_IRQ_DRIVER ] || { echo "it was not given back"; exit 1; }
+[ "$(cat ${driver%/driver}/driver_override)" = $VFIO_IRQ_DRIVER ] || { echo "another driver is wanted"; exit 1; }
+# The same where no driver had it, and nobody is asked to take it.
+vfio-irq unbind $VFIO_IRQ_NVME || exit 1
 mount -o bind /dev/null /sys/bus/pci/drivers_probe || exit 1
-if [ $VFIO_IRQ_DRIVER = vfio-pci-rs ]; then
-    fails vfio-irq bind $VFIO_IRQ_NVME --driver vfio-pci
-    want "vfio-pci did not take $VFIO_IRQ_NVME .all is as it was"
-    [ "$(basename $(readlink $driver))" = vfio-pci-rs ] || { echo "it was not given back"; exit 1; }
-fi
+fails vfio-irq bind $VFIO_IRQ_NVME
+want "vfio-pci did not take $VFIO_IRQ_NVME .all is as it was"
+[ ! -e $driver ] || { echo "a driver has it"; exit 1; }
 umount /sys/bus/pci/drivers_probe
-vfio-irq bind $VFIO_IRQ_NVME --driver $([ $VFIO_IRQ_DRIVER = vfio-pci ] && echo vfio-pci-rs || echo vfio-pci) >said 2>&1
-status=$?
-cat said
-[ $VFIO_IRQ_DRIVER = vfio-pci-rs ] && exit $status
-want "the driver vfio-pci-rs is not loaded"
-[ "$(basename $(readlink $driver))" = vfio-pci ]"#;
+vfio-irq bind $VFIO_IRQ_NVME || exit 1
+[ "$(basename $(readlink $driver))" = $VFIO_IRQ_DRIVER ]"#;
 
 /// A host without groups: what is left is the character device.
 pub(super) const COMMAND_CDEV: &str = r#"rm /dev/vfio/[0-9]* || exit 1
