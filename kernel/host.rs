@@ -8,7 +8,7 @@
 use crate::slots::Tree;
 use crate::sys::{Core, Decoding, Interrupt, Intx, MsixTable, Trigger};
 use vfio_irq_engine::{
-    Errno, Event, EventHost, Gate, Host, Kind, LineHost, Refusal, Size, Slot,
+    Errno, Event, EventHost, Mask, Host, MsiType, IntxHost, Refusal, Size, Slot,
 };
 
 pub(crate) struct Linux {
@@ -91,17 +91,17 @@ impl Linux {
     /// Returns false if a reset that the kernel did not see may have cleared a vector's entry of the
     /// table (`CONTRACT.md`, V-12).
     #[inline]
-    fn has_table_entry(&self, kind: Kind, number: u32, gate: Gate) -> bool {
-        let Some(table) = &self.table else { return kind == Kind::Msi };
+    fn has_table_entry(&self, msi_type: MsiType, number: u32, mask: Mask) -> bool {
+        let Some(table) = &self.table else { return msi_type == MsiType::Msi };
         if self.memory.is_some() {
-            return table.has_entry(number, gate);
+            return table.has_entry(number, mask);
         }
-        self.core.reachable().is_some_and(|_reachable| table.has_entry(number, gate))
+        self.core.reachable().is_some_and(|_reachable| table.has_entry(number, mask))
     }
 
-    fn repair(&mut self, number: u32, vector: &mut Vector, gate: Gate) {
+    fn repair(&mut self, number: u32, vector: &mut Vector, mask: Mask) {
         self.lock_memory();
-        vector.interrupt.repair(self.core, self.table.as_ref(), number, gate);
+        vector.interrupt.repair(self.core, self.table.as_ref(), number, mask);
     }
 }
 
@@ -124,21 +124,21 @@ impl Host for Linux {
     type Slots = Tree<Slot<Self>>;
 
     /// The core checks a request against the counts itself, before it calls the engine.
-    fn count(&self, kind: Kind) -> u32 {
-        match kind {
-            Kind::Msi => u32::MAX,
-            Kind::Msix => self.core.msix_entries(),
+    fn count(&self, msi_type: MsiType) -> u32 {
+        match msi_type {
+            MsiType::Msi => u32::MAX,
+            MsiType::Msix => self.core.msix_entries(),
         }
     }
 
-    fn growing(&self, kind: Kind) -> bool {
-        kind == Kind::Msix && self.core.has_dynamic_msix()
+    fn dynamic(&self, msi_type: MsiType) -> bool {
+        msi_type == MsiType::Msix && self.core.has_dynamic_msix()
     }
 
-    fn maskable(&self, kind: Kind) -> bool {
-        match kind {
-            Kind::Msi => self.core.msi_is_maskable(),
-            Kind::Msix => true,
+    fn maskable(&self, msi_type: MsiType) -> bool {
+        match msi_type {
+            MsiType::Msi => self.core.msi_is_maskable(),
+            MsiType::Msix => true,
         }
     }
 
@@ -146,32 +146,32 @@ impl Host for Linux {
         Trigger::from_fd(fd)
     }
 
-    fn enable(&mut self, kind: Kind, vectors: u32) -> Result<Size, Refusal> {
+    fn enable(&mut self, msi_type: MsiType, vectors: u32) -> Result<Size, Refusal> {
         self.lock_memory();
-        self.core.alloc_vectors(kind, vectors)?;
+        self.core.alloc_vectors(msi_type, vectors)?;
         self.table_is_new = true;
-        self.table = (kind == Kind::Msix).then(|| MsixTable::of(self.core)).flatten();
-        Ok(if self.growing(kind) { Size::Growing } else { Size::Fixed(vectors) })
+        self.table = (msi_type == MsiType::Msix).then(|| MsixTable::of(self.core)).flatten();
+        Ok(if self.dynamic(msi_type) { Size::Dynamic } else { Size::Fixed(vectors) })
     }
 
-    fn disable(&mut self, _kind: Kind) {
+    fn disable(&mut self, _: MsiType) {
         self.lock_memory();
         self.core.free_vectors();
         self.table = None;
         self.disabled = true;
     }
 
-    fn prepare(&mut self, kind: Kind, number: u32, trigger: Trigger) -> Result<Vector, Errno> {
+    fn prepare(&mut self, msi_type: MsiType, number: u32, trigger: Trigger) -> Result<Vector, Errno> {
         self.lock_memory();
         let (irq, fresh) = match self.core.vector_irq(number) {
             Some(irq) => (irq, false),
-            None if self.growing(kind) => (self.core.alloc_vector(number)?, true),
+            None if self.dynamic(msi_type) => (self.core.alloc_vector(number)?, true),
             None => return Err(Errno::EINVAL),
         };
-        if kind == Kind::Msix && !fresh && !self.table_is_new {
+        if msi_type == MsiType::Msix && !fresh && !self.table_is_new {
             self.core.write_message(irq);
         }
-        match Interrupt::request(self.core, kind, number, irq, trigger) {
+        match Interrupt::request(self.core, msi_type, number, irq, trigger) {
             Ok(interrupt) => Ok(Vector { interrupt, fresh }),
             Err(errno) => {
                 if fresh {
@@ -182,7 +182,7 @@ impl Host for Linux {
         }
     }
 
-    fn abandon(&mut self, _kind: Kind, number: u32, vector: Vector) {
+    fn abandon(&mut self, _: MsiType, number: u32, vector: Vector) {
         self.lock_memory();
         let (irq, fresh) = (vector.interrupt.irq(), vector.fresh);
         drop(vector);
@@ -191,36 +191,36 @@ impl Host for Linux {
         }
     }
 
-    fn start(&mut self, _kind: Kind, _number: u32, vector: &mut Vector, gate: Gate) {
+    fn start(&mut self, _: MsiType, _number: u32, vector: &mut Vector, mask: Mask) {
         vector.fresh = false;
-        if gate == Gate::Open {
+        if mask == Mask::Unmasked {
             self.lock_memory();
             vector.interrupt.unmask();
         }
     }
 
-    fn is_settled(
+    fn is_up_to_date(
         &mut self,
-        kind: Kind,
+        msi_type: MsiType,
         number: u32,
         vector: &Vector,
         trigger: &Trigger,
-        gate: Gate,
+        mask: Mask,
     ) -> bool {
-        vector.interrupt.targets(trigger) && self.has_table_entry(kind, number, gate)
+        vector.interrupt.targets(trigger) && self.has_table_entry(msi_type, number, mask)
     }
 
     fn retarget(
         &mut self,
-        kind: Kind,
+        msi_type: MsiType,
         number: u32,
         vector: &mut Vector,
         trigger: Trigger,
-        gate: Gate,
+        mask: Mask,
     ) {
         vector.interrupt.retarget(trigger);
-        if !self.has_table_entry(kind, number, gate) {
-            self.repair(number, vector, gate);
+        if !self.has_table_entry(msi_type, number, mask) {
+            self.repair(number, vector, mask);
         }
     }
 
@@ -239,7 +239,7 @@ impl Host for Linux {
         vector.interrupt.register_irq_bypass(self.core);
     }
 
-    fn stop(&mut self, _kind: Kind, _number: u32, mut vector: Vector) {
+    fn stop(&mut self, _: MsiType, _number: u32, mut vector: Vector) {
         if self.bypass {
             self.unregister_irq_bypass(&mut vector);
         }
@@ -247,17 +247,17 @@ impl Host for Linux {
         self.gone_signals = self.gone_signals.wrapping_add(vector.interrupt.free());
     }
 
-    fn reclaim(&mut self, _kind: Kind, number: u32) -> bool {
+    fn reclaim(&mut self, _: MsiType, number: u32) -> bool {
         let Some(irq) = self.core.vector_irq(number) else { return false };
         self.lock_memory();
         self.core.free_vector(number, irq);
         true
     }
 
-    fn set_gate(&mut self, _kind: Kind, _number: u32, vector: &mut Vector, gate: Gate) {
-        self.with_registers(|| match gate {
-            Gate::Open => vector.interrupt.unmask(),
-            Gate::Masked => vector.interrupt.mask(),
+    fn set_mask(&mut self, _: MsiType, _number: u32, vector: &mut Vector, mask: Mask) {
+        self.with_registers(|| match mask {
+            Mask::Unmasked => vector.interrupt.unmask(),
+            Mask::Masked => vector.interrupt.mask(),
         });
     }
 
@@ -266,46 +266,46 @@ impl Host for Linux {
     }
 }
 
-impl LineHost for Linux {
+impl IntxHost for Linux {
     /// GET_IRQ_INFO is the core's.
-    fn line_present(&self) -> bool {
+    fn intx_present(&self) -> bool {
         true
     }
 
-    fn line_enable(&mut self, trigger: Option<Trigger>) -> Result<(), Errno> {
+    fn intx_enable(&mut self, trigger: Option<Trigger>) -> Result<(), Errno> {
         self.intx = Some(Intx::enable(self.core, trigger)?);
         Ok(())
     }
 
-    fn line_disable(&mut self) {
+    fn intx_disable(&mut self) {
         if let Some(intx) = self.intx.take() {
             intx.disable();
         }
     }
 
-    fn line_target(&mut self, trigger: Option<Trigger>) {
+    fn intx_set_trigger(&mut self, trigger: Option<Trigger>) {
         if let Some(intx) = &mut self.intx {
             intx.set_target(trigger);
         }
     }
 
-    fn line_set_gate(&mut self, gate: Gate) {
+    fn intx_set_mask(&mut self, mask: Mask) {
         if let Some(intx) = &self.intx {
-            intx.set_gate(gate);
+            intx.set_mask(mask);
         }
     }
 
-    fn line_signal(&mut self) {
+    fn intx_signal(&mut self) {
         if let Some(intx) = &self.intx {
             intx.signal();
         }
     }
 
-    fn line_arm(&mut self, fd: i32) -> Result<(), Errno> {
+    fn intx_arm_unmask(&mut self, fd: i32) -> Result<(), Errno> {
         self.intx.as_mut().ok_or(Errno::EINVAL)?.arm(fd)
     }
 
-    fn line_disarm(&mut self) {
+    fn intx_disarm_unmask(&mut self) {
         if let Some(intx) = &mut self.intx {
             intx.disarm();
         }

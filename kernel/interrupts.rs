@@ -14,27 +14,27 @@ use crate::host::Linux;
 use crate::slots::Tree;
 use crate::sys::{Core, Intx};
 use vfio_irq_engine::abi::{Index, Request};
-use vfio_irq_engine::{Device, Refusal};
+use vfio_irq_engine::{IrqEngine, Refusal};
 
 mod host;
 mod show;
 mod slots;
 mod sys;
 
-/// What `pr_info!` begins a line with. A module of the kernel's own kind has it from `module!`, which
-/// this one, half in C, cannot use.
+/// What `pr_info!` begins a line with. A module that is all Rust has it from `module!`, which this one
+/// cannot use: its other half is C.
 const __LOG_PREFIX: &[u8] = b"vfio_pci_core\0";
 
 /// The interrupts of one device, from the request that enables an index to the one that disables it.
 /// The core's `igate` guards it.
 pub(crate) struct Interrupts {
-    device: Device<Linux>,
+    device: IrqEngine<Linux>,
     host: Linux,
 }
 
 impl Interrupts {
     pub(crate) fn new(core: Core) -> Self {
-        Self { device: Device::new(Tree::new()), host: Linux::new(core) }
+        Self { device: IrqEngine::new(Tree::new()), host: Linux::new(core) }
     }
 
     /// Returns the index that is active.

@@ -7,7 +7,7 @@ use crate::host::Linux;
 use crate::Interrupts;
 use kernel::prelude::fmt;
 use vfio_irq_engine::abi::Index;
-use vfio_irq_engine::{Counts, Gate, Slot};
+use vfio_irq_engine::{Counts, Mask, Slot};
 
 type Result = kernel::fmt::Result;
 type Formatter<'f> = kernel::fmt::Formatter<'f>;
@@ -46,9 +46,9 @@ impl kernel::fmt::Display for Interrupts {
 }
 
 fn show_slot(f: &mut Formatter<'_>, number: u32, slot: &Slot<Linux>) -> Result {
-    let state = match slot.gate() {
-        Gate::Open => "open",
-        Gate::Masked => "masked",
+    let state = match slot.mask() {
+        Mask::Unmasked => "open",
+        Mask::Masked => "masked",
     };
     let interrupt = slot.vector().map(|vector| vector.interrupt());
     let interrupt = interrupt.map(|interrupt| (interrupt.irq(), interrupt.signals()));

@@ -31,8 +31,8 @@ impl Capabilities {
     /// [`Error::Refused`] when the host does not know the index.
     ///
     /// ```
-    /// # use vfio_irq::{Capabilities, Index, sim::{Shape, Simulated}};
-    /// let device = Simulated::with(Shape { msi: 0, msix: 16, ..Shape::default() });
+    /// # use vfio_irq::{Capabilities, Index, sim::{IrqCaps, Simulated}};
+    /// let device = Simulated::with(IrqCaps { msi: 0, msix: 16, ..IrqCaps::default() });
     /// let lines = Index::ALL.map(|index| Capabilities::of(&device, index).map(|all| all.to_string()));
     /// let [intx, msi, msix, ..] = lines;
     /// assert_eq!(intx?, "INTx: 1 vector, added at any time, maskable");
@@ -92,8 +92,8 @@ impl Capabilities {
     /// and of MSI where the function has mask bits (I-07).
     ///
     /// ```
-    /// # use vfio_irq::{Capabilities, Index, sim::{Shape, Simulated}};
-    /// let device = Simulated::with(Shape { msi_maskable: false, ..Shape::default() });
+    /// # use vfio_irq::{Capabilities, Index, sim::{IrqCaps, Simulated}};
+    /// let device = Simulated::with(IrqCaps { msi_maskable: false, ..IrqCaps::default() });
     /// assert!(!Capabilities::of(&device, Index::Msi)?.maskable(), "a function without mask bits");
     /// assert!(Capabilities::of(&device, Index::Msix)?.maskable());
     /// # Ok::<(), vfio_irq::Error>(())
@@ -119,9 +119,9 @@ impl Capabilities {
     /// (I-05).
     ///
     /// ```
-    /// # use vfio_irq::{Capabilities, Index, sim::{Shape, Simulated}};
+    /// # use vfio_irq::{Capabilities, Index, sim::{IrqCaps, Simulated}};
     /// // As Linux 6.1: choose a `NoResize` there.
-    /// let old = Simulated::with(Shape { growing: false, ..Shape::default() });
+    /// let old = Simulated::with(IrqCaps { dynamic: false, ..IrqCaps::default() });
     /// assert!(!Capabilities::of(&old, Index::Msix)?.resizable());
     /// assert!(Capabilities::of(&Simulated::new(), Index::Msix)?.resizable());
     /// assert!(!Capabilities::of(&Simulated::new(), Index::Msi)?.resizable(), "MSI never is");

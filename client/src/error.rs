@@ -177,8 +177,8 @@ impl Error {
     /// The error number behind it, where the system gave one.
     ///
     /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::{Shape, Simulated}};
-    /// let full = Simulated::with(Shape { interrupts: 0, ..Shape::default() });
+    /// # use vfio_irq::{Index, Trigger, Vectors, sim::{IrqCaps, Simulated}};
+    /// let full = Simulated::with(IrqCaps { interrupts: 0, ..IrqCaps::default() });
     /// let vectors = Vectors::open(full, Index::Msix)?;
     /// let error = vectors.enable(0, Trigger::new()?).unwrap_err();
     /// assert_eq!(error.errno(), Some(28)); // ENOSPC

@@ -88,9 +88,9 @@ pub trait Transport {
     /// What the device answers, with its error number.
     ///
     /// ```
-    /// # use vfio_irq::{Action, Data, Index, SetIrqs, Transport, sim::{Shape, Simulated}};
+    /// # use vfio_irq::{Action, Data, Index, SetIrqs, Transport, sim::{IrqCaps, Simulated}};
     /// # let index = Index::Msix;
-    /// let device = Simulated::with(Shape { interrupts: 3, ..Shape::default() });
+    /// let device = Simulated::with(IrqCaps { interrupts: 3, ..IrqCaps::default() });
     /// let five = Data::Eventfd(&[None; 5]);
     /// let enable = SetIrqs { index, action: Action::Trigger, start: 0, data: five };
     /// assert_eq!(device.set_irqs(&enable)?, 3, "nothing is enabled: there are three");

@@ -283,11 +283,12 @@ impl Table<'_> {
 mod tests {
     use super::*;
     use crate::target::Simulator;
-    use vfio_irq_engine::sim::Shape;
+    use vfio_irq_engine::sim::IrqCaps;
 
     #[test]
     fn the_table_is_long_and_the_same_at_every_run() {
-        let rows = || table(&mut Simulator::new(Shape::default())).expect("the simulator answers");
+        let rows =
+            || table(&mut Simulator::new(IrqCaps::default())).expect("the simulator answers");
         let first = rows();
         assert!(first.len() > 1000, "{} rows", first.len());
         assert_eq!(first, rows());

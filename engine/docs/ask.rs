@@ -5,10 +5,10 @@
 // from a vector on. The examples of the documentation use both.
 {
     use vfio_irq_engine::abi::{flags, Header, Index};
-    use vfio_irq_engine::{sim::Sim, Device, Refusal};
+    use vfio_irq_engine::{sim::Sim, IrqEngine, Refusal};
 
     fn ask(
-        device: &mut Device<Sim>,
+        device: &mut IrqEngine<Sim>,
         sim: &mut Sim,
         index: Index,
         [flags, start, count]: [u32; 3],
@@ -20,7 +20,7 @@
     }
 
     fn attach(
-        device: &mut Device<Sim>,
+        device: &mut IrqEngine<Sim>,
         sim: &mut Sim,
         index: Index,
         start: u32,
@@ -31,5 +31,5 @@
         ask(device, sim, index, [flags, start, fds.len() as u32], &data)
     }
     let sim = Sim::new();
-    (Device::new(sim.slots()), sim, ask, attach)
+    (IrqEngine::new(sim.slots()), sim, ask, attach)
 }

@@ -140,9 +140,9 @@ impl Index {
 ///
 /// ```
 /// use vfio_irq_engine::abi::flags;
-/// use vfio_irq_engine::{sim::Sim, Kind, Vectors};
+/// use vfio_irq_engine::{sim::Sim, MsiType, Vectors};
 ///
-/// let info = Vectors::info(&Sim::new(), Kind::Msix);
+/// let info = Vectors::info(&Sim::new(), MsiType::Msix);
 /// assert_eq!((info.count, info.flags), (64, flags::INFO_EVENTFD | flags::INFO_MASKABLE));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

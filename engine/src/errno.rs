@@ -97,13 +97,13 @@ impl fmt::Display for Errno {
 /// Why a request was not carried out. Whatever it is, nothing has changed.
 ///
 /// ```
-/// use vfio_irq_engine::sim::{Shape, Sim};
-/// use vfio_irq_engine::{Errno, Host, Kind, Refusal};
+/// use vfio_irq_engine::sim::{IrqCaps, Sim};
+/// use vfio_irq_engine::{Errno, Host, MsiType, Refusal};
 ///
-/// let mut sim = Sim::with(Shape { interrupts: 3, ..Shape::default() });
-/// assert_eq!(sim.enable(Kind::Msix, 4), Err(Refusal::TooFew(3)));
+/// let mut sim = Sim::with(IrqCaps { interrupts: 3, ..IrqCaps::default() });
+/// assert_eq!(sim.enable(MsiType::Msix, 4), Err(Refusal::TooFew(3)));
 /// sim.set_interrupts(0);
-/// assert_eq!(sim.enable(Kind::Msix, 4), Err(Refusal::Errno(Errno::ENOSPC)));
+/// assert_eq!(sim.enable(MsiType::Msix, 4), Err(Refusal::Errno(Errno::ENOSPC)));
 /// assert_eq!(Refusal::TooFew(3).to_string(), "too few vectors: there are 3");
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

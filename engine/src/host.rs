@@ -7,11 +7,11 @@
 //! fail. The engine never holds a lock and never asks for one: `&mut self` everywhere, locks belong
 //! to the platform.
 
-mod kinds;
-mod others;
+mod events;
+mod types;
 
-pub use kinds::{Gate, Kind, Size};
-pub use others::{EventHost, LineHost};
+pub use events::{EventHost, IntxHost};
+pub use types::{Mask, MsiType, Size};
 
 use crate::{Errno, Refusal, Slot, Slots};
 
@@ -25,18 +25,18 @@ use crate::{Errno, Refusal, Slot, Slots};
 /// - Dropping a [`Host::Trigger`] gives up the reference to the eventfd.
 ///
 /// ```
-/// use vfio_irq_engine::{sim::Sim, Gate, Host, Kind};
+/// use vfio_irq_engine::{sim::Sim, Mask, Host, MsiType};
 ///
 /// // The steps of one attach and one detach, in the order in which the engine takes them.
-/// let (mut sim, kind) = (Sim::new(), Kind::Msix);
+/// let (mut sim, msi_type) = (Sim::new(), MsiType::Msix);
 /// let fd = sim.eventfd();
 /// let trigger = sim.resolve(fd)?;
-/// sim.enable(kind, 1)?;
-/// let mut vector = sim.prepare(kind, 0, trigger)?;
-/// sim.start(kind, 0, &mut vector, Gate::Open); // Nothing can fail from here on.
+/// sim.enable(msi_type, 1)?;
+/// let mut vector = sim.prepare(msi_type, 0, trigger)?;
+/// sim.start(msi_type, 0, &mut vector, Mask::Unmasked); // Nothing can fail from here on.
 /// sim.raise(0);
-/// sim.stop(kind, 0, vector);
-/// sim.disable(kind);
+/// sim.stop(msi_type, 0, vector);
+/// sim.disable(msi_type);
 /// assert_eq!((sim.signals(fd), sim.leaks()), (1, None));
 /// # Ok::<(), vfio_irq_engine::Refusal>(())
 /// ```
@@ -58,13 +58,13 @@ pub trait Host: Sized {
     /// An interrupt that is allocated for a vector, with a trigger, closed until it is started.
     ///
     /// ```
-    /// use vfio_irq_engine::{sim::Sim, Host, Kind};
+    /// use vfio_irq_engine::{sim::Sim, Host, MsiType};
     ///
     /// let mut sim = Sim::new();
-    /// sim.enable(Kind::Msix, 1)?;
+    /// sim.enable(MsiType::Msix, 1)?;
     /// let fd = sim.eventfd();
     /// let trigger = sim.resolve(fd)?;
-    /// let vector: <Sim as Host>::Vector = sim.prepare(Kind::Msix, 0, trigger)?;
+    /// let vector: <Sim as Host>::Vector = sim.prepare(MsiType::Msix, 0, trigger)?;
     /// // It owns its trigger, and is closed.
     /// sim.raise(0);
     /// assert_eq!((vector.fd(), sim.signals(fd)), (fd, 0));
@@ -85,41 +85,41 @@ pub trait Host: Sized {
     /// ```
     type Slots: Slots<Slot<Self>>;
 
-    /// Number of vectors of the kind; 0 when the device has none.
+    /// Returns the number of vectors of MSI or of MSI-X; 0 if the device has none.
     ///
     /// ```
-    /// use vfio_irq_engine::sim::{Shape, Sim};
-    /// use vfio_irq_engine::{Host, Kind};
+    /// use vfio_irq_engine::sim::{IrqCaps, Sim};
+    /// use vfio_irq_engine::{Host, MsiType};
     ///
-    /// let sim = Sim::with(Shape { msi: 0, ..Shape::default() });
-    /// assert_eq!(sim.count(Kind::Msi), 0, "there is no such capability");
+    /// let sim = Sim::with(IrqCaps { msi: 0, ..IrqCaps::default() });
+    /// assert_eq!(sim.count(MsiType::Msi), 0, "there is no such capability");
     /// ```
-    fn count(&self, kind: Kind) -> u32;
+    fn count(&self, msi_type: MsiType) -> u32;
 
-    /// Whether vectors of the kind can be added while others are in use.
+    /// Returns true if vectors can be added while others are in use.
     ///
     /// ```
-    /// use vfio_irq_engine::sim::{Shape, Sim};
-    /// use vfio_irq_engine::{abi::flags, Host, Kind, Vectors};
+    /// use vfio_irq_engine::sim::{IrqCaps, Sim};
+    /// use vfio_irq_engine::{abi::flags, Host, MsiType, Vectors};
     ///
     /// // Linux before 6.5: what is enabled is all there will be (I-05).
-    /// let sim = Sim::with(Shape { growing: false, ..Shape::default() });
-    /// assert!(!sim.growing(Kind::Msix));
-    /// assert_ne!(Vectors::info(&sim, Kind::Msix).flags & flags::INFO_NORESIZE, 0);
+    /// let sim = Sim::with(IrqCaps { dynamic: false, ..IrqCaps::default() });
+    /// assert!(!sim.dynamic(MsiType::Msix));
+    /// assert_ne!(Vectors::info(&sim, MsiType::Msix).flags & flags::INFO_NORESIZE, 0);
     /// ```
-    fn growing(&self, kind: Kind) -> bool;
+    fn dynamic(&self, msi_type: MsiType) -> bool;
 
-    /// Whether single vectors of the kind can be masked.
+    /// Returns true if single vectors can be masked.
     ///
     /// ```
-    /// use vfio_irq_engine::sim::{Shape, Sim};
-    /// use vfio_irq_engine::{Host, Kind};
+    /// use vfio_irq_engine::sim::{IrqCaps, Sim};
+    /// use vfio_irq_engine::{Host, MsiType};
     ///
     /// // MSI may have mask bits; every entry of an MSI-X table has one (I-07).
-    /// let sim = Sim::with(Shape { msi_maskable: false, ..Shape::default() });
-    /// assert!(!sim.maskable(Kind::Msi) && sim.maskable(Kind::Msix));
+    /// let sim = Sim::with(IrqCaps { msi_maskable: false, ..IrqCaps::default() });
+    /// assert!(!sim.maskable(MsiType::Msi) && sim.maskable(MsiType::Msix));
     /// ```
-    fn maskable(&self, kind: Kind) -> bool;
+    fn maskable(&self, msi_type: MsiType) -> bool;
 
     /// The eventfd behind a descriptor of user space.
     ///
@@ -139,7 +139,7 @@ pub trait Host: Sized {
     /// ```
     fn resolve(&mut self, fd: i32) -> Result<Self::Trigger, Errno>;
 
-    /// Turns the kind on with so many vectors allocated, at least 1, none attached. All or nothing.
+    /// Enables MSI or MSI-X with so many vectors allocated, at least 1, none attached. All or nothing.
     ///
     /// # Errors
     ///
@@ -147,30 +147,30 @@ pub trait Host: Sized {
     /// (`CONTRACT.md`, V-06); what else the platform answers.
     ///
     /// ```
-    /// use vfio_irq_engine::sim::{Shape, Sim};
-    /// use vfio_irq_engine::{Host, Kind, Refusal};
+    /// use vfio_irq_engine::sim::{IrqCaps, Sim};
+    /// use vfio_irq_engine::{Host, MsiType, Refusal};
     ///
-    /// let mut sim = Sim::with(Shape { interrupts: 2, ..Shape::default() });
-    /// assert_eq!(sim.enable(Kind::Msix, 3), Err(Refusal::TooFew(2)));
+    /// let mut sim = Sim::with(IrqCaps { interrupts: 2, ..IrqCaps::default() });
+    /// assert_eq!(sim.enable(MsiType::Msix, 3), Err(Refusal::TooFew(2)));
     /// assert_eq!(sim.allocated(), 0, "not two of three");
-    /// assert!(sim.enable(Kind::Msix, 2).is_ok());
+    /// assert!(sim.enable(MsiType::Msix, 2).is_ok());
     /// ```
-    fn enable(&mut self, kind: Kind, vectors: u32) -> Result<Size, Refusal>;
+    fn enable(&mut self, msi_type: MsiType, vectors: u32) -> Result<Size, Refusal>;
 
-    /// Turns the kind off and gives all its interrupts back. No vector is attached any more.
+    /// Disables MSI or MSI-X and gives all interrupts back. No vector is attached any more.
     ///
     /// ```
-    /// use vfio_irq_engine::{sim::Sim, Host, Kind};
+    /// use vfio_irq_engine::{sim::Sim, Host, MsiType};
     ///
     /// let mut sim = Sim::new();
-    /// sim.enable(Kind::Msi, 8)?;
-    /// sim.disable(Kind::Msi);
+    /// sim.enable(MsiType::Msi, 8)?;
+    /// sim.disable(MsiType::Msi);
     /// assert_eq!(sim.allocated(), 0);
-    /// sim.disable(Kind::Msi); // The engine never does that, and the simulation would tell.
+    /// sim.disable(MsiType::Msi); // The engine never does that, and the simulation would tell.
     /// assert_eq!(sim.broken_promises().len(), 1);
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
-    fn disable(&mut self, kind: Kind);
+    fn disable(&mut self, msi_type: MsiType);
 
     /// Gets an interrupt for the vector (a new one where it has none yet) and readies it for the
     /// trigger, but lets nothing through.
@@ -180,20 +180,20 @@ pub trait Host: Sized {
     /// `ENOSPC` and `ENOMEM` when it cannot be had (`CONTRACT.md`, V-08); the trigger is given up then.
     ///
     /// ```
-    /// use vfio_irq_engine::{sim::Sim, Errno, Host, Kind};
+    /// use vfio_irq_engine::{sim::Sim, Errno, Host, MsiType};
     ///
     /// let mut sim = Sim::new();
-    /// sim.enable(Kind::Msix, 1)?;
+    /// sim.enable(MsiType::Msix, 1)?;
     /// sim.set_interrupts(1);
     /// # let fd = sim.eventfd();
     /// let trigger = sim.resolve(fd)?;
     /// // Vector 0 has its interrupt since it was enabled; for another there is none left (V-08).
-    /// assert!(matches!(sim.prepare(Kind::Msix, 1, trigger), Err(Errno::ENOSPC)));
+    /// assert!(matches!(sim.prepare(MsiType::Msix, 1, trigger), Err(Errno::ENOSPC)));
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
     fn prepare(
         &mut self,
-        kind: Kind,
+        msi_type: MsiType,
         number: u32,
         trigger: Self::Trigger,
     ) -> Result<Self::Vector, Errno>;
@@ -201,36 +201,36 @@ pub trait Host: Sized {
     /// Undoes [`Host::prepare`]: an interrupt that it allocated goes back, one that was there stays.
     ///
     /// ```
-    /// use vfio_irq_engine::{sim::Sim, Host, Kind};
+    /// use vfio_irq_engine::{sim::Sim, Host, MsiType};
     ///
     /// let mut sim = Sim::new();
-    /// sim.enable(Kind::Msix, 1)?;
+    /// sim.enable(MsiType::Msix, 1)?;
     /// # let fd = sim.eventfd();
     /// let trigger = sim.resolve(fd)?;
-    /// let vector = sim.prepare(Kind::Msix, 9, trigger)?;
+    /// let vector = sim.prepare(MsiType::Msix, 9, trigger)?;
     /// assert_eq!(sim.allocated(), 2);
-    /// sim.abandon(Kind::Msix, 9, vector); // A later step has failed.
+    /// sim.abandon(MsiType::Msix, 9, vector); // A later step has failed.
     /// assert_eq!(sim.allocated(), 1);
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
-    fn abandon(&mut self, kind: Kind, number: u32, vector: Self::Vector);
+    fn abandon(&mut self, msi_type: MsiType, number: u32, vector: Self::Vector);
 
     /// Lets interrupts of a prepared vector through, unless its gate is masked.
     ///
     /// ```
-    /// use vfio_irq_engine::{sim::Sim, Gate, Host, Kind};
+    /// use vfio_irq_engine::{sim::Sim, Mask, Host, MsiType};
     ///
     /// let mut sim = Sim::new();
-    /// sim.enable(Kind::Msix, 1)?;
+    /// sim.enable(MsiType::Msix, 1)?;
     /// let fd = sim.eventfd();
     /// let trigger = sim.resolve(fd)?;
-    /// let mut vector = sim.prepare(Kind::Msix, 0, trigger)?;
+    /// let mut vector = sim.prepare(MsiType::Msix, 0, trigger)?;
     /// sim.raise(0); // Comes before the request is carried out, and is held.
-    /// sim.start(Kind::Msix, 0, &mut vector, Gate::Open);
+    /// sim.start(MsiType::Msix, 0, &mut vector, Mask::Unmasked);
     /// assert_eq!(sim.signals(fd), 1);
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
-    fn start(&mut self, kind: Kind, number: u32, vector: &mut Self::Vector, gate: Gate);
+    fn start(&mut self, msi_type: MsiType, number: u32, vector: &mut Self::Vector, mask: Mask);
 
     /// Whether attaching this trigger would change nothing: the vector signals this very eventfd,
     /// and the platform sees no reason to write anew what makes it work.
@@ -246,13 +246,13 @@ pub trait Host: Sized {
     /// assert_eq!(device.vectors().slot(0).map(|slot| slot.counts()), before);
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
-    fn is_settled(
+    fn is_up_to_date(
         &mut self,
-        kind: Kind,
+        msi_type: MsiType,
         number: u32,
         vector: &Self::Vector,
         trigger: &Self::Trigger,
-        gate: Gate,
+        mask: Mask,
     ) -> bool;
 
     /// Whether the platform offers interrupts to consumers in the kernel (irq bypass). The engine
@@ -293,49 +293,49 @@ pub trait Host: Sized {
     /// ```
     fn retarget(
         &mut self,
-        kind: Kind,
+        msi_type: MsiType,
         number: u32,
         vector: &mut Self::Vector,
         trigger: Self::Trigger,
-        gate: Gate,
+        mask: Mask,
     );
 
     /// Takes the trigger off the vector. Its interrupt stays allocated (`CONTRACT.md`, V-09), until
     /// [`Host::reclaim`] or [`Host::disable`].
     ///
     /// ```
-    /// use vfio_irq_engine::{sim::Sim, Gate, Host, Kind};
+    /// use vfio_irq_engine::{sim::Sim, Mask, Host, MsiType};
     ///
     /// let mut sim = Sim::new();
-    /// sim.enable(Kind::Msix, 1)?;
+    /// sim.enable(MsiType::Msix, 1)?;
     /// # let fd = sim.eventfd();
     /// let trigger = sim.resolve(fd)?;
-    /// let mut vector = sim.prepare(Kind::Msix, 0, trigger)?;
-    /// sim.start(Kind::Msix, 0, &mut vector, Gate::Open);
-    /// sim.stop(Kind::Msix, 0, vector);
+    /// let mut vector = sim.prepare(MsiType::Msix, 0, trigger)?;
+    /// sim.start(MsiType::Msix, 0, &mut vector, Mask::Unmasked);
+    /// sim.stop(MsiType::Msix, 0, vector);
     /// sim.raise(0);
     /// // Nobody is told, and the interrupt is still the device's.
     /// assert_eq!((sim.lost(), sim.allocated()), (1, 1));
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
-    fn stop(&mut self, kind: Kind, number: u32, vector: Self::Vector);
+    fn stop(&mut self, msi_type: MsiType, number: u32, vector: Self::Vector);
 
     /// Gives the interrupt of a vector without a trigger back to the machine, if it has one. Returns
     /// true if it had. The engine calls this when the machine has no interrupt left for another
     /// vector (`CONTRACT.md`, B-04), and only where vectors can be allocated at any time.
     ///
     /// ```
-    /// use vfio_irq_engine::{sim::Sim, Host, Kind};
+    /// use vfio_irq_engine::{sim::Sim, Host, MsiType};
     ///
     /// let mut sim = Sim::new();
-    /// sim.enable(Kind::Msix, 2)?;
-    /// assert!(sim.reclaim(Kind::Msix, 1));
-    /// assert!(!sim.reclaim(Kind::Msix, 1), "it has none any more");
+    /// sim.enable(MsiType::Msix, 2)?;
+    /// assert!(sim.reclaim(MsiType::Msix, 1));
+    /// assert!(!sim.reclaim(MsiType::Msix, 1), "it has none any more");
     /// assert_eq!(sim.allocated(), 1);
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
-    fn reclaim(&mut self, kind: Kind, number: u32) -> bool {
-        let _ = (kind, number);
+    fn reclaim(&mut self, msi_type: MsiType, number: u32) -> bool {
+        let _ = (msi_type, number);
         false
     }
 
@@ -354,7 +354,7 @@ pub trait Host: Sized {
     /// assert!(sim.pending(0));
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
-    fn set_gate(&mut self, kind: Kind, number: u32, vector: &mut Self::Vector, gate: Gate);
+    fn set_mask(&mut self, msi_type: MsiType, number: u32, vector: &mut Self::Vector, mask: Mask);
 
     /// Signals the trigger as if the device had raised the vector.
     ///
@@ -379,13 +379,13 @@ pub trait Host: Sized {
     /// # use vfio_irq_engine::abi::Index;
     /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
     /// # let fds = [sim.eventfd(), sim.other_file()];
-    /// sim.blame(1); // Nothing: the simulation leaves counting to the engine.
+    /// sim.record_failure(1); // Nothing: the simulation leaves counting to the engine.
     /// assert!(attach(&mut device, &mut sim, Index::Msix, 0, &fds).is_err());
     /// // Vector 1 was at fault; as it has no slot, the total alone has it.
     /// assert_eq!(device.vectors().totals().gone.failures, 1);
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
-    fn blame(&mut self, number: u32) {
+    fn record_failure(&mut self, number: u32) {
         let _ = number;
     }
 }

@@ -13,14 +13,14 @@
 //! 2. [`abi::Header::check`] makes of them an [`abi::Checked`], which says how much data to read;
 //! 3. [`abi::Checked::request`] makes of both a [`abi::Request`], in which a bad state cannot be
 //!    written down;
-//! 4. [`Vectors`] (MSI and MSI-X) or [`Device`] (all five indexes) *prepares*: every step that can
+//! 4. [`Vectors`] (MSI and MSI-X) or [`IrqEngine`] (all five indexes) *prepares*: every step that can
 //!    fail, undone in reverse if a later one does;
 //! 5. and *commits*: steps that cannot fail.
 //!
 //! A request that is refused has therefore changed nothing (`CONTRACT.md`, rule B-01).
 //!
 //! What the engine asks of its platform is [`Host`], with [`EventHost`] for platforms that bring ERR
-//! and REQ and [`LineHost`] for those that bring INTx. With the feature `sim` there is a platform that exists only in memory, [`sim::Sim`].
+//! and REQ and [`IntxHost`] for those that bring INTx. With the feature `sim` there is a platform that exists only in memory, [`sim::Sim`].
 #![cfg_attr(not(MODULE), no_std)]
 #![forbid(unsafe_code)]
 // No panic is reachable from a request.
@@ -36,19 +36,19 @@
 extern crate std;
 
 pub mod abi;
-mod device;
 mod errno;
 mod event;
 mod host;
-mod line;
+mod intx;
+mod irq_engine;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod slot;
 mod vectors;
 
-pub use device::Device;
 pub use errno::{Errno, Refusal};
 pub use event::Event;
-pub use host::{EventHost, Gate, Host, Kind, LineHost, Size};
+pub use host::{EventHost, Host, IntxHost, Mask, MsiType, Size};
+pub use irq_engine::IrqEngine;
 pub use slot::{Counts, Slot, Slots};
 pub use vectors::{Totals, Vectors};

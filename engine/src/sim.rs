@@ -24,7 +24,7 @@ pub use eventfd::SimTrigger;
 pub use pci::Command;
 pub use slots::SimSlots;
 
-use crate::{Errno, Event, Gate, Kind, LineHost};
+use crate::{Errno, Event, IntxHost, Mask, MsiType};
 use eventfd::Eventfds;
 use pci::Pci;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,21 +34,21 @@ use std::string::String;
 /// What the simulated device has; [`Sim::with`] takes it.
 ///
 /// ```
-/// use vfio_irq_engine::sim::{Shape, Sim};
-/// use vfio_irq_engine::{Host, Kind};
+/// use vfio_irq_engine::sim::{IrqCaps, Sim};
+/// use vfio_irq_engine::{Host, MsiType};
 ///
 /// // A device with the largest table, on a machine that is short of interrupts.
-/// let mut sim = Sim::with(Shape { msix: 2048, interrupts: 16, ..Shape::default() });
-/// assert!(sim.enable(Kind::Msix, 17).is_err());
+/// let mut sim = Sim::with(IrqCaps { msix: 2048, interrupts: 16, ..IrqCaps::default() });
+/// assert!(sim.enable(MsiType::Msix, 17).is_err());
 /// ```
 #[derive(Clone, Copy, Debug)]
-pub struct Shape {
+pub struct IrqCaps {
     /// Vectors of MSI; 0 for none.
     pub msi: u32,
     /// Entries of the MSI-X table; 0 for none.
     pub msix: u32,
     /// Whether MSI-X vectors can be added while others run.
-    pub growing: bool,
+    pub dynamic: bool,
     /// Whether MSI has mask bits.
     pub msi_maskable: bool,
     /// Whether the device has an interrupt pin.
@@ -59,12 +59,12 @@ pub struct Shape {
     pub interrupts: u32,
 }
 
-impl Default for Shape {
+impl Default for IrqCaps {
     fn default() -> Self {
         Self {
             msi: 8,
             msix: 64,
-            growing: true,
+            dynamic: true,
             msi_maskable: true,
             pin: true,
             connected: true,
@@ -91,7 +91,7 @@ pub struct SimVector {
     /// Allocated by the request that prepared it.
     fresh: bool,
     running: bool,
-    gate: Gate,
+    mask: Mask,
     /// Registered as a bypass producer.
     offered: bool,
 }
@@ -115,7 +115,7 @@ impl SimVector {
 }
 
 #[derive(Debug, Default)]
-struct Line {
+struct Intx {
     on: bool,
     masked: bool,
     trigger: Option<SimTrigger>,
@@ -136,20 +136,20 @@ struct Line {
 /// ```
 #[derive(Debug)]
 pub struct Sim {
-    shape: Shape,
+    shape: IrqCaps,
     eventfds: Rc<Eventfds>,
     steps: Rc<slots::Steps>,
     slot_count: Rc<core::cell::Cell<usize>>,
     pci: Pci,
-    enabled: Option<Kind>,
+    enabled: Option<MsiType>,
     /// Vectors with an interrupt of the machine's.
     allocated: BTreeSet<u32>,
     /// Vectors whose interrupt [`Host::reclaim`](crate::Host::reclaim) gave back.
     reclaimed: BTreeSet<u32>,
     /// Vectors with a handler: what a raise reaches. The flag says that the vector is open.
-    handlers: BTreeMap<u32, (SimTrigger, Gate, bool)>,
+    handlers: BTreeMap<u32, (SimTrigger, Mask, bool)>,
     pending: BTreeSet<u32>,
-    line: Line,
+    line: Intx,
     err: Option<SimTrigger>,
     req: Option<SimTrigger>,
     lost: u64,
@@ -166,25 +166,25 @@ impl Sim {
     /// A device with 8 MSI vectors, 64 MSI-X vectors and a pin.
     ///
     /// ```
-    /// use vfio_irq_engine::{sim::Sim, Host, Kind, LineHost};
+    /// use vfio_irq_engine::{sim::Sim, Host, MsiType, IntxHost};
     ///
     /// let sim = Sim::new();
-    /// assert!(sim.line_present() && sim.growing(Kind::Msix));
+    /// assert!(sim.intx_present() && sim.dynamic(MsiType::Msix));
     /// ```
     pub fn new() -> Self {
-        Self::with(Shape::default())
+        Self::with(IrqCaps::default())
     }
 
     /// A device of another shape.
     ///
     /// ```
-    /// use vfio_irq_engine::sim::{Shape, Sim};
-    /// use vfio_irq_engine::LineHost;
+    /// use vfio_irq_engine::sim::{IrqCaps, Sim};
+    /// use vfio_irq_engine::IntxHost;
     ///
-    /// let shape = Shape { pin: false, ..Shape::default() };
-    /// assert!(!Sim::with(shape).line_present());
+    /// let shape = IrqCaps { pin: false, ..IrqCaps::default() };
+    /// assert!(!Sim::with(shape).intx_present());
     /// ```
-    pub fn with(shape: Shape) -> Self {
+    pub fn with(shape: IrqCaps) -> Self {
         Self {
             shape,
             eventfds: Rc::default(),
@@ -196,7 +196,7 @@ impl Sim {
             reclaimed: BTreeSet::new(),
             handlers: BTreeMap::new(),
             pending: BTreeSet::new(),
-            line: Line::default(),
+            line: Intx::default(),
             err: None,
             req: None,
             lost: 0,
@@ -207,7 +207,7 @@ impl Sim {
     /// An empty map for the engine, which fails and is counted with everything else.
     ///
     /// ```
-    /// use vfio_irq_engine::{sim::Sim, Device, Errno, Slots};
+    /// use vfio_irq_engine::{sim::Sim, IrqEngine, Errno, Slots};
     ///
     /// let mut sim = Sim::new();
     /// let mut slots = sim.slots::<u8>();
@@ -310,11 +310,11 @@ impl Sim {
     /// Changes how many interrupts the machine has in all.
     ///
     /// ```
-    /// use vfio_irq_engine::{sim::Sim, Host, Kind, Refusal};
+    /// use vfio_irq_engine::{sim::Sim, Host, MsiType, Refusal};
     ///
     /// let mut sim = Sim::new();
     /// sim.set_interrupts(5); // Other devices have taken the rest.
-    /// assert_eq!(sim.enable(Kind::Msix, 6), Err(Refusal::TooFew(5)));
+    /// assert_eq!(sim.enable(MsiType::Msix, 6), Err(Refusal::TooFew(5)));
     /// ```
     pub fn set_interrupts(&mut self, interrupts: u32) {
         self.shape.interrupts = interrupts;
@@ -340,9 +340,9 @@ impl Sim {
     /// attach(&mut device, &mut sim, Index::Intx, 0, &[fd])?;
     /// let data = resample.to_ne_bytes();
     /// ask(&mut device, &mut sim, Index::Intx, [DATA_EVENTFD | ACTION_UNMASK, 0, 1], &data)?;
-    /// sim.pull();
+    /// sim.raise_intx();
     /// sim.fire(resample);
-    /// sim.pull();
+    /// sim.raise_intx();
     /// assert_eq!(sim.signals(fd), 2);
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
@@ -366,7 +366,7 @@ impl Sim {
     /// ```
     pub fn raise(&mut self, number: u32) {
         match self.handlers.get(&number) {
-            Some((trigger, Gate::Open, true)) => self.eventfds.signal(trigger.fd()),
+            Some((trigger, Mask::Unmasked, true)) => self.eventfds.signal(trigger.fd()),
             Some(_) => {
                 self.pending.insert(number);
             }
@@ -381,15 +381,15 @@ impl Sim {
     /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
     /// let fd = sim.eventfd();
     /// attach(&mut device, &mut sim, Index::Intx, 0, &[fd])?;
-    /// sim.pull();
-    /// sim.pull();
+    /// sim.raise_intx();
+    /// sim.raise_intx();
     /// assert_eq!(sim.signals(fd), 1, "masked until somebody unmasks it");
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
-    pub fn pull(&mut self) {
+    pub fn raise_intx(&mut self) {
         if self.line.on && !self.line.masked {
             self.line.masked = true;
-            self.line_signal();
+            self.intx_signal();
         }
     }
 
@@ -441,7 +441,7 @@ impl Sim {
         let handlers: BTreeMap<_, _> = self
             .handlers
             .iter()
-            .map(|(n, (trigger, gate, running))| (*n, (trigger.fd(), *gate, *running)))
+            .map(|(n, (trigger, mask, running))| (*n, (trigger.fd(), *mask, *running)))
             .collect();
         // What the machine took back of detached vectors is not for user space to see (B-04).
         let allocated: BTreeSet<_> = self.allocated.union(&self.reclaimed).collect();
@@ -490,11 +490,11 @@ impl Sim {
     /// Steps that the engine took out of turn; empty as long as its promises hold.
     ///
     /// ```
-    /// use vfio_irq_engine::{sim::Sim, Host, Kind};
+    /// use vfio_irq_engine::{sim::Sim, Host, MsiType};
     ///
     /// let mut sim = Sim::new();
-    /// sim.enable(Kind::Msi, 1)?;
-    /// sim.enable(Kind::Msix, 1)?;
+    /// sim.enable(MsiType::Msi, 1)?;
+    /// sim.enable(MsiType::Msix, 1)?;
     /// assert_eq!(sim.broken_promises(), ["enable while enabled, or of nothing"]);
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
@@ -516,7 +516,7 @@ impl Sim {
     }
 
     fn settle(&mut self, number: u32) {
-        if let Some((trigger, Gate::Open, true)) = self.handlers.get(&number) {
+        if let Some((trigger, Mask::Unmasked, true)) = self.handlers.get(&number) {
             if self.pending.remove(&number) {
                 self.eventfds.signal(trigger.fd());
             }

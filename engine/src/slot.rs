@@ -2,7 +2,7 @@
 
 //! What is known of one vector. A slot exists only while there is something to know.
 
-use crate::{Errno, Gate, Host};
+use crate::{Errno, Host, Mask};
 
 /// Where slots are kept, by the number of their vector: the platform's own ordered map.
 ///
@@ -182,13 +182,13 @@ impl<H: Host> Attachment<H> {
 /// ```
 pub struct Slot<H: Host> {
     pub(crate) attachment: Attachment<H>,
-    pub(crate) gate: Gate,
+    pub(crate) mask: Mask,
     pub(crate) counts: Counts,
 }
 
 impl<H: Host> Default for Slot<H> {
     fn default() -> Self {
-        Self { attachment: Attachment::Nothing, gate: Gate::Open, counts: Counts::default() }
+        Self { attachment: Attachment::Nothing, mask: Mask::Unmasked, counts: Counts::default() }
     }
 }
 
@@ -214,7 +214,7 @@ impl<H: Host> Slot<H> {
     /// Whether it lets interrupts through.
     ///
     /// ```
-    /// use vfio_irq_engine::Gate;
+    /// use vfio_irq_engine::Mask;
     /// # use vfio_irq_engine::abi::{flags::*, Index};
     /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
     /// # let fd = sim.eventfd();
@@ -222,11 +222,11 @@ impl<H: Host> Slot<H> {
     /// ask(&mut device, &mut sim, Index::Msix, [DATA_NONE | ACTION_MASK, 0, 1], &[])?;
     /// attach(&mut device, &mut sim, Index::Msix, 0, &[-1])?; // Detach.
     /// // A mask outlives what is attached (B-03).
-    /// assert_eq!(device.vectors().slot(0).map(|slot| slot.gate()), Some(Gate::Masked));
+    /// assert_eq!(device.vectors().slot(0).map(|slot| slot.mask()), Some(Mask::Masked));
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
-    pub fn gate(&self) -> Gate {
-        self.gate
+    pub fn mask(&self) -> Mask {
+        self.mask
     }
 
     /// What was done to it so far.
@@ -248,6 +248,6 @@ impl<H: Host> Slot<H> {
 
     /// Nothing to remember: the slot may go.
     pub(crate) fn is_vacant(&self) -> bool {
-        matches!(self.attachment, Attachment::Nothing) && self.gate == Gate::Open
+        matches!(self.attachment, Attachment::Nothing) && self.mask == Mask::Unmasked
     }
 }

@@ -3,11 +3,11 @@
 //! MSI and MSI-X: the life of a request from the first check to the last commit.
 
 mod attach;
-mod gate;
+mod mask;
 
 use crate::abi::{flags, Action, Data, Index, Info, Range, Request};
 use crate::slot::Attachment;
-use crate::{Counts, Errno, Host, Kind, Refusal, Size, Slot, Slots};
+use crate::{Counts, Errno, Host, MsiType, Refusal, Size, Slot, Slots};
 
 /// What the device as a whole went through.
 ///
@@ -42,7 +42,7 @@ pub struct Totals {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Mode {
     Idle,
-    Active { kind: Kind, size: Size },
+    Active { msi_type: MsiType, size: Size },
 }
 
 /// MSI and MSI-X of one device.
@@ -52,16 +52,16 @@ enum Mode {
 ///
 /// ```
 /// # use vfio_irq_engine::abi::flags::*;
-/// use vfio_irq_engine::{abi::Header, sim::Sim, Kind, Vectors};
+/// use vfio_irq_engine::{abi::Header, sim::Sim, MsiType, Vectors};
 ///
 /// // For a platform that leaves INTx, ERR and REQ to somebody else, as the kernel's does.
 /// let mut sim = Sim::new();
 /// let mut vectors: Vectors<Sim> = Vectors::new(sim.slots());
 /// let data = sim.eventfd().to_ne_bytes();
 /// let header = Header::from_words([24, DATA_EVENTFD | ACTION_TRIGGER, 2, 0, 1]);
-/// let checked = header.check(Vectors::info(&sim, Kind::Msix).count)?;
+/// let checked = header.check(Vectors::info(&sim, MsiType::Msix).count)?;
 /// vectors.set_irqs(&mut sim, &checked.request(&data)?, false)?;
-/// assert_eq!(vectors.active(), Some(Kind::Msix));
+/// assert_eq!(vectors.active(), Some(MsiType::Msix));
 /// # Ok::<(), vfio_irq_engine::Refusal>(())
 /// ```
 pub struct Vectors<H: Host> {
@@ -83,21 +83,21 @@ impl<H: Host> Vectors<H> {
         Self { mode: Mode::Idle, slots, totals: Totals::default() }
     }
 
-    /// The kind that is enabled.
+    /// Returns which of MSI and MSI-X is enabled.
     ///
     /// ```
-    /// use vfio_irq_engine::Kind;
+    /// use vfio_irq_engine::MsiType;
     /// # use vfio_irq_engine::abi::Index;
     /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
     /// attach(&mut device, &mut sim, Index::Msi, 0, &[-1])?;
     /// // On, though nothing is attached (V-09).
-    /// assert_eq!(device.vectors().active(), Some(Kind::Msi));
+    /// assert_eq!(device.vectors().active(), Some(MsiType::Msi));
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
-    pub fn active(&self) -> Option<Kind> {
+    pub fn active(&self) -> Option<MsiType> {
         match self.mode {
             Mode::Idle => None,
-            Mode::Active { kind, .. } => Some(kind),
+            Mode::Active { msi_type, .. } => Some(msi_type),
         }
     }
 
@@ -158,21 +158,21 @@ impl<H: Host> Vectors<H> {
     /// The answer to GET_IRQ_INFO (`CONTRACT.md`, I-04, I-05 and I-07).
     ///
     /// ```
-    /// use vfio_irq_engine::{abi::flags, sim::Sim, Kind, Vectors};
+    /// use vfio_irq_engine::{abi::flags, sim::Sim, MsiType, Vectors};
     ///
-    /// let info = Vectors::info(&Sim::new(), Kind::Msi);
+    /// let info = Vectors::info(&Sim::new(), MsiType::Msi);
     /// assert_eq!(info.count, 8);
     /// assert_ne!(info.flags & flags::INFO_NORESIZE, 0);
     /// ```
-    pub fn info(host: &H, kind: Kind) -> Info {
+    pub fn info(host: &H, msi_type: MsiType) -> Info {
         let mut bits = flags::INFO_EVENTFD;
-        if host.maskable(kind) {
+        if host.maskable(msi_type) {
             bits |= flags::INFO_MASKABLE;
         }
-        if !host.growing(kind) {
+        if !host.dynamic(msi_type) {
             bits |= flags::INFO_NORESIZE;
         }
-        Info { flags: bits, count: host.count(kind) }
+        Info { flags: bits, count: host.count(msi_type) }
     }
 
     /// Carries a request for MSI or MSI-X out, or refuses it and changes nothing.
@@ -204,8 +204,8 @@ impl<H: Host> Vectors<H> {
         elsewhere: bool,
     ) -> Result<(), Refusal> {
         let outcome = match request.index() {
-            Index::Msi => self.dispatch(host, Kind::Msi, request, elsewhere),
-            Index::Msix => self.dispatch(host, Kind::Msix, request, elsewhere),
+            Index::Msi => self.dispatch(host, MsiType::Msi, request, elsewhere),
+            Index::Msix => self.dispatch(host, MsiType::Msix, request, elsewhere),
             _ => Err(Errno::ENOTTY.into()),
         };
         let count =
@@ -217,34 +217,36 @@ impl<H: Host> Vectors<H> {
     fn dispatch(
         &mut self,
         host: &mut H,
-        kind: Kind,
+        msi_type: MsiType,
         request: &Request<'_>,
         elsewhere: bool,
     ) -> Result<(), Refusal> {
         let range = request.range();
         match request.action() {
-            Action::Mask => Ok(self.mask(host, kind, range, request.data())?),
-            Action::Unmask => Ok(self.unmask(host, kind, range, request.data())?),
-            Action::Trigger => self.trigger(host, kind, range, request.data(), elsewhere),
+            Action::Mask => Ok(self.mask(host, msi_type, range, request.data())?),
+            Action::Unmask => Ok(self.unmask(host, msi_type, range, request.data())?),
+            Action::Trigger => self.trigger(host, msi_type, range, request.data(), elsewhere),
         }
     }
 
     fn trigger(
         &mut self,
         host: &mut H,
-        kind: Kind,
+        msi_type: MsiType,
         range: Range,
         data: Data<'_>,
         elsewhere: bool,
     ) -> Result<(), Refusal> {
         match (self.mode, data) {
-            (Mode::Active { kind: active, .. }, _) if active != kind => Err(Errno::EINVAL.into()),
+            (Mode::Active { msi_type: active, .. }, _) if active != msi_type => {
+                Err(Errno::EINVAL.into())
+            }
             (Mode::Active { .. }, Data::None) if range.count() == 0 => {
                 self.disable(host);
                 Ok(())
             }
             (Mode::Active { size, .. }, Data::Eventfd(fds)) => {
-                Ok(self.attach(host, kind, size, range, fds)?)
+                Ok(self.attach(host, msi_type, size, range, fds)?)
             }
             (Mode::Active { .. }, Data::None) => {
                 self.loopback(host, range, |_| true);
@@ -254,7 +256,9 @@ impl<H: Host> Vectors<H> {
                 self.loopback(host, range, |i| bools.get(i));
                 Ok(())
             }
-            (Mode::Idle, Data::Eventfd(fds)) if !elsewhere => self.enable(host, kind, range, fds),
+            (Mode::Idle, Data::Eventfd(fds)) if !elsewhere => {
+                self.enable(host, msi_type, range, fds)
+            }
             (Mode::Idle, _) => Err(Errno::EINVAL.into()),
         }
     }
@@ -277,29 +281,29 @@ impl<H: Host> Vectors<H> {
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
     pub fn disable(&mut self, host: &mut H) {
-        let Mode::Active { kind, .. } = self.mode else { return };
+        let Mode::Active { msi_type, .. } = self.mode else { return };
         let mut from = 0;
         while let Some(number) = self.slots.first_from(from) {
-            self.empty(host, kind, number);
+            self.empty(host, msi_type, number);
             // Numbers end far below u32::MAX (a table has 2048 entries at most).
             from = number.saturating_add(1);
         }
-        host.disable(kind);
+        host.disable(msi_type);
         self.mode = Mode::Idle;
         self.totals.disables = self.totals.disables.wrapping_add(1);
     }
 
     /// Takes a slot out with all that is in it.
-    fn empty(&mut self, host: &mut H, kind: Kind, number: u32) {
+    fn empty(&mut self, host: &mut H, msi_type: MsiType, number: u32) {
         let Some(slot) = self.slots.remove(number) else { return };
         self.totals.gone.add(&slot.counts);
         match slot.attachment {
             Attachment::Attached { vector, .. } => {
                 // The index goes down as a whole, which frees the interrupt with it.
-                host.stop(kind, number, vector);
+                host.stop(msi_type, number, vector);
                 self.totals.detaches = self.totals.detaches.wrapping_add(1);
             }
-            Attachment::Staged(vector) => host.abandon(kind, number, vector),
+            Attachment::Staged(vector) => host.abandon(msi_type, number, vector),
             Attachment::Nothing => {}
         }
     }
@@ -350,8 +354,8 @@ impl<H: Host> Vectors<H> {
     }
 
     /// Remembers that a request was refused because of this vector.
-    fn blame(&mut self, host: &mut H, number: u32) {
-        host.blame(number);
+    fn record_failure(&mut self, host: &mut H, number: u32) {
+        host.record_failure(number);
         let counts = match self.slots.get_mut(number) {
             Some(slot) => &mut slot.counts,
             None => &mut self.totals.gone,

@@ -8,7 +8,7 @@ mod common;
 use common::{Rig, With};
 use std::ops::Range;
 use vfio_irq_engine::abi::flags::{ACTION_MASK, ACTION_TRIGGER, ACTION_UNMASK};
-use vfio_irq_engine::sim::{Command, Shape};
+use vfio_irq_engine::sim::{Command, IrqCaps};
 use vfio_irq_engine::{Errno, Refusal};
 
 const INTX: u32 = 0;
@@ -102,12 +102,12 @@ const OPERATIONS: &[Operation] = &[
     ("too many vectors", |rig| some(rig, MSIX, 30, 0..8)),
 ];
 
-type NamedShape = (&'static str, fn() -> Shape);
+type NamedShape = (&'static str, fn() -> IrqCaps);
 
 const SHAPES: &[NamedShape] = &[
-    ("growing", Shape::default),
-    ("fixed", || Shape { growing: false, ..Shape::default() }),
-    ("short of interrupts", || Shape { interrupts: 7, ..Shape::default() }),
+    ("dynamic", IrqCaps::default),
+    ("fixed", || IrqCaps { dynamic: false, ..IrqCaps::default() }),
+    ("short of interrupts", || IrqCaps { interrupts: 7, ..IrqCaps::default() }),
 ];
 
 /// How many steps an operation has at most; more would mean that it never ends.
@@ -130,12 +130,12 @@ fn b01_a_failing_step_changes_nothing() {
 
 fn every_step(
     name: &str,
-    shape: fn() -> Shape,
+    shape: fn() -> IrqCaps,
     setup: fn(&mut Rig),
     operation: fn(&mut Rig) -> Result<(), Refusal>,
 ) -> u64 {
     for n in 0..ENOUGH {
-        let mut rig = Rig::new(Shape { interrupts: 1024, ..shape() });
+        let mut rig = Rig::new(IrqCaps { interrupts: 1024, ..shape() });
         setup(&mut rig);
         rig.sim.set_interrupts(shape().interrupts);
         let before = rig.sim.visible();

@@ -9,8 +9,8 @@ use common::{Rig, With};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use vfio_irq_engine::abi::flags::{ACTION_MASK, ACTION_TRIGGER, ACTION_UNMASK};
-use vfio_irq_engine::sim::Shape;
-use vfio_irq_engine::{Errno, Kind, Refusal};
+use vfio_irq_engine::sim::IrqCaps;
+use vfio_irq_engine::{Errno, MsiType, Refusal};
 
 const VECTORS: u32 = 12;
 
@@ -18,12 +18,12 @@ const VECTORS: u32 = 12;
 enum Step {
     /// Descriptors by their place in the rig; -1 detaches, 99 is bad.
     Attach {
-        kind: u32,
+        msi_type: u32,
         start: u32,
         fds: Vec<i32>,
     },
     Disable {
-        kind: u32,
+        msi_type: u32,
     },
     Mask {
         start: u32,
@@ -44,12 +44,12 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let fd = prop_oneof![8 => 0..16_i32, 3 => Just(-1), 1 => Just(99)];
-    let kind = prop_oneof![1 => Just(1_u32), 4 => Just(2_u32)];
+    let msi_type = prop_oneof![1 => Just(1_u32), 4 => Just(2_u32)];
     let bools = || prop::collection::vec(any::<bool>(), 1..5);
     prop_oneof![
-        6 => (kind.clone(), 0..10_u32, prop::collection::vec(fd, 1..6))
-            .prop_map(|(kind, start, fds)| Step::Attach { kind, start, fds }),
-        1 => kind.prop_map(|kind| Step::Disable { kind }),
+        6 => (msi_type.clone(), 0..10_u32, prop::collection::vec(fd, 1..6))
+            .prop_map(|(msi_type, start, fds)| Step::Attach { msi_type, start, fds }),
+        1 => msi_type.prop_map(|msi_type| Step::Disable { msi_type }),
         2 => (0..8_u32, bools()).prop_map(|(start, chosen)| Step::Mask { start, chosen }),
         2 => (0..8_u32, bools()).prop_map(|(start, chosen)| Step::Unmask { start, chosen }),
         6 => (0..VECTORS).prop_map(|number| Step::Raise { number }),
@@ -83,12 +83,14 @@ fn numbers(start: u32, chosen: &[bool]) -> Vec<u32> {
     (start..).zip(chosen).filter(|(_, yes)| **yes).map(|(n, _)| n).collect()
 }
 
-fn play(rig: &mut Rig, model: &mut Model, growing: bool, step: &Step) {
+fn play(rig: &mut Rig, model: &mut Model, dynamic: bool, step: &Step) {
     match step {
-        Step::Attach { kind, start, fds } => attach(rig, model, growing, *kind, *start, fds),
-        Step::Disable { kind } => {
-            let outcome = rig.ask(*kind, ACTION_TRIGGER, 0, 0, &With::Nothing);
-            let active = model.active.is_some_and(|(active, _)| active == *kind);
+        Step::Attach { msi_type, start, fds } => {
+            attach(rig, model, dynamic, *msi_type, *start, fds)
+        }
+        Step::Disable { msi_type } => {
+            let outcome = rig.ask(*msi_type, ACTION_TRIGGER, 0, 0, &With::Nothing);
+            let active = model.active.is_some_and(|(active, _)| active == *msi_type);
             assert_eq!(outcome.is_ok(), active);
             if active {
                 *model =
@@ -98,7 +100,7 @@ fn play(rig: &mut Rig, model: &mut Model, growing: bool, step: &Step) {
         Step::Mask { start, chosen } => {
             let data = With::Bools(chosen.iter().map(|yes| u8::from(*yes)).collect());
             let outcome = rig.ask(2, ACTION_MASK, *start, chosen.len() as u32, &data);
-            assert_eq!(outcome.is_ok(), model.active.is_some_and(|(kind, _)| kind == 2));
+            assert_eq!(outcome.is_ok(), model.active.is_some_and(|(msi_type, _)| msi_type == 2));
             if outcome.is_ok() {
                 model.masked.extend(numbers(*start, chosen));
             }
@@ -132,15 +134,15 @@ fn play(rig: &mut Rig, model: &mut Model, growing: bool, step: &Step) {
     }
 }
 
-fn attach(rig: &mut Rig, model: &mut Model, growing: bool, kind: u32, start: u32, fds: &[i32]) {
+fn attach(rig: &mut Rig, model: &mut Model, dynamic: bool, msi_type: u32, start: u32, fds: &[i32]) {
     let real: Vec<i32> = fds
         .iter()
         .map(|fd| if (0..16).contains(fd) { rig.fds[*fd as usize] } else { *fd })
         .collect();
     let end = start + fds.len() as u32;
-    let table = if kind == 1 { 8 } else { 64 };
+    let table = if msi_type == 1 { 8 } else { 64 };
     let fixed = match model.active {
-        Some((_, size)) if kind == 1 || !growing => Some(size),
+        Some((_, size)) if msi_type == 1 || !dynamic => Some(size),
         _ => None,
     };
     // The first vector that fails says why; before it the range and the mode are looked at.
@@ -151,14 +153,14 @@ fn attach(rig: &mut Rig, model: &mut Model, growing: bool, kind: u32, start: u32
             (*fd == 99).then_some(Errno::EBADF)
         }
     });
-    let early = end > table || model.active.is_some_and(|(active, _)| active != kind);
+    let early = end > table || model.active.is_some_and(|(active, _)| active != msi_type);
     let expected = if early { Some(Errno::EINVAL) } else { by_vector };
-    let outcome = rig.attach(kind, start, &real);
+    let outcome = rig.attach(msi_type, start, &real);
     assert_eq!(outcome, expected.map_or(Ok(()), |errno| Err(Refusal::Errno(errno))));
     if outcome.is_err() {
         return;
     }
-    model.active.get_or_insert((kind, end));
+    model.active.get_or_insert((msi_type, end));
     for (number, fd) in (start..).zip(real) {
         if fd < 0 {
             model.attached.remove(&number);
@@ -170,8 +172,9 @@ fn attach(rig: &mut Rig, model: &mut Model, growing: bool, kind: u32, start: u32
 }
 
 fn agree(rig: &Rig, model: &Model) {
-    let kind = rig.device.vectors().active().map(|kind| if kind == Kind::Msi { 1 } else { 2 });
-    assert_eq!(kind, model.active.map(|(kind, _)| kind));
+    let msi_type =
+        rig.device.vectors().active().map(|msi_type| if msi_type == MsiType::Msi { 1 } else { 2 });
+    assert_eq!(msi_type, model.active.map(|(msi_type, _)| msi_type));
     let attached: BTreeMap<u32, i32> = rig
         .device
         .vectors()
@@ -190,12 +193,12 @@ proptest! {
     #[test]
     fn random_requests_do_what_the_model_does(
         steps in prop::collection::vec(step(), 1..80),
-        growing in any::<bool>(),
+        dynamic in any::<bool>(),
     ) {
-        let mut rig = Rig::new(Shape { growing, ..Shape::default() });
+        let mut rig = Rig::new(IrqCaps { dynamic, ..IrqCaps::default() });
         let mut model = Model::default();
         for step in &steps {
-            play(&mut rig, &mut model, growing, step);
+            play(&mut rig, &mut model, dynamic, step);
             agree(&rig, &model);
         }
         rig.close();
@@ -209,7 +212,7 @@ proptest! {
         data in prop::collection::vec(any::<u8>(), 0..64),
     ) {
         use vfio_irq_engine::abi::Header;
-        let mut rig = Rig::new(Shape::default());
+        let mut rig = Rig::new(IrqCaps::default());
         rig.attach(2, 0, &[3, 4, 5]).expect("attaches");
         let mut header = Header::from_bytes(&header);
         if small {

@@ -5,15 +5,15 @@
 mod common;
 
 use common::Rig;
-use vfio_irq_engine::sim::Shape;
+use vfio_irq_engine::sim::IrqCaps;
 use vfio_irq_engine::{Errno, Refusal};
 
 const MSIX: u32 = 2;
 const ENOSPC: Result<(), Refusal> = Err(Refusal::Errno(Errno::ENOSPC));
 
 /// Vectors 0 to 3 attached, on a machine that has no fifth interrupt.
-fn full(growing: bool) -> Rig {
-    let mut rig = Rig::new(Shape { interrupts: 4, growing, ..Shape::default() });
+fn full(dynamic: bool) -> Rig {
+    let mut rig = Rig::new(IrqCaps { interrupts: 4, dynamic, ..IrqCaps::default() });
     let fds = rig.fds;
     assert_eq!(rig.attach(MSIX, 0, &fds[..4]), Ok(()));
     rig

@@ -7,7 +7,7 @@ use core::ptr::{addr_of_mut, NonNull};
 use kernel::ffi::c_int;
 use kernel::str::CStr;
 use kernel::sync::atomic::{Atomic, Relaxed};
-use vfio_irq_engine::{Errno, Kind, Refusal};
+use vfio_irq_engine::{Errno, MsiType, Refusal};
 
 /// A device of vfio-pci-core.
 ///
@@ -98,12 +98,12 @@ impl Core {
     }
 
     /// Enables MSI or MSI-X with exactly so many interrupts. Memory is locked.
-    pub(crate) fn alloc_vectors(self, kind: Kind, vectors: u32) -> Result<(), Refusal> {
-        let (index, flag) = match kind {
-            Kind::Msi => (bindings::VFIO_PCI_MSI_IRQ_INDEX, bindings::PCI_IRQ_MSI),
-            Kind::Msix => (bindings::VFIO_PCI_MSIX_IRQ_INDEX, bindings::PCI_IRQ_MSIX),
+    pub(crate) fn alloc_vectors(self, msi_type: MsiType, vectors: u32) -> Result<(), Refusal> {
+        let (index, flag) = match msi_type {
+            MsiType::Msi => (bindings::VFIO_PCI_MSI_IRQ_INDEX, bindings::PCI_IRQ_MSI),
+            MsiType::Msix => (bindings::VFIO_PCI_MSIX_IRQ_INDEX, bindings::PCI_IRQ_MSIX),
         };
-        // SAFETY: The PCI device is live, and neither kind is enabled (the engine's promise).
+        // SAFETY: The PCI device is live, and neither MSI nor MSI-X is enabled (the engine's promise).
         let got = unsafe { bindings::pci_alloc_irq_vectors(self.pdev(), 1, vectors, flag) };
         match u32::try_from(got) {
             Err(_) | Ok(0) => return Err(Errno::from_raw(got).into()),
@@ -114,7 +114,7 @@ impl Core {
             }
             Ok(_) => {}
         }
-        if kind == Kind::Msi {
+        if msi_type == MsiType::Msi {
             // The logarithm of the vectors, rounded up: what a guest may write into the capability.
             let queue = vectors.next_power_of_two().trailing_zeros() as u8;
             // SAFETY: By the invariant; the core reads it while MSI is enabled.

@@ -22,7 +22,7 @@ use kernel::alloc::flags::GFP_KERNEL_ACCOUNT;
 use kernel::ffi::{c_int, c_void};
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
-use vfio_irq_engine::{Errno, Gate};
+use vfio_irq_engine::{Errno, Mask};
 
 /// What the handler and the resample eventfd reach.
 struct Shared {
@@ -152,10 +152,10 @@ impl Intx {
         }
     }
 
-    pub(crate) fn set_gate(&self, gate: Gate) {
-        match gate {
-            Gate::Masked => drop(self.mask()),
-            Gate::Open => self.unmask(),
+    pub(crate) fn set_mask(&self, mask: Mask) {
+        match mask {
+            Mask::Masked => drop(self.mask()),
+            Mask::Unmasked => self.unmask(),
         }
     }
 

@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use kernel::alloc::flags::GFP_KERNEL_ACCOUNT;
 use kernel::ffi::{c_int, c_void};
 use kernel::prelude::*;
-use vfio_irq_engine::{Errno, Kind};
+use vfio_irq_engine::{Errno, MsiType};
 
 /// Room for `vfio-msix[2047](0000:00:00.0)` and for domains of eight digits.
 const NAME: usize = 48;
@@ -50,7 +50,7 @@ impl Interrupt {
     /// Installs the handler, with the interrupt disabled. Memory is locked.
     pub(crate) fn request(
         core: Core,
-        kind: Kind,
+        msi_type: MsiType,
         number: u32,
         irq: u32,
         trigger: Trigger,
@@ -60,7 +60,7 @@ impl Interrupt {
             signals: AtomicU64::new(0),
             // SAFETY: All zeroes are a producer that is not registered.
             producer: UnsafeCell::new(unsafe { core::mem::zeroed() }),
-            name: name(&core, kind, number),
+            name: name(&core, msi_type, number),
         };
         let shared = KBox::new(shared, GFP_KERNEL_ACCOUNT).map_err(|_| Errno::ENOMEM)?;
         let data: *const Shared = &*shared;
@@ -198,13 +198,13 @@ unsafe extern "C" fn handler(_irq: c_int, data: *mut c_void) -> irqreturn {
 
 /// Returns the handler's name as Linux has it; others look for it (`CONTRACT.md`, V-11). By hand:
 /// formatting takes 1,250 instructions more, at every attach.
-fn name(core: &Core, kind: Kind, number: u32) -> [u8; NAME] {
-    let kind: &[u8] = match kind {
-        Kind::Msi => b"vfio-msi[",
-        Kind::Msix => b"vfio-msix[",
+fn name(core: &Core, msi_type: MsiType, number: u32) -> [u8; NAME] {
+    let msi_type: &[u8] = match msi_type {
+        MsiType::Msi => b"vfio-msi[",
+        MsiType::Msix => b"vfio-msix[",
     };
     let mut digits = [0; DIGITS];
-    joined([kind, decimal(number, &mut digits), b"](", core.name().to_bytes(), b")"])
+    joined([msi_type, decimal(number, &mut digits), b"](", core.name().to_bytes(), b")"])
 }
 
 /// Returns the parts one after the other, ended by a zero. A part that does not fit is left out.

@@ -11,7 +11,7 @@ use super::{Core, Interrupt};
 use core::ffi::c_void;
 use core::ptr::addr_of;
 use kernel::ffi::c_int;
-use vfio_irq_engine::Gate;
+use vfio_irq_engine::Mask;
 
 /// Where in an entry its parts are.
 const ADDRESS_LOW: usize = 0;
@@ -62,11 +62,11 @@ impl MsixTable {
     /// Returns false if the entry of a vector looks as if a reset had cleared it, and if it cannot be
     /// read. The kernel masks an entry for a moment now and then, so that this may say false for
     /// nothing. The device's registers are reachable.
-    pub(crate) fn has_entry(&self, number: u32, gate: Gate) -> bool {
+    pub(crate) fn has_entry(&self, number: u32, mask: Mask) -> bool {
         // A reset masks every entry. No message has address zero, which is what the bus may answer for
         // a device that decodes no memory; another bus answers all ones.
         let has_mask = || self.read(number, VECTOR_CONTROL) & MASKBIT != 0;
-        !matches!(self.read(number, ADDRESS_LOW), 0 | NOTHING) && (gate == Gate::Masked || !has_mask())
+        !matches!(self.read(number, ADDRESS_LOW), 0 | NOTHING) && (mask == Mask::Masked || !has_mask())
     }
 
     /// Returns a word of an entry. What a device that sleeps or decodes no memory would answer is
@@ -119,9 +119,9 @@ impl Interrupt {
         core: Core,
         table: Option<&MsixTable>,
         number: u32,
-        gate: Gate,
+        mask: Mask,
     ) {
-        if gate == Gate::Open {
+        if mask == Mask::Unmasked {
             self.mask();
         }
         let irq = self.irq();
@@ -138,7 +138,7 @@ impl Interrupt {
                 }
             },
         }
-        if gate == Gate::Open {
+        if mask == Mask::Unmasked {
             self.unmask();
         }
     }

@@ -15,7 +15,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use tracing::debug;
 use vfio_irq_engine::abi::{Header, Index, InfoHeader, flags};
-use vfio_irq_engine::{Device as Engine, Errno, Event, EventHost, Refusal};
+use vfio_irq_engine::{Errno, Event, EventHost, IrqEngine, Refusal};
 
 /// Whether a connection goes on.
 ///
@@ -64,7 +64,7 @@ pub struct Session<'e> {
     endpoint: &'e mut Endpoint,
     /// Goes before the engine, whose eventfds its vectors name.
     host: IrqHost,
-    engine: Engine<IrqHost>,
+    engine: IrqEngine<IrqHost>,
     grants: Grants,
     limits: Option<Limits>,
     /// Descriptors of a SET_IRQS as the engine reads them: their places in the message.
@@ -85,7 +85,7 @@ impl<'e> Session<'e> {
     /// ```
     pub fn new(endpoint: &'e mut Endpoint, grants: Grants) -> Self {
         let host = IrqHost::new(Arc::clone(&endpoint.irqs), endpoint.function.shape);
-        let engine = Engine::new(Known::new());
+        let engine = IrqEngine::new(Known::new());
         Self { endpoint, engine, host, grants, limits: None, places: Vec::new() }
     }
 

@@ -19,7 +19,7 @@ pub enum Message {
 
 /// How long request and reply are, and whether a descriptor goes along.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Shape {
+pub struct IrqCaps {
     pub request: u8,
     pub reply: u8,
     pub descriptor: bool,
@@ -39,7 +39,7 @@ impl Message {
     }
 
     /// As the protocol has it: a header, and what each command says and is told.
-    pub fn shape(self) -> Shape {
+    pub fn shape(self) -> IrqCaps {
         // Sixteen bytes.
         const HEADER: u8 = const {
             assert!(Header::LEN == 16);
@@ -50,6 +50,6 @@ impl Message {
             Self::RegionRead => (16, 20, false),
             Self::SetIrqsSame | Self::SetIrqsOther => (20, 0, true),
         };
-        Shape { request: HEADER + request, reply: HEADER + reply, descriptor }
+        IrqCaps { request: HEADER + request, reply: HEADER + reply, descriptor }
     }
 }

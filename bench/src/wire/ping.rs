@@ -1,7 +1,7 @@
 //! The least that a round trip can be: bytes there and bytes back, with a descriptor or without,
 //! and nobody who looks at them.
 
-use super::message::Shape;
+use super::message::IrqCaps;
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv,
@@ -32,7 +32,7 @@ fn echo(mut stream: UnixStream, spin: Duration) -> io::Result<()> {
     let mut shape = [0; 3];
     stream.read_exact(&mut shape)?;
     let [request, reply, descriptor] = shape;
-    let shape = Shape { request, reply, descriptor: descriptor != 0 };
+    let shape = IrqCaps { request, reply, descriptor: descriptor != 0 };
     let bytes = [7; ROOM];
     while take(stream.as_fd(), shape.request, shape.descriptor, spin)? {
         put(stream.as_fd(), bytes.get(..shape.reply.into()).unwrap_or_default(), None)?;
@@ -110,13 +110,13 @@ fn put(socket: BorrowedFd<'_>, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> io::
 /// The side that asks.
 pub struct Pinger {
     stream: UnixStream,
-    shape: Shape,
+    shape: IrqCaps,
     /// How long to look for the reply before sleeping.
     spin: Duration,
 }
 
 impl Pinger {
-    pub fn connect(path: &Path, shape: Shape, spin: Duration) -> io::Result<Self> {
+    pub fn connect(path: &Path, shape: IrqCaps, spin: Duration) -> io::Result<Self> {
         let stream = UnixStream::connect(path)?;
         put(stream.as_fd(), &[shape.request, shape.reply, shape.descriptor.into()], None)?;
         Ok(Self { stream, shape, spin })

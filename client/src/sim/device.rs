@@ -1,7 +1,7 @@
 //! The device: jobs for a machine in a thread of its own.
 
 use super::machine::{Identified, Identity, Machine};
-use super::{Errno, Shape};
+use super::{Errno, IrqCaps};
 use crate::{Data, Index, Info, SetIrqs, Transport, Trigger};
 use std::io;
 use std::os::fd::AsFd;
@@ -13,11 +13,11 @@ use std::thread::JoinHandle;
 /// The engine lives in a thread of its own, so that the device can be shared like a real one.
 ///
 /// ```
-/// # use vfio_irq::sim::{Shape, Simulated};
+/// # use vfio_irq::sim::{IrqCaps, Simulated};
 /// # use vfio_irq::{Index, NoResize, Trigger, Vectors};
 /// # use std::sync::Arc;
 /// // A test holds one end of the device, what is tested has the other.
-/// let device = Arc::new(Simulated::with(Shape { growing: false, ..Shape::default() }));
+/// let device = Arc::new(Simulated::with(IrqCaps { dynamic: false, ..IrqCaps::default() }));
 /// let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
 /// let vector = vectors.enable(1, Trigger::new()?)?;
 /// device.raise(1);
@@ -51,20 +51,20 @@ impl Simulated {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn new() -> Self {
-        Self::with(Shape::default())
+        Self::with(IrqCaps::default())
     }
 
     /// A device and a host of this shape.
     ///
     /// ```
-    /// # use vfio_irq::{Index, Line, Trigger, sim::{Shape, Simulated}};
+    /// # use vfio_irq::{Index, Line, Trigger, sim::{IrqCaps, Simulated}};
     /// // The pin leads nowhere: what a driver does without any interrupt.
-    /// let device = Simulated::with(Shape { connected: false, ..Shape::default() });
+    /// let device = Simulated::with(IrqCaps { connected: false, ..IrqCaps::default() });
     /// let error = Line::enable(device, Trigger::new()?).unwrap_err();
     /// assert_eq!(error.errno(), Some(19)); // ENODEV
     /// # Ok::<(), vfio_irq::Error>(())
     /// ```
-    pub fn with(shape: Shape) -> Self {
+    pub fn with(shape: IrqCaps) -> Self {
         let (jobs, inbox) = mpsc::channel::<Job>();
         let thread = std::thread::spawn(move || {
             let mut machine = Machine::new(shape);
@@ -99,15 +99,15 @@ impl Simulated {
     /// # use vfio_irq::{Line, Trigger, sim::Simulated};
     /// # use std::sync::Arc;
     /// # let device = Arc::new(Simulated::new());
-    /// device.pull(); // nobody has enabled the line: it is not even lost
+    /// device.raise_intx(); // nobody has enabled the line: it is not even lost
     /// let line = Line::enable(&device, Trigger::new()?)?;
-    /// device.pull();
+    /// device.raise_intx();
     /// assert_eq!((line.trigger().take(), device.lost()), (1, 0));
     /// # Ok::<(), vfio_irq::Error>(())
     /// ```
     pub fn pull(&self) {
         self.run((), |machine| {
-            machine.sim.pull();
+            machine.sim.raise_intx();
             machine.deliver();
         });
     }
@@ -270,9 +270,9 @@ impl Simulated {
     /// # let device = Arc::new(Simulated::new());
     /// let (trigger, resample) = (Trigger::new()?, Trigger::new()?);
     /// let line = Line::enable_resampled(Arc::clone(&device), &trigger, &resample)?;
-    /// device.pull();
+    /// device.raise_intx();
     /// device.fire(&resample);
-    /// device.pull();
+    /// device.raise_intx();
     /// assert_eq!(trigger.take(), 2);
     /// # Ok::<(), vfio_irq::Error>(())
     /// ```

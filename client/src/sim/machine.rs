@@ -1,13 +1,13 @@
 //! The engine on the simulated platform, and real eventfds for the platform's.
 
-use super::{Errno, Shape};
+use super::{Errno, IrqCaps};
 use crate::{Index, Info, Trigger};
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use vfio_irq_engine::abi::{self, Header};
 use vfio_irq_engine::sim::{Sim, SimVector};
-use vfio_irq_engine::{Device, Refusal};
+use vfio_irq_engine::{IrqEngine, Refusal};
 
 /// Which eventfd a descriptor is, whatever its number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,7 +46,7 @@ struct Known {
 
 pub(super) struct Machine {
     pub(super) sim: Sim,
-    device: Device<Sim>,
+    device: IrqEngine<Sim>,
     eventfds: BTreeMap<u64, Known>,
     /// Which eventfd has a number of the platform's.
     identities: BTreeMap<i32, u64>,
@@ -54,9 +54,9 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    pub(super) fn new(shape: Shape) -> Self {
+    pub(super) fn new(shape: IrqCaps) -> Self {
         let sim = Sim::with(shape);
-        let device = Device::new(sim.slots());
+        let device = IrqEngine::new(sim.slots());
         Self { sim, device, eventfds: BTreeMap::new(), identities: BTreeMap::new(), requests: 0 }
     }
 

@@ -36,14 +36,14 @@ pub use vfio_irq_engine::Errno;
 /// What a device and its host have.
 ///
 /// ```
-/// use vfio_irq::sim::{Shape, Simulated};
+/// use vfio_irq::sim::{IrqCaps, Simulated};
 /// use vfio_irq::{Index, Trigger, Vectors};
 ///
 /// // As Linux 6.1, on a machine that is short of interrupts.
-/// let shape = Shape { growing: false, interrupts: 4, ..Shape::default() };
+/// let shape = IrqCaps { dynamic: false, interrupts: 4, ..IrqCaps::default() };
 /// let vectors = Vectors::open(Simulated::with(shape), Index::Msix)?;
 /// let vector = vectors.enable(0, Trigger::new()?)?;
 /// assert_eq!(vectors.transport().allocated(), 4, "all there are, for those to come");
 /// # Ok::<(), vfio_irq::Error>(())
 /// ```
-pub use vfio_irq_engine::sim::Shape;
+pub use vfio_irq_engine::sim::IrqCaps;

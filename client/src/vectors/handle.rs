@@ -124,9 +124,9 @@ impl<T: Transport> Vector<T> {
     ///
     /// ```
     /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use vfio_irq::sim::Shape;
+    /// # use vfio_irq::sim::IrqCaps;
     /// // On Linux's own driver, and on a function without mask bits: take another eventfd instead.
-    /// let unmaskable = Simulated::with(Shape { msi_maskable: false, ..Shape::default() });
+    /// let unmaskable = Simulated::with(IrqCaps { msi_maskable: false, ..IrqCaps::default() });
     /// let vectors = Vectors::open(unmaskable, Index::Msi)?;
     /// let vector = vectors.enable(0, Trigger::new()?)?;
     /// let error = vector.mask().unwrap_err();

@@ -18,8 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// MSI-X on Linux before 6.5). Hosts that can are not touched by it.
 ///
 /// ```
-/// # use vfio_irq::{Index, NoResize, Trigger, Vectors, sim::{Shape, Simulated}};
-/// let old = Simulated::with(Shape { growing: false, ..Shape::default() });
+/// # use vfio_irq::{Index, NoResize, Trigger, Vectors, sim::{IrqCaps, Simulated}};
+/// let old = Simulated::with(IrqCaps { dynamic: false, ..IrqCaps::default() });
 /// let vectors = Vectors::with_policy(old, Index::Msix, NoResize::ReserveAll { most: 16 })?;
 /// let first = vectors.enable(0, Trigger::new()?)?;
 /// assert_eq!(vectors.transport().allocated(), 16);
@@ -90,8 +90,8 @@ impl<T: Transport> Vectors<T> {
     /// vectors, [`Error::Refused`] when it does not answer.
     ///
     /// ```
-    /// # use vfio_irq::{Index, Vectors, sim::{Shape, Simulated}};
-    /// let device = Simulated::with(Shape { msix: 0, ..Shape::default() });
+    /// # use vfio_irq::{Index, Vectors, sim::{IrqCaps, Simulated}};
+    /// let device = Simulated::with(IrqCaps { msix: 0, ..IrqCaps::default() });
     /// let error = Vectors::open(&device, Index::Msix).unwrap_err();
     /// assert_eq!(error.to_string(), "the device has no MSI-X");
     /// let vectors = Vectors::open(&device, Index::Msi)?; // so MSI it is
@@ -109,11 +109,11 @@ impl<T: Transport> Vectors<T> {
     /// As [`Vectors::open`].
     ///
     /// ```
-    /// use vfio_irq::sim::{Shape, Simulated};
+    /// use vfio_irq::sim::{IrqCaps, Simulated};
     /// use vfio_irq::{Index, NoResize, Trigger, Vectors};
     ///
     /// // As Linux 6.1.
-    /// let old = Simulated::with(Shape { growing: false, ..Shape::default() });
+    /// let old = Simulated::with(IrqCaps { dynamic: false, ..IrqCaps::default() });
     /// let vectors = Vectors::with_policy(old, Index::Msix, NoResize::Reenable { spare: 3 })?;
     /// let first = vectors.enable(0, Trigger::new()?)?;
     /// let second = vectors.enable(5, Trigger::new()?)?; // disabled, enabled with 9, 0 signalled
@@ -232,8 +232,8 @@ impl<T: Transport> Vectors<T> {
     /// As [`Vectors::enable`], and [`Error::Twice`].
     ///
     /// ```
-    /// # use vfio_irq::{Error, Index, Trigger, Vectors, sim::{Shape, Simulated}};
-    /// let small = Simulated::with(Shape { interrupts: 2, ..Shape::default() });
+    /// # use vfio_irq::{Error, Index, Trigger, Vectors, sim::{IrqCaps, Simulated}};
+    /// let small = Simulated::with(IrqCaps { interrupts: 2, ..IrqCaps::default() });
     /// let vectors = Vectors::open(small, Index::Msix)?;
     /// let wanted = || (0..4).map(|number| Ok((number, Trigger::new()?))).collect::<Result<Vec<_>, Error>>();
     /// let Err(Error::TooFew { there, .. }) = vectors.enable_many(wanted()?) else { panic!() };

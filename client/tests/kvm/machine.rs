@@ -4,7 +4,7 @@ use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vfio_irq::kvm::{MsixTable, Routes, Vm};
-use vfio_irq::sim::{Shape, Simulated};
+use vfio_irq::sim::{IrqCaps, Simulated};
 use vfio_irq::{Index, Vectors};
 
 /// Why there is no VM on this machine; `None`: there is.
@@ -20,7 +20,7 @@ pub type Table<V> = MsixTable<Arc<Simulated>, V>;
 
 /// A device of so many vectors, and its table on a VM.
 pub fn table<V: Vm>(vm: V, vectors: u32, gsis: u32) -> (Arc<Simulated>, Table<V>) {
-    let shape = Shape { msix: vectors, interrupts: vectors, ..Shape::default() };
+    let shape = IrqCaps { msix: vectors, interrupts: vectors, ..IrqCaps::default() };
     let device = Arc::new(Simulated::with(shape));
     let routes = Arc::new(Routes::new(vm, Vec::new(), 24..24 + gsis));
     let vectors = Vectors::open(Arc::clone(&device), Index::Msix).unwrap();

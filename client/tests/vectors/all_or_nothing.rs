@@ -2,7 +2,7 @@
 
 use crate::hosts::{LikeC, no_eventfd, old, triggers};
 use std::sync::Arc;
-use vfio_irq::sim::{Errno, Shape, Simulated};
+use vfio_irq::sim::{Errno, IrqCaps, Simulated};
 use vfio_irq::{Error, Index, NoResize, Trigger, Vector, Vectors};
 
 type Sim = Vectors<Arc<Simulated>>;
@@ -94,9 +94,9 @@ fn any_step_that_fails_changes_nothing_where_the_index_is_enabled_anew() {
 
 #[test]
 fn any_step_of_the_first_enable_leaves_the_index_idle() {
-    for (growing, numbers) in [(true, [0, 1, 7]), (true, [3, 4, 9]), (false, [3, 4, 9])] {
+    for (dynamic, numbers) in [(true, [0, 1, 7]), (true, [3, 4, 9]), (false, [3, 4, 9])] {
         for step in 0.. {
-            let device = Arc::new(Simulated::with(Shape { growing, ..Shape::default() }));
+            let device = Arc::new(Simulated::with(IrqCaps { dynamic, ..IrqCaps::default() }));
             let vectors = Vectors::open(Arc::clone(&device), Index::Msix).unwrap();
             device.fail_step(step, Errno::ENOMEM);
             let outcome = vectors.enable_many(numbers.map(|number| (number, fresh())));

@@ -2,7 +2,7 @@
 
 use crate::hosts::{KeepsVectors, no_eventfd, old, triggers};
 use std::sync::Arc;
-use vfio_irq::sim::{Errno, Shape, Simulated};
+use vfio_irq::sim::{Errno, IrqCaps, Simulated};
 use vfio_irq::{Error, Event, Index, Line, NoResize, Trigger, Vectors};
 
 fn opened() -> (Arc<Simulated>, Vectors<Arc<Simulated>>) {
@@ -93,7 +93,7 @@ fn what_makes_no_sense_is_refused_before_the_device_is_asked() {
     drop(held);
     let wrong = Vectors::open(Arc::clone(&device), Index::Intx).unwrap_err();
     assert_eq!(wrong.to_string(), "INTx is not what this takes: MSI or MSI-X");
-    let bare = Simulated::with(Shape { msi: 0, ..Shape::default() });
+    let bare = Simulated::with(IrqCaps { msi: 0, ..IrqCaps::default() });
     let absent = Vectors::open(bare, Index::Msi).unwrap_err();
     assert_eq!(absent.to_string(), "the device has no MSI");
 }
@@ -177,7 +177,7 @@ fn masks_hold_interrupts_and_outlive_a_handle() {
 
 #[test]
 fn a_host_that_cannot_mask_says_so() {
-    let shape = Shape { msi_maskable: false, ..Shape::default() };
+    let shape = IrqCaps { msi_maskable: false, ..IrqCaps::default() };
     let vectors = Vectors::open(Simulated::with(shape), Index::Msi).unwrap();
     let vector = vectors.enable(0, Trigger::new().unwrap()).unwrap();
     let error = vector.mask().unwrap_err();
@@ -218,7 +218,7 @@ fn the_line_masks_itself_and_resamples() {
     line.mask().unwrap();
     drop(line);
     assert_eq!(device.leaks(), None);
-    let disconnected = Simulated::with(Shape { connected: false, ..Shape::default() });
+    let disconnected = Simulated::with(IrqCaps { connected: false, ..IrqCaps::default() });
     let error = Line::enable(disconnected, &trigger).unwrap_err();
     assert_eq!(error.errno(), Some(rustix::io::Errno::NODEV.raw_os_error()));
     assert!(Line::enable_resampled(Arc::clone(&device), &trigger, no_eventfd()).is_err());

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use vfio_irq::sim::{Errno, Shape, Simulated};
+use vfio_irq::sim::{Errno, IrqCaps, Simulated};
 use vfio_irq::{Action, Data, Index, Info, SetIrqs, Transport, Trigger};
 
 /// So many eventfds.
@@ -18,7 +18,7 @@ pub fn no_eventfd() -> Trigger {
 
 /// A host that cannot add vectors, as Linux before 6.5.
 pub fn old() -> Arc<Simulated> {
-    Arc::new(Simulated::with(Shape { growing: false, ..Shape::default() }))
+    Arc::new(Simulated::with(IrqCaps { dynamic: false, ..IrqCaps::default() }))
 }
 
 /// Linux's driver in C: a request that fails has detached the vectors up to the failing one.

@@ -2,7 +2,7 @@
 
 use crate::hosts::{Storm, old, triggers};
 use std::sync::Arc;
-use vfio_irq::sim::{Shape, Simulated};
+use vfio_irq::sim::{IrqCaps, Simulated};
 use vfio_irq::{Error, Index, NoResize, Trigger, Vectors};
 
 #[test]
@@ -32,7 +32,7 @@ fn a_reserve_can_be_limited_and_takes_what_there_is() {
     assert!(matches!(beyond, Error::BeyondReserved { number: 8, reserved: 8, .. }), "{beyond}");
 
     let poor =
-        Arc::new(Simulated::with(Shape { growing: false, interrupts: 5, ..Shape::default() }));
+        Arc::new(Simulated::with(IrqCaps { dynamic: false, interrupts: 5, ..IrqCaps::default() }));
     let vectors = Vectors::open(Arc::clone(&poor), Index::Msix).unwrap();
     let six = (0..6).map(|number| (number, Trigger::new().unwrap()));
     let error = vectors.enable_many(six).unwrap_err();
@@ -100,7 +100,7 @@ fn masks_survive_and_what_was_lost_behind_one_comes_when_it_opens() {
 #[test]
 fn a_larger_set_that_cannot_be_had_leaves_the_old_one() {
     let device =
-        Arc::new(Simulated::with(Shape { growing: false, interrupts: 4, ..Shape::default() }));
+        Arc::new(Simulated::with(IrqCaps { dynamic: false, interrupts: 4, ..IrqCaps::default() }));
     let policy = NoResize::Reenable { spare: 0 };
     let vectors = Vectors::with_policy(Arc::clone(&device), Index::Msix, policy).unwrap();
     let all: [Trigger; 4] = triggers();

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use vfio_irq::sim::{Errno, Shape, Simulated};
+use vfio_irq::sim::{Errno, IrqCaps, Simulated};
 use vfio_irq::{Error, Index, NoResize, Transport, Trigger, Vector, Vectors};
 
 /// Vectors that are played with.
@@ -220,18 +220,18 @@ proptest! {
 
     #[test]
     fn any_calls_in_any_order_are_what_the_model_says(
-        calls in steps(40), growing: bool, policy in policy()
+        calls in steps(40), dynamic: bool, policy in policy()
     ) {
-        let device = Arc::new(Simulated::with(Shape { growing, ..Shape::default() }));
+        let device = Arc::new(Simulated::with(IrqCaps { dynamic, ..IrqCaps::default() }));
         let vectors = Vectors::with_policy(Arc::clone(&device), Index::Msix, policy).unwrap();
         one_caller(vectors, &device, &calls)?;
     }
 
     #[test]
     fn the_same_on_a_host_that_kills_vectors(
-        calls in steps(40), growing: bool, policy in policy()
+        calls in steps(40), dynamic: bool, policy in policy()
     ) {
-        let device = Arc::new(Simulated::with(Shape { growing, ..Shape::default() }));
+        let device = Arc::new(Simulated::with(IrqCaps { dynamic, ..IrqCaps::default() }));
         let host = LikeC(Arc::clone(&device));
         let vectors = Vectors::with_policy(host, Index::Msix, policy).unwrap();
         one_caller(vectors, &device, &calls)?;
@@ -245,9 +245,9 @@ proptest! {
     /// says what its vector does, or that it is stale, and it is so.
     #[test]
     fn threads_agree_in_the_end(
-        plans in prop::collection::vec(steps(60), 4), growing: bool, policy in policy()
+        plans in prop::collection::vec(steps(60), 4), dynamic: bool, policy in policy()
     ) {
-        let device = Arc::new(Simulated::with(Shape { growing, ..Shape::default() }));
+        let device = Arc::new(Simulated::with(IrqCaps { dynamic, ..IrqCaps::default() }));
         let vectors = Vectors::with_policy(Arc::clone(&device), Index::Msix, policy).unwrap();
         let over = AtomicBool::new(false);
         let callers: Vec<Caller<'_, _>> = std::thread::scope(|scope| {

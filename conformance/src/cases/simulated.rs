@@ -2,7 +2,7 @@
 
 use super::{Case, Outcome};
 use crate::target::Simulator;
-use vfio_irq_engine::sim::Shape;
+use vfio_irq_engine::sim::IrqCaps;
 
 /// Cases about things that only a kernel has.
 const KERNEL_ONLY: [&str; 9] = [
@@ -17,14 +17,14 @@ const KERNEL_ONLY: [&str; 9] = [
     "b06_costs_what_it_touches",
 ];
 
-fn shapes() -> [Shape; 5] {
-    let whole = Shape::default();
+fn shapes() -> [IrqCaps; 5] {
+    let whole = IrqCaps::default();
     [
         whole,
-        Shape { growing: false, msi_maskable: false, ..whole },
-        Shape { interrupts: 3, ..whole },
-        Shape { interrupts: 0, pin: false, ..whole },
-        Shape { msi: 0, connected: false, msix: 7, ..whole },
+        IrqCaps { dynamic: false, msi_maskable: false, ..whole },
+        IrqCaps { interrupts: 3, ..whole },
+        IrqCaps { interrupts: 0, pin: false, ..whole },
+        IrqCaps { msi: 0, connected: false, msix: 7, ..whole },
     ]
 }
 

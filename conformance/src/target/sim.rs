@@ -5,14 +5,14 @@ use crate::vfio::Facts;
 use crate::{Answer, Error, Index};
 use std::collections::BTreeMap;
 use vfio_irq_engine::abi::{Header, InfoHeader};
-use vfio_irq_engine::sim::{Shape, Sim};
-use vfio_irq_engine::{Device, Errno};
+use vfio_irq_engine::sim::{IrqCaps, Sim};
+use vfio_irq_engine::{Errno, IrqEngine};
 
 /// A simulated device.
 pub struct Simulator {
-    shape: Shape,
+    shape: IrqCaps,
     sim: Sim,
-    device: Device<Sim>,
+    device: IrqEngine<Sim>,
     /// The device asserts its line.
     asserted: bool,
     /// Signals that were taken so far.
@@ -21,9 +21,9 @@ pub struct Simulator {
 
 impl Simulator {
     /// A device of this shape.
-    pub fn new(shape: Shape) -> Self {
+    pub fn new(shape: IrqCaps) -> Self {
         let sim = Sim::with(shape);
-        let device = Device::new(sim.slots());
+        let device = IrqEngine::new(sim.slots());
         Self { shape, sim, device, asserted: false, seen: BTreeMap::new() }
     }
 
@@ -52,7 +52,7 @@ impl Simulator {
     /// The line is level-triggered: while it is asserted, it signals whenever it is unmasked.
     fn pull(&mut self) {
         if self.asserted {
-            self.sim.pull();
+            self.sim.raise_intx();
         }
     }
 

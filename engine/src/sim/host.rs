@@ -3,29 +3,29 @@
 //! What each step is on the simulated platform.
 
 use super::pci::Pci;
-use super::{Line, Sim, SimSlots, SimTrigger, SimVector};
-use crate::{Errno, Event, EventHost, Gate, Host, Kind, LineHost, Refusal, Size};
+use super::{Intx, Sim, SimSlots, SimTrigger, SimVector};
+use crate::{Errno, Event, EventHost, Host, IntxHost, Mask, MsiType, Refusal, Size};
 
 impl Host for Sim {
     type Trigger = SimTrigger;
     type Vector = SimVector;
     type Slots = SimSlots<crate::Slot<Self>>;
 
-    fn count(&self, kind: Kind) -> u32 {
-        match kind {
-            Kind::Msi => self.shape.msi,
-            Kind::Msix => self.shape.msix,
+    fn count(&self, msi_type: MsiType) -> u32 {
+        match msi_type {
+            MsiType::Msi => self.shape.msi,
+            MsiType::Msix => self.shape.msix,
         }
     }
 
-    fn growing(&self, kind: Kind) -> bool {
-        kind == Kind::Msix && self.shape.growing && self.shape.msix > 0
+    fn dynamic(&self, msi_type: MsiType) -> bool {
+        msi_type == MsiType::Msix && self.shape.dynamic && self.shape.msix > 0
     }
 
-    fn maskable(&self, kind: Kind) -> bool {
-        match kind {
-            Kind::Msi => self.shape.msi > 0 && self.shape.msi_maskable,
-            Kind::Msix => self.shape.msix > 0,
+    fn maskable(&self, msi_type: MsiType) -> bool {
+        match msi_type {
+            MsiType::Msi => self.shape.msi > 0 && self.shape.msi_maskable,
+            MsiType::Msix => self.shape.msix > 0,
         }
     }
 
@@ -34,7 +34,7 @@ impl Host for Sim {
         self.eventfds.get(fd)
     }
 
-    fn enable(&mut self, kind: Kind, vectors: u32) -> Result<Size, Refusal> {
+    fn enable(&mut self, msi_type: MsiType, vectors: u32) -> Result<Size, Refusal> {
         self.promise(self.enabled.is_none() && vectors > 0, "enable while enabled, or of nothing");
         self.steps.take()?;
         let there = self.shape.interrupts;
@@ -44,14 +44,14 @@ impl Host for Sim {
             return Err(if there == 0 { Errno::ENOSPC.into() } else { Refusal::TooFew(there) });
         }
         self.pci.with_memory(Pci::alloc);
-        self.enabled = Some(kind);
+        self.enabled = Some(msi_type);
         self.allocated = (0..vectors).collect();
-        Ok(if self.growing(kind) { Size::Growing } else { Size::Fixed(vectors) })
+        Ok(if self.dynamic(msi_type) { Size::Dynamic } else { Size::Fixed(vectors) })
     }
 
-    fn disable(&mut self, kind: Kind) {
-        let kept = self.enabled == Some(kind) && self.handlers.is_empty();
-        self.promise(kept, "disable while a vector is attached, or of another kind");
+    fn disable(&mut self, msi_type: MsiType) {
+        let kept = self.enabled == Some(msi_type) && self.handlers.is_empty();
+        self.promise(kept, "disable while a vector is attached, or of another msi_type");
         self.pci.with_memory(Pci::free);
         self.enabled = None;
         self.allocated.clear();
@@ -59,7 +59,7 @@ impl Host for Sim {
         self.pending.clear();
     }
 
-    fn prepare(&mut self, _: Kind, n: u32, trigger: SimTrigger) -> Result<SimVector, Errno> {
+    fn prepare(&mut self, _: MsiType, n: u32, trigger: SimTrigger) -> Result<SimVector, Errno> {
         self.promise(self.enabled.is_some(), "prepare while disabled");
         self.promise(!self.handlers.contains_key(&n), "prepare of an attached vector");
         self.steps.take()?;
@@ -71,18 +71,18 @@ impl Host for Sim {
         self.steps.take()?;
         self.pci.with_memory(Pci::alloc);
         self.allocated.insert(n);
-        self.handlers.insert(n, (trigger.again(), Gate::Masked, false));
+        self.handlers.insert(n, (trigger.again(), Mask::Masked, false));
         Ok(SimVector {
             number: n,
             trigger,
             fresh,
             running: false,
-            gate: Gate::Masked,
+            mask: Mask::Masked,
             offered: false,
         })
     }
 
-    fn abandon(&mut self, _: Kind, n: u32, vector: SimVector) {
+    fn abandon(&mut self, _: MsiType, n: u32, vector: SimVector) {
         self.promise(!vector.running && vector.number == n, "abandon of a started vector");
         self.handlers.remove(&n);
         if vector.fresh {
@@ -90,28 +90,35 @@ impl Host for Sim {
         }
     }
 
-    fn start(&mut self, _: Kind, n: u32, vector: &mut SimVector, gate: Gate) {
+    fn start(&mut self, _: MsiType, n: u32, vector: &mut SimVector, mask: Mask) {
         self.promise(!vector.running, "start of a started vector");
         vector.running = true;
         vector.fresh = false;
-        vector.gate = gate;
+        vector.mask = mask;
         self.pci.with_memory(Pci::write_table);
-        self.handlers.insert(n, (vector.trigger.again(), gate, true));
+        self.handlers.insert(n, (vector.trigger.again(), mask, true));
         self.settle(n);
     }
 
-    fn is_settled(
+    fn is_up_to_date(
         &mut self,
-        _: Kind,
+        _: MsiType,
         _: u32,
         vector: &SimVector,
         trigger: &SimTrigger,
-        _: Gate,
+        _: Mask,
     ) -> bool {
         vector.trigger.fd() == trigger.fd()
     }
 
-    fn retarget(&mut self, _: Kind, n: u32, vector: &mut SimVector, trigger: SimTrigger, _: Gate) {
+    fn retarget(
+        &mut self,
+        _: MsiType,
+        n: u32,
+        vector: &mut SimVector,
+        trigger: SimTrigger,
+        _: Mask,
+    ) {
         self.promise(vector.running, "retarget of a vector that was not started");
         self.promise(!vector.offered, "retarget of a vector that is offered to irq bypass");
         if let Some(handler) = self.handlers.get_mut(&n) {
@@ -133,15 +140,15 @@ impl Host for Sim {
         vector.offered = true;
     }
 
-    fn stop(&mut self, _: Kind, n: u32, vector: SimVector) {
+    fn stop(&mut self, _: MsiType, n: u32, vector: SimVector) {
         self.promise(vector.running && vector.number == n, "stop of a vector that was not started");
         self.pci.with_memory(Pci::write_table);
         self.handlers.remove(&n);
     }
 
-    fn reclaim(&mut self, kind: Kind, n: u32) -> bool {
-        let idle = self.enabled == Some(kind) && !self.handlers.contains_key(&n);
-        self.promise(idle && self.growing(kind), "reclaim of a vector in use");
+    fn reclaim(&mut self, msi_type: MsiType, n: u32) -> bool {
+        let idle = self.enabled == Some(msi_type) && !self.handlers.contains_key(&n);
+        self.promise(idle && self.dynamic(msi_type), "reclaim of a vector in use");
         let had = self.allocated.remove(&n);
         if had {
             self.reclaimed.insert(n);
@@ -149,12 +156,12 @@ impl Host for Sim {
         had
     }
 
-    fn set_gate(&mut self, _: Kind, number: u32, vector: &mut SimVector, gate: Gate) {
-        self.promise(vector.gate != gate, "set_gate without a change");
+    fn set_mask(&mut self, _: MsiType, number: u32, vector: &mut SimVector, mask: Mask) {
+        self.promise(vector.mask != mask, "set_mask without a change");
         self.pci.with_memory(Pci::write_table);
-        vector.gate = gate;
+        vector.mask = mask;
         if let Some(handler) = self.handlers.get_mut(&number) {
-            handler.1 = gate;
+            handler.1 = mask;
         }
         self.settle(number);
     }
@@ -164,41 +171,41 @@ impl Host for Sim {
     }
 }
 
-impl LineHost for Sim {
-    fn line_present(&self) -> bool {
+impl IntxHost for Sim {
+    fn intx_present(&self) -> bool {
         self.shape.pin
     }
 
-    fn line_enable(&mut self, trigger: Option<SimTrigger>) -> Result<(), Errno> {
-        self.promise(!self.line.on && self.enabled.is_none(), "line_enable while something is on");
+    fn intx_enable(&mut self, trigger: Option<SimTrigger>) -> Result<(), Errno> {
+        self.promise(!self.line.on && self.enabled.is_none(), "intx_enable while something is on");
         self.steps.take()?;
         if !self.shape.connected {
             return Err(Errno::ENODEV);
         }
-        self.line = Line { on: true, masked: self.pci.command.disintx, trigger, armed: None };
+        self.line = Intx { on: true, masked: self.pci.command.disintx, trigger, armed: None };
         Ok(())
     }
 
-    fn line_disable(&mut self) {
-        self.promise(self.line.on, "line_disable while off");
-        self.line = Line::default();
+    fn intx_disable(&mut self) {
+        self.promise(self.line.on, "intx_disable while off");
+        self.line = Intx::default();
     }
 
-    fn line_target(&mut self, trigger: Option<SimTrigger>) {
+    fn intx_set_trigger(&mut self, trigger: Option<SimTrigger>) {
         self.line.trigger = trigger;
     }
 
-    fn line_set_gate(&mut self, gate: Gate) {
-        self.line.masked = gate == Gate::Masked;
+    fn intx_set_mask(&mut self, mask: Mask) {
+        self.line.masked = mask == Mask::Masked;
     }
 
-    fn line_signal(&mut self) {
+    fn intx_signal(&mut self) {
         if let Some(trigger) = &self.line.trigger {
             self.eventfds.signal(trigger.fd());
         }
     }
 
-    fn line_arm(&mut self, fd: i32) -> Result<(), Errno> {
+    fn intx_arm_unmask(&mut self, fd: i32) -> Result<(), Errno> {
         self.steps.take()?;
         let armed = self.eventfds.get(fd)?;
         if self.line.armed.is_some() {
@@ -208,7 +215,7 @@ impl LineHost for Sim {
         Ok(())
     }
 
-    fn line_disarm(&mut self) {
+    fn intx_disarm_unmask(&mut self) {
         self.line.armed = None;
     }
 }

@@ -10,12 +10,12 @@
 ///
 /// ```
 /// use vfio_irq_engine::sim::{Command, Sim};
-/// use vfio_irq_engine::{Host, Kind};
+/// use vfio_irq_engine::{Host, MsiType};
 ///
 /// let mut sim = Sim::new();
 /// sim.set_command(Command { memory: false, disintx: true });
-/// sim.enable(Kind::Msix, 1)?;
-/// sim.disable(Kind::Msix);
+/// sim.enable(MsiType::Msix, 1)?;
+/// sim.disable(MsiType::Msix);
 /// // As the guest left it, whatever the PCI core does in between.
 /// assert_eq!(sim.command(), Command { memory: false, disintx: true });
 /// # Ok::<(), vfio_irq_engine::Refusal>(())

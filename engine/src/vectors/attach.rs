@@ -5,24 +5,24 @@
 use super::{Mode, Vectors};
 use crate::abi::{Fds, Range};
 use crate::slot::Attachment;
-use crate::{Errno, Host, Kind, Refusal, Size, Slots};
+use crate::{Errno, Host, MsiType, Refusal, Size, Slots};
 
 impl<H: Host> Vectors<H> {
     /// Idle to active: as many vectors as the range reaches to, then those that have a descriptor.
     pub(super) fn enable(
         &mut self,
         host: &mut H,
-        kind: Kind,
+        msi_type: MsiType,
         range: Range,
         fds: Fds<'_>,
     ) -> Result<(), Refusal> {
         if range.end() == 0 {
             return Err(Errno::ERANGE.into());
         }
-        let size = host.enable(kind, range.end())?;
-        self.mode = Mode::Active { kind, size };
-        if let Err(errno) = self.attach(host, kind, size, range, fds) {
-            host.disable(kind);
+        let size = host.enable(msi_type, range.end())?;
+        self.mode = Mode::Active { msi_type, size };
+        if let Err(errno) = self.attach(host, msi_type, size, range, fds) {
+            host.disable(msi_type);
             self.mode = Mode::Idle;
             return Err(errno.into());
         }
@@ -34,7 +34,7 @@ impl<H: Host> Vectors<H> {
     pub(super) fn attach(
         &mut self,
         host: &mut H,
-        kind: Kind,
+        msi_type: MsiType,
         size: Size,
         range: Range,
         fds: Fds<'_>,
@@ -47,11 +47,11 @@ impl<H: Host> Vectors<H> {
                 changes = true;
                 continue;
             }
-            match self.stage(host, kind, size, number, fd) {
+            match self.stage(host, msi_type, size, number, fd) {
                 Ok(staged) => changes |= staged,
                 Err(errno) => {
-                    self.blame(host, number);
-                    self.unstage(host, kind, range.start(), number);
+                    self.record_failure(host, number);
+                    self.unstage(host, msi_type, range.start(), number);
                     return Err(errno);
                 }
             }
@@ -65,9 +65,9 @@ impl<H: Host> Vectors<H> {
             attached().for_each(|number| self.unregister_irq_bypass(host, number));
         }
         for (number, _) in wanted().filter(|(_, fd)| *fd < 0) {
-            self.detach(host, kind, number);
+            self.detach(host, msi_type, number);
         }
-        attached().for_each(|number| self.commit(host, kind, number));
+        attached().for_each(|number| self.commit(host, msi_type, number));
         if bypass {
             attached().for_each(|number| self.register_irq_bypass(host, number));
         }
@@ -79,7 +79,7 @@ impl<H: Host> Vectors<H> {
     fn stage(
         &mut self,
         host: &mut H,
-        kind: Kind,
+        msi_type: MsiType,
         size: Size,
         number: u32,
         fd: i32,
@@ -90,17 +90,17 @@ impl<H: Host> Vectors<H> {
         let trigger = host.resolve(fd)?;
         let Some(slot) = self.slots.get_mut(number) else {
             self.slots.reserve(number)?;
-            return self.stage_new(host, kind, size, number, fd, trigger);
+            return self.stage_new(host, msi_type, size, number, fd, trigger);
         };
         match &mut slot.attachment {
             Attachment::Attached { vector, next: next @ None } => {
-                if host.is_settled(kind, number, vector, &trigger, slot.gate) {
+                if host.is_up_to_date(msi_type, number, vector, &trigger, slot.mask) {
                     return Ok(false);
                 }
                 *next = Some(trigger);
                 Ok(true)
             }
-            Attachment::Nothing => self.stage_new(host, kind, size, number, fd, trigger),
+            Attachment::Nothing => self.stage_new(host, msi_type, size, number, fd, trigger),
             // A range names each vector once, and no request leaves one of these behind.
             Attachment::Staged(_) | Attachment::Attached { .. } => Err(Errno::EBUSY),
         }
@@ -110,16 +110,16 @@ impl<H: Host> Vectors<H> {
     fn stage_new(
         &mut self,
         host: &mut H,
-        kind: Kind,
+        msi_type: MsiType,
         size: Size,
         number: u32,
         fd: i32,
         trigger: H::Trigger,
     ) -> Result<bool, Errno> {
-        let prepared = match host.prepare(kind, number, trigger) {
+        let prepared = match host.prepare(msi_type, number, trigger) {
             // The failed step gave the trigger up, so the descriptor is resolved again.
-            Err(Errno::ENOSPC) if size == Size::Growing && self.reclaim(host, kind, number) => {
-                host.resolve(fd).and_then(|trigger| host.prepare(kind, number, trigger))
+            Err(Errno::ENOSPC) if size == Size::Dynamic && self.reclaim(host, msi_type, number) => {
+                host.resolve(fd).and_then(|trigger| host.prepare(msi_type, number, trigger))
             }
             prepared => prepared,
         };
@@ -129,7 +129,7 @@ impl<H: Host> Vectors<H> {
                 Ok(true)
             }
             (Ok(vector), None) => {
-                host.abandon(kind, number, vector);
+                host.abandon(msi_type, number, vector);
                 Err(Errno::ENOMEM)
             }
             (Err(errno), _) => {
@@ -144,26 +144,26 @@ impl<H: Host> Vectors<H> {
     ///
     /// This walks the whole table, which only a request pays for that the machine would refuse.
     #[cold]
-    fn reclaim(&mut self, host: &mut H, kind: Kind, except: u32) -> bool {
+    fn reclaim(&mut self, host: &mut H, msi_type: MsiType, except: u32) -> bool {
         let mut found = false;
-        for number in (0..host.count(kind)).filter(|number| *number != except) {
+        for number in (0..host.count(msi_type)).filter(|number| *number != except) {
             let slot = self.slots.get(number);
             if slot.is_none_or(|slot| matches!(slot.attachment, Attachment::Nothing)) {
-                found |= host.reclaim(kind, number);
+                found |= host.reclaim(msi_type, number);
             }
         }
         found
     }
 
     /// Undoes [`Self::stage`] for the vectors before `end`, the last one first.
-    fn unstage(&mut self, host: &mut H, kind: Kind, start: u32, end: u32) {
+    fn unstage(&mut self, host: &mut H, msi_type: MsiType, start: u32, end: u32) {
         for number in (start..end).rev() {
             let Some(slot) = self.slots.get_mut(number) else { continue };
             match &mut slot.attachment {
                 Attachment::Attached { next, .. } => *next = None,
                 Attachment::Staged(_) => {
                     if let Attachment::Staged(vector) = slot.attachment.take() {
-                        host.abandon(kind, number, vector);
+                        host.abandon(msi_type, number, vector);
                     }
                 }
                 Attachment::Nothing => {}
@@ -189,18 +189,18 @@ impl<H: Host> Vectors<H> {
     }
 
     #[inline]
-    fn commit(&mut self, host: &mut H, kind: Kind, number: u32) {
+    fn commit(&mut self, host: &mut H, msi_type: MsiType, number: u32) {
         let Some(slot) = self.slots.get_mut(number) else { return };
         match &mut slot.attachment {
             Attachment::Attached { vector, next } => {
                 if let Some(trigger) = next.take() {
-                    host.retarget(kind, number, vector, trigger, slot.gate);
+                    host.retarget(msi_type, number, vector, trigger, slot.mask);
                     slot.counts.retargets = slot.counts.retargets.wrapping_add(1);
                 }
             }
             Attachment::Staged(_) => {
                 if let Attachment::Staged(mut vector) = slot.attachment.take() {
-                    host.start(kind, number, &mut vector, slot.gate);
+                    host.start(msi_type, number, &mut vector, slot.mask);
                     slot.attachment = Attachment::Attached { vector, next: None };
                     self.totals.attaches = self.totals.attaches.wrapping_add(1);
                 }
@@ -209,11 +209,11 @@ impl<H: Host> Vectors<H> {
         }
     }
 
-    fn detach(&mut self, host: &mut H, kind: Kind, number: u32) {
+    fn detach(&mut self, host: &mut H, msi_type: MsiType, number: u32) {
         let Some(slot) = self.slots.get_mut(number) else { return };
         match slot.attachment.take() {
             Attachment::Attached { vector, .. } => {
-                host.stop(kind, number, vector);
+                host.stop(msi_type, number, vector);
                 self.totals.detaches = self.totals.detaches.wrapping_add(1);
             }
             other => slot.attachment = other,

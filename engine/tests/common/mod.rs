@@ -4,12 +4,12 @@
 #![allow(dead_code)] // Each test file uses some of it.
 
 use vfio_irq_engine::abi::{flags, Header};
-use vfio_irq_engine::sim::{Shape, Sim};
-use vfio_irq_engine::{Device, Refusal};
+use vfio_irq_engine::sim::{IrqCaps, Sim};
+use vfio_irq_engine::{IrqEngine, Refusal};
 
 pub struct Rig {
     pub sim: Sim,
-    pub device: Device<Sim>,
+    pub device: IrqEngine<Sim>,
     pub fds: [i32; 16],
 }
 
@@ -22,10 +22,10 @@ pub enum With {
 }
 
 impl Rig {
-    pub fn new(shape: Shape) -> Self {
+    pub fn new(shape: IrqCaps) -> Self {
         let mut sim = Sim::with(shape);
         let fds = std::array::from_fn(|_| sim.eventfd());
-        let device = Device::new(sim.slots());
+        let device = IrqEngine::new(sim.slots());
         Self { sim, device, fds }
     }
 

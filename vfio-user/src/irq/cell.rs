@@ -123,11 +123,12 @@ const OWNER_AT: u32 = 36;
 const OWNER: u64 = u64::MAX << OWNER_AT;
 /// Numbers that fit.
 const OWNERS: u64 = OWNER >> OWNER_AT;
-const MASKED: u64 = Mask::Request.bit() | Mask::Register.bit() | Mask::Function.bit();
+const MASKED: u64 =
+    MaskSource::Request.bit() | MaskSource::Register.bit() | MaskSource::Function.bit();
 
 /// Who masked a vector. It is open when nobody did.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Mask {
+pub(crate) enum MaskSource {
     /// SET_IRQS.
     Request,
     /// MSI's mask register.
@@ -136,7 +137,7 @@ pub(crate) enum Mask {
     Function,
 }
 
-impl Mask {
+impl MaskSource {
     const fn bit(self) -> u64 {
         match self {
             Self::Request => 1 << 31,
@@ -286,12 +287,12 @@ impl<W: Word> Cell<W> {
     }
 
     /// Masks the vector. What was raised before may still be signalled until it has settled.
-    pub(crate) fn mask(&self, mask: Mask) {
+    pub(crate) fn mask(&self, mask: MaskSource) {
         self.word.fetch_or(mask.bit());
     }
 
     /// Unmasks the vector, and signals what is held unless it is masked otherwise.
-    pub(crate) fn unmask(&self, mask: Mask, process: &impl Process<W>) {
+    pub(crate) fn unmask(&self, mask: MaskSource, process: &impl Process<W>) {
         let seen = self.word.fetch_and(!mask.bit());
         if seen & MASKED & !mask.bit() == 0 {
             self.release(process);
@@ -314,8 +315,8 @@ impl<W: Word> Cell<W> {
         let seen = self.update(|word| {
             let gate = match mask_request {
                 None => word & keep,
-                Some(true) => word & keep | Mask::Request.bit(),
-                Some(false) => word & keep & !Mask::Request.bit(),
+                Some(true) => word & keep | MaskSource::Request.bit(),
+                Some(false) => word & keep & !MaskSource::Request.bit(),
             };
             gate | target.to_word()
         });
@@ -338,7 +339,7 @@ impl<W: Word> Cell<W> {
 
     /// Forgets what is held and who masked it by request.
     pub(crate) fn clear(&self) {
-        self.word.fetch_and(!(HELD | Mask::Request.bit()));
+        self.word.fetch_and(!(HELD | MaskSource::Request.bit()));
     }
 
     fn update(&self, change: impl Fn(u64) -> u64) -> u64 {

@@ -1,6 +1,6 @@
 //! What the engine asks of this process.
 
-use super::cell::Mask;
+use super::cell::MaskSource;
 use super::line::Outlet;
 use super::table::{Done, Table};
 use super::trigger::{Eventfds, Trigger};
@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use vfio_irq_engine::{
-    Errno, Event, EventHost, Gate, Host, Kind, LineHost, Refusal, Size, Slot, Slots,
+    Errno, Event, EventHost, Host, IntxHost, Mask, MsiType, Refusal, Size, Slot, Slots,
 };
 
 /// How many interrupts of each kind a device has.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Shape {
+pub(crate) struct IrqCaps {
     pub(crate) msi: u32,
     pub(crate) msi_maskable: bool,
     pub(crate) msix: u32,
@@ -39,7 +39,7 @@ struct Changed {
 /// the engine carry out a request lets the host settle after it, once for all vectors.
 pub(crate) struct IrqHost {
     table: Arc<Table>,
-    shape: Shape,
+    shape: IrqCaps,
     /// Descriptors of the message at hand, by their place in it.
     fds: Vec<Option<OwnedFd>>,
     /// The vector that the first of them is for.
@@ -52,7 +52,7 @@ pub(crate) struct IrqHost {
 }
 
 impl IrqHost {
-    pub(crate) fn new(table: Arc<Table>, shape: Shape) -> Self {
+    pub(crate) fn new(table: Arc<Table>, shape: IrqCaps) -> Self {
         Self {
             table,
             shape,
@@ -103,7 +103,7 @@ impl IrqHost {
     /// Unmasks INTx if the armed eventfd was signalled, and takes the signal.
     pub(crate) fn serve_resample(&mut self) {
         if self.resample.as_ref().is_some_and(Trigger::drain) {
-            self.line_set_gate(Gate::Open);
+            self.intx_set_mask(Mask::Unmasked);
         }
     }
 
@@ -174,19 +174,19 @@ impl Host for IrqHost {
     type Vector = Attached;
     type Slots = Known;
 
-    fn count(&self, kind: Kind) -> u32 {
+    fn count(&self, kind: MsiType) -> u32 {
         match kind {
-            Kind::Msi => self.shape.msi,
-            Kind::Msix => self.shape.msix,
+            MsiType::Msi => self.shape.msi,
+            MsiType::Msix => self.shape.msix,
         }
     }
 
-    fn growing(&self, kind: Kind) -> bool {
-        kind == Kind::Msix
+    fn dynamic(&self, kind: MsiType) -> bool {
+        kind == MsiType::Msix
     }
 
-    fn maskable(&self, kind: Kind) -> bool {
-        kind == Kind::Msix || self.shape.msi_maskable
+    fn maskable(&self, kind: MsiType) -> bool {
+        kind == MsiType::Msix || self.shape.msi_maskable
     }
 
     fn resolve(&mut self, fd: i32) -> Result<Trigger, Errno> {
@@ -199,46 +199,53 @@ impl Host for IrqHost {
         }
     }
 
-    fn enable(&mut self, kind: Kind, vectors: u32) -> Result<Size, Refusal> {
-        Ok(if self.growing(kind) { Size::Growing } else { Size::Fixed(vectors) })
+    fn enable(&mut self, kind: MsiType, vectors: u32) -> Result<Size, Refusal> {
+        Ok(if self.dynamic(kind) { Size::Dynamic } else { Size::Fixed(vectors) })
     }
 
-    fn disable(&mut self, _: Kind) {
+    fn disable(&mut self, _: MsiType) {
         // A raise that is under way may yet hold its interrupt.
         self.settle();
         self.table.cells().for_each(super::cell::Cell::clear);
     }
 
-    fn prepare(&mut self, _: Kind, number: u32, trigger: Trigger) -> Result<Attached, Errno> {
+    fn prepare(&mut self, _: MsiType, number: u32, trigger: Trigger) -> Result<Attached, Errno> {
         self.table.ensure(number).ok_or(Errno::ENOSPC)?;
         Ok(Attached { number, trigger })
     }
 
-    fn abandon(&mut self, _: Kind, _: u32, vector: Attached) {
+    fn abandon(&mut self, _: MsiType, _: u32, vector: Attached) {
         drop(vector);
     }
 
-    fn start(&mut self, _: Kind, number: u32, vector: &mut Attached, gate: Gate) {
+    fn start(&mut self, _: MsiType, number: u32, vector: &mut Attached, mask: Mask) {
         // One that was detached by the same request has to settle first.
         self.settle();
         if let Some(cell) = self.table.cell(number) {
-            let masked = Some(gate == Gate::Masked);
+            let masked = Some(mask == Mask::Masked);
             cell.attach(vector.trigger.target(), masked, &Eventfds);
         }
     }
 
-    fn is_settled(
+    fn is_up_to_date(
         &mut self,
-        _: Kind,
+        _: MsiType,
         _: u32,
         vector: &Attached,
         trigger: &Trigger,
-        _: Gate,
+        _: Mask,
     ) -> bool {
         vector.trigger.is(trigger)
     }
 
-    fn retarget(&mut self, _: Kind, number: u32, vector: &mut Attached, trigger: Trigger, _: Gate) {
+    fn retarget(
+        &mut self,
+        _: MsiType,
+        number: u32,
+        vector: &mut Attached,
+        trigger: Trigger,
+        _: Mask,
+    ) {
         if let Some(cell) = self.table.cell(number) {
             cell.attach(trigger.target(), None, &Eventfds);
         }
@@ -247,23 +254,23 @@ impl Host for IrqHost {
         self.changed.push(Changed { number, old });
     }
 
-    fn stop(&mut self, _: Kind, number: u32, vector: Attached) {
+    fn stop(&mut self, _: MsiType, number: u32, vector: Attached) {
         if let Some(cell) = self.table.cell(number) {
             cell.detach();
         }
         self.changed.push(Changed { number, old: Some(vector.trigger) });
     }
 
-    fn set_gate(&mut self, _: Kind, number: u32, _: &mut Attached, gate: Gate) {
+    fn set_mask(&mut self, _: MsiType, number: u32, _: &mut Attached, mask: Mask) {
         let Some(cell) = self.table.cell(number) else { return };
-        let done = match gate {
-            Gate::Masked => {
-                cell.mask(Mask::Request);
+        let done = match mask {
+            Mask::Masked => {
+                cell.mask(MaskSource::Request);
                 self.changed.push(Changed { number, old: None });
                 Done::Mask
             }
-            Gate::Open => {
-                cell.unmask(Mask::Request, &Eventfds);
+            Mask::Unmasked => {
+                cell.unmask(MaskSource::Request, &Eventfds);
                 Done::Unmask
             }
         };
@@ -275,41 +282,41 @@ impl Host for IrqHost {
         vector.trigger.signal();
     }
 
-    fn blame(&mut self, number: u32) {
+    fn record_failure(&mut self, number: u32) {
         _ = self.table.ensure(number);
         self.table.count(number, Done::Failure);
     }
 }
 
-impl LineHost for IrqHost {
-    fn line_present(&self) -> bool {
+impl IntxHost for IrqHost {
+    fn intx_present(&self) -> bool {
         self.shape.pin
     }
 
-    fn line_enable(&mut self, trigger: Option<Trigger>) -> Result<(), Errno> {
+    fn intx_enable(&mut self, trigger: Option<Trigger>) -> Result<(), Errno> {
         self.table.line.enable();
         self.table.line.set_trigger(trigger);
         Ok(())
     }
 
-    fn line_disable(&mut self) {
+    fn intx_disable(&mut self) {
         self.resample = None;
         self.table.line.disable();
     }
 
-    fn line_target(&mut self, trigger: Option<Trigger>) {
+    fn intx_set_trigger(&mut self, trigger: Option<Trigger>) {
         self.table.line.set_trigger(trigger);
     }
 
-    fn line_set_gate(&mut self, gate: Gate) {
-        self.table.line.set_masked(gate == Gate::Masked);
+    fn intx_set_mask(&mut self, mask: Mask) {
+        self.table.line.set_masked(mask == Mask::Masked);
     }
 
-    fn line_signal(&mut self) {
+    fn intx_signal(&mut self) {
         self.table.line.signal();
     }
 
-    fn line_arm(&mut self, fd: i32) -> Result<(), Errno> {
+    fn intx_arm_unmask(&mut self, fd: i32) -> Result<(), Errno> {
         let trigger = self.claim(fd)?;
         if self.resample.is_some() {
             return Err(Errno::EBUSY);
@@ -318,7 +325,7 @@ impl LineHost for IrqHost {
         Ok(())
     }
 
-    fn line_disarm(&mut self) {
+    fn intx_disarm_unmask(&mut self) {
         self.resample = None;
     }
 }

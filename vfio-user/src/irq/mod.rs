@@ -14,7 +14,7 @@ mod trigger;
 pub use cell::Raised;
 pub use table::{Interrupts, VectorCounts};
 
-pub(crate) use host::{IrqHost, Known, Shape};
+pub(crate) use host::{IrqCaps, IrqHost, Known};
 pub(crate) use table::Table;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! All interrupts of one device.
 
-use super::cell::{Cell, Mask, Raised, Target, Word};
+use super::cell::{Cell, MaskSource, Raised, Target, Word};
 use super::line::{Line, Outlet};
 use super::trigger::{self, Eventfds};
 use super::{fences, pins};
@@ -123,7 +123,7 @@ impl Table {
         let page = page.get_or_init(|| {
             let page = Page(std::array::from_fn(|_| entry()));
             if self.function_masked.load(Ordering::Relaxed) {
-                page.0.iter().for_each(|entry| entry.cell.mask(Mask::Function));
+                page.0.iter().for_each(|entry| entry.cell.mask(MaskSource::Function));
             }
             Box::new(page)
         });
@@ -155,9 +155,9 @@ impl Table {
             return;
         }
         if !masked {
-            return self.cells().for_each(|cell| cell.unmask(Mask::Function, &Eventfds));
+            return self.cells().for_each(|cell| cell.unmask(MaskSource::Function, &Eventfds));
         }
-        self.cells().for_each(|cell| cell.mask(Mask::Function));
+        self.cells().for_each(|cell| cell.mask(MaskSource::Function));
         self.settle(self.cells().map(|cell| (cell, cell.target())));
     }
 
@@ -167,9 +167,9 @@ impl Table {
         for number in changed() {
             let Some(cell) = self.ensure(number) else { continue };
             if now >> number & 1 != 0 {
-                cell.mask(Mask::Register);
+                cell.mask(MaskSource::Register);
             } else {
-                cell.unmask(Mask::Register, &Eventfds);
+                cell.unmask(MaskSource::Register, &Eventfds);
             }
         }
         if now & !before != 0 {

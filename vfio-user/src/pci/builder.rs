@@ -3,7 +3,7 @@
 use super::bar::{Bar, Kind};
 use super::caps::{self, Msi, Msix};
 use super::config::Config;
-use crate::irq::Shape;
+use crate::irq::IrqCaps;
 
 /// Why a function makes no sense.
 ///
@@ -65,7 +65,7 @@ pub enum FunctionError {
 pub struct Function {
     pub(crate) bars: [Option<Bar>; 6],
     pub(crate) msix: Option<Msix>,
-    pub(crate) shape: Shape,
+    pub(crate) shape: IrqCaps,
     pub(crate) config: Config,
 }
 
@@ -316,7 +316,7 @@ impl Builder {
         }
         self.check_msix()?;
         let config = caps::lay_out(&self);
-        let shape = Shape {
+        let shape = IrqCaps {
             msi,
             msi_maskable: self.msi.is_some_and(|msi| msi.maskable),
             msix: self.msix.map_or(0, |msix| msix.vectors),

@@ -1,6 +1,6 @@
 //! Every interleaving of raises with masks, unmasks and new eventfds.
 
-use super::{Cell, Mask, Numbered, Pin, Process, Raised, Target, Word};
+use super::{Cell, MaskSource, Numbered, Pin, Process, Raised, Target, Word};
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use loom::thread;
@@ -66,7 +66,7 @@ impl Board {
         self.settle();
     }
 
-    fn mask(&self, mask: Mask) {
+    fn mask(&self, mask: MaskSource) {
         self.cell.mask(mask);
         self.settle();
     }
@@ -211,9 +211,9 @@ fn detach_ends_every_use_of_the_eventfd() {
 fn b03_what_arrives_while_masked_is_signalled_once_at_unmask() {
     explore_two(|| {
         let board = Board::attached();
-        board.mask(Mask::Request);
+        board.mask(MaskSource::Request);
         let raising = [raiser(&board), raiser(&board)];
-        board.cell.unmask(Mask::Request, &*board);
+        board.cell.unmask(MaskSource::Request, &*board);
         for raise in raising {
             assert_ne!(raise.join().unwrap(), Raised::Dropped);
         }
@@ -228,13 +228,13 @@ fn b03_after_mask_nothing_is_signalled() {
     explore(|| {
         let board = Board::attached();
         let raising = raiser(&board);
-        board.mask(Mask::Request);
+        board.mask(MaskSource::Request);
         let before = board.signalled(0);
         let raised = raising.join().unwrap();
         assert_eq!(board.signalled(0), before);
         assert_eq!(before, usize::from(raised == Raised::Signalled));
         assert_eq!(board.cell.is_held(), raised == Raised::Held);
-        board.cell.unmask(Mask::Request, &*board);
+        board.cell.unmask(MaskSource::Request, &*board);
         assert_eq!(board.signalled(0), 1);
     });
 }
@@ -243,11 +243,11 @@ fn b03_after_mask_nothing_is_signalled() {
 fn b03_masked_raised_and_retargeted_is_signalled_on_the_new_eventfd() {
     explore(|| {
         let board = Board::attached();
-        board.mask(Mask::Request);
+        board.mask(MaskSource::Request);
         let raising = raiser(&board);
         board.attach(1);
         assert_eq!(board.close(0), 0);
-        board.cell.unmask(Mask::Request, &*board);
+        board.cell.unmask(MaskSource::Request, &*board);
         raising.join().unwrap();
         assert_eq!(board.signalled(1), 1);
     });
@@ -257,13 +257,13 @@ fn b03_masked_raised_and_retargeted_is_signalled_on_the_new_eventfd() {
 fn two_masks_hold_until_both_are_gone() {
     explore(|| {
         let board = Board::attached();
-        board.mask(Mask::Request);
-        board.mask(Mask::Register);
+        board.mask(MaskSource::Request);
+        board.mask(MaskSource::Register);
         let raising = raiser(&board);
-        board.cell.unmask(Mask::Request, &*board);
+        board.cell.unmask(MaskSource::Request, &*board);
         assert_eq!(raising.join().unwrap(), Raised::Held);
         assert_eq!(board.signalled(0), 0);
-        board.cell.unmask(Mask::Register, &*board);
+        board.cell.unmask(MaskSource::Register, &*board);
         assert_eq!(board.signalled(0), 1);
     });
 }
@@ -272,14 +272,14 @@ fn two_masks_hold_until_both_are_gone() {
 fn unmask_and_mask_again_loses_nothing() {
     explore(|| {
         let board = Board::attached();
-        board.mask(Mask::Request);
+        board.mask(MaskSource::Request);
         let raising = raiser(&board);
-        board.cell.unmask(Mask::Request, &*board);
-        board.mask(Mask::Request);
+        board.cell.unmask(MaskSource::Request, &*board);
+        board.mask(MaskSource::Request);
         raising.join().unwrap();
         let held = usize::from(board.cell.is_held());
         assert_eq!(board.signalled(0) + held, 1, "signalled, or still held, and not both");
-        board.cell.unmask(Mask::Request, &*board);
+        board.cell.unmask(MaskSource::Request, &*board);
         assert_eq!(board.signalled(0), 1);
     });
 }
@@ -340,8 +340,8 @@ fn b05_a_new_owner_and_one_beside_it_lose_nothing_to_a_mask() {
     explore_two(|| {
         let board = Board::attached();
         let raising = [raiser(&board), raiser(&board)];
-        board.mask(Mask::Request);
-        board.cell.unmask(Mask::Request, &*board);
+        board.mask(MaskSource::Request);
+        board.cell.unmask(MaskSource::Request, &*board);
         for raise in raising {
             assert_ne!(raise.join().unwrap(), Raised::Dropped);
         }

@@ -5,48 +5,50 @@
 use super::{Mode, Vectors};
 use crate::abi::{Data, Range};
 use crate::slot::Attachment;
-use crate::{Errno, Gate, Host, Kind, Slot, Slots};
+use crate::{Errno, Host, Mask, MsiType, Slot, Slots};
 
 impl<H: Host> Vectors<H> {
     pub(super) fn mask(
         &mut self,
         host: &mut H,
-        kind: Kind,
+        msi_type: MsiType,
         range: Range,
         data: Data<'_>,
     ) -> Result<(), Errno> {
-        self.check_gates(host, kind, data)?;
+        self.check_maskable(host, msi_type, data)?;
         if let Data::Bool(bools) = data {
-            return self.mask_chosen(host, kind, range, |i| bools.get(i));
+            return self.mask_chosen(host, msi_type, range, |i| bools.get(i));
         }
         // The common case, one vector that has a slot, has nothing that could fail.
-        if range.count() == 1 && self.set_gate(host, kind, range.start(), Gate::Masked).is_some() {
+        if range.count() == 1
+            && self.set_mask(host, msi_type, range.start(), Mask::Masked).is_some()
+        {
             return Ok(());
         }
-        self.mask_chosen(host, kind, range, |_| true)
+        self.mask_chosen(host, msi_type, range, |_| true)
     }
 
     pub(super) fn unmask(
         &mut self,
         host: &mut H,
-        kind: Kind,
+        msi_type: MsiType,
         range: Range,
         data: Data<'_>,
     ) -> Result<(), Errno> {
-        self.check_gates(host, kind, data)?;
+        self.check_maskable(host, msi_type, data)?;
         match data {
-            Data::Bool(bools) => self.unmask_chosen(host, kind, range, |i| bools.get(i)),
-            _ => self.unmask_chosen(host, kind, range, |_| true),
+            Data::Bool(bools) => self.unmask_chosen(host, msi_type, range, |i| bools.get(i)),
+            _ => self.unmask_chosen(host, msi_type, range, |_| true),
         }
         Ok(())
     }
 
-    fn check_gates(&self, host: &H, kind: Kind, data: Data<'_>) -> Result<(), Errno> {
-        if !host.maskable(kind) || matches!(data, Data::Eventfd(_)) {
+    fn check_maskable(&self, host: &H, msi_type: MsiType, data: Data<'_>) -> Result<(), Errno> {
+        if !host.maskable(msi_type) || matches!(data, Data::Eventfd(_)) {
             return Err(Errno::ENOTTY);
         }
         match self.mode {
-            Mode::Active { kind: active, .. } if active == kind => Ok(()),
+            Mode::Active { msi_type: active, .. } if active == msi_type => Ok(()),
             _ => Err(Errno::EINVAL),
         }
     }
@@ -54,7 +56,7 @@ impl<H: Host> Vectors<H> {
     fn mask_chosen(
         &mut self,
         host: &mut H,
-        kind: Kind,
+        msi_type: MsiType,
         range: Range,
         chosen: impl Fn(usize) -> bool,
     ) -> Result<(), Errno> {
@@ -62,13 +64,13 @@ impl<H: Host> Vectors<H> {
             || range.numbers().enumerate().filter(|(i, _)| chosen(*i)).map(|(_, number)| number);
         for number in wanted() {
             if let Err(errno) = self.ensure_slot(number) {
-                self.blame(host, number);
+                self.record_failure(host, number);
                 wanted().take_while(|n| *n < number).for_each(|n| self.prune(n));
                 return Err(errno);
             }
         }
         for number in wanted() {
-            self.set_gate(host, kind, number, Gate::Masked);
+            self.set_mask(host, msi_type, number, Mask::Masked);
         }
         Ok(())
     }
@@ -76,29 +78,29 @@ impl<H: Host> Vectors<H> {
     fn unmask_chosen(
         &mut self,
         host: &mut H,
-        kind: Kind,
+        msi_type: MsiType,
         range: Range,
         chosen: impl Fn(usize) -> bool,
     ) {
         if range.count() == 1 {
             // The usual request, which needs no search for the next vector.
             if chosen(0) {
-                self.open(host, kind, range.start());
+                self.open(host, msi_type, range.start());
             }
             return;
         }
         let mut from = range.start();
         while let Some(number) = self.slots.first_from(from).filter(|n| *n < range.end()) {
             if chosen(number.saturating_sub(range.start()) as usize) {
-                self.open(host, kind, number);
+                self.open(host, msi_type, number);
             }
             from = number.saturating_add(1);
         }
     }
 
     #[inline]
-    fn open(&mut self, host: &mut H, kind: Kind, number: u32) {
-        let known = self.set_gate(host, kind, number, Gate::Open);
+    fn open(&mut self, host: &mut H, msi_type: MsiType, number: u32) {
+        let known = self.set_mask(host, msi_type, number, Mask::Unmasked);
         if known.is_some_and(Slot::is_vacant) {
             self.prune(number);
         }
@@ -106,19 +108,25 @@ impl<H: Host> Vectors<H> {
 
     /// Opens or closes the gate of a vector that has a slot, and returns the slot.
     #[inline]
-    fn set_gate(&mut self, host: &mut H, kind: Kind, number: u32, gate: Gate) -> Option<&Slot<H>> {
+    fn set_mask(
+        &mut self,
+        host: &mut H,
+        msi_type: MsiType,
+        number: u32,
+        mask: Mask,
+    ) -> Option<&Slot<H>> {
         let slot = self.slots.get_mut(number)?;
-        if slot.gate == gate {
+        if slot.mask == mask {
             return Some(slot);
         }
-        slot.gate = gate;
-        let count = match gate {
-            Gate::Masked => &mut slot.counts.masks,
-            Gate::Open => &mut slot.counts.unmasks,
+        slot.mask = mask;
+        let count = match mask {
+            Mask::Masked => &mut slot.counts.masks,
+            Mask::Unmasked => &mut slot.counts.unmasks,
         };
         *count = count.wrapping_add(1);
         if let Attachment::Attached { vector, .. } = &mut slot.attachment {
-            host.set_gate(kind, number, vector, gate);
+            host.set_mask(msi_type, number, vector, mask);
         }
         Some(slot)
     }

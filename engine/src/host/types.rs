@@ -5,23 +5,23 @@
 /// The two kinds of message signalled interrupts. Never both at once.
 ///
 /// ```
-/// use vfio_irq_engine::{sim::Sim, Host, Kind};
+/// use vfio_irq_engine::{sim::Sim, Host, MsiType};
 ///
 /// let sim = Sim::new();
-/// assert_eq!((sim.count(Kind::Msi), sim.count(Kind::Msix)), (8, 64));
+/// assert_eq!((sim.count(MsiType::Msi), sim.count(MsiType::Msix)), (8, 64));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Kind {
+pub enum MsiType {
     /// MSI: a block of vectors, enabled as a set.
     Msi,
     /// MSI-X: a table of vectors.
     Msix,
 }
 
-/// Whether a vector lets interrupts through.
+/// The mask of a vector, or of INTx.
 ///
 /// ```
-/// use vfio_irq_engine::Gate;
+/// use vfio_irq_engine::Mask;
 /// # use vfio_irq_engine::abi::{flags::*, Index};
 /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
 /// # let fd = sim.eventfd();
@@ -29,32 +29,32 @@ pub enum Kind {
 /// ask(&mut device, &mut sim, Index::Msix, [DATA_NONE | ACTION_MASK, 0, 1], &[])?;
 /// sim.raise(0);
 /// sim.raise(0);
-/// assert_eq!(device.vectors().slot(0).map(|slot| slot.gate()), Some(Gate::Masked));
+/// assert_eq!(device.vectors().slot(0).map(|slot| slot.mask()), Some(Mask::Masked));
 /// ask(&mut device, &mut sim, Index::Msix, [DATA_NONE | ACTION_UNMASK, 0, 1], &[])?;
 /// assert_eq!(sim.signals(fd), 1, "once, however often it was raised");
 /// # Ok::<(), vfio_irq_engine::Refusal>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub enum Gate {
+pub enum Mask {
     /// Interrupts are signalled.
     #[default]
-    Open,
-    /// Interrupts are held by the device and signalled once when the gate opens.
+    Unmasked,
+    /// Interrupts are held by the device and signalled once at unmask.
     Masked,
 }
 
-/// How many vectors an enabled kind can have.
+/// How many vectors an enabled index can have.
 ///
 /// ```
-/// use vfio_irq_engine::{sim::Sim, Host, Kind, Size};
+/// use vfio_irq_engine::{sim::Sim, Host, MsiType, Size};
 ///
-/// assert_eq!(Sim::new().enable(Kind::Msi, 4), Ok(Size::Fixed(4)));
-/// assert_eq!(Sim::new().enable(Kind::Msix, 4), Ok(Size::Growing));
+/// assert_eq!(Sim::new().enable(MsiType::Msi, 4), Ok(Size::Fixed(4)));
+/// assert_eq!(Sim::new().enable(MsiType::Msix, 4), Ok(Size::Dynamic));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Size {
     /// These and no more until it is disabled (NORESIZE).
     Fixed(u32),
     /// Any vector of the table, whenever it is asked for.
-    Growing,
+    Dynamic,
 }

@@ -3,19 +3,19 @@
 //! All five indexes of one device, and that no two of INTx, MSI and MSI-X are ever in use at once.
 
 use crate::abi::{flags, Checked, Header, Index, Info, Request};
-use crate::line::Line;
-use crate::{Errno, Event, EventHost, Kind, LineHost, Refusal, Vectors};
+use crate::intx::Intx;
+use crate::{Errno, Event, EventHost, IntxHost, MsiType, Refusal, Vectors};
 
 /// The interrupts of a device whose platform brings all of them.
 ///
 /// ```
 /// # #[cfg(feature = "sim")] fn main() -> Result<(), vfio_irq_engine::Refusal> {
 /// use vfio_irq_engine::abi::{flags, Header};
-/// use vfio_irq_engine::{sim::Sim, Device};
+/// use vfio_irq_engine::{sim::Sim, IrqEngine};
 ///
 /// let mut sim = Sim::new();
 /// let fd = sim.eventfd();
-/// let mut device = Device::new(sim.slots());
+/// let mut device = IrqEngine::new(sim.slots());
 ///
 /// // Attach the eventfd to vector 5 of MSI-X: header and data as user space sends them.
 /// let header = Header {
@@ -35,23 +35,23 @@ use crate::{Errno, Event, EventHost, Kind, LineHost, Refusal, Vectors};
 /// # Ok(()) }
 /// # #[cfg(not(feature = "sim"))] fn main() {}
 /// ```
-pub struct Device<H: LineHost + EventHost> {
+pub struct IrqEngine<H: IntxHost + EventHost> {
     vectors: Vectors<H>,
-    line: Line,
+    line: Intx,
 }
 
-impl<H: LineHost + EventHost> Device<H> {
+impl<H: IntxHost + EventHost> IrqEngine<H> {
     /// Nothing enabled; `slots` is where the platform keeps what is known of vectors, empty.
     ///
     /// ```
-    /// use vfio_irq_engine::{sim::Sim, Device};
+    /// use vfio_irq_engine::{sim::Sim, IrqEngine};
     ///
     /// let sim = Sim::new();
-    /// let device: Device<Sim> = Device::new(sim.slots());
+    /// let device: IrqEngine<Sim> = IrqEngine::new(sim.slots());
     /// assert_eq!(device.active(), None);
     /// ```
     pub fn new(slots: H::Slots) -> Self {
-        Self { vectors: Vectors::new(slots), line: Line::default() }
+        Self { vectors: Vectors::new(slots), line: Intx::default() }
     }
 
     /// MSI and MSI-X.
@@ -78,14 +78,14 @@ impl<H: LineHost + EventHost> Device<H> {
     /// let fd = sim.eventfd();
     /// attach(&mut device, &mut sim, Index::Msi, 0, &[fd])?;
     /// assert_eq!(device.active(), Some(Index::Msi));
-    /// // One kind at a time (V-02).
+    /// // One index at a time (V-02).
     /// assert!(attach(&mut device, &mut sim, Index::Msix, 0, &[fd]).is_err());
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
     pub fn active(&self) -> Option<Index> {
         match self.vectors.active() {
-            Some(Kind::Msi) => Some(Index::Msi),
-            Some(Kind::Msix) => Some(Index::Msix),
+            Some(MsiType::Msi) => Some(Index::Msi),
+            Some(MsiType::Msix) => Some(Index::Msix),
             None => self.line.is_active().then_some(Index::Intx),
         }
     }
@@ -106,10 +106,10 @@ impl<H: LineHost + EventHost> Device<H> {
         match index {
             Index::Intx => Info {
                 flags: flags::INFO_EVENTFD | flags::INFO_MASKABLE | flags::INFO_AUTOMASKED,
-                count: u32::from(host.line_present()),
+                count: u32::from(host.intx_present()),
             },
-            Index::Msi => Vectors::info(host, Kind::Msi),
-            Index::Msix => Vectors::info(host, Kind::Msix),
+            Index::Msi => Vectors::info(host, MsiType::Msi),
+            Index::Msix => Vectors::info(host, MsiType::Msix),
             Index::Err | Index::Req => {
                 Info { flags: flags::INFO_EVENTFD | flags::INFO_NORESIZE, count: 1 }
             }

@@ -3,21 +3,21 @@
 //! INTx: one line, one handler, a trigger that may be missing (`CONTRACT.md`, X-01 to X-06).
 
 use crate::abi::{Action, Data, Request};
-use crate::{Errno, Gate, LineHost};
+use crate::{Errno, IntxHost, Mask};
 
 /// Whether INTx is in use. The trigger and the eventfd that unmasks are the platform's to hold, as
 /// states: an interrupt or a loopback that finds no trigger signals nothing.
 #[derive(Default)]
-pub(crate) struct Line {
+pub(crate) struct Intx {
     active: bool,
 }
 
-impl Line {
+impl Intx {
     pub(crate) fn is_active(&self) -> bool {
         self.active
     }
 
-    pub(crate) fn set_irqs<H: LineHost>(
+    pub(crate) fn set_irqs<H: IntxHost>(
         &mut self,
         host: &mut H,
         request: &Request<'_>,
@@ -27,18 +27,18 @@ impl Line {
         match request.action() {
             Action::Trigger => self.trigger(host, request, whole, elsewhere),
             Action::Mask | Action::Unmask if !whole || !self.active => Err(Errno::EINVAL),
-            Action::Mask => set_gate(host, Gate::Masked, request.data()),
-            Action::Unmask => set_gate(host, Gate::Open, request.data()),
+            Action::Mask => set_mask(host, Mask::Masked, request.data()),
+            Action::Unmask => set_mask(host, Mask::Unmasked, request.data()),
         }
     }
 
-    pub(crate) fn disable<H: LineHost>(&mut self, host: &mut H) {
+    pub(crate) fn disable<H: IntxHost>(&mut self, host: &mut H) {
         if core::mem::take(&mut self.active) {
-            host.line_disable();
+            host.intx_disable();
         }
     }
 
-    fn trigger<H: LineHost>(
+    fn trigger<H: IntxHost>(
         &mut self,
         host: &mut H,
         request: &Request<'_>,
@@ -62,35 +62,35 @@ impl Line {
             return Err(Errno::EINVAL);
         }
         if chosen {
-            host.line_signal();
+            host.intx_signal();
         }
         Ok(())
     }
 
-    fn target<H: LineHost>(&mut self, host: &mut H, fd: i32) -> Result<(), Errno> {
+    fn target<H: IntxHost>(&mut self, host: &mut H, fd: i32) -> Result<(), Errno> {
         let trigger = if fd >= 0 { Some(host.resolve(fd)?) } else { None };
         if !self.active {
-            host.line_enable(trigger)?;
+            host.intx_enable(trigger)?;
             self.active = true;
             return Ok(());
         }
-        host.line_target(trigger);
+        host.intx_set_trigger(trigger);
         Ok(())
     }
 }
 
-fn set_gate<H: LineHost>(host: &mut H, gate: Gate, data: Data<'_>) -> Result<(), Errno> {
+fn set_mask<H: IntxHost>(host: &mut H, mask: Mask, data: Data<'_>) -> Result<(), Errno> {
     match data {
-        Data::None => host.line_set_gate(gate),
+        Data::None => host.intx_set_mask(mask),
         Data::Bool(bools) => {
             if bools.get(0) {
-                host.line_set_gate(gate);
+                host.intx_set_mask(mask);
             }
         }
-        Data::Eventfd(_) if gate == Gate::Masked => return Err(Errno::ENOTTY),
+        Data::Eventfd(_) if mask == Mask::Masked => return Err(Errno::ENOTTY),
         Data::Eventfd(fds) => match fds.get(0).unwrap_or(-1) {
-            fd if fd >= 0 => host.line_arm(fd)?,
-            _ => host.line_disarm(),
+            fd if fd >= 0 => host.intx_arm_unmask(fd)?,
+            _ => host.intx_disarm_unmask(),
         },
     }
     Ok(())

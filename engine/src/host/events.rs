@@ -2,7 +2,7 @@
 
 //! Platforms that bring ERR, REQ and INTx, too.
 
-use super::{Gate, Host};
+use super::{Host, Mask};
 use crate::{Errno, Event};
 
 /// A platform that keeps the triggers of ERR and REQ.
@@ -74,31 +74,31 @@ pub trait EventHost: Host {
 /// A platform that brings the interrupt line.
 ///
 /// ```
-/// use vfio_irq_engine::{sim::Sim, Gate, Host, LineHost};
+/// use vfio_irq_engine::{sim::Sim, Mask, Host, IntxHost};
 ///
 /// let mut sim = Sim::new();
 /// let fd = sim.eventfd();
 /// let trigger = sim.resolve(fd)?;
-/// sim.line_enable(Some(trigger))?;
-/// sim.pull();
-/// sim.pull(); // Masked by its own signal.
-/// sim.line_set_gate(Gate::Open);
-/// sim.pull();
+/// sim.intx_enable(Some(trigger))?;
+/// sim.raise_intx();
+/// sim.raise_intx(); // Masked by its own signal.
+/// sim.intx_set_mask(Mask::Unmasked);
+/// sim.raise_intx();
 /// assert_eq!(sim.signals(fd), 2);
 /// # Ok::<(), vfio_irq_engine::Errno>(())
 /// ```
-pub trait LineHost: Host {
+pub trait IntxHost: Host {
     /// Whether the device has an interrupt pin.
     ///
     /// ```
-    /// use vfio_irq_engine::sim::{Shape, Sim};
-    /// use vfio_irq_engine::{abi::Index, Device};
+    /// use vfio_irq_engine::sim::{IrqCaps, Sim};
+    /// use vfio_irq_engine::{abi::Index, IrqEngine};
     ///
     /// // A virtual function has no pin: GET_IRQ_INFO says that INTx has no vector (I-03).
-    /// let sim = Sim::with(Shape { pin: false, ..Shape::default() });
-    /// assert_eq!(Device::<Sim>::new(sim.slots()).info(&sim, Index::Intx).count, 0);
+    /// let sim = Sim::with(IrqCaps { pin: false, ..IrqCaps::default() });
+    /// assert_eq!(IrqEngine::<Sim>::new(sim.slots()).info(&sim, Index::Intx).count, 0);
     /// ```
-    fn line_present(&self) -> bool;
+    fn intx_present(&self) -> bool;
 
     /// Enables INTx with this trigger, masked if the guest has set DisINTx in its command register.
     ///
@@ -107,13 +107,13 @@ pub trait LineHost: Host {
     /// `ENODEV` where the pin leads nowhere; what the platform answers where the interrupt cannot be had.
     ///
     /// ```
-    /// use vfio_irq_engine::sim::{Shape, Sim};
-    /// use vfio_irq_engine::{Errno, LineHost};
+    /// use vfio_irq_engine::sim::{IrqCaps, Sim};
+    /// use vfio_irq_engine::{Errno, IntxHost};
     ///
-    /// let mut sim = Sim::with(Shape { connected: false, ..Shape::default() });
-    /// assert_eq!(sim.line_enable(None), Err(Errno::ENODEV));
+    /// let mut sim = Sim::with(IrqCaps { connected: false, ..IrqCaps::default() });
+    /// assert_eq!(sim.intx_enable(None), Err(Errno::ENODEV));
     /// ```
-    fn line_enable(&mut self, trigger: Option<Self::Trigger>) -> Result<(), Errno>;
+    fn intx_enable(&mut self, trigger: Option<Self::Trigger>) -> Result<(), Errno>;
 
     /// Gives the line back, and what is armed with it.
     ///
@@ -127,7 +127,7 @@ pub trait LineHost: Host {
     /// assert_eq!(sim.leaks(), None);
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
-    fn line_disable(&mut self);
+    fn intx_disable(&mut self);
 
     /// What the line signals from now on; `None`: nothing, its handler stays.
     ///
@@ -138,11 +138,11 @@ pub trait LineHost: Host {
     /// attach(&mut device, &mut sim, Index::Intx, 0, &[fd])?;
     /// attach(&mut device, &mut sim, Index::Intx, 0, &[-1])?;
     /// // INTx is still in use, with nobody to tell.
-    /// sim.pull();
+    /// sim.raise_intx();
     /// assert_eq!((sim.signals(fd), device.active().is_some()), (0, true));
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
-    fn line_target(&mut self, trigger: Option<Self::Trigger>);
+    fn intx_set_trigger(&mut self, trigger: Option<Self::Trigger>);
 
     /// Masks or unmasks the line. A line that is still asserted signals again when unmasked.
     ///
@@ -152,11 +152,11 @@ pub trait LineHost: Host {
     /// let fd = sim.eventfd();
     /// attach(&mut device, &mut sim, Index::Intx, 0, &[fd])?;
     /// ask(&mut device, &mut sim, Index::Intx, [DATA_NONE | ACTION_MASK, 0, 1], &[])?;
-    /// sim.pull();
+    /// sim.raise_intx();
     /// assert_eq!(sim.signals(fd), 0);
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
-    fn line_set_gate(&mut self, gate: Gate);
+    fn intx_set_mask(&mut self, mask: Mask);
 
     /// Signals the line's trigger, if it has one, as if the device had raised it.
     ///
@@ -170,10 +170,10 @@ pub trait LineHost: Host {
     /// assert_eq!(sim.signals(fd), 1);
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
-    fn line_signal(&mut self);
+    fn intx_signal(&mut self);
 
     /// Has the platform unmask the line whenever the eventfd is signalled (`CONTRACT.md`, X-02),
-    /// until [`LineHost::line_disarm`], [`LineHost::line_disable`] or the eventfd is closed for good.
+    /// until [`IntxHost::intx_disarm_unmask`], [`IntxHost::intx_disable`] or the eventfd is closed for good.
     ///
     /// # Errors
     ///
@@ -192,8 +192,8 @@ pub trait LineHost: Host {
     /// assert_eq!(mask, Err(Refusal::Errno(Errno::ENOTTY)));
     /// # Ok::<(), vfio_irq_engine::Refusal>(())
     /// ```
-    fn line_arm(&mut self, fd: i32) -> Result<(), Errno>;
+    fn intx_arm_unmask(&mut self, fd: i32) -> Result<(), Errno>;
 
-    /// Undoes [`LineHost::line_arm`]; does nothing where no eventfd is armed.
-    fn line_disarm(&mut self);
+    /// Undoes [`IntxHost::intx_arm_unmask`]; does nothing where no eventfd is armed.
+    fn intx_disarm_unmask(&mut self);
 }
