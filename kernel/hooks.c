@@ -75,6 +75,16 @@ void vfio_pci_irq_write_message(unsigned int irq)
 	pci_write_msi_msg(irq, &msg);
 }
 
+void vfio_pci_irq_set_message(unsigned int irq, const u32 message[3])
+{
+	struct msi_msg msg = {};
+
+	msg.address_lo = message[0];
+	msg.address_hi = message[1];
+	msg.data = message[2];
+	pci_write_msi_msg(irq, &msg);
+}
+
 #ifdef CONFIG_DEBUG_FS
 
 static int interrupts_show(struct seq_file *seq, void *unused)

@@ -88,15 +88,27 @@ impl Linux {
         run();
     }
 
-    /// Returns false if a reset that the kernel did not see may have cleared a vector's entry of the
-    /// table (`CONTRACT.md`, V-12).
+    /// Returns false if a reset that the kernel did not see may have cleared a vector's message
+    /// (`CONTRACT.md`, V-12).
     #[inline]
-    fn has_table_entry(&self, msi_type: MsiType, number: u32, mask: Mask) -> bool {
-        let Some(table) = &self.table else { return msi_type == MsiType::Msi };
+    fn has_message(&self, msi_type: MsiType, number: u32, irq: u32, mask: Mask) -> bool {
+        let Some(table) = &self.table else {
+            return msi_type == MsiType::Msi && self.core.has_msi_message(irq);
+        };
         if self.memory.is_some() {
-            return table.has_entry(number, mask);
+            return table.has_entry(number, irq, mask);
         }
-        self.core.reachable().is_some_and(|_reachable| table.has_entry(number, mask))
+        self.core.reachable().is_some_and(|_reachable| table.has_entry(number, irq, mask))
+    }
+
+    /// Takes the handler of a vector away while others stay. Returns how often it ran.
+    fn free(&mut self, msi_type: MsiType, number: u32, interrupt: Interrupt) -> u64 {
+        self.lock_memory();
+        if msi_type == MsiType::Msi && number == 0 {
+            let irq = interrupt.irq();
+            return self.core.keeping_msi_message(irq, || interrupt.free());
+        }
+        interrupt.free()
     }
 
     fn repair(&mut self, number: u32, vector: &mut Vector, mask: Mask) {
@@ -182,10 +194,9 @@ impl Host for Linux {
         }
     }
 
-    fn abandon(&mut self, _: MsiType, number: u32, vector: Vector) {
-        self.lock_memory();
+    fn abandon(&mut self, msi_type: MsiType, number: u32, vector: Vector) {
         let (irq, fresh) = (vector.interrupt.irq(), vector.fresh);
-        drop(vector);
+        self.free(msi_type, number, vector.interrupt);
         if fresh {
             self.core.free_vector(number, irq);
         }
@@ -207,7 +218,8 @@ impl Host for Linux {
         trigger: &Trigger,
         mask: Mask,
     ) -> bool {
-        vector.interrupt.targets(trigger) && self.has_table_entry(msi_type, number, mask)
+        let irq = vector.interrupt.irq();
+        vector.interrupt.targets(trigger) && self.has_message(msi_type, number, irq, mask)
     }
 
     fn retarget(
@@ -219,7 +231,7 @@ impl Host for Linux {
         mask: Mask,
     ) {
         vector.interrupt.retarget(trigger);
-        if !self.has_table_entry(msi_type, number, mask) {
+        if !self.has_message(msi_type, number, vector.interrupt.irq(), mask) {
             self.repair(number, vector, mask);
         }
     }
@@ -239,12 +251,12 @@ impl Host for Linux {
         vector.interrupt.register_irq_bypass(self.core);
     }
 
-    fn stop(&mut self, _: MsiType, _number: u32, mut vector: Vector) {
+    fn stop(&mut self, msi_type: MsiType, number: u32, mut vector: Vector) {
         if self.bypass {
             self.unregister_irq_bypass(&mut vector);
         }
-        self.lock_memory();
-        self.gone_signals = self.gone_signals.wrapping_add(vector.interrupt.free());
+        let signals = self.free(msi_type, number, vector.interrupt);
+        self.gone_signals = self.gone_signals.wrapping_add(signals);
     }
 
     fn reclaim(&mut self, _: MsiType, number: u32) -> bool {
@@ -278,9 +290,7 @@ impl IntxHost for Linux {
     }
 
     fn intx_disable(&mut self) {
-        if let Some(intx) = self.intx.take() {
-            intx.disable();
-        }
+        self.intx = None;
     }
 
     fn intx_set_trigger(&mut self, trigger: Option<Trigger>) {

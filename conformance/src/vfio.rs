@@ -264,6 +264,11 @@ impl Device {
         Ok(self.capability(CAPABILITY_POWER)?.map(|at| at + 4))
     }
 
+    /// Where in configuration space the message of MSI is: its address.
+    pub fn msi_message(&self) -> Result<Option<u64>, Error> {
+        Ok(self.capability(CAPABILITY_MSI)?.map(|at| at + 4))
+    }
+
     /// Clears a vector's entry in the MSI-X table and masks it there, as a reset does that the
     /// kernel does not see; `false` without the capability.
     pub fn forget_message(&self, vector: u32) -> Result<bool, Error> {

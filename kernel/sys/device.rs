@@ -71,6 +71,17 @@ impl Core {
         cap != 0 && u32::from(flags()) & bindings::PCI_MSI_FLAGS_MASKBIT != 0
     }
 
+    /// Returns the address, its lower half, that the function writes its MSI to.
+    pub(super) fn msi_address(self) -> u32 {
+        // SAFETY: By the invariant; set when the PCI device is found.
+        let cap = u32::from(unsafe { (*self.pdev()).msi_cap });
+        let mut address = 0;
+        let at = (cap + bindings::PCI_MSI_ADDRESS_LO) as c_int;
+        // SAFETY: The PCI device is live. A read that fails leaves all ones.
+        unsafe { bindings::pci_read_config_dword(self.pdev(), at, &mut address) };
+        address
+    }
+
     /// Returns true if the function has an MSI-X table.
     pub(crate) fn has_msix(self) -> bool {
         // SAFETY: By the invariant; set when the PCI device is found.

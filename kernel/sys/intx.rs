@@ -12,14 +12,15 @@
 //! the hardware mask, which the handler and the resample eventfd change as well. `irqlock` is never
 //! held while an eventfd is signalled: the resample eventfd takes it within its own lock.
 
-use super::bindings::{self, irqreturn};
-use super::msi::joined;
+use super::bindings::{self, irqreturn_t};
+use super::msi::{irq_return, joined};
 use super::{Core, Trigger};
 use core::cell::UnsafeCell;
 use core::ptr::{addr_of_mut, null_mut, NonNull};
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use kernel::alloc::flags::GFP_KERNEL_ACCOUNT;
 use kernel::ffi::{c_int, c_void};
+use kernel::irq::IrqReturn;
 use kernel::prelude::*;
 use kernel::sync::atomic::{Atomic, Relaxed};
 use vfio_irq_engine::{Errno, Mask};
@@ -91,14 +92,6 @@ impl Intx {
         }
         // INVARIANT: Installed just now, with the address of a heap allocation.
         Ok(Self { shared, trigger, resample })
-    }
-
-    /// Takes the handler away, and the resample eventfd with it.
-    pub(crate) fn disable(mut self) {
-        self.disarm();
-        let core = self.shared.core;
-        self.shared.uninstall();
-        core.set_irq_type(bindings::VFIO_PCI_NUM_IRQS);
     }
 
     /// Returns the number of the interrupt in Linux.
@@ -187,6 +180,15 @@ impl Intx {
     pub(crate) fn disarm(&mut self) {
         // SAFETY: The place is valid; C looks whether there is a virqfd.
         unsafe { bindings::vfio_virqfd_disable(self.resample.get()) };
+    }
+}
+
+/// Takes the resample eventfd and the handler away.
+impl Drop for Intx {
+    fn drop(&mut self) {
+        self.disarm();
+        self.shared.uninstall();
+        self.shared.core.set_irq_type(bindings::VFIO_PCI_NUM_IRQS);
     }
 }
 
@@ -303,7 +305,7 @@ impl Shared {
 /// # Safety
 ///
 /// `data` is a `Shared` that outlives the handler.
-unsafe extern "C" fn handler(_irq: c_int, data: *mut c_void) -> irqreturn {
+unsafe extern "C" fn handler(_irq: c_int, data: *mut c_void) -> irqreturn_t {
     // SAFETY: Requested with a `Shared` that is valid until the handler is freed.
     let shared = unsafe { &*data.cast::<Shared>() };
     let is_ours = shared.locked(|masked| {
@@ -320,12 +322,12 @@ unsafe extern "C" fn handler(_irq: c_int, data: *mut c_void) -> irqreturn {
         is_ours
     });
     if !is_ours {
-        return irqreturn::IRQ_NONE;
+        return irq_return(IrqReturn::None);
     }
     let signals = shared.signals.load(Ordering::Relaxed);
     shared.signals.store(signals.wrapping_add(1), Ordering::Relaxed);
     shared.signal();
-    irqreturn::IRQ_HANDLED
+    irq_return(IrqReturn::Handled)
 }
 
 /// The resample eventfd was signalled. Its lock is held, so that the trigger, which may be the same

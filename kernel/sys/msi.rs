@@ -2,12 +2,13 @@
 
 //! One MSI or MSI-X interrupt with a handler that signals an eventfd.
 
-use super::bindings::{self, irqreturn};
+use super::bindings::{self, irqreturn_t};
 use super::{Core, Trigger};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use kernel::alloc::flags::GFP_KERNEL_ACCOUNT;
 use kernel::ffi::{c_int, c_void};
+use kernel::irq::IrqReturn;
 use kernel::prelude::*;
 use vfio_irq_engine::{Errno, MsiType};
 
@@ -114,7 +115,8 @@ impl Interrupt {
     /// reachable.
     #[inline]
     pub(crate) fn mask(&mut self) {
-        if !self.unlazy {
+        // The GICv4 driver of arm64 clears the flag when a consumer of the bypass goes.
+        if !self.unlazy || cfg!(CONFIG_ARM64) {
             // SAFETY: The interrupt is requested; the flag goes away with its handler.
             unsafe { bindings::irq_modify_status(self.irq, 0, bindings::IRQ_DISABLE_UNLAZY as _) };
             self.unlazy = true;
@@ -182,18 +184,25 @@ impl Drop for Interrupt {
     }
 }
 
+/// Returns a handler's answer as the C type that kCFI checks: a type of its own from Linux 7.3 on, a
+/// plain number before.
+pub(super) const fn irq_return(answer: IrqReturn) -> irqreturn_t {
+    // SAFETY: Both are an `unsigned int`, and the kernel's crate takes its values from C's.
+    unsafe { core::mem::transmute::<u32, irqreturn_t>(answer as u32) }
+}
+
 /// Counts, and signals the eventfd. Takes no lock.
 ///
 /// # Safety
 ///
 /// `data` is a `Shared` that outlives the handler.
-unsafe extern "C" fn handler(_irq: c_int, data: *mut c_void) -> irqreturn {
+unsafe extern "C" fn handler(_irq: c_int, data: *mut c_void) -> irqreturn_t {
     // SAFETY: Requested with a `Shared` that is valid until the handler is freed.
     let shared = unsafe { &*data.cast::<Shared>() };
     shared.signals.store(shared.signals.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
     // SAFETY: The reference to a target is put only after handlers that may have read it are done.
     unsafe { bindings::eventfd_signal_mask(shared.target.load(Ordering::Acquire), 0) };
-    irqreturn::IRQ_HANDLED
+    irq_return(IrqReturn::Handled)
 }
 
 /// Returns the handler's name as Linux has it; others look for it (`CONTRACT.md`, V-11). By hand:

@@ -10,7 +10,7 @@ use super::device::ENTRY;
 use super::{Core, Interrupt};
 use core::ffi::c_void;
 use core::ptr::addr_of;
-use kernel::ffi::c_int;
+use kernel::ffi::{c_int, c_ulong};
 use vfio_irq_engine::Mask;
 
 /// Where in an entry its parts are.
@@ -54,36 +54,50 @@ impl MsixTable {
         };
         let mapped = resource.end.wrapping_sub(resource.start).wrapping_add(1);
         let end = u64::from(offset) + u64::from(core.msix_entries()) * ENTRY as u64;
-        let failed = base.is_null() || kernel::error::from_err_ptr(base).is_err() || end > mapped;
+        // An I/O BAR is mapped as a cookie that is no address.
+        let is_memory = resource.flags & bindings::IORESOURCE_MEM as c_ulong != 0;
+        let failed = base.is_null() || kernel::error::from_err_ptr(base).is_err();
+        let failed = failed || !is_memory || end > u64::from(mapped);
         // INVARIANT: Checked above; the core unmaps it when it closes the device.
         (!failed).then(|| Self { core, base: base.wrapping_byte_add(offset as usize).cast() })
     }
 
-    /// Returns false if the entry of a vector looks as if a reset had cleared it, and if it cannot be
-    /// read. The kernel masks an entry for a moment now and then, so that this may say false for
-    /// nothing. The device's registers are reachable.
-    pub(crate) fn has_entry(&self, number: u32, mask: Mask) -> bool {
-        // A reset masks every entry. No message has address zero, which is what the bus may answer for
-        // a device that decodes no memory; another bus answers all ones.
-        let has_mask = || self.read(number, VECTOR_CONTROL) & MASKBIT != 0;
-        !matches!(self.read(number, ADDRESS_LOW), 0 | NOTHING) && (mask == Mask::Masked || !has_mask())
+    /// Returns false if a reset may have cleared the entry of a vector, and if the entry cannot be read.
+    /// The kernel masks an entry for a moment now and then, so that this may be false for nothing. The
+    /// device's registers are reachable.
+    pub(crate) fn has_entry(&self, number: u32, irq: u32, mask: Mask) -> bool {
+        let low = self.read(number, ADDRESS_LOW);
+        match mask {
+            // A reset masks every entry. Address zero, which few platforms use, is also what some buses
+            // answer for a device that decodes no memory; others answer all ones.
+            Mask::Unmasked if !matches!(low, 0 | NOTHING) => {
+                self.read(number, VECTOR_CONTROL) & MASKBIT == 0
+            }
+            // Nothing is signalled while masked, so that there is time to look at the whole message.
+            _ => [low, self.read(number, ADDRESS_HIGH), self.read(number, DATA)] == cached_message(irq),
+        }
     }
 
     /// Returns a word of an entry. What a device that sleeps or decodes no memory would answer is
     /// all ones, and so is the answer for an entry beyond the table.
     fn read(&self, number: u32, at: usize) -> u32 {
-        // SAFETY: By the invariant of `Core`; power changes under `memory_lock`, which is held.
-        let awake = unsafe { (*self.core.pdev()).current_state } == D0;
-        if !awake || number >= self.core.msix_entries() {
+        if !self.is_reachable(number) {
             return NOTHING;
         }
         // SAFETY: By the invariant the entry is mapped.
         unsafe { bindings::readl(self.base.wrapping_byte_add(number as usize * ENTRY + at)) }
     }
 
+    /// Returns true if the device is awake and the entry lies in the table.
+    fn is_reachable(&self, number: u32) -> bool {
+        // SAFETY: By the invariant of `Core`; power changes under `memory_lock`, which is held.
+        let awake = unsafe { (*self.core.pdev()).current_state } == D0;
+        awake && number < self.core.msix_entries()
+    }
+
     /// Writes a message into the table, and not into what the kernel has cached.
     fn write(&self, number: u32, message: [u32; 3]) {
-        if number >= self.core.msix_entries() {
+        if !self.is_reachable(number) {
             return;
         }
         for (at, part) in [ADDRESS_LOW, ADDRESS_HIGH, DATA].into_iter().zip(message) {
@@ -99,8 +113,26 @@ impl Core {
     /// is locked. Linux changes the affinity of an interrupt without a handler only on paper, so that
     /// no other message comes in between.
     pub(crate) fn write_message(&self, irq: u32) {
-        // SAFETY: The interrupt is one of MSI-X.
+        // SAFETY: The interrupt is one of MSI or MSI-X.
         unsafe { bindings::vfio_pci_irq_write_message(irq) };
+    }
+
+    /// Returns true if the MSI capability holds the address that the kernel has cached. A reset that
+    /// the kernel does not see clears it.
+    pub(crate) fn has_msi_message(&self, irq: u32) -> bool {
+        self.msi_address() == cached_message(irq)[0]
+    }
+
+    /// Runs `step`, which takes the handler of an MSI interrupt away, and puts the message back. The
+    /// kernel clears the message of the first vector then, and the function has no other: the vectors
+    /// that are left would write to address zero. The first vector itself is cut off where its
+    /// interrupt was torn down.
+    pub(crate) fn keeping_msi_message<R>(&self, irq: u32, step: impl FnOnce() -> R) -> R {
+        let message = cached_message(irq);
+        let result = step();
+        // SAFETY: The interrupt is one of MSI, and still allocated.
+        unsafe { bindings::vfio_pci_irq_set_message(irq, message.as_ptr()) };
+        result
     }
 }
 

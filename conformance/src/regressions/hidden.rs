@@ -68,6 +68,35 @@ pub(super) fn unreadable_entry_is_repaired(place: &Place) -> Verdict {
     check(trigger.wait(), || "attached again: no interrupt arrives within ten seconds".into())
 }
 
+/// Linux clears the message of MSI when the first vector loses its handler, and the function has one
+/// message for all vectors. A refused request, or a detach of that vector, must leave it to the others.
+pub(super) fn msi_keeps_its_message(place: &Place) -> Verdict {
+    need(crate::target::Core::loaded() == crate::target::Core::Rust, "the core in C loses it")?;
+    let device = Opener::new(&place.bdf)?.open()?;
+    need(device.facts()?.msi >= 4, "the device has no four vectors of MSI")?;
+    let message = device.msi_message()?.unwrap_or_default();
+    let eventfd = Eventfd::new()?;
+    let trigger = eventfd.number();
+    must(&device, &Request::attach(Index::Msi, 1, &[trigger; 3]))?;
+    let before = vfio::hardware16(&place.bdf, message + 2)?;
+    check(before != 0, || "the function has no message at first".into())?;
+    let kept = |when: &str| {
+        let now = vfio::hardware16(&place.bdf, message + 2)?;
+        check(now == before, || format!("{when}: the address is {now:#06x}.., not {before:#06x}.."))
+    };
+    let refused = ask(&device, &Request::attach(Index::Msi, 0, &[trigger, i32::MAX]))?;
+    check(refused == Answer::EBADF, || format!("a bad descriptor answered {refused}"))?;
+    kept("a request for the first vector was refused")?;
+    must(&device, &Request::attach(Index::Msi, 0, &[trigger]))?;
+    must(&device, &Request::attach(Index::Msi, 0, &[-1]))?;
+    kept("the first vector was detached")?;
+    // A reset that the kernel does not see.
+    vfio::set_hardware16(&place.bdf, message, 0)?;
+    vfio::set_hardware16(&place.bdf, message + 2, 0)?;
+    must(&device, &Request::attach(Index::Msi, 1, &[trigger]))?;
+    kept("a vector was attached again after a hidden reset")
+}
+
 /// Times that the entry is cleared and repaired while the interrupt's affinity changes.
 const REPAIRS: u32 = 150;
 

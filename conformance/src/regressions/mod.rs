@@ -78,6 +78,11 @@ pub const ALL: &[Regression] = &[
         run: hidden::unreadable_entry_is_repaired,
     },
     Regression {
+        name: "msi_keeps_its_message",
+        proves: "MSI vectors that are attached keep their message when the first one goes.",
+        run: hidden::msi_keeps_its_message,
+    },
+    Regression {
         name: "repair_keeps_affinity",
         proves: "A repair does not undo a change of affinity that comes in between.",
         run: hidden::repair_keeps_affinity,

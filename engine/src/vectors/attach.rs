@@ -56,18 +56,19 @@ impl<H: Host> Vectors<H> {
                 }
             }
         }
-        if !changes {
-            return Ok(());
-        }
         let attached = || wanted().filter(|(_, fd)| *fd >= 0).map(|(number, _)| number);
         let bypass = host.has_irq_bypass();
-        if bypass {
-            attached().for_each(|number| self.unregister_irq_bypass(host, number));
+        if changes {
+            if bypass {
+                attached().for_each(|number| self.unregister_irq_bypass(host, number));
+            }
+            for (number, _) in wanted().filter(|(_, fd)| *fd < 0) {
+                self.detach(host, msi_type, number);
+            }
+            attached().for_each(|number| self.commit(host, msi_type, number));
         }
-        for (number, _) in wanted().filter(|(_, fd)| *fd < 0) {
-            self.detach(host, msi_type, number);
-        }
-        attached().for_each(|number| self.commit(host, msi_type, number));
+        // Also where nothing has changed: an offer that failed since another vector had the eventfd
+        // may succeed now.
         if bypass {
             attached().for_each(|number| self.register_irq_bypass(host, number));
         }

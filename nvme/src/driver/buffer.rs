@@ -94,7 +94,7 @@ impl Buffer {
         }
     }
 
-    /// Whether the addresses are that device's.
+    /// Returns true if the buffer is mapped for this device.
     pub(super) fn is_of(&self, space: &Arc<Space>) -> bool {
         self.memory.is_of(space)
     }
@@ -103,7 +103,7 @@ impl Buffer {
         Arc::clone(&self.memory)
     }
 
-    /// Bytes.
+    /// Returns the size in bytes.
     ///
     /// ```
     /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
@@ -116,7 +116,7 @@ impl Buffer {
         self.len
     }
 
-    /// Whether it has none.
+    /// Returns true if the size is 0.
     ///
     /// ```
     /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
@@ -137,7 +137,7 @@ impl Buffer {
         })
     }
 
-    /// Copies data into it.
+    /// Copies `data` into the buffer.
     ///
     /// # Errors
     ///
@@ -157,7 +157,7 @@ impl Buffer {
         self.memory.write(place, data).ok_or(Error::Closed)
     }
 
-    /// Copies data out of it.
+    /// Copies from the buffer to `data`.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! A controller of the kernel's VFIO, through rust-vmm's `VfioDevice`.
+//! A controller over VFIO of the kernel, by rust-vmm's `VfioDevice`.
 
 use super::memory::Memory;
 use super::sys::Registers;
@@ -29,7 +29,7 @@ const MASTER: u16 = 1 << 2;
 /// # Ok::<(), vfio_irq_nvme::driver::Error>(())
 /// ```
 pub struct Device {
-    /// Before the device, so that it goes first.
+    /// Declared first, so that the mapping is dropped before the device.
     registers: Option<Registers>,
     device: VfioDevice,
     container: Arc<dyn VfioOps>,
@@ -37,11 +37,12 @@ pub struct Device {
 }
 
 impl Device {
-    /// Opens a controller by its address, such as `0000:01:00.0`, in a container of its own.
+    /// Opens a controller by its PCI address, such as `0000:01:00.0`, in its own container.
     ///
     /// # Errors
     ///
-    /// [`Error::Open`] when there is none, it is not bound to a VFIO driver, or somebody has it.
+    /// Returns [`Error::Open`] if the device does not exist, is not bound to a VFIO driver, or is
+    /// in use.
     ///
     /// ```no_run
     /// use vfio_irq_nvme::driver::{Device, Error};
@@ -73,11 +74,11 @@ impl Device {
         Self::over(device.map_err(|error| group(&error))?, container)
     }
 
-    /// Takes a device that was opened already, and what maps memory for it.
+    /// Takes an open device, and the container that maps memory for it.
     ///
     /// # Errors
     ///
-    /// [`Error::Access`] when its registers cannot be mapped.
+    /// Returns [`Error::Access`] if its registers cannot be mapped.
     ///
     /// ```no_run
     /// use std::{path::Path, sync::Arc};

@@ -1,10 +1,10 @@
-//! What can go wrong, as sentences.
+//! The errors of the driver.
 
 use super::Status;
 use std::io;
 use std::time::Duration;
 
-/// Why a driver's call failed.
+/// The reason why a call of the driver failed.
 ///
 /// ```
 /// use vfio_irq_nvme::driver::{Driver, Error, Options, Socket};
@@ -31,7 +31,7 @@ pub enum Error {
         /// Why, and what would help.
         why: String,
     },
-    /// The device does not answer.
+    /// The device does not respond.
     #[error("{what} failed: {source}")]
     Access {
         /// What was tried.
@@ -39,13 +39,13 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// Every register reads as ones: the device was unplugged, or is turned off.
+    /// All registers read as ones: the device was unplugged or powered off.
     #[error("the controller is gone: its registers read as ones")]
     Gone,
-    /// The controller says that it cannot go on (CSTS.CFS).
+    /// The controller reports a fatal status (CSTS.CFS).
     #[error("the controller reports a fatal error (CSTS.CFS): it must be reset, open it again")]
     Fatal,
-    /// The controller does not become ready, or does not stop.
+    /// The controller does not become ready, or does not stop, in time.
     #[error("the controller did not become {wanted} within {waited:?}")]
     NotReady {
         /// `ready`, `disabled` or `shut down`.
@@ -53,13 +53,13 @@ pub enum Error {
         /// How long it was waited for.
         waited: Duration,
     },
-    /// The controller is not one that this driver can use.
+    /// This driver does not support the controller.
     #[error("the controller cannot be used: {0}")]
     Unfit(String),
-    /// An interrupt could not be had.
+    /// A vector could not be attached.
     #[error(transparent)]
     Interrupt(#[from] vfio_irq::Error),
-    /// Memory could not be had, or not be mapped for the device.
+    /// Memory could not be allocated, or not be mapped for the device.
     #[error("{size} bytes of memory cannot be had for the controller: {source}")]
     Memory {
         /// How many bytes.
@@ -67,7 +67,7 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// The controller ended a command with an error.
+    /// The controller completed a command with an error status.
     #[error("{command} ended with an error: {status}")]
     Status {
         /// Which command.
@@ -75,7 +75,7 @@ pub enum Error {
         /// What the controller said.
         status: Status,
     },
-    /// A command did not end.
+    /// A command did not complete in time.
     #[error("{command} on queue {queue} has not ended within {waited:?}")]
     Timeout {
         /// Which command.
@@ -85,7 +85,7 @@ pub enum Error {
         /// How long it was waited for.
         waited: Duration,
     },
-    /// As many commands as the queue holds are under way.
+    /// The queue is full.
     #[error("queue {queue} is full: {depth} commands are under way, take completions first")]
     Full {
         /// Which queue.
@@ -93,7 +93,7 @@ pub enum Error {
         /// How many it holds.
         depth: usize,
     },
-    /// A call that waits for its own command alone found others under way.
+    /// A blocking call found other commands outstanding.
     #[error(
         "{open} commands are under way on queue {queue}: take their completions before a call that waits"
     )]
@@ -103,7 +103,7 @@ pub enum Error {
         /// How many.
         open: usize,
     },
-    /// The controller wrote what makes no sense into a completion queue, which is used no more.
+    /// The controller wrote an invalid completion. The queue is dead.
     #[error("the controller broke queue {queue}: {why}")]
     Broken {
         /// Which queue.
@@ -111,7 +111,7 @@ pub enum Error {
         /// What it did.
         why: String,
     },
-    /// The queue is used no more after an earlier error.
+    /// The queue is dead after an earlier error.
     #[error("queue {queue} is of no more use after an earlier error: {}", instead(*queue))]
     Dead {
         /// Which queue.
@@ -120,13 +120,13 @@ pub enum Error {
     /// The driver was closed.
     #[error("the controller was shut down by its driver")]
     Closed,
-    /// There are no more queues.
+    /// The controller has no more queues.
     #[error("the controller has {most} I/O queues, and all are in use: delete one")]
     NoQueue {
         /// How many.
         most: u16,
     },
-    /// What was asked for makes no sense.
+    /// The request is invalid.
     #[error("{0}")]
     Request(String),
 }

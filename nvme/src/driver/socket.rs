@@ -1,4 +1,4 @@
-//! A controller behind a vfio-user socket.
+//! A controller over vfio-user.
 
 use super::Function;
 use super::memory::Memory;
@@ -20,8 +20,8 @@ const MASTER: u16 = 1 << 2;
 
 /// A controller that another process emulates.
 ///
-/// Its memory is shared with that process. Registers are read and written by messages; doorbells are
-/// messages that nobody waits for.
+/// The driver shares its memory with that process. Register accesses are messages with a reply;
+/// doorbells are messages without one.
 ///
 /// ```
 /// use vfio_irq_nvme::driver::{Driver, Options, Socket};
@@ -39,11 +39,11 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Connects to a server's socket.
+    /// Connects to the socket of a server.
     ///
     /// # Errors
     ///
-    /// When nobody listens there, or it is no PCI device.
+    /// Returns an error if no server listens, or the device is no PCI device.
     ///
     /// ```
     /// use vfio_irq_nvme::driver::Socket;
@@ -56,11 +56,11 @@ impl Socket {
         Self::over(Client::connect(path, ClientOptions::default())?)
     }
 
-    /// Takes a connection.
+    /// Takes an existing connection.
     ///
     /// # Errors
     ///
-    /// When it is no PCI device.
+    /// Returns an error if the device is no PCI device.
     ///
     /// ```
     /// use vfio_irq_nvme::driver::{Function, Socket};

@@ -125,6 +125,11 @@ status=$?
 cat said
 grep -q "^ok  *disintx_survives_msi" said || { echo "it was not tried"; exit 1; }
 exit $status"#;
+pub(super) const MSI_MESSAGE: &str = r#"vfio-irq-conformance regressions --bdf $VFIO_IRQ_XHCI --only msi_keeps >said
+status=$?
+cat said
+grep -q "^ok  *msi_keeps_its_message" said || { echo "it was not tried"; exit 1; }
+exit $status"#;
 pub(super) const AFFINITY: &str = r#"vfio-irq-conformance regressions --bdf $VFIO_IRQ_NVME --only affinity >said
 status=$?
 cat said

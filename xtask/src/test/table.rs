@@ -127,6 +127,13 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
+        name: "MSI vectors keep their message when the first one goes",
+        cores: &[Rust],
+        devices: &[Xhci],
+        command: MSI_MESSAGE,
+        ..ROW
+    },
+    Row {
         name: "a repair keeps the affinity of an interrupt that is not remapped",
         append: &["intremap=off"],
         parameters: &["vfio_iommu_type1.allow_unsafe_interrupts=1"],
