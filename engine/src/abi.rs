@@ -99,13 +99,6 @@ impl Index {
     pub const ALL: [Self; 5] = [Self::Intx, Self::Msi, Self::Msix, Self::Err, Self::Req];
 
     /// The index with this number; `None` from 5 on.
-    ///
-    /// ```
-    /// use vfio_irq_engine::abi::Index;
-    ///
-    /// assert_eq!(Index::from_raw(2), Some(Index::Msix));
-    /// assert_eq!(Index::from_raw(5), None, "a PCI device has five");
-    /// ```
     #[inline]
     pub const fn from_raw(raw: u32) -> Option<Self> {
         match raw {
@@ -119,12 +112,6 @@ impl Index {
     }
 
     /// Its number in the ABI.
-    ///
-    /// ```
-    /// use vfio_irq_engine::abi::Index;
-    ///
-    /// assert_eq!((Index::Intx.raw(), Index::Req.raw()), (0, 4));
-    /// ```
     pub const fn raw(self) -> u32 {
         match self {
             Self::Intx => 0,
@@ -181,13 +168,6 @@ impl InfoHeader {
     pub const LEN: usize = 16;
 
     /// Reads the structure, in the machine's byte order.
-    ///
-    /// ```
-    /// use vfio_irq_engine::abi::InfoHeader;
-    ///
-    /// let bytes = [InfoHeader::LEN as u8; 16]; // As user space may fill it, for instance.
-    /// assert_eq!(InfoHeader::from_bytes(&bytes).argsz, 0x1010_1010);
-    /// ```
     #[inline]
     pub fn from_bytes(bytes: &[u8; Self::LEN]) -> Self {
         let [argsz, flags, index, count] = words(bytes);
@@ -195,13 +175,6 @@ impl InfoHeader {
     }
 
     /// Writes the structure, in the machine's byte order.
-    ///
-    /// ```
-    /// use vfio_irq_engine::abi::InfoHeader;
-    ///
-    /// let header = InfoHeader { argsz: 16, flags: 1, index: 4, count: 1 };
-    /// assert_eq!(header.to_bytes()[8..12], 4_u32.to_ne_bytes());
-    /// ```
     pub fn to_bytes(self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
         put_words(&mut bytes, [self.argsz, self.flags, self.index, self.count]);
@@ -213,16 +186,6 @@ impl InfoHeader {
     /// # Errors
     ///
     /// `EINVAL` when the structure is too short or there is no such index (`CONTRACT.md`, I-02).
-    ///
-    /// ```
-    /// use vfio_irq_engine::abi::InfoHeader;
-    /// use vfio_irq_engine::Errno;
-    ///
-    /// let header = InfoHeader { argsz: 16, flags: 0, index: 1, count: 0 };
-    /// assert!(header.check().is_ok());
-    /// assert_eq!(InfoHeader { argsz: 15, ..header }.check(), Err(Errno::EINVAL));
-    /// assert_eq!(InfoHeader { index: 5, ..header }.check(), Err(Errno::EINVAL));
-    /// ```
     pub fn check(self) -> Result<Index, Errno> {
         if (self.argsz as usize) < Self::LEN {
             return Err(Errno::EINVAL);
@@ -231,15 +194,6 @@ impl InfoHeader {
     }
 
     /// The same structure with the answer filled in.
-    ///
-    /// ```
-    /// use vfio_irq_engine::abi::{Info, InfoHeader};
-    ///
-    /// // A caller with a longer structure keeps its `argsz`, and whatever is behind.
-    /// let asked = InfoHeader { argsz: 64, flags: 9, index: 3, count: 9 };
-    /// let answer = asked.answered(Info { flags: 1, count: 1 });
-    /// assert_eq!(answer, InfoHeader { argsz: 64, flags: 1, index: 3, count: 1 });
-    /// ```
     pub fn answered(self, info: Info) -> Self {
         Self { flags: info.flags, count: info.count, ..self }
     }

@@ -41,13 +41,6 @@ impl Errno {
 
     /// An error number as a platform gives it, of either sign. A number that is no error number at
     /// all becomes `EINVAL`, so that no platform can turn a refusal into a success.
-    ///
-    /// ```
-    /// use vfio_irq_engine::Errno;
-    /// assert_eq!(Errno::from_raw(-28), Errno::ENOSPC);
-    /// assert_eq!(Errno::from_raw(28), Errno::ENOSPC);
-    /// assert_eq!(Errno::from_raw(0), Errno::EINVAL);
-    /// ```
     pub const fn from_raw(raw: i32) -> Self {
         match raw {
             1..=4095 => Self(raw),
@@ -57,13 +50,6 @@ impl Errno {
     }
 
     /// The positive number.
-    ///
-    /// ```
-    /// use vfio_irq_engine::Errno;
-    ///
-    /// let error = std::io::Error::from_raw_os_error(Errno::EBADF.raw());
-    /// assert!(error.to_string().starts_with("Bad file descriptor"));
-    /// ```
     pub const fn raw(self) -> i32 {
         self.0
     }
@@ -130,12 +116,6 @@ impl core::error::Error for Refusal {}
 
 impl Refusal {
     /// What the ioctl returns: `-errno`, or the positive number of vectors that there are.
-    ///
-    /// ```
-    /// use vfio_irq_engine::{Errno, Refusal};
-    /// assert_eq!(Refusal::Errno(Errno::EINVAL).to_return(), -22);
-    /// assert_eq!(Refusal::TooFew(3).to_return(), 3);
-    /// ```
     pub fn to_return(self) -> i32 {
         match self {
             Self::Errno(errno) => errno.raw().wrapping_neg(),

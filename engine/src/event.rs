@@ -29,13 +29,6 @@ pub enum Event {
 
 impl Event {
     /// The event behind an index, if it is one.
-    ///
-    /// ```
-    /// use vfio_irq_engine::{abi::Index, Event};
-    ///
-    /// assert_eq!(Event::from_index(Index::Err), Some(Event::Err));
-    /// assert_eq!(Event::from_index(Index::Msix), None);
-    /// ```
     pub const fn from_index(index: Index) -> Option<Self> {
         match index {
             Index::Err => Some(Self::Err),
@@ -50,22 +43,6 @@ impl Event {
     ///
     /// `ENOTTY` and `EINVAL` as in `CONTRACT.md`, E-01 to E-05, and what resolving the descriptor
     /// and keeping the trigger may answer.
-    ///
-    /// ```
-    /// # use vfio_irq_engine::abi::flags::*;
-    /// use vfio_irq_engine::{abi::Header, sim::Sim, Errno, Event};
-    ///
-    /// let mut sim = Sim::new();
-    /// let data = sim.eventfd().to_ne_bytes();
-    /// let header = Header::from_words([24, DATA_EVENTFD | ACTION_TRIGGER, 3, 0, 1]);
-    /// let set = header.check(1)?;
-    /// Event::Err.set_irqs(&mut sim, &set.request(&data)?)?;
-    /// // There is nothing that could be masked (E-01).
-    /// let header = Header::from_words([20, DATA_NONE | ACTION_MASK, 3, 0, 1]);
-    /// let mask = header.check(1)?;
-    /// assert_eq!(Event::Err.set_irqs(&mut sim, &mask.request(&[])?), Err(Errno::ENOTTY));
-    /// # Ok::<(), Errno>(())
-    /// ```
     pub fn set_irqs<H: EventHost>(self, host: &mut H, request: &Request<'_>) -> Result<(), Errno> {
         if request.action() != Action::Trigger {
             return Err(Errno::ENOTTY);

@@ -74,16 +74,6 @@ impl Default for IrqCaps {
 }
 
 /// An attached vector, as the simulated machine sees it.
-///
-/// ```
-/// # use vfio_irq_engine::abi::Index;
-/// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-/// let fd = sim.eventfd();
-/// attach(&mut device, &mut sim, Index::Msix, 3, &[fd])?;
-/// let vector = device.vectors().slot(3).and_then(|slot| slot.vector());
-/// assert_eq!(vector.map(|vector| vector.fd()), Some(fd));
-/// # Ok::<(), vfio_irq_engine::Refusal>(())
-/// ```
 #[derive(Debug)]
 pub struct SimVector {
     number: u32,
@@ -98,17 +88,6 @@ pub struct SimVector {
 
 impl SimVector {
     /// The descriptor number of the eventfd that it signals.
-    ///
-    /// ```
-    /// # use vfio_irq_engine::abi::Index;
-    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// let (old, new) = (sim.eventfd(), sim.eventfd());
-    /// attach(&mut device, &mut sim, Index::Msix, 3, &[old])?;
-    /// attach(&mut device, &mut sim, Index::Msix, 3, &[new])?;
-    /// let fds = device.vectors().slots().filter_map(|(_, slot)| slot.vector()).map(|v| v.fd());
-    /// assert_eq!(fds.collect::<Vec<_>>(), [new]);
-    /// # Ok::<(), vfio_irq_engine::Refusal>(())
-    /// ```
     pub fn fd(&self) -> i32 {
         self.trigger.fd()
     }
@@ -124,16 +103,6 @@ struct Intx {
 }
 
 /// The simulated platform.
-///
-/// ```
-/// use vfio_irq_engine::sim::Sim;
-/// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-/// // What every test ends with: all came back, and each step was taken in its turn.
-/// device.close(&mut sim);
-/// assert_eq!(sim.leaks(), None);
-/// assert!(sim.broken_promises().is_empty());
-/// # Ok::<(), vfio_irq_engine::Refusal>(())
-/// ```
 #[derive(Debug)]
 pub struct Sim {
     shape: IrqCaps,
@@ -164,26 +133,11 @@ impl Default for Sim {
 
 impl Sim {
     /// A device with 8 MSI vectors, 64 MSI-X vectors and a pin.
-    ///
-    /// ```
-    /// use vfio_irq_engine::{sim::Sim, Host, MsiType, IntxHost};
-    ///
-    /// let sim = Sim::new();
-    /// assert!(sim.intx_present() && sim.dynamic(MsiType::Msix));
-    /// ```
     pub fn new() -> Self {
         Self::with(IrqCaps::default())
     }
 
     /// A device of another shape.
-    ///
-    /// ```
-    /// use vfio_irq_engine::sim::{IrqCaps, Sim};
-    /// use vfio_irq_engine::IntxHost;
-    ///
-    /// let shape = IrqCaps { pin: false, ..IrqCaps::default() };
-    /// assert!(!Sim::with(shape).intx_present());
-    /// ```
     pub fn with(shape: IrqCaps) -> Self {
         Self {
             shape,
@@ -205,117 +159,41 @@ impl Sim {
     }
 
     /// An empty map for the engine, which fails and is counted with everything else.
-    ///
-    /// ```
-    /// use vfio_irq_engine::{sim::Sim, IrqEngine, Errno, Slots};
-    ///
-    /// let mut sim = Sim::new();
-    /// let mut slots = sim.slots::<u8>();
-    /// sim.fail_step(0, Errno::ENOMEM);
-    /// assert_eq!(slots.reserve(7), Err(Errno::ENOMEM));
-    /// assert_eq!(slots.get(7), None);
-    /// ```
     pub fn slots<S: Default>(&self) -> SimSlots<S> {
         SimSlots::new(Rc::clone(&self.steps), Rc::clone(&self.slot_count))
     }
 
     /// A new eventfd; its descriptor.
-    ///
-    /// ```
-    /// use vfio_irq_engine::sim::Sim;
-    ///
-    /// let mut sim = Sim::new();
-    /// let (one, two) = (sim.eventfd(), sim.eventfd());
-    /// assert_ne!(one, two);
-    /// assert_eq!(sim.signals(one), 0);
-    /// ```
     pub fn eventfd(&mut self) -> i32 {
         self.eventfds.open()
     }
 
     /// A descriptor that is open and no eventfd: using it is `EINVAL`.
-    ///
-    /// ```
-    /// use vfio_irq_engine::{sim::Sim, Errno, Host};
-    ///
-    /// let mut sim = Sim::new();
-    /// let file = sim.other_file();
-    /// assert!(matches!(sim.resolve(file), Err(Errno::EINVAL)));
-    /// ```
     pub fn other_file(&mut self) -> i32 {
         self.eventfds.open_other()
     }
 
     /// How often the eventfd was signalled.
-    ///
-    /// ```
-    /// # use vfio_irq_engine::abi::Index;
-    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// let fd = sim.eventfd();
-    /// attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
-    /// (0..3).for_each(|_| sim.raise(0));
-    /// assert_eq!(sim.signals(fd), 3);
-    /// # Ok::<(), vfio_irq_engine::Refusal>(())
-    /// ```
     pub fn signals(&self, fd: i32) -> u64 {
         self.eventfds.signals(fd)
     }
 
     /// Interrupts that nobody was told of.
-    ///
-    /// ```
-    /// use vfio_irq_engine::sim::Sim;
-    ///
-    /// let mut sim = Sim::new();
-    /// sim.raise(0); // Nothing is attached.
-    /// assert_eq!(sim.lost(), 1);
-    /// ```
     pub fn lost(&self) -> u64 {
         self.lost
     }
 
     /// Makes the n-th fallible step from here (counting from 0) fail with this error, once.
-    ///
-    /// ```
-    /// use vfio_irq_engine::{Errno, Refusal};
-    /// # use vfio_irq_engine::abi::Index;
-    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// let fd = sim.eventfd();
-    /// // Steps of an attach: enabling, room for a slot, the descriptor, and two more.
-    /// sim.fail_step(1, Errno::ENOMEM);
-    /// let refused = attach(&mut device, &mut sim, Index::Msix, 0, &[fd]);
-    /// assert_eq!(refused, Err(Refusal::Errno(Errno::ENOMEM)));
-    /// assert_eq!(sim.leaks(), None);
-    /// # Ok::<(), vfio_irq_engine::Refusal>(())
-    /// ```
     pub fn fail_step(&mut self, n: u64, errno: Errno) {
         self.steps.arm(n, errno);
     }
 
     /// Whether the failure that [`Sim::fail_step`] asked for is still to come; disarms it.
-    ///
-    /// ```
-    /// use vfio_irq_engine::{sim::Sim, Errno};
-    ///
-    /// // A test that fails each step in turn ends when a request did not reach the step.
-    /// let mut sim = Sim::new();
-    /// sim.fail_step(100, Errno::ENOMEM);
-    /// assert!(sim.disarm());
-    /// assert!(!sim.disarm());
-    /// ```
     pub fn disarm(&mut self) -> bool {
         self.steps.disarm()
     }
 
     /// Changes how many interrupts the machine has in all.
-    ///
-    /// ```
-    /// use vfio_irq_engine::{sim::Sim, Host, MsiType, Refusal};
-    ///
-    /// let mut sim = Sim::new();
-    /// sim.set_interrupts(5); // Other devices have taken the rest.
-    /// assert_eq!(sim.enable(MsiType::Msix, 6), Err(Refusal::TooFew(5)));
-    /// ```
     pub fn set_interrupts(&mut self, interrupts: u32) {
         self.shape.interrupts = interrupts;
     }
@@ -332,20 +210,6 @@ impl Sim {
 
     /// User space signals an eventfd. If it is armed to unmask the line, the line is unmasked
     /// (`CONTRACT.md`, X-02).
-    ///
-    /// ```
-    /// # use vfio_irq_engine::abi::{flags::*, Index};
-    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// let (fd, resample) = (sim.eventfd(), sim.eventfd());
-    /// attach(&mut device, &mut sim, Index::Intx, 0, &[fd])?;
-    /// let data = resample.to_ne_bytes();
-    /// ask(&mut device, &mut sim, Index::Intx, [DATA_EVENTFD | ACTION_UNMASK, 0, 1], &data)?;
-    /// sim.raise_intx();
-    /// sim.fire(resample);
-    /// sim.raise_intx();
-    /// assert_eq!(sim.signals(fd), 2);
-    /// # Ok::<(), vfio_irq_engine::Refusal>(())
-    /// ```
     pub fn fire(&mut self, fd: i32) {
         if self.line.armed.as_ref().is_some_and(|armed| armed.fd() == fd) {
             self.line.masked = false;
@@ -353,17 +217,6 @@ impl Sim {
     }
 
     /// The device raises a vector.
-    ///
-    /// ```
-    /// # use vfio_irq_engine::abi::Index;
-    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// let fd = sim.eventfd();
-    /// attach(&mut device, &mut sim, Index::Msix, 1, &[fd])?;
-    /// sim.raise(1);
-    /// sim.raise(0); // Allocated with vector 1 (V-05), and not attached.
-    /// assert_eq!((sim.signals(fd), sim.lost()), (1, 1));
-    /// # Ok::<(), vfio_irq_engine::Refusal>(())
-    /// ```
     pub fn raise(&mut self, number: u32) {
         match self.handlers.get(&number) {
             Some((trigger, Mask::Unmasked, true)) => self.eventfds.signal(trigger.fd()),
@@ -375,17 +228,6 @@ impl Sim {
     }
 
     /// The device pulls its line: masked by the very signal, as INTx is.
-    ///
-    /// ```
-    /// # use vfio_irq_engine::abi::Index;
-    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// let fd = sim.eventfd();
-    /// attach(&mut device, &mut sim, Index::Intx, 0, &[fd])?;
-    /// sim.raise_intx();
-    /// sim.raise_intx();
-    /// assert_eq!(sim.signals(fd), 1, "masked until somebody unmasks it");
-    /// # Ok::<(), vfio_irq_engine::Refusal>(())
-    /// ```
     pub fn raise_intx(&mut self) {
         if self.line.on && !self.line.masked {
             self.line.masked = true;
@@ -394,49 +236,16 @@ impl Sim {
     }
 
     /// Whether the vector has an interrupt waiting behind its mask.
-    ///
-    /// ```
-    /// # use vfio_irq_engine::abi::{flags::*, Index};
-    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// # let fd = sim.eventfd();
-    /// attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
-    /// ask(&mut device, &mut sim, Index::Msix, [DATA_NONE | ACTION_MASK, 0, 1], &[])?;
-    /// assert!(!sim.pending(0));
-    /// sim.raise(0);
-    /// assert!(sim.pending(0));
-    /// # Ok::<(), vfio_irq_engine::Refusal>(())
-    /// ```
     pub fn pending(&self, number: u32) -> bool {
         self.pending.contains(&number)
     }
 
     /// Vectors with an interrupt of the machine's.
-    ///
-    /// ```
-    /// # use vfio_irq_engine::abi::Index;
-    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// // -1 on vector 7 of an index that is off: eight are allocated, and none is attached.
-    /// attach(&mut device, &mut sim, Index::Msix, 7, &[-1])?;
-    /// assert_eq!(sim.allocated(), 8);
-    /// # Ok::<(), vfio_irq_engine::Refusal>(())
-    /// ```
     pub fn allocated(&self) -> usize {
         self.allocated.len()
     }
 
     /// All that user space could notice of interrupts, as text: two equal texts, nothing changed.
-    ///
-    /// ```
-    /// # use vfio_irq_engine::abi::Index;
-    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// let before = sim.visible();
-    /// assert!(attach(&mut device, &mut sim, Index::Msix, 0, &[77]).is_err());
-    /// assert_eq!(sim.visible(), before);
-    /// let fd = sim.eventfd();
-    /// attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
-    /// assert_ne!(sim.visible(), before);
-    /// # Ok::<(), vfio_irq_engine::Refusal>(())
-    /// ```
     pub fn visible(&self) -> String {
         let handlers: BTreeMap<_, _> = self
             .handlers
@@ -464,17 +273,6 @@ impl Sim {
     }
 
     /// What is still held although everything should have been given back; `None`: nothing.
-    ///
-    /// ```
-    /// use vfio_irq_engine::{sim::Sim, Host};
-    ///
-    /// let mut sim = Sim::new();
-    /// let fd = sim.eventfd();
-    /// let kept = sim.resolve(fd)?;
-    /// assert!(sim.leaks().is_some_and(|what| what.ends_with("refs 1")));
-    /// # drop(kept);
-    /// # Ok::<(), vfio_irq_engine::Errno>(())
-    /// ```
     pub fn leaks(&self) -> Option<String> {
         let clean = self.enabled.is_none()
             && self.allocated.is_empty()
@@ -488,16 +286,6 @@ impl Sim {
     }
 
     /// Steps that the engine took out of turn; empty as long as its promises hold.
-    ///
-    /// ```
-    /// use vfio_irq_engine::{sim::Sim, Host, MsiType};
-    ///
-    /// let mut sim = Sim::new();
-    /// sim.enable(MsiType::Msi, 1)?;
-    /// sim.enable(MsiType::Msix, 1)?;
-    /// assert_eq!(sim.broken_promises(), ["enable while enabled, or of nothing"]);
-    /// # Ok::<(), vfio_irq_engine::Refusal>(())
-    /// ```
     pub fn broken_promises(&self) -> &[String] {
         &self.log
     }

@@ -8,7 +8,7 @@ use crate::{Errno, Host, Mask};
 ///
 /// ```
 /// use vfio_irq_engine::{Errno, Slots};
-/// # use std::collections::BTreeMap;
+/// use std::collections::BTreeMap;
 ///
 /// /// A map of the platform's own: ordered, and only `reserve` takes memory.
 /// struct Map<S>(BTreeMap<u32, S>);
@@ -23,8 +23,8 @@ use crate::{Errno, Host, Mask};
 ///     fn remove(&mut self, number: u32) -> Option<S> { self.0.remove(&number) }
 ///     fn first_from(&self, number: u32) -> Option<u32> { self.0.range(number..).next().map(|e| *e.0) }
 /// }
-/// # let mut map = Map::<u8>(BTreeMap::new());
-/// # assert_eq!((map.reserve(2), map.first_from(1)), (Ok(()), Some(2)));
+/// let mut map = Map::<u8>(BTreeMap::new());
+/// assert_eq!((map.reserve(2), map.first_from(1)), (Ok(()), Some(2)));
 /// ```
 pub trait Slots<S> {
     /// Makes room for a vector that has no slot, filled with the default. The only step that may
@@ -33,86 +33,23 @@ pub trait Slots<S> {
     /// # Errors
     ///
     /// `ENOMEM` when there is no room.
-    ///
-    /// ```
-    /// use vfio_irq_engine::{sim::Sim, Slots};
-    ///
-    /// let mut slots = Sim::new().slots::<u8>();
-    /// slots.reserve(3)?;
-    /// assert_eq!(slots.get(3), Some(&0), "the default");
-    /// # Ok::<(), vfio_irq_engine::Errno>(())
-    /// ```
     fn reserve(&mut self, number: u32) -> Result<(), Errno>;
 
     /// The slot of a vector.
-    ///
-    /// ```
-    /// use vfio_irq_engine::{sim::Sim, Slots};
-    ///
-    /// let mut slots = Sim::new().slots::<u8>();
-    /// slots.reserve(3)?;
-    /// assert_eq!((slots.get(2), slots.get(3)), (None, Some(&0)));
-    /// # Ok::<(), vfio_irq_engine::Errno>(())
-    /// ```
     fn get(&self, number: u32) -> Option<&S>;
 
     /// The slot of a vector.
-    ///
-    /// ```
-    /// use vfio_irq_engine::{sim::Sim, Slots};
-    ///
-    /// let mut slots = Sim::new().slots::<u8>();
-    /// slots.reserve(3)?;
-    /// if let Some(slot) = slots.get_mut(3) {
-    ///     *slot = 7; // In place: nothing here can fail.
-    /// }
-    /// assert_eq!(slots.get(3), Some(&7));
-    /// # Ok::<(), vfio_irq_engine::Errno>(())
-    /// ```
     fn get_mut(&mut self, number: u32) -> Option<&mut S>;
 
     /// Takes a slot out.
-    ///
-    /// ```
-    /// use vfio_irq_engine::{sim::Sim, Slots};
-    ///
-    /// let mut slots = Sim::new().slots::<u8>();
-    /// slots.reserve(3)?;
-    /// assert_eq!((slots.remove(3), slots.remove(3)), (Some(0), None));
-    /// # Ok::<(), vfio_irq_engine::Errno>(())
-    /// ```
     fn remove(&mut self, number: u32) -> Option<S>;
 
     /// The first vector from `number` on that has a slot.
-    ///
-    /// ```
-    /// use vfio_irq_engine::{sim::Sim, Slots};
-    ///
-    /// let mut slots = Sim::new().slots::<u8>();
-    /// for number in [9, 2, 500] {
-    ///     slots.reserve(number)?;
-    /// }
-    /// // How the engine goes through a range: from one that is there to the next (B-06).
-    /// assert_eq!((slots.first_from(3), slots.first_from(501)), (Some(9), None));
-    /// # Ok::<(), vfio_irq_engine::Errno>(())
-    /// ```
     fn first_from(&self, number: u32) -> Option<u32>;
 }
 
 /// How often what was done to a vector (`CONTRACT.md`, B-05). Signals are counted where they
 /// happen, by the platform.
-///
-/// ```
-/// # use vfio_irq_engine::abi::{flags::*, Index};
-/// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-/// let (one, other) = (sim.eventfd(), sim.eventfd());
-/// attach(&mut device, &mut sim, Index::Msix, 0, &[one])?;
-/// attach(&mut device, &mut sim, Index::Msix, 0, &[other])?;
-/// ask(&mut device, &mut sim, Index::Msix, [DATA_NONE | ACTION_TRIGGER, 0, 1], &[])?; // Loopback.
-/// let counts = device.vectors().slot(0).map(|slot| slot.counts()).unwrap_or_default();
-/// assert_eq!((counts.retargets, counts.loopbacks, counts.masks), (1, 1, 0));
-/// # Ok::<(), vfio_irq_engine::Refusal>(())
-/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counts {
     /// The gate was closed.
@@ -149,7 +86,9 @@ impl Counts {
 ///                  commit: detach, disable
 /// ```
 ///
-/// Between requests a slot is never `Staged`, and `next` is `None`.
+/// # Invariants
+///
+/// Between requests, no slot is `Staged` and `next` is `None`.
 pub(crate) enum Attachment<H: Host> {
     Nothing,
     Staged(H::Vector),
@@ -167,19 +106,6 @@ impl<H: Host> Attachment<H> {
 }
 
 /// All that is known of one vector.
-///
-/// ```
-/// # use vfio_irq_engine::abi::{flags::*, Index};
-/// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-/// # let fd = sim.eventfd();
-/// attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
-/// // Mask vector 1, before it is attached.
-/// ask(&mut device, &mut sim, Index::Msix, [DATA_NONE | ACTION_MASK, 1, 1], &[])?;
-/// let vectors = device.vectors();
-/// assert!(vectors.slot(1).is_some_and(|slot| slot.vector().is_none()));
-/// assert!(vectors.slot(2).is_none(), "nothing to know");
-/// # Ok::<(), vfio_irq_engine::Refusal>(())
-/// ```
 pub struct Slot<H: Host> {
     pub(crate) attachment: Attachment<H>,
     pub(crate) mask: Mask,
@@ -194,16 +120,6 @@ impl<H: Host> Default for Slot<H> {
 
 impl<H: Host> Slot<H> {
     /// The attached vector, if one is.
-    ///
-    /// ```
-    /// # use vfio_irq_engine::abi::Index;
-    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// # let fd = sim.eventfd();
-    /// attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
-    /// let vector = device.vectors().slot(0).and_then(|slot| slot.vector());
-    /// assert_eq!(vector.map(|vector| vector.fd()), Some(fd));
-    /// # Ok::<(), vfio_irq_engine::Refusal>(())
-    /// ```
     pub fn vector(&self) -> Option<&H::Vector> {
         match &self.attachment {
             Attachment::Attached { vector, .. } => Some(vector),
@@ -212,36 +128,11 @@ impl<H: Host> Slot<H> {
     }
 
     /// Whether it lets interrupts through.
-    ///
-    /// ```
-    /// use vfio_irq_engine::Mask;
-    /// # use vfio_irq_engine::abi::{flags::*, Index};
-    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// # let fd = sim.eventfd();
-    /// attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
-    /// ask(&mut device, &mut sim, Index::Msix, [DATA_NONE | ACTION_MASK, 0, 1], &[])?;
-    /// attach(&mut device, &mut sim, Index::Msix, 0, &[-1])?; // Detach.
-    /// // A mask outlives what is attached (B-03).
-    /// assert_eq!(device.vectors().slot(0).map(|slot| slot.mask()), Some(Mask::Masked));
-    /// # Ok::<(), vfio_irq_engine::Refusal>(())
-    /// ```
     pub fn mask(&self) -> Mask {
         self.mask
     }
 
     /// What was done to it so far.
-    ///
-    /// ```
-    /// # use vfio_irq_engine::abi::{flags::*, Index};
-    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// # let fd = sim.eventfd();
-    /// attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
-    /// // Mask, twice.
-    /// (0..2).try_for_each(|_| ask(&mut device, &mut sim, Index::Msix, [DATA_NONE | ACTION_MASK, 0, 1], &[]))?;
-    /// // Changes are counted, not requests.
-    /// assert_eq!(device.vectors().slot(0).map(|slot| slot.counts().masks), Some(1));
-    /// # Ok::<(), vfio_irq_engine::Refusal>(())
-    /// ```
     pub fn counts(&self) -> Counts {
         self.counts
     }

@@ -10,17 +10,6 @@ use crate::slot::Attachment;
 use crate::{Counts, Errno, Host, MsiType, Refusal, Size, Slot, Slots};
 
 /// What the device as a whole went through.
-///
-/// ```
-/// # use vfio_irq_engine::abi::Index;
-/// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-/// # let fd = sim.eventfd();
-/// attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
-/// assert!(attach(&mut device, &mut sim, Index::Msix, 1, &[99]).is_err());
-/// let totals = device.vectors().totals();
-/// assert_eq!((totals.requests, totals.refused, totals.attaches), (1, 1, 1));
-/// # Ok::<(), vfio_irq_engine::Refusal>(())
-/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Totals {
     /// Requests that were carried out.
@@ -51,7 +40,7 @@ enum Mode {
 /// the time of one request.
 ///
 /// ```
-/// # use vfio_irq_engine::abi::flags::*;
+/// use vfio_irq_engine::abi::flags::*;
 /// use vfio_irq_engine::{abi::Header, sim::Sim, MsiType, Vectors};
 ///
 /// // For a platform that leaves INTx, ERR and REQ to somebody else, as the kernel's does.
@@ -72,28 +61,11 @@ pub struct Vectors<H: Host> {
 
 impl<H: Host> Vectors<H> {
     /// Nothing enabled; `slots` is where the platform keeps what is known of vectors, empty.
-    ///
-    /// ```
-    /// use vfio_irq_engine::{sim::Sim, Vectors};
-    ///
-    /// let vectors: Vectors<Sim> = Vectors::new(Sim::new().slots());
-    /// assert_eq!((vectors.active(), vectors.slots().count()), (None, 0));
-    /// ```
     pub fn new(slots: H::Slots) -> Self {
         Self { mode: Mode::Idle, slots, totals: Totals::default() }
     }
 
     /// Returns which of MSI and MSI-X is enabled.
-    ///
-    /// ```
-    /// use vfio_irq_engine::MsiType;
-    /// # use vfio_irq_engine::abi::Index;
-    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// attach(&mut device, &mut sim, Index::Msi, 0, &[-1])?;
-    /// // On, though nothing is attached (V-09).
-    /// assert_eq!(device.vectors().active(), Some(MsiType::Msi));
-    /// # Ok::<(), vfio_irq_engine::Refusal>(())
-    /// ```
     pub fn active(&self) -> Option<MsiType> {
         match self.mode {
             Mode::Idle => None,
@@ -102,50 +74,16 @@ impl<H: Host> Vectors<H> {
     }
 
     /// What the device went through.
-    ///
-    /// ```
-    /// # use vfio_irq_engine::abi::{flags::*, Index};
-    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// # let fd = sim.eventfd();
-    /// attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
-    /// ask(&mut device, &mut sim, Index::Msix, [DATA_NONE | ACTION_MASK, 0, 1], &[])?;
-    /// // Disable.
-    /// ask(&mut device, &mut sim, Index::Msix, [DATA_NONE | ACTION_TRIGGER, 0, 0], &[])?;
-    /// // What was counted of vectors that are no more is kept.
-    /// assert_eq!(device.vectors().totals().gone.masks, 1);
-    /// # Ok::<(), vfio_irq_engine::Refusal>(())
-    /// ```
     pub fn totals(&self) -> &Totals {
         &self.totals
     }
 
     /// What is known of a vector; `None` when nothing is attached or masked.
-    ///
-    /// ```
-    /// # use vfio_irq_engine::abi::Index;
-    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// # let fd = sim.eventfd();
-    /// attach(&mut device, &mut sim, Index::Msix, 40, &[fd])?;
-    /// assert!(device.vectors().slot(40).is_some());
-    /// assert!(device.vectors().slot(0).is_none(), "allocated, but nothing is known of it");
-    /// # Ok::<(), vfio_irq_engine::Refusal>(())
-    /// ```
     pub fn slot(&self, number: u32) -> Option<&Slot<H>> {
         self.slots.get(number)
     }
 
     /// The vectors of which something is known, in order, each with its slot.
-    ///
-    /// ```
-    /// # use vfio_irq_engine::abi::{flags::*, Index};
-    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// # let fds = [sim.eventfd(), sim.eventfd()];
-    /// attach(&mut device, &mut sim, Index::Msix, 8, &fds)?;
-    /// ask(&mut device, &mut sim, Index::Msix, [DATA_NONE | ACTION_MASK, 3, 1], &[])?;
-    /// let known: Vec<u32> = device.vectors().slots().map(|(number, _)| number).collect();
-    /// assert_eq!(known, [3, 8, 9]);
-    /// # Ok::<(), vfio_irq_engine::Refusal>(())
-    /// ```
     pub fn slots(&self) -> impl Iterator<Item = (u32, &Slot<H>)> {
         let mut from = Some(0_u32);
         core::iter::from_fn(move || {
@@ -156,14 +94,6 @@ impl<H: Host> Vectors<H> {
     }
 
     /// The answer to GET_IRQ_INFO (`CONTRACT.md`, I-04, I-05 and I-07).
-    ///
-    /// ```
-    /// use vfio_irq_engine::{abi::flags, sim::Sim, MsiType, Vectors};
-    ///
-    /// let info = Vectors::info(&Sim::new(), MsiType::Msi);
-    /// assert_eq!(info.count, 8);
-    /// assert_ne!(info.flags & flags::INFO_NORESIZE, 0);
-    /// ```
     pub fn info(host: &H, msi_type: MsiType) -> Info {
         let mut bits = flags::INFO_EVENTFD;
         if host.maskable(msi_type) {
@@ -182,21 +112,6 @@ impl<H: Host> Vectors<H> {
     /// # Errors
     ///
     /// As in `CONTRACT.md`, V-01 to V-10 and B-03; `ENOTTY` for an index that is neither of the two.
-    ///
-    /// ```
-    /// # use vfio_irq_engine::abi::flags::*;
-    /// use vfio_irq_engine::{abi::Header, sim::Sim, Errno, Refusal, Vectors};
-    ///
-    /// let mut sim = Sim::new();
-    /// let mut vectors: Vectors<Sim> = Vectors::new(sim.slots());
-    /// let data = sim.eventfd().to_ne_bytes();
-    /// let header = Header::from_words([24, DATA_EVENTFD | ACTION_TRIGGER, 2, 0, 1]);
-    /// let request = header.check(64)?.request(&data)?;
-    /// // INTx is in use.
-    /// let refused = vectors.set_irqs(&mut sim, &request, true);
-    /// assert_eq!(refused, Err(Refusal::Errno(Errno::EINVAL)));
-    /// # Ok::<(), Refusal>(())
-    /// ```
     pub fn set_irqs(
         &mut self,
         host: &mut H,
@@ -265,21 +180,6 @@ impl<H: Host> Vectors<H> {
 
     /// Turns everything off, whatever is enabled: the request of that name, a close, an unbind.
     /// Masks go with it.
-    ///
-    /// ```
-    /// # use vfio_irq_engine::abi::flags::*;
-    /// use vfio_irq_engine::{abi::Header, sim::Sim, Vectors};
-    ///
-    /// let mut sim = Sim::new();
-    /// let mut vectors: Vectors<Sim> = Vectors::new(sim.slots());
-    /// let data = sim.eventfd().to_ne_bytes();
-    /// let header = Header::from_words([24, DATA_EVENTFD | ACTION_TRIGGER, 2, 0, 1]);
-    /// vectors.set_irqs(&mut sim, &header.check(64)?.request(&data)?, false)?;
-    /// vectors.disable(&mut sim);
-    /// vectors.disable(&mut sim); // Off already.
-    /// assert_eq!(sim.leaks(), None);
-    /// # Ok::<(), vfio_irq_engine::Refusal>(())
-    /// ```
     pub fn disable(&mut self, host: &mut H) {
         let Mode::Active { msi_type, .. } = self.mode else { return };
         let mut from = 0;

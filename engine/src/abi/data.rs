@@ -5,7 +5,7 @@
 /// The data of a request, as many elements as its range has vectors.
 ///
 /// ```
-/// # use vfio_irq_engine::abi::flags::*;
+/// use vfio_irq_engine::abi::flags::*;
 /// use vfio_irq_engine::abi::{Data, Header};
 ///
 /// let fds = [7_i32, -1].map(i32::to_ne_bytes).concat();
@@ -29,7 +29,7 @@ pub enum Data<'d> {
 /// A yes or no for each vector of a range.
 ///
 /// ```
-/// # use vfio_irq_engine::abi::flags::*;
+/// use vfio_irq_engine::abi::flags::*;
 /// use vfio_irq_engine::abi::{Data, Header};
 ///
 /// let header = Header::from_words([22, DATA_BOOL | ACTION_MASK, 2, 0, 2]);
@@ -44,17 +44,6 @@ pub struct Bools<'d>(pub(super) &'d [u8]);
 
 impl Bools<'_> {
     /// Whether the `i`-th vector of the range is meant. Any byte but zero is a yes.
-    ///
-    /// ```
-    /// # use vfio_irq_engine::abi::flags::*;
-    /// use vfio_irq_engine::abi::{Data, Header};
-    ///
-    /// let header = Header::from_words([21, DATA_BOOL | ACTION_MASK, 2, 0, 1]);
-    /// let request = header.check(64)?.request(&[1])?;
-    /// let Data::Bool(bools) = request.data() else { panic!("a byte each") };
-    /// assert!(!bools.get(1), "past the last is no");
-    /// # Ok::<(), vfio_irq_engine::Errno>(())
-    /// ```
     #[inline]
     pub fn get(&self, i: usize) -> bool {
         self.0.get(i).is_some_and(|byte| *byte != 0)
@@ -64,7 +53,7 @@ impl Bools<'_> {
 /// A descriptor for each vector of a range.
 ///
 /// ```
-/// # use vfio_irq_engine::abi::flags::*;
+/// use vfio_irq_engine::abi::flags::*;
 /// use vfio_irq_engine::abi::{Data, Header};
 ///
 /// let header = Header::from_words([24, DATA_EVENTFD | ACTION_TRIGGER, 2, 0, 1]);
@@ -79,18 +68,6 @@ pub struct Fds<'d>(pub(super) &'d [u8]);
 
 impl Fds<'_> {
     /// The `i`-th descriptor; `None` past the last.
-    ///
-    /// ```
-    /// # use vfio_irq_engine::abi::flags::*;
-    /// use vfio_irq_engine::abi::{Data, Header};
-    ///
-    /// let bytes = (-1_i32).to_ne_bytes();
-    /// let header = Header::from_words([24, DATA_EVENTFD | ACTION_TRIGGER, 2, 0, 1]);
-    /// let request = header.check(64)?.request(&bytes)?;
-    /// let Data::Eventfd(fds) = request.data() else { panic!("a descriptor each") };
-    /// assert_eq!((fds.get(0), fds.get(1)), (Some(-1), None));
-    /// # Ok::<(), vfio_irq_engine::Errno>(())
-    /// ```
     #[inline]
     pub fn get(&self, i: usize) -> Option<i32> {
         let at = i.checked_mul(4)?;

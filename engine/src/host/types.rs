@@ -19,21 +19,6 @@ pub enum MsiType {
 }
 
 /// The mask of a vector, or of INTx.
-///
-/// ```
-/// use vfio_irq_engine::Mask;
-/// # use vfio_irq_engine::abi::{flags::*, Index};
-/// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-/// # let fd = sim.eventfd();
-/// attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
-/// ask(&mut device, &mut sim, Index::Msix, [DATA_NONE | ACTION_MASK, 0, 1], &[])?;
-/// sim.raise(0);
-/// sim.raise(0);
-/// assert_eq!(device.vectors().slot(0).map(|slot| slot.mask()), Some(Mask::Masked));
-/// ask(&mut device, &mut sim, Index::Msix, [DATA_NONE | ACTION_UNMASK, 0, 1], &[])?;
-/// assert_eq!(sim.signals(fd), 1, "once, however often it was raised");
-/// # Ok::<(), vfio_irq_engine::Refusal>(())
-/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Mask {
     /// Interrupts are signalled.

@@ -91,15 +91,6 @@ impl SimTrigger {
     }
 
     /// The descriptor number of the eventfd.
-    ///
-    /// ```
-    /// use vfio_irq_engine::{sim::Sim, Host};
-    ///
-    /// let mut sim = Sim::new();
-    /// let fd = sim.eventfd();
-    /// assert_eq!(sim.resolve(fd)?.fd(), fd);
-    /// # Ok::<(), vfio_irq_engine::Errno>(())
-    /// ```
     pub fn fd(&self) -> i32 {
         self.fd
     }
