@@ -175,16 +175,6 @@ impl Error {
     }
 
     /// The error number behind it, where the system gave one.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::{IrqCaps, Simulated}};
-    /// let full = Simulated::with(IrqCaps { interrupts: 0, ..IrqCaps::default() });
-    /// let vectors = Vectors::open(full, Index::Msix)?;
-    /// let error = vectors.enable(0, Trigger::new()?).unwrap_err();
-    /// assert_eq!(error.errno(), Some(28)); // ENOSPC
-    /// assert!(error.to_string().ends_with("let queues share vectors, or free others"));
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn errno(&self) -> Option<i32> {
         match self {
             Self::Refused { source, .. } | Self::Descriptor { source, .. } => source.raw_os_error(),

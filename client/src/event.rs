@@ -30,17 +30,6 @@ impl<T: Transport> Event<T> {
     ///
     /// [`Error::WrongIndex`] unless the index is ERR or REQ, [`Error::Absent`] where the device has
     /// no such event, [`Error::Refused`].
-    ///
-    /// ```
-    /// # use vfio_irq::{Event, Index, Trigger, sim::Simulated};
-    /// # let device = Simulated::new();
-    /// let broken = Event::open(&device, Index::Err, Trigger::new()?)?;
-    /// let wanted_back = Event::open(&device, Index::Req, Trigger::new()?)?; // both at a time
-    ///
-    /// let error = Event::open(&device, Index::Msix, Trigger::new()?).unwrap_err();
-    /// assert_eq!(error.to_string(), "MSI-X is not what this takes: ERR or REQ");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn open(transport: T, index: Index, trigger: impl Into<Trigger>) -> Result<Self, Error> {
         if !matches!(index, Index::Err | Index::Req) {
             return Err(Error::WrongIndex { index: Name(index), takes: "ERR or REQ" });
@@ -52,13 +41,6 @@ impl<T: Transport> Event<T> {
     }
 
     /// The eventfd.
-    ///
-    /// ```
-    /// # use vfio_irq::{Event, Index, Trigger, sim::Simulated};
-    /// let event = Event::open(Simulated::new(), Index::Err, Trigger::new()?)?;
-    /// assert!(!event.trigger().is_signalled(), "the device is well");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn trigger(&self) -> &Trigger {
         &self.trigger
     }
@@ -68,16 +50,6 @@ impl<T: Transport> Event<T> {
     /// # Errors
     ///
     /// [`Error::Refused`]; the old one is still there.
-    ///
-    /// ```
-    /// # use vfio_irq::{Event, Index, Trigger, sim::Simulated};
-    /// let (before, after) = (Trigger::new()?, Trigger::new()?);
-    /// let mut event = Event::open(Simulated::new(), Index::Req, &before)?;
-    /// event.retarget(&after)?;
-    /// event.loopback()?;
-    /// assert_eq!((before.take(), after.take()), (0, 1));
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn retarget(&mut self, trigger: impl Into<Trigger>) -> Result<(), Error> {
         let trigger = trigger.into();
         attach(&self.transport, self.index, "to re-target", Some(&trigger))?;
@@ -90,15 +62,6 @@ impl<T: Transport> Event<T> {
     /// # Errors
     ///
     /// [`Error::Refused`].
-    ///
-    /// ```
-    /// # use vfio_irq::{Event, Index, Trigger, sim::Simulated};
-    /// // Does what the VMM does when the host asks for the device back?
-    /// let event = Event::open(Simulated::new(), Index::Req, Trigger::new()?)?;
-    /// event.loopback()?;
-    /// assert!(event.trigger().is_signalled());
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn loopback(&self) -> Result<(), Error> {
         let data = Data::None { count: 1 };
         let request = SetIrqs { index: self.index, action: Action::Trigger, start: 0, data };

@@ -12,7 +12,7 @@
 //! ```
 //! use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
 //!
-//! # let device = Simulated::new();
+//! let device = Simulated::new();
 //! let vectors = Vectors::open(device, Index::Msix)?;
 //! let queue = Trigger::new()?;
 //! // The other vectors do not notice, on any host.

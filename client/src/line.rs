@@ -39,20 +39,6 @@ impl<T: Transport> Line<T> {
     ///
     /// [`Error::Absent`] where the device has no pin; [`Error::Refused`], with ENODEV where the pin
     /// leads nowhere and EINVAL while MSI or MSI-X is enabled.
-    ///
-    /// ```
-    /// # use vfio_irq::{Line, Trigger, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # use vfio_irq::{Index, Vectors};
-    /// let vectors = Vectors::open(&device, Index::Msix)?;
-    /// let vector = vectors.enable(0, Trigger::new()?)?;
-    /// let error = Line::enable(&device, Trigger::new()?).unwrap_err();
-    /// assert_eq!(error.errno(), Some(22)); // EINVAL: MSI-X is enabled
-    /// vectors.disable()?;
-    /// let line = Line::enable(&device, Trigger::new()?)?;
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn enable(transport: T, trigger: impl Into<Trigger>) -> Result<Self, Error> {
         Capabilities::of(&transport, Index::Intx)?.present()?;
         let trigger = trigger.into();
@@ -66,21 +52,6 @@ impl<T: Transport> Line<T> {
     /// # Errors
     ///
     /// As [`Line::enable`]; the line is disabled when the second eventfd is refused.
-    ///
-    /// ```
-    /// # use vfio_irq::{Line, Trigger, sim::Simulated};
-    /// # let device = std::sync::Arc::new(Simulated::new());
-    /// let (trigger, resample) = (Trigger::new()?, Trigger::new()?);
-    /// let line = Line::enable_resampled(device.clone(), &trigger, &resample)?;
-    /// // vm.register_irqfd_with_resample(trigger.eventfd(), resample.eventfd(), gsi)?;
-    /// for _ in 0..2 {
-    ///     device.pull(); // masks the line, and raises the GSI
-    ///     resample.signal()?; // as KVM does when the guest says that it has seen to it,
-    ///     device.fire(&resample); // and a host notices by itself: unmasked
-    /// }
-    /// assert_eq!(trigger.take(), 2);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn enable_resampled(
         transport: T,
         trigger: impl Into<Trigger>,
@@ -92,16 +63,6 @@ impl<T: Transport> Line<T> {
     }
 
     /// The eventfd that the line signals.
-    ///
-    /// ```
-    /// # use vfio_irq::{Line, Trigger, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// let line = Line::enable(&device, Trigger::new()?)?;
-    /// device.pull();
-    /// assert_eq!(line.trigger().take(), 1);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn trigger(&self) -> &Trigger {
         &self.trigger
     }
@@ -111,22 +72,6 @@ impl<T: Transport> Line<T> {
     /// # Errors
     ///
     /// [`Error::Refused`]; what was armed before is armed again.
-    ///
-    /// ```
-    /// # use vfio_irq::{Line, Trigger, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// let mut line = Line::enable(&device, Trigger::new()?)?;
-    /// let (first, second) = (Trigger::new()?, Trigger::new()?);
-    /// line.set_resample(Some(first.clone()))?;
-    /// line.set_resample(Some(second))?; // one at a time
-    /// device.pull();
-    /// device.fire(&first); // unmasks nothing any more
-    /// device.pull();
-    /// assert_eq!(line.trigger().take(), 1);
-    /// line.set_resample(None)?; // and `unmask` is for the VMM again
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn set_resample(&mut self, resample: Option<Trigger>) -> Result<(), Error> {
         if self.resample.is_some() {
             self.arm(None)?;
@@ -147,18 +92,6 @@ impl<T: Transport> Line<T> {
     /// # Errors
     ///
     /// [`Error::Refused`]; the old one is attached again and signalled once.
-    ///
-    /// ```
-    /// # use vfio_irq::{Line, Trigger, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// let (poll, irqfd) = (Trigger::new()?, Trigger::new()?);
-    /// let mut line = Line::enable(&device, &poll)?;
-    /// line.retarget(&irqfd)?;
-    /// device.pull();
-    /// assert_eq!((poll.take(), irqfd.take()), (0, 1));
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn retarget(&mut self, trigger: impl Into<Trigger>) -> Result<(), Error> {
         let trigger = trigger.into();
         if let Err(error) = attach(&self.transport, Index::Intx, "to re-target", Some(&trigger)) {
@@ -178,18 +111,6 @@ impl<T: Transport> Line<T> {
     /// # Errors
     ///
     /// [`Error::Refused`].
-    ///
-    /// ```
-    /// # use vfio_irq::{Line, Trigger, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// let line = Line::enable(&device, Trigger::new()?)?;
-    /// line.mask()?;
-    /// line.mask()?; // a line is masked or it is not: nothing is counted
-    /// device.pull();
-    /// assert_eq!(line.trigger().take(), 0);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn mask(&self) -> Result<(), Error> {
         self.act(Action::Mask, "to mask", Data::None { count: 1 })
     }
@@ -199,19 +120,6 @@ impl<T: Transport> Line<T> {
     /// # Errors
     ///
     /// [`Error::Refused`].
-    ///
-    /// ```
-    /// # use vfio_irq::{Line, Trigger, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// let line = Line::enable(&device, Trigger::new()?)?;
-    /// for _ in 0..3 {
-    ///     device.pull(); // masks itself
-    ///     assert_eq!(line.trigger().take(), 1);
-    ///     line.unmask()?; // the driver has seen to the device
-    /// }
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn unmask(&self) -> Result<(), Error> {
         self.act(Action::Unmask, "to unmask", Data::None { count: 1 })
     }
@@ -221,17 +129,6 @@ impl<T: Transport> Line<T> {
     /// # Errors
     ///
     /// [`Error::Refused`].
-    ///
-    /// ```
-    /// # use vfio_irq::{Line, Trigger, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// let line = Line::enable(&device, Trigger::new()?)?;
-    /// line.loopback()?;
-    /// device.pull();
-    /// assert_eq!(line.trigger().take(), 2);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn loopback(&self) -> Result<(), Error> {
         self.act(Action::Trigger, "to signal", Data::None { count: 1 })
     }

@@ -55,28 +55,6 @@ pub struct Message<'a> {
 /// ```
 pub trait IrqSocket {
     /// How many descriptors a message takes (`max_msg_fds`).
-    ///
-    /// ```
-    /// # use std::{io, sync::Mutex};
-    /// # use vfio_irq::{Index, Info, IrqSocket, Message, Remote, Trigger, Vectors};
-    /// # #[derive(Default)]
-    /// # struct Socket { sent: Mutex<Vec<(u32, usize)>>, few: u32 }
-    /// # impl IrqSocket for Socket {
-    /// #     fn max_fds(&self) -> usize { 8 }
-    /// #     fn get_irq_info(&self, _: u32) -> io::Result<Info> { Ok(Info { flags: 1, count: 64 }) }
-    /// #     fn set_irqs(&self, message: &Message<'_>) -> io::Result<u32> {
-    /// #         self.sent.lock().unwrap().push((message.start, message.fds.len()));
-    /// #         Ok(if message.fds.is_empty() { 0 } else { self.few })
-    /// #     }
-    /// # }
-    /// let vectors = Vectors::open(Remote::new(Socket::default()), Index::Msix)?; // takes 8
-    /// let many: Result<Vec<_>, _> = (0..20).map(|n| Ok((n, Trigger::new()?))).collect();
-    /// let handles = vectors.enable_many(many?)?;
-    /// let sent = vectors.transport().socket().sent.lock().unwrap();
-    /// assert_eq!(*sent, [(0, 8), (8, 8), (16, 4)]); // start, descriptors
-    /// # drop(sent);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     fn max_fds(&self) -> usize;
 
     /// Sends `VFIO_USER_DEVICE_GET_IRQ_INFO` and waits for the reply.
@@ -84,26 +62,6 @@ pub trait IrqSocket {
     /// # Errors
     ///
     /// The error of the connection, or the one that the server replied.
-    ///
-    /// ```
-    /// # use std::{io, sync::Mutex};
-    /// # use vfio_irq::{Index, Info, IrqSocket, Message, Remote, Trigger, Vectors};
-    /// # #[derive(Default)]
-    /// # struct Socket { sent: Mutex<Vec<(u32, usize)>>, few: u32 }
-    /// # impl IrqSocket for Socket {
-    /// #     fn max_fds(&self) -> usize { 8 }
-    /// #     fn get_irq_info(&self, _: u32) -> io::Result<Info> { Ok(Info { flags: 1, count: 64 }) }
-    /// #     fn set_irqs(&self, message: &Message<'_>) -> io::Result<u32> {
-    /// #         self.sent.lock().unwrap().push((message.start, message.fds.len()));
-    /// #         Ok(if message.fds.is_empty() { 0 } else { self.few })
-    /// #     }
-    /// # }
-    /// let info = Socket::default().get_irq_info(Index::Msix.raw()).unwrap();
-    /// assert_eq!((info.count, info.flags), (64, 1)); // EVENTFD, neither MASKABLE nor NORESIZE
-    /// let vectors = Vectors::open(Remote::new(Socket::default()), Index::Msix)?;
-    /// assert_eq!(vectors.capabilities().to_string(), "MSI-X: 64 vectors, added at any time");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     fn get_irq_info(&self, index: u32) -> io::Result<Info>;
 
     /// Sends `VFIO_USER_DEVICE_SET_IRQS` and waits for the reply; positive where the server has
@@ -112,41 +70,10 @@ pub trait IrqSocket {
     /// # Errors
     ///
     /// The error of the connection, or the one that the server replied.
-    ///
-    /// ```
-    /// # use std::{io, sync::Mutex};
-    /// # use vfio_irq::{Index, Info, IrqSocket, Message, Remote, Trigger, Vectors};
-    /// # #[derive(Default)]
-    /// # struct Socket { sent: Mutex<Vec<(u32, usize)>>, few: u32 }
-    /// # impl IrqSocket for Socket {
-    /// #     fn max_fds(&self) -> usize { 8 }
-    /// #     fn get_irq_info(&self, _: u32) -> io::Result<Info> { Ok(Info { flags: 1, count: 64 }) }
-    /// #     fn set_irqs(&self, message: &Message<'_>) -> io::Result<u32> {
-    /// #         self.sent.lock().unwrap().push((message.start, message.fds.len()));
-    /// #         Ok(if message.fds.is_empty() { 0 } else { self.few })
-    /// #     }
-    /// # }
-    /// let replies_five = Socket { few: 5, ..Socket::default() };
-    /// let vectors = Vectors::open(Remote::new(replies_five), Index::Msix)?;
-    /// let wanted: Result<Vec<_>, _> = (0..6).map(|n| Ok((n, Trigger::new()?))).collect();
-    /// let error = vectors.enable_many(wanted?).unwrap_err();
-    /// assert!(error.to_string().starts_with("6 vectors of MSI-X are not to be had at once: the host has 5"));
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     fn set_irqs(&self, message: &Message<'_>) -> io::Result<u32>;
 }
 
 /// The client of `vfio-irq-user`.
-///
-/// ```no_run
-/// use vfio_irq::{Index, Remote, Trigger, Vectors};
-/// use vfio_irq_user::{Client, ClientOptions};
-///
-/// let client = Client::connect("/run/device.sock", ClientOptions::default())?;
-/// let vectors = Vectors::open(Remote::new(client), Index::Msix)?;
-/// let vector = vectors.enable(3, Trigger::new()?)?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 impl IrqSocket for Client {
     fn max_fds(&self) -> usize {
         self.limits().peer_fds
@@ -209,53 +136,11 @@ pub struct Remote<S>(S);
 
 impl<S: IrqSocket> Remote<S> {
     /// A device behind this socket.
-    ///
-    /// ```
-    /// # use std::{io, sync::Mutex};
-    /// # use vfio_irq::{Index, Info, IrqSocket, Message, Remote, Trigger, Vectors};
-    /// # #[derive(Default)]
-    /// # struct Socket { sent: Mutex<Vec<(u32, usize)>>, few: u32 }
-    /// # impl IrqSocket for Socket {
-    /// #     fn max_fds(&self) -> usize { 8 }
-    /// #     fn get_irq_info(&self, _: u32) -> io::Result<Info> { Ok(Info { flags: 1, count: 64 }) }
-    /// #     fn set_irqs(&self, message: &Message<'_>) -> io::Result<u32> {
-    /// #         self.sent.lock().unwrap().push((message.start, message.fds.len()));
-    /// #         Ok(if message.fds.is_empty() { 0 } else { self.few })
-    /// #     }
-    /// # }
-    /// use std::sync::Arc;
-    ///
-    /// let remote = Arc::new(Remote::new(Socket::default())); // one socket for all indexes
-    /// let msix = Vectors::open(Arc::clone(&remote), Index::Msix)?;
-    /// let msi = Vectors::open(remote, Index::Msi)?;
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn new(socket: S) -> Self {
         Self(socket)
     }
 
     /// The socket.
-    ///
-    /// ```
-    /// # use std::{io, sync::Mutex};
-    /// # use vfio_irq::{Index, Info, IrqSocket, Message, Remote, Trigger, Vectors};
-    /// # #[derive(Default)]
-    /// # struct Socket { sent: Mutex<Vec<(u32, usize)>>, few: u32 }
-    /// # impl IrqSocket for Socket {
-    /// #     fn max_fds(&self) -> usize { 8 }
-    /// #     fn get_irq_info(&self, _: u32) -> io::Result<Info> { Ok(Info { flags: 1, count: 64 }) }
-    /// #     fn set_irqs(&self, message: &Message<'_>) -> io::Result<u32> {
-    /// #         self.sent.lock().unwrap().push((message.start, message.fds.len()));
-    /// #         Ok(if message.fds.is_empty() { 0 } else { self.few })
-    /// #     }
-    /// # }
-    /// let vectors = Vectors::open(Remote::new(Socket::default()), Index::Msix)?;
-    /// let vector = vectors.enable(0, Trigger::new()?)?;
-    /// drop(vector);
-    /// let socket = vectors.transport().socket();
-    /// assert_eq!(*socket.sent.lock().unwrap(), [(0, 1), (0, 0)], "attached, detached");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn socket(&self) -> &S {
         &self.0
     }

@@ -6,36 +6,12 @@ use std::sync::Arc;
 use vfio_irq_engine::abi::{Header, flags};
 
 /// What a request does with its vectors; an index has some of them (C-10).
-///
-/// ```
-/// use vfio_irq::{Action, Data, Index, SetIrqs, Transport, sim::Simulated};
-///
-/// // What `Vectors::disable` asks of a device: to trigger on nothing.
-/// let (index, action, data) = (Index::Msix, Action::Trigger, Data::None { count: 0 });
-/// let idle = Simulated::new().set_irqs(&SetIrqs { index, action, start: 0, data }).unwrap_err();
-/// assert_eq!(idle.raw_os_error(), Some(22)); // EINVAL (V-03)
-/// ```
 pub use vfio_irq_engine::abi::Action;
 
 /// Which of a device's interrupts: an *index* in VFIO's words.
-///
-/// ```
-/// use vfio_irq::Index;
-///
-/// assert_eq!(Index::ALL.map(Index::raw), [0, 1, 2, 3, 4]); // VFIO_PCI_*_IRQ_INDEX
-/// assert_eq!(Index::from_raw(2), Some(Index::Msix));
-/// ```
 pub use vfio_irq_engine::abi::Index;
 
 /// The bare answer to `VFIO_DEVICE_GET_IRQ_INFO`; [`crate::Capabilities`] reads it.
-///
-/// ```
-/// use vfio_irq::{Index, Info, Transport, sim::Simulated};
-///
-/// let Info { flags, count } = Simulated::new().irq_info(Index::Err)?;
-/// assert_eq!((flags, count), (1 | 8, 1)); // EVENTFD, NORESIZE (I-06)
-/// # Ok::<(), std::io::Error>(())
-/// ```
 pub use vfio_irq_engine::abi::Info;
 
 /// A device whose interrupts can be asked about and set: `VFIO_DEVICE_GET_IRQ_INFO` and
@@ -71,13 +47,6 @@ pub trait Transport {
     /// # Errors
     ///
     /// What the device answers, with its error number.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Transport, sim::Simulated};
-    /// let msi = Simulated::new().irq_info(Index::Msi)?;
-    /// assert_eq!((msi.count, msi.flags), (8, 1 | 2 | 8)); // EVENTFD, MASKABLE, NORESIZE
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
     fn irq_info(&self, index: Index) -> io::Result<Info>;
 
     /// Makes a request; 0 when it was carried out. A positive value means that **nothing** was done
@@ -86,17 +55,6 @@ pub trait Transport {
     /// # Errors
     ///
     /// What the device answers, with its error number.
-    ///
-    /// ```
-    /// # use vfio_irq::{Action, Data, Index, SetIrqs, Transport, sim::{IrqCaps, Simulated}};
-    /// # let index = Index::Msix;
-    /// let device = Simulated::with(IrqCaps { interrupts: 3, ..IrqCaps::default() });
-    /// let five = Data::Eventfd(&[None; 5]);
-    /// let enable = SetIrqs { index, action: Action::Trigger, start: 0, data: five };
-    /// assert_eq!(device.set_irqs(&enable)?, 3, "nothing is enabled: there are three");
-    /// assert_eq!(device.allocated(), 0);
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
     fn set_irqs(&self, request: &SetIrqs<'_>) -> io::Result<u32>;
 }
 
@@ -164,13 +122,6 @@ pub enum Data<'a> {
 
 impl SetIrqs<'_> {
     /// Number of vectors, from `start` on; 0 in a request for the index as a whole.
-    ///
-    /// ```
-    /// # use vfio_irq::{Action, Data, Index, SetIrqs};
-    /// let data = Data::Bool(&[true, false, true]);
-    /// let request = SetIrqs { index: Index::Msix, action: Action::Unmask, start: 8, data };
-    /// assert_eq!(request.count(), 3, "vectors 8 to 10, whether they are chosen or not");
-    /// ```
     pub fn count(&self) -> u32 {
         let len = match self.data {
             Data::None { count } => return count,
@@ -182,13 +133,6 @@ impl SetIrqs<'_> {
     }
 
     /// The `flags` of `struct vfio_irq_set`.
-    ///
-    /// ```
-    /// # use vfio_irq::{Action, Data, Index, SetIrqs};
-    /// let data = Data::Eventfd(&[None]);
-    /// let detach = SetIrqs { index: Index::Msix, action: Action::Trigger, start: 0, data };
-    /// assert_eq!(detach.flags(), 4 | 32); // DATA_EVENTFD, ACTION_TRIGGER
-    /// ```
     pub fn flags(&self) -> u32 {
         let action = match self.action {
             Action::Mask => flags::ACTION_MASK,
@@ -204,14 +148,6 @@ impl SetIrqs<'_> {
     }
 
     /// `struct vfio_irq_set` and its data, as the kernel reads them.
-    ///
-    /// ```
-    /// # use vfio_irq::{Action, Data, Index, SetIrqs};
-    /// let data = Data::Eventfd(&[None]);
-    /// let detach = SetIrqs { index: Index::Msix, action: Action::Trigger, start: 7, data };
-    /// let words: Vec<_> = detach.to_bytes().as_chunks().0.iter().map(|w| i32::from_ne_bytes(*w)).collect();
-    /// assert_eq!(words, [24, 36, 2, 7, 1, -1]); // argsz, flags, index, start, count; no eventfd
-    /// ```
     pub fn to_bytes(&self) -> Vec<u8> {
         let data: Vec<u8> = match self.data {
             Data::None { .. } => Vec::new(),
@@ -252,28 +188,11 @@ pub struct KernelDevice<F>(F);
 
 impl<F: AsFd> KernelDevice<F> {
     /// A descriptor that is owned, borrowed or shared.
-    ///
-    /// ```
-    /// # use vfio_irq::{Capabilities, Index, KernelDevice};
-    /// let no_device = std::fs::File::open("/dev/null").unwrap();
-    /// let error = Capabilities::of(&KernelDevice::new(no_device), Index::Msix).unwrap_err();
-    /// assert_eq!(error.errno(), Some(25)); // ENOTTY: what is there answers other requests
-    /// assert!(error.to_string().starts_with("to say what it has of MSI-X was refused"));
-    /// ```
     pub fn new(fd: F) -> Self {
         Self(fd)
     }
 
     /// The descriptor back.
-    ///
-    /// ```
-    /// # use vfio_irq::KernelDevice;
-    /// # let file = std::fs::File::open("/dev/null")?;
-    /// let device = KernelDevice::new(file);
-    /// let file = device.into_inner(); // open still, for the device's regions
-    /// assert!(file.metadata().is_ok());
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
     pub fn into_inner(self) -> F {
         self.0
     }

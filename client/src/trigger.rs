@@ -31,14 +31,6 @@ impl Trigger {
     /// # Errors
     ///
     /// [`Error::Descriptor`] when the process or the machine has no descriptor left.
-    ///
-    /// ```
-    /// # use vfio_irq::Trigger;
-    /// let (queue, admin) = (Trigger::new()?, Trigger::new()?);
-    /// queue.signal()?;
-    /// assert!(!admin.is_signalled(), "an eventfd of its own");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn new() -> Result<Self, Error> {
         let flags = EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC;
         let fd = rustix::event::eventfd(0, flags);
@@ -48,15 +40,6 @@ impl Trigger {
 
     /// How often it was signalled since this was asked last; 0 also when it cannot be read. Blocks
     /// where the eventfd was made to block.
-    ///
-    /// ```
-    /// # use vfio_irq::Trigger;
-    /// let trigger = Trigger::new()?;
-    /// trigger.signal()?;
-    /// let clone = trigger.clone(); // the same eventfd
-    /// assert_eq!((clone.take(), trigger.take()), (1, 0));
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn take(&self) -> u64 {
         let mut bytes = [0; 8];
         match rustix::io::read(self, &mut bytes) {
@@ -70,15 +53,6 @@ impl Trigger {
     /// # Errors
     ///
     /// [`Error::Descriptor`] when it is no eventfd.
-    ///
-    /// ```
-    /// # use vfio_irq::Trigger;
-    /// # let device = std::fs::File::open("/dev/null").unwrap();
-    /// let trigger = Trigger::from(std::os::fd::OwnedFd::from(device)); // no eventfd
-    /// let error = trigger.signal().unwrap_err();
-    /// assert!(error.to_string().starts_with("an eventfd cannot be signalled: "));
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn signal(&self) -> Result<(), Error> {
         match rustix::io::write(self, &1_u64.to_ne_bytes()) {
             // Full: whoever waits wakes anyway.
@@ -88,31 +62,11 @@ impl Trigger {
     }
 
     /// Whether it is signalled, without taking that away.
-    ///
-    /// ```
-    /// # use vfio_irq::Trigger;
-    /// let trigger = Trigger::new()?;
-    /// trigger.signal()?;
-    /// assert!(trigger.is_signalled() && trigger.is_signalled(), "looking takes nothing away");
-    /// assert_eq!(trigger.take(), 1);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn is_signalled(&self) -> bool {
         self.wait(Duration::ZERO)
     }
 
     /// Waits until it is signalled; whether it was before `timeout` was over.
-    ///
-    /// ```
-    /// # use vfio_irq::Trigger;
-    /// # use std::time::Duration;
-    /// let trigger = Trigger::new()?;
-    /// let device = trigger.clone();
-    /// let thread = std::thread::spawn(move || device.signal());
-    /// assert!(trigger.wait(Duration::from_secs(60)), "a stall: the interrupt is lost");
-    /// # thread.join().unwrap()?;
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn wait(&self, timeout: Duration) -> bool {
         let mut polled = [PollFd::new(self, PollFlags::IN)];
         let timeout = Timespec::try_from(timeout).ok();
@@ -120,15 +74,6 @@ impl Trigger {
     }
 
     /// rust-vmm's type, for its other crates.
-    ///
-    /// ```
-    /// # use vfio_irq::Trigger;
-    /// let trigger = Trigger::new()?;
-    /// trigger.eventfd().write(3).unwrap();
-    /// // vm.register_irqfd(trigger.eventfd(), gsi)?;
-    /// assert_eq!(trigger.take(), 3);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn eventfd(&self) -> &EventFd {
         &self.0
     }

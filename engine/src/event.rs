@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! ERR and REQ: an event that the host raises, one trigger each (`CONTRACT.md`, E-01 to E-05).
+//! ERR and REQ: events that the host raises, with one trigger each (`CONTRACT.md`, E-01 to E-05).
 
 use crate::abi::{Action, Data, Index, Request};
 use crate::{Errno, EventHost};
 
-/// The two events of a device.
+/// An event of a device.
 ///
 /// ```
 /// use vfio_irq_engine::{sim::Sim, Event, EventHost, Host};
@@ -14,21 +14,21 @@ use crate::{Errno, EventHost};
 /// let fd = sim.eventfd();
 /// let trigger = sim.resolve(fd)?;
 /// sim.event_set(Event::Req, Some(trigger))?;
-/// sim.event_signal(Event::Req); // "Give the device back."
-/// sim.event_signal(Event::Err); // Nobody listens.
+/// sim.event_signal(Event::Req);
+/// sim.event_signal(Event::Err); // ERR has no trigger.
 /// assert_eq!(sim.signals(fd), 1);
 /// # Ok::<(), vfio_irq_engine::Errno>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Event {
-    /// The device met an error that the host will not repair.
+    /// An uncorrected error of the device.
     Err,
-    /// The host asks for the device back.
+    /// A request of the host to release the device.
     Req,
 }
 
 impl Event {
-    /// The event behind an index, if it is one.
+    /// Returns the event of an index, or `None` for INTx, MSI and MSI-X.
     pub const fn from_index(index: Index) -> Option<Self> {
         match index {
             Index::Err => Some(Self::Err),
@@ -37,12 +37,12 @@ impl Event {
         }
     }
 
-    /// Carries a request for this event out, or refuses it and changes nothing.
+    /// Executes a request for this event. A request that returns an error has changed nothing.
     ///
     /// # Errors
     ///
-    /// `ENOTTY` and `EINVAL` as in `CONTRACT.md`, E-01 to E-05, and what resolving the descriptor
-    /// and keeping the trigger may answer.
+    /// `ENOTTY` and `EINVAL` as in `CONTRACT.md`, E-01 to E-05. Errors of
+    /// [`Host::resolve`](crate::Host::resolve) and [`EventHost::event_set`].
     pub fn set_irqs<H: EventHost>(self, host: &mut H, request: &Request<'_>) -> Result<(), Errno> {
         if request.action() != Action::Trigger {
             return Err(Errno::ENOTTY);

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! What the engine asks of its platform.
+//! The traits that a platform implements.
 //!
-//! Steps that may fail return `Result` and are only ever taken while a request is prepared; each
-//! has a step beside it that undoes it. Steps that carry a request out return nothing: they cannot
-//! fail. The engine never holds a lock and never asks for one: `&mut self` everywhere, locks belong
-//! to the platform.
+//! A step that can fail returns `Result`. The engine takes such steps in prepare only, and each
+//! has a counterpart that undoes it. A step that returns nothing cannot fail; the engine takes
+//! such steps in commit. The engine takes no locks: every call has `&mut self`, and the platform
+//! locks around it.
 
 mod events;
 mod types;
@@ -17,17 +17,17 @@ use crate::{Errno, Refusal, Slot, Slots};
 
 /// A platform with MSI and MSI-X.
 ///
-/// # What the engine promises
+/// # What the engine guarantees
 ///
-/// - `enable` and `disable` alternate, and every other step on vectors happens between them.
-/// - A [`Host::Vector`] from `prepare` goes to exactly one of `abandon` (the request failed), or
-///   `start` (it did not) and in the end `stop`.
-/// - Dropping a [`Host::Trigger`] gives up the reference to the eventfd.
+/// - `enable` and `disable` alternate. Every other step on vectors is between them.
+/// - The engine passes a [`Host::Vector`] from `prepare` to exactly one of `abandon` (the request
+///   failed) and `start` (it succeeded). A started vector ends with `stop`.
+/// - A dropped [`Host::Trigger`] releases the reference to the eventfd.
 ///
 /// ```
 /// use vfio_irq_engine::{sim::Sim, Mask, Host, MsiType};
 ///
-/// // The steps of one attach and one detach, in the order in which the engine takes them.
+/// // One attach and one detach, in the order of the engine.
 /// let (mut sim, msi_type) = (Sim::new(), MsiType::Msix);
 /// let fd = sim.eventfd();
 /// let trigger = sim.resolve(fd)?;
@@ -41,11 +41,12 @@ use crate::{Errno, Refusal, Slot, Slots};
 /// # Ok::<(), vfio_irq_engine::Refusal>(())
 /// ```
 pub trait Host: Sized {
-    /// A reference to an eventfd, given up when dropped.
+    /// A reference to an eventfd. Dropping it releases the reference.
     type Trigger;
-    /// An interrupt that is allocated for a vector, with a trigger, closed until it is started.
+    /// An interrupt that is allocated for a vector, with a trigger. It is disabled until it is
+    /// started.
     type Vector;
-    /// Where what is known of each vector is kept.
+    /// The map that holds the slot of each vector.
     type Slots: Slots<Slot<Self>>;
 
     /// Returns the number of vectors of MSI or of MSI-X; 0 if the device has none.
@@ -57,30 +58,34 @@ pub trait Host: Sized {
     /// Returns true if single vectors can be masked.
     fn maskable(&self, msi_type: MsiType) -> bool;
 
-    /// The eventfd behind a descriptor of user space.
+    /// Takes a reference to the eventfd of a descriptor of user space. Returns the reference.
     ///
     /// # Errors
     ///
-    /// `EBADF` when it is not open, `EINVAL` when it is no eventfd (`CONTRACT.md`, V-10).
+    /// `EBADF` if the descriptor is not open, `EINVAL` if it is not an eventfd (`CONTRACT.md`,
+    /// V-10).
     fn resolve(&mut self, fd: i32) -> Result<Self::Trigger, Errno>;
 
-    /// Enables MSI or MSI-X with so many vectors allocated, at least 1, none attached. All or nothing.
+    /// Enables MSI or MSI-X and allocates `vectors` interrupts, at least 1. No vector is attached
+    /// yet. If the call fails, no interrupt is allocated. Returns the size of the index.
     ///
     /// # Errors
     ///
-    /// [`Refusal::TooFew`] when there are some and not enough, `ENOSPC` when there are none
-    /// (`CONTRACT.md`, V-06); what else the platform answers.
+    /// [`Refusal::TooFew`] if the host has fewer interrupts, `ENOSPC` if it has none
+    /// (`CONTRACT.md`, V-06). Other errors of the platform pass through.
     fn enable(&mut self, msi_type: MsiType, vectors: u32) -> Result<Size, Refusal>;
 
-    /// Disables MSI or MSI-X and gives all interrupts back. No vector is attached any more.
+    /// Disables MSI or MSI-X and frees all interrupts. The engine has stopped every vector
+    /// before.
     fn disable(&mut self, msi_type: MsiType);
 
-    /// Gets an interrupt for the vector (a new one where it has none yet) and readies it for the
-    /// trigger, but lets nothing through.
+    /// Allocates an interrupt for the vector if it has none, and requests its handler with the
+    /// interrupt disabled. Returns the prepared vector.
     ///
     /// # Errors
     ///
-    /// `ENOSPC` and `ENOMEM` when it cannot be had (`CONTRACT.md`, V-08); the trigger is given up then.
+    /// `ENOSPC` or `ENOMEM` if the platform has no interrupt or no memory (`CONTRACT.md`, V-08).
+    /// The trigger is dropped then.
     fn prepare(
         &mut self,
         msi_type: MsiType,
@@ -88,14 +93,15 @@ pub trait Host: Sized {
         trigger: Self::Trigger,
     ) -> Result<Self::Vector, Errno>;
 
-    /// Undoes [`Host::prepare`]: an interrupt that it allocated goes back, one that was there stays.
+    /// Undoes [`Host::prepare`]. An interrupt that `prepare` allocated is freed; an interrupt
+    /// that existed before stays.
     fn abandon(&mut self, msi_type: MsiType, number: u32, vector: Self::Vector);
 
-    /// Lets interrupts of a prepared vector through, unless its gate is masked.
+    /// Enables the interrupt of a prepared vector, unless `mask` is [`Mask::Masked`].
     fn start(&mut self, msi_type: MsiType, number: u32, vector: &mut Self::Vector, mask: Mask);
 
-    /// Whether attaching this trigger would change nothing: the vector signals this very eventfd,
-    /// and the platform sees no reason to write anew what makes it work.
+    /// Returns true if attaching `trigger` would change nothing. The vector then signals the same
+    /// eventfd, and the platform has no reason to write the message of the vector again.
     fn is_up_to_date(
         &mut self,
         msi_type: MsiType,
@@ -105,30 +111,33 @@ pub trait Host: Sized {
         mask: Mask,
     ) -> bool;
 
-    /// Whether the platform offers interrupts to consumers in the kernel (irq bypass). The engine
-    /// calls the two methods below only where it does.
+    /// Returns true if the platform registers irq bypass producers. Only then does the engine
+    /// call the two methods below.
     fn has_irq_bypass(&self) -> bool {
         false
     }
 
-    /// Withdraws the offer of [`Host::register_irq_bypass`]. Interrupts go on through the handler.
+    /// Unregisters the irq bypass producer of a vector. The handler signals its interrupts from
+    /// now on.
     ///
-    /// The engine calls this for every vector of a request whose trigger changes, before it changes
-    /// any trigger: an eventfd takes one bypass producer, and two vectors may swap their eventfds.
+    /// The engine calls this for every vector of a request whose trigger changes, before it
+    /// changes any trigger. An eventfd takes one bypass producer, and two vectors can swap their
+    /// eventfds.
     fn unregister_irq_bypass(&mut self, vector: &mut Self::Vector) {
         let _ = vector;
     }
 
-    /// Offers the interrupt of an attached vector to consumers of its trigger. Failure is harmless:
-    /// interrupts go through the handler. A vector that is registered already stays registered.
+    /// Registers the interrupt of an attached vector as an irq bypass producer. Failure is
+    /// harmless, because the handler signals the interrupts then. A vector that is registered
+    /// already stays registered.
     ///
-    /// The engine calls this last, when every vector of the request has its trigger.
+    /// The engine calls this last, after every vector of the request has its trigger.
     fn register_irq_bypass(&mut self, vector: &mut Self::Vector) {
         let _ = vector;
     }
 
-    /// Replaces the trigger. An interrupt that arrives meanwhile is signalled on the old one or on
-    /// the new one, never on none (`CONTRACT.md`, B-02).
+    /// Replaces the trigger. An interrupt that arrives meanwhile signals either the old trigger
+    /// or the new one (`CONTRACT.md`, B-02).
     fn retarget(
         &mut self,
         msi_type: MsiType,
@@ -138,26 +147,28 @@ pub trait Host: Sized {
         mask: Mask,
     );
 
-    /// Takes the trigger off the vector. Its interrupt stays allocated (`CONTRACT.md`, V-09), until
-    /// [`Host::reclaim`] or [`Host::disable`].
+    /// Detaches the trigger from the vector. Its interrupt stays allocated until
+    /// [`Host::reclaim`] or [`Host::disable`] (`CONTRACT.md`, V-09).
     fn stop(&mut self, msi_type: MsiType, number: u32, vector: Self::Vector);
 
-    /// Gives the interrupt of a vector without a trigger back to the machine, if it has one. Returns
-    /// true if it had. The engine calls this when the machine has no interrupt left for another
-    /// vector (`CONTRACT.md`, B-04), and only where vectors can be allocated at any time.
+    /// Frees the interrupt of a vector without a trigger. Returns true if the vector had an
+    /// interrupt.
+    ///
+    /// The engine calls this if the host has no interrupt left for another vector (`CONTRACT.md`,
+    /// B-04). It does so only for a dynamic index.
     fn reclaim(&mut self, msi_type: MsiType, number: u32) -> bool {
         let _ = (msi_type, number);
         false
     }
 
-    /// Opens or closes the gate of a started vector. Called on changes only.
+    /// Masks or unmasks a started vector. The engine calls this on changes only.
     fn set_mask(&mut self, msi_type: MsiType, number: u32, vector: &mut Self::Vector, mask: Mask);
 
-    /// Signals the trigger as if the device had raised the vector.
+    /// Signals the trigger as if the device had raised the vector (`CONTRACT.md`, V-04).
     fn signal(&mut self, vector: &Self::Vector);
 
-    /// A request is refused because of this vector. For platforms that count for longer than a
-    /// vector is in use; the engine counts it too.
+    /// Records that a request was refused because of this vector. The engine counts refusals too,
+    /// but only while the vector has a slot.
     fn record_failure(&mut self, number: u32) {
         let _ = number;
     }

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! All five indexes of one device, and that no two of INTx, MSI and MSI-X are ever in use at once.
+//! The five indexes of one device. At most one of INTx, MSI and MSI-X is active.
 
 use crate::abi::{flags, Checked, Header, Index, Info, Request};
 use crate::intx::Intx;
 use crate::{Errno, Event, EventHost, IntxHost, MsiType, Refusal, Vectors};
 
-/// The interrupts of a device whose platform brings all of them.
+/// The interrupts of a device on a platform that implements all five indexes.
 ///
 /// ```
 /// use vfio_irq_engine::abi::{flags, Header};
@@ -16,7 +16,7 @@ use crate::{Errno, Event, EventHost, IntxHost, MsiType, Refusal, Vectors};
 /// let fd = sim.eventfd();
 /// let mut device = IrqEngine::new(sim.slots());
 ///
-/// // Attach the eventfd to vector 5 of MSI-X: header and data as user space sends them.
+/// // Attach the eventfd to vector 5 of MSI-X, with header and data as user space sends them.
 /// let header = Header {
 ///     argsz: 24,
 ///     flags: flags::DATA_EVENTFD | flags::ACTION_TRIGGER,
@@ -35,30 +35,31 @@ use crate::{Errno, Event, EventHost, IntxHost, MsiType, Refusal, Vectors};
 /// ```
 pub struct IrqEngine<H: IntxHost + EventHost> {
     vectors: Vectors<H>,
-    line: Intx,
+    intx: Intx,
 }
 
 impl<H: IntxHost + EventHost> IrqEngine<H> {
-    /// Nothing enabled; `slots` is where the platform keeps what is known of vectors, empty.
+    /// Returns an engine with every index disabled. `slots` is an empty map of the platform,
+    /// which holds the state of each vector.
     pub fn new(slots: H::Slots) -> Self {
-        Self { vectors: Vectors::new(slots), line: Intx::default() }
+        Self { vectors: Vectors::new(slots), intx: Intx::default() }
     }
 
-    /// MSI and MSI-X.
+    /// Returns the state of MSI and MSI-X.
     pub fn vectors(&self) -> &Vectors<H> {
         &self.vectors
     }
 
-    /// Which of INTx, MSI and MSI-X is in use.
+    /// Returns which of INTx, MSI and MSI-X is active.
     pub fn active(&self) -> Option<Index> {
         match self.vectors.active() {
             Some(MsiType::Msi) => Some(Index::Msi),
             Some(MsiType::Msix) => Some(Index::Msix),
-            None => self.line.is_active().then_some(Index::Intx),
+            None => self.intx.is_active().then_some(Index::Intx),
         }
     }
 
-    /// The answer to GET_IRQ_INFO (`CONTRACT.md`, I-03 to I-07).
+    /// Returns the answer to GET_IRQ_INFO (`CONTRACT.md`, I-03 to I-07).
     pub fn info(&self, host: &H, index: Index) -> Info {
         match index {
             Index::Intx => Info {
@@ -73,36 +74,37 @@ impl<H: IntxHost + EventHost> IrqEngine<H> {
         }
     }
 
-    /// Checks a header against this device (`CONTRACT.md`, C-01 to C-08).
+    /// Checks a header against this device. Returns the checked header.
     ///
     /// # Errors
     ///
-    /// `EINVAL`, whatever is wrong.
+    /// `EINVAL` if any check fails (`CONTRACT.md`, C-01 to C-08).
     pub fn check(&self, host: &H, header: Header) -> Result<Checked, Errno> {
         header.check(self.info(host, header.index()?).count)
     }
 
-    /// Carries a request out, or refuses it and changes nothing.
+    /// Executes a request. A request that returns an error has changed nothing (`CONTRACT.md`,
+    /// B-01).
     ///
     /// # Errors
     ///
-    /// As in `CONTRACT.md`: C-10, X, V, E and B.
+    /// As in `CONTRACT.md`: C-10, X-01 to X-06, V-01 to V-10, E-01 to E-05 and B-04.
     pub fn set_irqs(&mut self, host: &mut H, request: &Request<'_>) -> Result<(), Refusal> {
         match request.index() {
             Index::Intx => {
                 let elsewhere = self.vectors.active().is_some();
-                Ok(self.line.set_irqs(host, request, elsewhere)?)
+                Ok(self.intx.set_irqs(host, request, elsewhere)?)
             }
-            Index::Msi | Index::Msix => self.vectors.set_irqs(host, request, self.line.is_active()),
+            Index::Msi | Index::Msix => self.vectors.set_irqs(host, request, self.intx.is_active()),
             Index::Err => Ok(Event::Err.set_irqs(host, request)?),
             Index::Req => Ok(Event::Req.set_irqs(host, request)?),
         }
     }
 
-    /// The device is closed: everything goes back to the platform.
+    /// Disables every index and clears ERR and REQ. All resources return to the platform.
     pub fn close(&mut self, host: &mut H) {
         self.vectors.disable(host);
-        self.line.disable(host);
+        self.intx.disable(host);
         for event in [Event::Err, Event::Req] {
             // Clearing cannot fail.
             let _ = host.event_set(event, None);

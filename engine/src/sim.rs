@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! A platform that exists only in memory: deterministic, counts every resource, and fails the n-th
-//! step on demand. A tool for tests; no device is behind it.
+//! A platform in memory, for tests. It is deterministic, counts every resource, and fails the
+//! n-th step on demand.
 //!
 //! ```
 //! use vfio_irq_engine::sim::Sim;
@@ -31,31 +31,31 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::string::String;
 
-/// What the simulated device has; [`Sim::with`] takes it.
+/// The interrupt capabilities of the simulated device and its host. [`Sim::with`] takes them.
 ///
 /// ```
 /// use vfio_irq_engine::sim::{IrqCaps, Sim};
 /// use vfio_irq_engine::{Host, MsiType};
 ///
-/// // A device with the largest table, on a machine that is short of interrupts.
+/// // The largest table, on a host with few interrupts.
 /// let mut sim = Sim::with(IrqCaps { msix: 2048, interrupts: 16, ..IrqCaps::default() });
 /// assert!(sim.enable(MsiType::Msix, 17).is_err());
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct IrqCaps {
-    /// Vectors of MSI; 0 for none.
+    /// Number of MSI vectors; 0 without the capability.
     pub msi: u32,
-    /// Entries of the MSI-X table; 0 for none.
+    /// Number of MSI-X table entries; 0 without the capability.
     pub msix: u32,
-    /// Whether MSI-X vectors can be added while others run.
+    /// MSI-X vectors can be added while others are in use.
     pub dynamic: bool,
-    /// Whether MSI has mask bits.
+    /// MSI has mask bits.
     pub msi_maskable: bool,
-    /// Whether the device has an interrupt pin.
+    /// The device has an interrupt pin.
     pub pin: bool,
-    /// Whether the pin leads to an interrupt.
+    /// The pin has a routed interrupt.
     pub connected: bool,
-    /// Interrupts that the machine has left.
+    /// Interrupts that the host can allocate.
     pub interrupts: u32,
 }
 
@@ -73,21 +73,21 @@ impl Default for IrqCaps {
     }
 }
 
-/// An attached vector, as the simulated machine sees it.
+/// A vector that the simulated host has prepared or started.
 #[derive(Debug)]
 pub struct SimVector {
     number: u32,
     trigger: SimTrigger,
-    /// Allocated by the request that prepared it.
+    /// The request that prepared the vector allocated its interrupt.
     fresh: bool,
     running: bool,
     mask: Mask,
-    /// Registered as a bypass producer.
+    /// The vector is registered as an irq bypass producer.
     offered: bool,
 }
 
 impl SimVector {
-    /// The descriptor number of the eventfd that it signals.
+    /// Returns the descriptor number of the eventfd that the vector signals.
     pub fn fd(&self) -> i32 {
         self.trigger.fd()
     }
@@ -98,27 +98,27 @@ struct Intx {
     on: bool,
     masked: bool,
     trigger: Option<SimTrigger>,
-    /// The eventfd that unmasks it.
+    /// The resample eventfd.
     armed: Option<SimTrigger>,
 }
 
 /// The simulated platform.
 #[derive(Debug)]
 pub struct Sim {
-    shape: IrqCaps,
+    caps: IrqCaps,
     eventfds: Rc<Eventfds>,
     steps: Rc<slots::Steps>,
     slot_count: Rc<core::cell::Cell<usize>>,
     pci: Pci,
     enabled: Option<MsiType>,
-    /// Vectors with an interrupt of the machine's.
+    /// Vectors that have an interrupt of the host.
     allocated: BTreeSet<u32>,
     /// Vectors whose interrupt [`Host::reclaim`](crate::Host::reclaim) gave back.
     reclaimed: BTreeSet<u32>,
-    /// Vectors with a handler: what a raise reaches. The flag says that the vector is open.
+    /// Vectors with a handler, which a raise reaches. The flag is true if the vector is started.
     handlers: BTreeMap<u32, (SimTrigger, Mask, bool)>,
     pending: BTreeSet<u32>,
-    line: Intx,
+    intx: Intx,
     err: Option<SimTrigger>,
     req: Option<SimTrigger>,
     lost: u64,
@@ -132,15 +132,15 @@ impl Default for Sim {
 }
 
 impl Sim {
-    /// A device with 8 MSI vectors, 64 MSI-X vectors and a pin.
+    /// Returns a device with 8 MSI vectors, 64 MSI-X vectors and a pin.
     pub fn new() -> Self {
         Self::with(IrqCaps::default())
     }
 
-    /// A device of another shape.
-    pub fn with(shape: IrqCaps) -> Self {
+    /// Returns a device with these capabilities.
+    pub fn with(caps: IrqCaps) -> Self {
         Self {
-            shape,
+            caps,
             eventfds: Rc::default(),
             steps: Rc::default(),
             slot_count: Rc::default(),
@@ -150,7 +150,7 @@ impl Sim {
             reclaimed: BTreeSet::new(),
             handlers: BTreeMap::new(),
             pending: BTreeSet::new(),
-            line: Intx::default(),
+            intx: Intx::default(),
             err: None,
             req: None,
             lost: 0,
@@ -158,65 +158,67 @@ impl Sim {
         }
     }
 
-    /// An empty map for the engine, which fails and is counted with everything else.
+    /// Returns an empty map for the engine. Its steps can fail, and its slots are counted.
     pub fn slots<S: Default>(&self) -> SimSlots<S> {
         SimSlots::new(Rc::clone(&self.steps), Rc::clone(&self.slot_count))
     }
 
-    /// A new eventfd; its descriptor.
+    /// Opens a new eventfd. Returns its descriptor.
     pub fn eventfd(&mut self) -> i32 {
         self.eventfds.open()
     }
 
-    /// A descriptor that is open and no eventfd: using it is `EINVAL`.
+    /// Opens a file that is not an eventfd. Returns its descriptor, which `resolve` refuses with
+    /// EINVAL.
     pub fn other_file(&mut self) -> i32 {
         self.eventfds.open_other()
     }
 
-    /// How often the eventfd was signalled.
+    /// Returns the number of signals of the eventfd.
     pub fn signals(&self, fd: i32) -> u64 {
         self.eventfds.signals(fd)
     }
 
-    /// Interrupts that nobody was told of.
+    /// Returns the number of interrupts that signalled no eventfd.
     pub fn lost(&self) -> u64 {
         self.lost
     }
 
-    /// Makes the n-th fallible step from here (counting from 0) fail with this error, once.
+    /// Makes the `n`-th fallible step from now on fail with this error, once. `n` counts from 0.
     pub fn fail_step(&mut self, n: u64, errno: Errno) {
         self.steps.arm(n, errno);
     }
 
-    /// Whether the failure that [`Sim::fail_step`] asked for is still to come; disarms it.
+    /// Cancels the failure that [`Sim::fail_step`] requested. Returns true if it had not happened
+    /// yet.
     pub fn disarm(&mut self) -> bool {
         self.steps.disarm()
     }
 
-    /// Changes how many interrupts the machine has in all.
+    /// Sets the number of interrupts that the host can allocate.
     pub fn set_interrupts(&mut self, interrupts: u32) {
-        self.shape.interrupts = interrupts;
+        self.caps.interrupts = interrupts;
     }
 
-    /// What the guest finds in its command register.
+    /// Returns the command register as the guest reads it.
     pub fn command(&self) -> Command {
         self.pci.command
     }
 
-    /// The guest writes its command register.
+    /// Writes the command register, as the guest does.
     pub fn set_command(&mut self, command: Command) {
         self.pci.command = command;
     }
 
-    /// User space signals an eventfd. If it is armed to unmask the line, the line is unmasked
-    /// (`CONTRACT.md`, X-02).
+    /// Signals an eventfd, as user space does. If it is the armed resample eventfd, INTx is
+    /// unmasked (`CONTRACT.md`, X-02).
     pub fn fire(&mut self, fd: i32) {
-        if self.line.armed.as_ref().is_some_and(|armed| armed.fd() == fd) {
-            self.line.masked = false;
+        if self.intx.armed.as_ref().is_some_and(|armed| armed.fd() == fd) {
+            self.intx.masked = false;
         }
     }
 
-    /// The device raises a vector.
+    /// Raises a vector, as the device does.
     pub fn raise(&mut self, number: u32) {
         match self.handlers.get(&number) {
             Some((trigger, Mask::Unmasked, true)) => self.eventfds.signal(trigger.fd()),
@@ -227,44 +229,45 @@ impl Sim {
         }
     }
 
-    /// The device pulls its line: masked by the very signal, as INTx is.
+    /// Asserts INTx, as the device does. The signal masks INTx.
     pub fn raise_intx(&mut self) {
-        if self.line.on && !self.line.masked {
-            self.line.masked = true;
+        if self.intx.on && !self.intx.masked {
+            self.intx.masked = true;
             self.intx_signal();
         }
     }
 
-    /// Whether the vector has an interrupt waiting behind its mask.
+    /// Returns true if the device holds an interrupt of this masked vector.
     pub fn pending(&self, number: u32) -> bool {
         self.pending.contains(&number)
     }
 
-    /// Vectors with an interrupt of the machine's.
+    /// Returns the number of vectors that have an interrupt of the host.
     pub fn allocated(&self) -> usize {
         self.allocated.len()
     }
 
-    /// All that user space could notice of interrupts, as text: two equal texts, nothing changed.
+    /// Returns all interrupt state that user space can observe, as text. If two texts are equal,
+    /// nothing has changed.
     pub fn visible(&self) -> String {
         let handlers: BTreeMap<_, _> = self
             .handlers
             .iter()
             .map(|(n, (trigger, mask, running))| (*n, (trigger.fd(), *mask, *running)))
             .collect();
-        // What the machine took back of detached vectors is not for user space to see (B-04).
+        // User space cannot observe that the host freed interrupts of detached vectors (B-04).
         let allocated: BTreeSet<_> = self.allocated.union(&self.reclaimed).collect();
         std::format!(
-            "{:?} {:?} {:?} {:?} {:?} line {} {} {:?} {:?} events {:?} {:?} slots {} refs {}",
+            "{:?} {:?} {:?} {:?} {:?} INTx {} {} {:?} {:?} events {:?} {:?} slots {} refs {}",
             self.pci.command,
             self.enabled,
             allocated,
             handlers,
             self.pending,
-            self.line.on,
-            self.line.masked,
-            self.line.trigger.as_ref().map(SimTrigger::fd),
-            self.line.armed.as_ref().map(SimTrigger::fd),
+            self.intx.on,
+            self.intx.masked,
+            self.intx.trigger.as_ref().map(SimTrigger::fd),
+            self.intx.armed.as_ref().map(SimTrigger::fd),
             self.err.as_ref().map(SimTrigger::fd),
             self.req.as_ref().map(SimTrigger::fd),
             self.slot_count.get(),
@@ -272,20 +275,22 @@ impl Sim {
         )
     }
 
-    /// What is still held although everything should have been given back; `None`: nothing.
+    /// Returns the state that is still held after every resource should be released, or `None` if
+    /// all are released.
     pub fn leaks(&self) -> Option<String> {
         let clean = self.enabled.is_none()
             && self.allocated.is_empty()
             && self.handlers.is_empty()
-            && !self.line.on
-            && self.line.trigger.is_none()
+            && !self.intx.on
+            && self.intx.trigger.is_none()
             && self.slot_count.get() == 0
             && self.eventfds.references() == 0
             && self.pci.lost_writes == 0;
         (!clean).then(|| self.visible())
     }
 
-    /// Steps that the engine took out of turn; empty as long as its promises hold.
+    /// Returns the steps that the engine took out of turn. The list is empty if the engine keeps
+    /// the guarantees of [`Host`](crate::Host).
     pub fn broken_promises(&self) -> &[String] {
         &self.log
     }
@@ -303,7 +308,7 @@ impl Sim {
         }
     }
 
-    fn settle(&mut self, number: u32) {
+    fn signal_pending(&mut self, number: u32) {
         if let Some((trigger, Mask::Unmasked, true)) = self.handlers.get(&number) {
             if self.pending.remove(&number) {
                 self.eventfds.signal(trigger.fd());

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! What is known of one vector. A slot exists only while there is something to know.
+//! The state of one vector. A slot exists only while the vector is attached or masked.
 
 use crate::{Errno, Host, Mask};
 
-/// Where slots are kept, by the number of their vector: the platform's own ordered map.
+/// An ordered map from vector numbers to slots. The platform implements it.
 ///
 /// ```
 /// use vfio_irq_engine::{Errno, Slots};
 /// use std::collections::BTreeMap;
 ///
-/// /// A map of the platform's own: ordered, and only `reserve` takes memory.
+/// /// An ordered map of the platform. Only `reserve` takes memory.
 /// struct Map<S>(BTreeMap<u32, S>);
 ///
 /// impl<S: Default> Slots<S> for Map<S> {
@@ -27,40 +27,39 @@ use crate::{Errno, Host, Mask};
 /// assert_eq!((map.reserve(2), map.first_from(1)), (Ok(()), Some(2)));
 /// ```
 pub trait Slots<S> {
-    /// Makes room for a vector that has no slot, filled with the default. The only step that may
-    /// fail: whatever is put in place of the default later takes no memory.
+    /// Inserts the default slot for a vector that has none. This is the only step that can fail:
+    /// a change of the slot takes no memory later.
     ///
     /// # Errors
     ///
-    /// `ENOMEM` when there is no room.
+    /// `ENOMEM` if the platform has no memory for a slot.
     fn reserve(&mut self, number: u32) -> Result<(), Errno>;
 
-    /// The slot of a vector.
+    /// Returns the slot of a vector.
     fn get(&self, number: u32) -> Option<&S>;
 
-    /// The slot of a vector.
+    /// Returns the slot of a vector for changes.
     fn get_mut(&mut self, number: u32) -> Option<&mut S>;
 
-    /// Takes a slot out.
+    /// Removes and returns the slot of a vector.
     fn remove(&mut self, number: u32) -> Option<S>;
 
-    /// The first vector from `number` on that has a slot.
+    /// Returns the first vector from `number` on that has a slot.
     fn first_from(&self, number: u32) -> Option<u32>;
 }
 
-/// How often what was done to a vector (`CONTRACT.md`, B-05). Signals are counted where they
-/// happen, by the platform.
+/// Counts of the changes of one vector (`CONTRACT.md`, B-05). The platform counts signals.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counts {
-    /// The gate was closed.
+    /// Changes from unmasked to masked.
     pub masks: u64,
-    /// The gate was opened.
+    /// Changes from masked to unmasked.
     pub unmasks: u64,
-    /// The trigger was replaced by another.
+    /// Replaced triggers.
     pub retargets: u64,
-    /// The loopback signalled it.
+    /// Signals by a loopback.
     pub loopbacks: u64,
-    /// A request was refused because of this vector.
+    /// Requests that were refused because of this vector.
     pub failures: u64,
 }
 
@@ -94,7 +93,7 @@ pub(crate) enum Attachment<H: Host> {
     Staged(H::Vector),
     Attached {
         vector: H::Vector,
-        /// The trigger that the request at hand replaces the vector's own with.
+        /// The trigger with which the current request replaces the trigger of `vector`.
         next: Option<H::Trigger>,
     },
 }
@@ -105,7 +104,7 @@ impl<H: Host> Attachment<H> {
     }
 }
 
-/// All that is known of one vector.
+/// The state of one vector.
 pub struct Slot<H: Host> {
     pub(crate) attachment: Attachment<H>,
     pub(crate) mask: Mask,
@@ -119,7 +118,7 @@ impl<H: Host> Default for Slot<H> {
 }
 
 impl<H: Host> Slot<H> {
-    /// The attached vector, if one is.
+    /// Returns the attached vector, or `None` if the vector is not attached.
     pub fn vector(&self) -> Option<&H::Vector> {
         match &self.attachment {
             Attachment::Attached { vector, .. } => Some(vector),
@@ -127,17 +126,17 @@ impl<H: Host> Slot<H> {
         }
     }
 
-    /// Whether it lets interrupts through.
+    /// Returns the mask of the vector.
     pub fn mask(&self) -> Mask {
         self.mask
     }
 
-    /// What was done to it so far.
+    /// Returns the counts of the vector since its slot exists.
     pub fn counts(&self) -> Counts {
         self.counts
     }
 
-    /// Nothing to remember: the slot may go.
+    /// Returns true if the slot holds neither an attachment nor a mask. Such a slot is removed.
     pub(crate) fn is_vacant(&self) -> bool {
         matches!(self.attachment, Attachment::Nothing) && self.mask == Mask::Unmasked
     }

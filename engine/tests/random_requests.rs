@@ -67,7 +67,7 @@ struct Model {
 }
 
 impl Model {
-    fn settle(&mut self, number: u32) {
+    fn signal_pending(&mut self, number: u32) {
         if self.masked.contains(&number) {
             return;
         }
@@ -110,7 +110,7 @@ fn play(rig: &mut Rig, model: &mut Model, dynamic: bool, step: &Step) {
             if rig.ask(2, ACTION_UNMASK, *start, chosen.len() as u32, &data).is_ok() {
                 for number in numbers(*start, chosen) {
                     model.masked.remove(&number);
-                    model.settle(number);
+                    model.signal_pending(number);
                 }
             }
         }
@@ -166,7 +166,7 @@ fn attach(rig: &mut Rig, model: &mut Model, dynamic: bool, msi_type: u32, start:
             model.attached.remove(&number);
         } else {
             model.attached.insert(number, fd);
-            model.settle(number);
+            model.signal_pending(number);
         }
     }
 }

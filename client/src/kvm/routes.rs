@@ -13,14 +13,14 @@ const LEAST_BATCH: usize = 16;
 /// is one of these for each VM, shared by the tables of its devices.
 ///
 /// ```
-/// # use std::sync::Arc;
-/// # use vfio_irq::kvm::{MsixTable, Route, Routes};
-/// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-/// # let vm = Arc::new(SimulatedVm::new());
+/// use std::sync::Arc;
+/// use vfio_irq::kvm::{MsixTable, Route, Routes};
+/// use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
+/// let vm = Arc::new(SimulatedVm::new());
 /// // The pins that the VMM needs go along with every commit.
 /// let pin = |gsi| Route::Pin { gsi, chip: kvm_bindings::KVM_IRQCHIP_IOAPIC, pin: gsi };
 /// let routes = Routes::new(Arc::clone(&vm), (0..24).map(pin).collect(), 24..4096);
-/// # let vectors = Vectors::open(Simulated::new(), Index::Msix)?;
+/// let vectors = Vectors::open(Simulated::new(), Index::Msix)?;
 /// let mut table = MsixTable::new(vectors, Arc::new(routes))?;
 /// table.set_control(0x8000)?;
 /// table.write(12, &0_u32.to_le_bytes())?; // the guest unmasks vector 0
@@ -54,18 +54,6 @@ enum State {
 
 impl<V: Vm> Routes<V> {
     /// Routes of a VM: `fixed` ones that are always there (pins), and the GSIs to hand out.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let open = |_| Vectors::open(Simulated::new(), Index::Msix);
-    /// // One for the VM, whatever it has of devices. GSIs below 24 are pins.
-    /// let routes = Arc::new(Routes::new(SimulatedVm::new(), Vec::new(), 24..4096));
-    /// let disk = MsixTable::new(open("disk")?, Arc::clone(&routes))?;
-    /// let network = MsixTable::new(open("network")?, routes)?;
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn new(vm: V, fixed: Vec<Route>, gsis: Range<u32>) -> Self {
         let inner = Inner {
             routes: BTreeMap::new(),
@@ -78,60 +66,17 @@ impl<V: Vm> Routes<V> {
     }
 
     /// The VM.
-    ///
-    /// ```
-    /// # use vfio_irq::{kvm::Routes, sim::SimulatedVm};
-    /// let routes = Routes::new(SimulatedVm::new(), Vec::new(), 24..4096);
-    /// assert_eq!(routes.vm().commits(), 0);
-    /// ```
     pub fn vm(&self) -> &V {
         &self.vm
     }
 
     /// Routes that KVM has not seen yet: vectors that are signalled from user space meanwhile.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// table.set_control(0x8000)?;
-    /// table.write(12, &0_u32.to_le_bytes())?;
-    /// assert_eq!(routes.waiting(), 1);
-    /// table.commit()?;
-    /// table.write(0, &0xfee0_1000_u64.to_le_bytes())?; // moved to another processor
-    /// assert_eq!(routes.waiting(), 1, "a changed message is a new route");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn waiting(&self) -> usize {
         self.lock().waiting
     }
 
     /// Whether enough wait for a batch to be worth its price: as many as there are routes, so that
     /// each route is committed twice on average, however many come.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// # use vfio_irq::sim::Errno;
-    /// table.set_control(0x8000)?;
-    /// let mut unmask = |number: u64| table.write(16 * number + 12, &0_u32.to_le_bytes());
-    /// (0..15).try_for_each(&mut unmask)?;
-    /// assert!(!routes.is_due());
-    /// unmask(15)?; // the sixteenth makes a batch, which is committed at once
-    /// assert_eq!((vm.commits(), routes.waiting(), routes.is_due()), (1, 0, false));
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn is_due(&self) -> bool {
         let inner = self.lock();
         inner.waiting >= inner.batch
@@ -143,27 +88,6 @@ impl<V: Vm> Routes<V> {
     /// # Errors
     ///
     /// [`Error::Kvm`]; everything works as before, and the next batch tries again.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// # use vfio_irq::sim::Errno;
-    /// table.set_control(0x8000)?;
-    /// table.write(12, &0_u32.to_le_bytes())?;
-    /// vm.fail_next(Errno::ENOMEM);
-    /// let error = routes.commit().unwrap_err();
-    /// assert!(error.to_string().starts_with("KVM refused new interrupt routes: "));
-    /// assert_eq!(routes.waiting(), 1);
-    /// routes.commit()?;
-    /// assert_eq!(routes.waiting(), 0);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn commit(&self) -> Result<(), Error> {
         let mut inner = self.lock();
         if inner.waiting == 0 {

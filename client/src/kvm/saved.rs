@@ -11,13 +11,13 @@ use crate::{Error, Transport};
 /// What there is behind it on the host (vectors, eventfds, GSIs) is no part of it and is made anew.
 ///
 /// ```
-/// # use std::sync::Arc;
-/// # use vfio_irq::kvm::{MsixTable, Routes};
-/// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-/// # let open = || MsixTable::new(
-/// #     Vectors::open(Simulated::new(), Index::Msix)?,
-/// #     Arc::new(Routes::new(SimulatedVm::new(), Vec::new(), 24..4096)),
-/// # );
+/// use std::sync::Arc;
+/// use vfio_irq::kvm::{MsixTable, Routes};
+/// use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
+/// let open = || MsixTable::new(
+///     Vectors::open(Simulated::new(), Index::Msix)?,
+///     Arc::new(Routes::new(SimulatedVm::new(), Vec::new(), 24..4096)),
+/// );
 /// let mut source = open()?;
 /// source.set_control(0x8000)?;
 /// source.write(12, &0_u32.to_le_bytes())?;
@@ -42,19 +42,6 @@ pub struct Saved {
 
 impl<T: Transport, V: Vm> MsixTable<T, V> {
     /// Bytes of the pending bits.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// assert_eq!((table.size(), table.pending_size()), (1024, 8)); // of 64 entries
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn pending_size(&self) -> usize {
         self.entries.len().div_ceil(64).saturating_mul(8)
     }
@@ -64,24 +51,6 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
     ///
     /// Interrupts that KVM has taken already are in the state of its processors, which the VMM saves
     /// as well; those of vectors that the guest never unmasked are in the device's.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// table.set_control(0x8000)?;
-    /// table.write(12, &0_u32.to_le_bytes())?;
-    /// table.write(12, &1_u32.to_le_bytes())?; // used, and masked
-    /// device.raise(0);
-    /// let saved = table.save();
-    /// assert_eq!((saved.control, saved.table[12], saved.pending[0]), (0x8000, 1, 1));
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn save(&self) -> Saved {
         let mut table = vec![0; self.entries.len().saturating_mul(16)];
         self.read(0, &mut table);
@@ -101,28 +70,6 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
     /// [`Error::NotThisTable`] when it is a table of another size; nothing has changed. Otherwise what
     /// the host or KVM refused: the guest's view is restored all the same, and [`MsixTable::retry`]
     /// brings the vectors up to it.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// let mut saved = table.save();
-    /// saved.control = 0x8000;
-    /// saved.table[12] = 0; // vector 0 is not masked
-    /// saved.pending[0] = 1; // and an interrupt of it is on the way
-    /// table.restore(&saved)?;
-    /// assert_eq!(table.vectors().enabled(), [0]);
-    /// table.handle_events()?;
-    /// assert_eq!(vm.received().len(), 1);
-    /// saved.table.truncate(16);
-    /// assert!(table.restore(&saved).unwrap_err().to_string().contains("a table of 64 entries"));
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn restore(&mut self, saved: &Saved) -> Result<(), Error> {
         if saved.table.len() as u64 != self.size() || saved.pending.len() != self.pending_size() {
             return Err(Error::NotThisTable {
@@ -147,25 +94,6 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
     /// # Errors
     ///
     /// What the host or KVM refused.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// table.set_control(0x8000)?;
-    /// table.write(12, &0_u32.to_le_bytes())?;
-    /// table.reset()?; // after the device's own
-    /// let mut control = [0; 4];
-    /// table.read(12, &mut control);
-    /// assert_eq!(u32::from_le_bytes(control), 1, "masked");
-    /// assert_eq!(device.allocated(), 0);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn reset(&mut self) -> Result<(), Error> {
         self.control = 0;
         let outcome = self.take_down();

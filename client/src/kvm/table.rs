@@ -59,22 +59,6 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
     /// # Errors
     ///
     /// [`Error::Descriptor`] when no descriptor is left.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// let mut entry = [0; 16];
-    /// table.read(0, &mut entry);
-    /// assert_eq!(entry, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
-    /// assert_eq!(device.requests(), 0, "the host does not notice before the guest unmasks something");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn new(vectors: Vectors<T>, routes: Arc<Routes<V>>) -> Result<Self, Error> {
         Self::with_device_id(vectors, routes, None)
     }
@@ -84,24 +68,6 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
     /// # Errors
     ///
     /// As [`MsixTable::new`].
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 32..4096));
-    /// let function = 0x0020; // bus 0, device 4, function 0
-    /// let mut table = MsixTable::with_device_id(vectors, routes, Some(function))?;
-    /// table.set_control(0x8000)?;
-    /// table.write(12, &0_u32.to_le_bytes())?;
-    /// device.raise(0);
-    /// table.handle_events()?;
-    /// assert_eq!(vm.received()[0].device, Some(0x0020));
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn with_device_id(
         vectors: Vectors<T>,
         routes: Arc<Routes<V>>,
@@ -113,63 +79,16 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
     }
 
     /// The host's vectors: those enabled are what the guest uses or has used, and costs.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// table.set_control(0x8000)?;
-    /// table.write(16 * 5 + 12, &0_u32.to_le_bytes())?;
-    /// assert_eq!(table.vectors().enabled(), [5]);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn vectors(&self) -> &Vectors<T> {
         &self.vectors
     }
 
     /// Bytes of the table: 16 for each entry.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// let bar = table.size().next_power_of_two().max(4096);
-    /// assert_eq!((table.size(), bar), (1024, 4096)); // 64 entries of 16 bytes
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn size(&self) -> u64 {
         ENTRY * self.entries.len() as u64
     }
 
     /// The guest reads from the table, `offset` bytes from its beginning. What is outside, or not aligned to 4 bytes, reads as zero.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// table.write(16, &0xfee0_2000_u64.to_le_bytes())?;
-    /// let mut address = [0; 8];
-    /// table.read(16, &mut address);
-    /// assert_eq!(u64::from_le_bytes(address), 0xfee0_2000);
-    /// table.read(1024, &mut address); // behind the last entry
-    /// assert_eq!(address, [0; 8]);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn read(&self, offset: u64, bytes: &mut [u8]) {
         bytes.fill(0);
         for (step, chunk) in (0_u64..).step_by(4).zip(bytes.chunks_mut(4)) {
@@ -196,22 +115,6 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
     ///
     /// [`Error::Access`] for one that PCI does not allow (other than 4 or 8 bytes, aligned) or that is
     /// outside: nothing is written. Else what the host or KVM refused.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// table.write(8, &0x41_u32.to_le_bytes())?; // entry 0: the data
-    /// table.write(12, &0_u32.to_le_bytes())?; // unmasked; MSI-X is not enabled yet
-    /// let byte = table.write(12, &[1]).unwrap_err();
-    /// assert!(byte.to_string().starts_with("1 bytes at offset 0xc are no access to the MSI-X table"));
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         let refused = Error::Access { offset, len: bytes.len() };
         let (words, []) = bytes.as_chunks::<4>() else { return Err(refused) };
@@ -240,31 +143,6 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
     ///
     /// A vector that the guest never unmasked is not attached: its bit is the device's own, so that
     /// the VMM ors what it reads from the device.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// # let pending = |table: &MsixTable<_, _>| {
-    /// #     let mut bytes = [0; 8];
-    /// #     table.read_pending(0, &mut bytes);
-    /// #     u64::from_le_bytes(bytes)
-    /// # };
-    /// table.set_control(0x8000)?;
-    /// table.write(16 * 3 + 12, &0_u32.to_le_bytes())?;
-    /// table.set_control(0xc000)?; // the whole function is masked
-    /// device.raise(3);
-    /// assert_eq!(pending(&table), 1 << 3);
-    /// table.set_control(0x8000)?;
-    /// assert_eq!(pending(&table), 0, "delivered");
-    /// assert_eq!(vm.received().len(), 1);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn read_pending(&self, offset: u64, bytes: &mut [u8]) {
         for (step, byte) in (0_u64..).zip(bytes) {
             let at = offset.checked_add(step).and_then(|at| usize::try_from(at).ok());
@@ -283,25 +161,6 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
     /// # Errors
     ///
     /// What the host or KVM refused.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// for number in 0..8 {
-    ///     table.write(16 * number + 12, &0_u32.to_le_bytes())?;
-    /// }
-    /// table.set_control(0x8000)?;
-    /// assert_eq!((device.requests(), device.allocated()), (1, 8), "all eight at once");
-    /// table.set_control(0)?;
-    /// assert_eq!(device.allocated(), 0);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn set_control(&mut self, control: u16) -> Result<(), Error> {
         let before = std::mem::replace(&mut self.control, control & WRITABLE);
         if self.control & ENABLE == 0 {

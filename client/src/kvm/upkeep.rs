@@ -11,25 +11,6 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
     /// # Errors
     ///
     /// The first of what the host or KVM refused; the other vectors are up to date.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// table.set_control(0x8000)?;
-    /// table.write(12, &0_u32.to_le_bytes())?;
-    /// device.set_interrupts(1); // the host is full
-    /// assert!(table.write(16 + 12, &0_u32.to_le_bytes()).is_err());
-    /// device.set_interrupts(2);
-    /// table.retry()?;
-    /// assert_eq!(table.vectors().enabled(), [0, 1]);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn retry(&mut self) -> Result<(), Error> {
         let new: Vec<u32> = self.numbers().filter(|number| self.is_new(*number)).collect();
         let mut outcome = self.bring_up(&new);
@@ -46,25 +27,6 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
     ///
     /// The first [`Error::Kvm`], when the guest's message leads nowhere: that interrupt is dropped, as
     /// KVM drops those of an irqfd. The others have been signalled.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// # use std::os::fd::AsFd;
-    /// table.set_control(0x8000)?;
-    /// table.write(12, &0_u32.to_le_bytes())?;
-    /// device.raise(0);
-    /// let fd = table.as_fd(); // for the VMM's epoll
-    /// assert_eq!((table.handle_events()?, table.handle_events()?), (1, 0));
-    /// assert_eq!(vm.received().len(), 1);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn handle_events(&mut self) -> Result<usize, Error> {
         let (mut signalled, mut outcome) = (0_usize, Ok(()));
         for number in self.watch.ready()? {
@@ -84,49 +46,12 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
     /// # Errors
     ///
     /// [`Error::Kvm`]; vectors that could not be moved are signalled from user space as before.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// table.set_control(0x8000)?;
-    /// table.write(12, &0_u32.to_le_bytes())?;
-    /// table.commit()?; // the guest has been quiet
-    /// device.raise(0);
-    /// assert_eq!(table.handle_events()?, 0, "user space is out of it");
-    /// assert_eq!(vm.received().len(), 1);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn commit(&mut self) -> Result<(), Error> {
         self.routes.commit()?;
         self.move_on()
     }
 
     /// Vectors that are signalled from user space until their routes are committed.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// table.set_control(0x8000)?;
-    /// for number in 0..3 {
-    ///     table.write(16 * number + 12, &0_u32.to_le_bytes())?;
-    /// }
-    /// assert_eq!(table.waiting(), 3); // a timer is worth its while
-    /// table.commit()?;
-    /// assert_eq!(table.waiting(), 0);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn waiting(&self) -> usize {
         self.waiting.len()
     }

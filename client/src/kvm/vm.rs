@@ -115,7 +115,7 @@ impl From<Route> for kvm_irq_routing_entry {
 ///     fn deassign(&self, eventfd: &EventFd, gsi: u32) -> io::Result<()> { self.0.deassign(eventfd, gsi) }
 ///     fn signal(&self, message: Message) -> io::Result<()> { self.0.signal(message) }
 /// }
-/// # let vm = vfio_irq::sim::SimulatedVm::new();
+/// let vm = vfio_irq::sim::SimulatedVm::new();
 /// let merged = Merged(&vm, vec![Route::Pin { gsi: 4, chip: 2, pin: 4 }]);
 /// merged.set_routes(&[Route::Message { gsi: 24, message: Message::default() }])?;
 /// assert_eq!(vm.routes().len(), 2);
@@ -127,17 +127,6 @@ pub trait Vm {
     /// # Errors
     ///
     /// KVM's.
-    ///
-    /// ```
-    /// # use vfio_irq::{kvm::{Message, Route, Vm}, sim::SimulatedVm};
-    /// # let vm = SimulatedVm::new();
-    /// let pin = Route::Pin { gsi: 4, chip: kvm_bindings::KVM_IRQCHIP_IOAPIC, pin: 4 };
-    /// let message = Route::Message { gsi: 24, message: Message::default() };
-    /// vm.set_routes(&[pin, message])?;
-    /// vm.set_routes(&[message])?; // the pin's is gone
-    /// assert_eq!(vm.routes(), [message]);
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
     fn set_routes(&self, routes: &[Route]) -> io::Result<()>;
 
     /// Has an eventfd raise a GSI: KVM_IRQFD. What it was signalled with before is delivered.
@@ -145,20 +134,6 @@ pub trait Vm {
     /// # Errors
     ///
     /// KVM's.
-    ///
-    /// ```
-    /// # use vfio_irq::{Trigger, kvm::{Message, Route, Vm}, sim::SimulatedVm};
-    /// # let vm = SimulatedVm::new();
-    /// # let message = Message { address: 0xfee0_0000, data: 0x41, device: None };
-    /// # vm.set_routes(&[Route::Message { gsi: 24, message }])?;
-    /// # let trigger = Trigger::new().unwrap();
-    /// trigger.signal().unwrap(); // before: it is not lost
-    /// vm.assign(trigger.eventfd(), 24)?;
-    /// assert_eq!(vm.received(), [message]);
-    /// let twice = vm.assign(trigger.eventfd(), 24).unwrap_err();
-    /// assert_eq!(twice.raw_os_error(), Some(16)); // EBUSY: an eventfd has one irqfd
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
     fn assign(&self, eventfd: &EventFd, gsi: u32) -> io::Result<()>;
 
     /// Takes that back; no interrupt comes through afterwards. One that is not there is no error.
@@ -166,19 +141,6 @@ pub trait Vm {
     /// # Errors
     ///
     /// KVM's.
-    ///
-    /// ```
-    /// # use vfio_irq::{Trigger, kvm::{Message, Route, Vm}, sim::SimulatedVm};
-    /// # let vm = SimulatedVm::new();
-    /// # vm.set_routes(&[Route::Message { gsi: 24, message: Message::default() }])?;
-    /// # let trigger = Trigger::new().unwrap();
-    /// vm.assign(trigger.eventfd(), 24)?;
-    /// vm.deassign(trigger.eventfd(), 24)?;
-    /// trigger.signal().unwrap();
-    /// assert!(vm.received().is_empty());
-    /// assert_eq!(trigger.take(), 1, "for whoever reads the eventfd now");
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
     fn deassign(&self, eventfd: &EventFd, gsi: u32) -> io::Result<()>;
 
     /// Sends a message: KVM_SIGNAL_MSI.
@@ -186,15 +148,6 @@ pub trait Vm {
     /// # Errors
     ///
     /// KVM's.
-    ///
-    /// ```
-    /// # use vfio_irq::{kvm::{Message, Vm}, sim::SimulatedVm};
-    /// # let vm = SimulatedVm::new();
-    /// let message = Message { address: 0xfee0_0000, data: 0x41, device: None };
-    /// vm.signal(message)?; // neither route nor eventfd
-    /// assert_eq!((vm.received(), vm.commits()), (vec![message], 0));
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
     fn signal(&self, message: Message) -> io::Result<()>;
 }
 

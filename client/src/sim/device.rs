@@ -13,9 +13,9 @@ use std::thread::JoinHandle;
 /// The engine lives in a thread of its own, so that the device can be shared like a real one.
 ///
 /// ```
-/// # use vfio_irq::sim::{IrqCaps, Simulated};
-/// # use vfio_irq::{Index, NoResize, Trigger, Vectors};
-/// # use std::sync::Arc;
+/// use vfio_irq::sim::{IrqCaps, Simulated};
+/// use vfio_irq::{Index, NoResize, Trigger, Vectors};
+/// use std::sync::Arc;
 /// // A test holds one end of the device, what is tested has the other.
 /// let device = Arc::new(Simulated::with(IrqCaps { dynamic: false, ..IrqCaps::default() }));
 /// let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
@@ -42,28 +42,11 @@ impl Default for Simulated {
 
 impl Simulated {
     /// 8 MSI vectors, 64 of MSI-X and a pin, on a host that adds vectors while others run.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Transport, sim::Simulated};
-    /// let device = Simulated::new();
-    /// assert_eq!(device.irq_info(Index::Msi)?.count, 8);
-    /// assert_eq!(device.irq_info(Index::Msix)?.count, 64);
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
     pub fn new() -> Self {
         Self::with(IrqCaps::default())
     }
 
     /// A device and a host of this shape.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Line, Trigger, sim::{IrqCaps, Simulated}};
-    /// // The pin leads nowhere: what a driver does without any interrupt.
-    /// let device = Simulated::with(IrqCaps { connected: false, ..IrqCaps::default() });
-    /// let error = Line::enable(device, Trigger::new()?).unwrap_err();
-    /// assert_eq!(error.errno(), Some(19)); // ENODEV
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn with(shape: IrqCaps) -> Self {
         let (jobs, inbox) = mpsc::channel::<Job>();
         let thread = std::thread::spawn(move || {
@@ -74,18 +57,6 @@ impl Simulated {
     }
 
     /// The device raises a vector of MSI or MSI-X.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let vector = vectors.enable(3, Trigger::new()?)?;
-    /// device.raise(3);
-    /// device.raise(4);
-    /// assert_eq!((vector.trigger()?.take(), device.lost()), (1, 1), "nobody enabled 4");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn raise(&self, number: u32) {
         self.run((), move |machine| {
             machine.sim.raise(number);
@@ -94,17 +65,6 @@ impl Simulated {
     }
 
     /// The device pulls its interrupt line.
-    ///
-    /// ```
-    /// # use vfio_irq::{Line, Trigger, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// device.raise_intx(); // nobody has enabled the line: it is not even lost
-    /// let line = Line::enable(&device, Trigger::new()?)?;
-    /// device.raise_intx();
-    /// assert_eq!((line.trigger().take(), device.lost()), (1, 0));
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn pull(&self) {
         self.run((), |machine| {
             machine.sim.raise_intx();
@@ -113,169 +73,47 @@ impl Simulated {
     }
 
     /// Interrupts that nobody was told of.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let vector = vectors.enable(0, Trigger::new()?)?;
-    /// device.raise(0);
-    /// assert_eq!(device.lost(), 0);
-    /// drop(vector);
-    /// device.raise(0);
-    /// assert_eq!(device.lost(), 1);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn lost(&self) -> u64 {
         self.run(0, |machine| machine.sim.lost())
     }
 
     /// Interrupts of the host in use.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let vector = vectors.enable(40, Trigger::new()?)?;
-    /// assert_eq!(device.allocated(), 2, "vector 0 turns the index on, 40 is added; not 41 of them");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn allocated(&self) -> usize {
         self.run(0, |machine| machine.sim.allocated())
     }
 
     /// Requests to set interrupts that the device got so far.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let trigger = Trigger::new()?;
-    /// let handles = vectors.enable_many((0..32).map(|number| (number, &trigger)))?;
-    /// assert_eq!(device.requests(), 1, "neighbours go together");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn requests(&self) -> u64 {
         self.run(0, |machine| machine.requests)
     }
 
     /// Changes how many interrupts the host has in all.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let first = vectors.enable(0, Trigger::new()?)?;
-    /// device.set_interrupts(1); // other devices took the rest
-    /// assert_eq!(vectors.enable(1, Trigger::new()?).unwrap_err().errno(), Some(28)); // ENOSPC
-    /// device.set_interrupts(2);
-    /// let second = vectors.enable(1, Trigger::new()?)?;
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn set_interrupts(&self, interrupts: u32) {
         self.run((), move |machine| machine.sim.set_interrupts(interrupts));
     }
 
     /// Makes the `n`-th step from here that could fail do so, once.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// use vfio_irq::sim::Errno;
-    ///
-    /// let first = vectors.enable(0, Trigger::new()?)?;
-    /// device.fail_step(0, Errno::ENOMEM);
-    /// let error = vectors.enable(1, Trigger::new()?).unwrap_err();
-    /// assert_eq!(error.errno(), Some(Errno::ENOMEM.raw()));
-    /// assert_eq!(vectors.enabled(), [0]);
-    /// let second = vectors.enable(1, Trigger::new()?)?; // once, and not again
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn fail_step(&self, n: u64, errno: Errno) {
         self.run((), move |machine| machine.sim.fail_step(n, errno));
     }
 
     /// Whether that failure is still to come; calls it off.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # use vfio_irq::sim::Errno;
-    /// // Each step of an operation fails once: what a caller does must be right every time.
-    /// for n in 0.. {
-    ///     device.fail_step(n, Errno::ENOMEM);
-    ///     let outcome = vectors.enable(3, Trigger::new()?);
-    ///     if device.disarm() {
-    ///         assert!(n > 0 && outcome.is_ok());
-    ///         break; // there is no n-th step
-    ///     }
-    ///     assert!(outcome.is_err() && vectors.enabled().is_empty());
-    /// }
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn disarm(&self) -> bool {
         self.run(false, |machine| machine.sim.disarm())
     }
 
     /// What user space could notice of the interrupts: equal texts, nothing changed.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let vector = vectors.enable(0, Trigger::new()?)?;
-    /// let before = device.visible();
-    /// assert!(vectors.enable(64, Trigger::new()?).is_err());
-    /// assert_eq!(device.visible(), before);
-    /// vector.mask()?;
-    /// assert_ne!(device.visible(), before);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn visible(&self) -> String {
         self.run(String::new(), |machine| machine.sim.visible())
     }
 
     /// What is still in use although nothing should be; `None`: nothing.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let vector = vectors.enable(0, Trigger::new()?)?;
-    /// assert!(device.leaks().is_some());
-    /// drop(vectors); // the handle that is left holds nothing
-    /// assert_eq!(device.leaks(), None);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn leaks(&self) -> Option<String> {
         self.run(None, |machine| machine.sim.leaks())
     }
 
     /// An eventfd was signalled. If it is armed to unmask the line, the line is unmasked: a real host
     /// notices by itself ([`crate::Line::set_resample`]).
-    ///
-    /// ```
-    /// # use vfio_irq::{Line, Trigger, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// let (trigger, resample) = (Trigger::new()?, Trigger::new()?);
-    /// let line = Line::enable_resampled(Arc::clone(&device), &trigger, &resample)?;
-    /// device.raise_intx();
-    /// device.fire(&resample);
-    /// device.raise_intx();
-    /// assert_eq!(trigger.take(), 2);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn fire(&self, trigger: &Trigger) {
         let identity = Identity::of(trigger.as_fd());
         self.run((), move |machine| {

@@ -17,10 +17,10 @@ const MOST: usize = 4096;
 /// [`crate::kvm::MsixTable`] on a machine without KVM, together with [`super::Simulated`].
 ///
 /// ```
-/// # use std::sync::Arc;
-/// # use vfio_irq::kvm::{MsixTable, Routes};
-/// # use vfio_irq::sim::{Simulated, SimulatedVm};
-/// # use vfio_irq::{Index, Vectors};
+/// use std::sync::Arc;
+/// use vfio_irq::kvm::{MsixTable, Routes};
+/// use vfio_irq::sim::{Simulated, SimulatedVm};
+/// use vfio_irq::{Index, Vectors};
 /// let (device, vm) = (Arc::new(Simulated::new()), Arc::new(SimulatedVm::new()));
 /// let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
 /// let mut table = MsixTable::new(Vectors::open(device.clone(), Index::Msix)?, routes)?;
@@ -47,12 +47,6 @@ struct Inner {
 
 impl SimulatedVm {
     /// A VM without routes and irqfds.
-    ///
-    /// ```
-    /// # use vfio_irq::sim::SimulatedVm;
-    /// let vm = SimulatedVm::new();
-    /// assert_eq!((vm.commits(), vm.irqfds()), (0, 0));
-    /// ```
     pub fn new() -> Self {
         Self::default()
     }
@@ -60,20 +54,6 @@ impl SimulatedVm {
     /// The messages that reached the guest since this was asked last: those from user space, and one
     /// for each irqfd that was signalled, however often, as its route is. What comes in on a GSI
     /// without a message's route is lost.
-    ///
-    /// ```
-    /// # use vfio_irq::{Trigger, kvm::{Message, Route, Vm}, sim::SimulatedVm};
-    /// # let vm = SimulatedVm::new();
-    /// let message = Message { address: 0xfee0_0000, data: 0x41, device: None };
-    /// vm.set_routes(&[Route::Message { gsi: 24, message }])?;
-    /// let (routed, stray) = (Trigger::new().unwrap(), Trigger::new().unwrap());
-    /// vm.assign(routed.eventfd(), 24)?;
-    /// vm.assign(stray.eventfd(), 25)?; // a GSI without a route
-    /// [&routed, &routed, &stray].map(|trigger| trigger.signal().unwrap());
-    /// assert_eq!(vm.received(), [message]);
-    /// assert_eq!(vm.received(), []);
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
     pub fn received(&self) -> Vec<Message> {
         let mut inner = self.lock();
         inner.deliver();
@@ -81,77 +61,21 @@ impl SimulatedVm {
     }
 
     /// The routes that were committed last.
-    ///
-    /// ```
-    /// # use vfio_irq::{kvm::{Route, Vm}, sim::SimulatedVm};
-    /// # let vm = SimulatedVm::new();
-    /// let [first, second] = [1, 2].map(|gsi| Route::Pin { gsi, chip: 0, pin: gsi });
-    /// vm.set_routes(&[first])?;
-    /// vm.set_routes(&[second])?;
-    /// assert_eq!(vm.routes(), [second], "a commit replaces all");
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
     pub fn routes(&self) -> Vec<Route> {
         self.lock().routes.clone()
     }
 
     /// How often all routes were replaced: KVM_SET_GSI_ROUTING, each with the whole table.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// table.set_control(0x8000)?;
-    /// for number in 0..15 {
-    ///     table.write(16 * number + 12, &0_u32.to_le_bytes())?; // unmasked one by one
-    /// }
-    /// assert_eq!(vm.commits(), 0);
-    /// table.commit()?;
-    /// assert_eq!((vm.commits(), vm.routes().len()), (1, 15));
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn commits(&self) -> u64 {
         self.lock().commits
     }
 
     /// Eventfds that have an irqfd.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// table.set_control(0x8000)?;
-    /// table.write(12, &0_u32.to_le_bytes())?;
-    /// table.commit()?;
-    /// assert_eq!(vm.irqfds(), 1, "of 64 entries the guest uses one");
-    /// drop(table);
-    /// assert_eq!(vm.irqfds(), 0);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn irqfds(&self) -> usize {
         self.lock().irqfds.len()
     }
 
     /// Has the next request fail with this error, and do nothing.
-    ///
-    /// ```
-    /// # use vfio_irq::{kvm::{Message, Vm}, sim::{Errno, SimulatedVm}};
-    /// # let vm = SimulatedVm::new();
-    /// vm.fail_next(Errno::EINVAL);
-    /// assert_eq!(vm.signal(Message::default()).unwrap_err().raw_os_error(), Some(22));
-    /// assert!(vm.received().is_empty());
-    /// vm.signal(Message::default()).unwrap(); // once, and not again
-    /// ```
     pub fn fail_next(&self, errno: Errno) {
         self.lock().refusal = Some(errno);
     }

@@ -10,10 +10,10 @@ use std::sync::{Arc, Weak};
 /// [`crate::Vectors::enable`], until the host has none left for another vector.
 ///
 /// ```
-/// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-/// # use std::sync::Arc;
-/// # let device = Arc::new(Simulated::new());
-/// # let vectors = Vectors::open(device.clone(), Index::Msix)?;
+/// use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
+/// use std::sync::Arc;
+/// let device = Arc::new(Simulated::new());
+/// let vectors = Vectors::open(device.clone(), Index::Msix)?;
 /// let (old, new) = (Trigger::new()?, Trigger::new()?);
 /// let vector = vectors.enable(9, &old)?;
 /// vector.retarget(&new)?;
@@ -49,17 +49,6 @@ impl<T: Transport> Vector<T> {
     }
 
     /// Which vector of the index it is, counted from 0.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let handles = vectors.enable_many([(5, Trigger::new()?), (2, Trigger::new()?)])?;
-    /// let numbers: Vec<_> = handles.iter().map(|vector| vector.number()).collect();
-    /// assert_eq!(numbers, [5, 2], "counted from 0, in the order in which they were asked for");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn number(&self) -> u32 {
         self.number
     }
@@ -69,19 +58,6 @@ impl<T: Transport> Vector<T> {
     /// # Errors
     ///
     /// [`Error::Disabled`] when the index was disabled meanwhile.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let vector = vectors.enable(3, Trigger::new()?)?;
-    /// device.raise(3);
-    /// assert_eq!(vector.trigger()?.take(), 1); // no need to keep another clone of it
-    /// vectors.disable()?;
-    /// assert!(matches!(vector.trigger(), Err(vfio_irq::Error::Disabled { number: 3 })));
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn trigger(&self) -> Result<Trigger, Error> {
         self.with(|_, state| {
             state.trigger(self.number).cloned().ok_or(Error::Disabled { number: self.number })
@@ -94,18 +70,6 @@ impl<T: Transport> Vector<T> {
     /// # Errors
     ///
     /// [`Error::Disabled`], [`Error::Refused`].
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let (read, write) = (vectors.enable(0, Trigger::new()?)?, vectors.enable(1, Trigger::new()?)?);
-    /// write.retarget(read.trigger()?)?; // one thread waits for both from now on
-    /// (0..2).for_each(|number| device.raise(number));
-    /// assert_eq!(read.trigger()?.take(), 2);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn retarget(&self, trigger: impl Into<Trigger>) -> Result<(), Error> {
         let trigger = trigger.into();
         self.with(|shared, state| {
@@ -121,19 +85,6 @@ impl<T: Transport> Vector<T> {
     /// # Errors
     ///
     /// [`Error::Disabled`], [`Error::NotMaskable`], [`Error::Refused`].
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use vfio_irq::sim::IrqCaps;
-    /// // On Linux's own driver, and on a function without mask bits: take another eventfd instead.
-    /// let unmaskable = Simulated::with(IrqCaps { msi_maskable: false, ..IrqCaps::default() });
-    /// let vectors = Vectors::open(unmaskable, Index::Msi)?;
-    /// let vector = vectors.enable(0, Trigger::new()?)?;
-    /// let error = vector.mask().unwrap_err();
-    /// assert_eq!(error.to_string(), "MSI cannot be masked by this host: it does not say MASKABLE");
-    /// vector.retarget(Trigger::new()?)?; // which nobody waits for
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn mask(&self) -> Result<(), Error> {
         let one = Data::None { count: 1 };
         self.with(|shared, state| shared.set_masks(state, Action::Mask, self.number, one))
@@ -144,20 +95,6 @@ impl<T: Transport> Vector<T> {
     /// # Errors
     ///
     /// As [`Vector::mask`].
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let vector = vectors.enable(0, Trigger::new()?)?;
-    /// vector.mask()?;
-    /// device.raise(0);
-    /// device.raise(0);
-    /// vector.unmask()?;
-    /// assert_eq!(vector.trigger()?.take(), 1, "one pending bit, one signal");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn unmask(&self) -> Result<(), Error> {
         let one = Data::None { count: 1 };
         self.with(|shared, state| shared.set_masks(state, Action::Unmask, self.number, one))
@@ -169,18 +106,6 @@ impl<T: Transport> Vector<T> {
     /// # Errors
     ///
     /// [`Error::Disabled`], [`Error::Refused`].
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let vector = vectors.enable(0, Trigger::new()?)?;
-    /// vector.mask()?;
-    /// vector.loopback()?; // is the eventfd waited for? It is that which is tested, not the device
-    /// assert_eq!(vector.trigger()?.take(), 1);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn loopback(&self) -> Result<(), Error> {
         let one = Data::None { count: 1 };
         self.with(|shared, _| shared.request("to signal", Action::Trigger, self.number, one))
@@ -193,18 +118,6 @@ impl<T: Transport> Vector<T> {
     ///
     /// [`Error::Refused`]; the vector signals as before, until it is enabled again or the index is
     /// disabled. A handle that is stale detaches nothing, which is no error.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let vector = vectors.enable(0, Trigger::new()?)?;
-    /// vector.detach()?;
-    /// device.raise(0);
-    /// assert_eq!((device.lost(), device.allocated()), (1, 1), "nobody listens; the interrupt is kept");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn detach(mut self) -> Result<(), Error> {
         self.let_go()
     }

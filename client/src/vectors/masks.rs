@@ -13,20 +13,6 @@ impl<T: Transport> Vectors<T> {
     ///
     /// [`Error::NotMaskable`], [`Error::NoSuchVector`]; [`Error::Refused`] with EINVAL while the
     /// index is not active.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(device.clone(), Index::Msix)?;
-    /// # let vector = vectors.enable(2, Trigger::new()?)?;
-    /// vectors.mask(0, 4)?;
-    /// device.raise(2);
-    /// assert_eq!(vector.trigger()?.take(), 0);
-    /// vectors.unmask(0, 4)?;
-    /// assert_eq!(vector.trigger()?.take(), 1);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn mask(&self, start: u32, count: u32) -> Result<(), Error> {
         let mut state = self.0.lock();
         self.0.set_masks(&mut state, Action::Mask, start, Data::None { count })
@@ -37,20 +23,6 @@ impl<T: Transport> Vectors<T> {
     /// # Errors
     ///
     /// As [`Vectors::mask`].
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vector = vectors.enable(2, Trigger::new()?)?;
-    /// vectors.mask(0, 8)?;
-    /// vectors.unmask(0, 2)?; // 2 to 7 stay masked
-    /// device.raise(2);
-    /// assert!(!vector.trigger()?.is_signalled());
-    /// assert!(vectors.unmask(60, 5).is_err(), "MSI-X has no vector 64");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn unmask(&self, start: u32, count: u32) -> Result<(), Error> {
         let mut state = self.0.lock();
         self.0.set_masks(&mut state, Action::Unmask, start, Data::None { count })
@@ -61,17 +33,6 @@ impl<T: Transport> Vectors<T> {
     /// # Errors
     ///
     /// As [`Vectors::mask`].
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # let vectors = Vectors::open(Simulated::new(), Index::Msix)?;
-    /// # let vector = vectors.enable(0, Trigger::new()?)?;
-    /// vectors.mask_chosen(8, &[true, false, true])?; // 8 and 10
-    /// assert_eq!(vectors.transport().requests(), 2, "after the one that enabled");
-    /// let error = vectors.mask_chosen(63, &[false, true]).unwrap_err();
-    /// assert_eq!(error.to_string(), "MSI-X has no vector 64: it has 64, counted from 0");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn mask_chosen(&self, start: u32, chosen: &[bool]) -> Result<(), Error> {
         let mut state = self.0.lock();
         self.0.set_masks(&mut state, Action::Mask, start, Data::Bool(chosen))
@@ -82,20 +43,6 @@ impl<T: Transport> Vectors<T> {
     /// # Errors
     ///
     /// As [`Vectors::mask`].
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let handles = vectors.enable_many([(0, Trigger::new()?), (1, Trigger::new()?)])?;
-    /// vectors.mask(0, 2)?;
-    /// (0..2).for_each(|number| device.raise(number));
-    /// vectors.unmask_chosen(0, &[false, true])?;
-    /// assert!(!handles[0].trigger()?.is_signalled());
-    /// assert!(handles[1].trigger()?.is_signalled());
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn unmask_chosen(&self, start: u32, chosen: &[bool]) -> Result<(), Error> {
         let mut state = self.0.lock();
         self.0.set_masks(&mut state, Action::Unmask, start, Data::Bool(chosen))

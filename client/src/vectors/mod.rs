@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// MSI-X on Linux before 6.5). Hosts that can are not touched by it.
 ///
 /// ```
-/// # use vfio_irq::{Index, NoResize, Trigger, Vectors, sim::{IrqCaps, Simulated}};
+/// use vfio_irq::{Index, NoResize, Trigger, Vectors, sim::{IrqCaps, Simulated}};
 /// let old = Simulated::with(IrqCaps { dynamic: false, ..IrqCaps::default() });
 /// let vectors = Vectors::with_policy(old, Index::Msix, NoResize::ReserveAll { most: 16 })?;
 /// let first = vectors.enable(0, Trigger::new()?)?;
@@ -88,16 +88,6 @@ impl<T: Transport> Vectors<T> {
     ///
     /// [`Error::WrongIndex`] for another index, [`Error::Absent`] when the device has no such
     /// vectors, [`Error::Refused`] when it does not answer.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Vectors, sim::{IrqCaps, Simulated}};
-    /// let device = Simulated::with(IrqCaps { msix: 0, ..IrqCaps::default() });
-    /// let error = Vectors::open(&device, Index::Msix).unwrap_err();
-    /// assert_eq!(error.to_string(), "the device has no MSI-X");
-    /// let vectors = Vectors::open(&device, Index::Msi)?; // so MSI it is
-    /// assert_eq!(device.requests(), 0, "it was asked, and nothing was set");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn open(transport: T, index: Index) -> Result<Self, Error> {
         Self::with_policy(transport, index, NoResize::default())
     }
@@ -107,19 +97,6 @@ impl<T: Transport> Vectors<T> {
     /// # Errors
     ///
     /// As [`Vectors::open`].
-    ///
-    /// ```
-    /// use vfio_irq::sim::{IrqCaps, Simulated};
-    /// use vfio_irq::{Index, NoResize, Trigger, Vectors};
-    ///
-    /// // As Linux 6.1.
-    /// let old = Simulated::with(IrqCaps { dynamic: false, ..IrqCaps::default() });
-    /// let vectors = Vectors::with_policy(old, Index::Msix, NoResize::Reenable { spare: 3 })?;
-    /// let first = vectors.enable(0, Trigger::new()?)?;
-    /// let second = vectors.enable(5, Trigger::new()?)?; // disabled, enabled with 9, 0 signalled
-    /// assert_eq!(first.trigger()?.take(), 1);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn with_policy(transport: T, index: Index, policy: NoResize) -> Result<Self, Error> {
         if !matches!(index, Index::Msi | Index::Msix) {
             return Err(Error::WrongIndex { index: Name(index), takes: "MSI or MSI-X" });
@@ -131,63 +108,22 @@ impl<T: Transport> Vectors<T> {
 
     /// What the host said when the index was opened: how many vectors, added at any time or not,
     /// maskable or not.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let queues = vectors.capabilities().count().min(8);
-    /// assert_eq!(queues, 8, "of 64");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn capabilities(&self) -> &Capabilities {
         &self.0.capabilities
     }
 
     /// The device, for whatever else is asked of it.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// let vectors = Vectors::open(Simulated::new(), Index::Msix)?; // it owns its device
-    /// let vector = vectors.enable(1, Trigger::new()?)?;
-    /// vectors.transport().raise(1);
-    /// assert_eq!(vector.trigger()?.take(), 1);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn transport(&self) -> &T {
         &self.0.transport
     }
 
     /// The vectors that are enabled, in order.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let handles = vectors.enable_many([(9, Trigger::new()?), (4, Trigger::new()?)])?;
-    /// assert_eq!(vectors.enabled(), [4, 9]);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn enabled(&self) -> Vec<u32> {
         self.0.lock().attached().map(|(number, _)| number).collect()
     }
 
     /// Whether the index is enabled, which it stays when its last vector is detached: to give back
     /// everything, [`Vectors::disable`].
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// drop(vectors.enable(0, Trigger::new()?)?);
-    /// assert!(vectors.enabled().is_empty() && vectors.is_active());
-    /// vectors.disable()?;
-    /// assert!(!vectors.is_active());
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn is_active(&self) -> bool {
         self.0.lock().mode != Mode::Idle
     }
@@ -201,21 +137,6 @@ impl<T: Transport> Vectors<T> {
     /// ENOSPC when the host has no interrupt left; [`Error::BeyondReserved`] on a host that cannot
     /// add vectors; [`Error::Refused`] with EINVAL while INTx or the other of MSI and MSI-X is
     /// enabled.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let (one, other) = (Trigger::new()?, Trigger::new()?);
-    /// let first = vectors.enable(0, &one)?;
-    /// let second = vectors.enable(40, &other)?; // while the first works
-    /// device.raise(40);
-    /// assert_eq!((one.take(), other.take()), (0, 1));
-    /// let again = vectors.enable(40, &one).unwrap_err();
-    /// assert_eq!(again.to_string(), "vector 40 of MSI-X is enabled already: re-target it through its handle");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn enable(&self, number: u32, trigger: impl Into<Trigger>) -> Result<Vector<T>, Error> {
         let mut handles = self.enable_many([(number, trigger)])?;
         handles.pop().ok_or(Error::Disabled { number })
@@ -230,18 +151,6 @@ impl<T: Transport> Vectors<T> {
     /// # Errors
     ///
     /// As [`Vectors::enable`], and [`Error::Twice`].
-    ///
-    /// ```
-    /// # use vfio_irq::{Error, Index, Trigger, Vectors, sim::{IrqCaps, Simulated}};
-    /// let small = Simulated::with(IrqCaps { interrupts: 2, ..IrqCaps::default() });
-    /// let vectors = Vectors::open(small, Index::Msix)?;
-    /// let wanted = || (0..4).map(|number| Ok((number, Trigger::new()?))).collect::<Result<Vec<_>, Error>>();
-    /// let Err(Error::TooFew { there, .. }) = vectors.enable_many(wanted()?) else { panic!() };
-    /// assert!(vectors.enabled().is_empty(), "none, as not all were to be had");
-    /// let handles = vectors.enable_many(wanted()?.into_iter().take(there as usize))?;
-    /// assert_eq!(handles.len(), 2);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn enable_many<W, I>(&self, wanted: W) -> Result<Vec<Vector<T>>, Error>
     where
         W: IntoIterator<Item = (u32, I)>,
@@ -274,17 +183,6 @@ impl<T: Transport> Vectors<T> {
     ///
     /// [`Error::Twice`]; [`Error::Disabled`] for a handle that is stale or of another device;
     /// [`Error::Refused`].
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # let vectors = Vectors::open(Simulated::new(), Index::Msix)?;
-    /// # let (a, b) = (vectors.enable(0, Trigger::new()?)?, vectors.enable(1, Trigger::new()?)?);
-    /// let (of_a, of_b) = (a.trigger()?, b.trigger()?);
-    /// vectors.retarget_many([(&a, &of_b), (&b, &of_a)])?; // in one request
-    /// vectors.transport().raise(0);
-    /// assert_eq!((of_a.take(), of_b.take()), (0, 1));
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn retarget_many<'v, W, I>(&self, wanted: W) -> Result<(), Error>
     where
         W: IntoIterator<Item = (&'v Vector<T>, I)>,
@@ -313,20 +211,6 @@ impl<T: Transport> Vectors<T> {
     /// # Errors
     ///
     /// [`Error::Refused`].
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let vector = vectors.enable(7, Trigger::new()?)?;
-    /// vectors.disable()?;
-    /// assert_eq!(device.leaks(), None);
-    /// let stale = vector.mask().unwrap_err();
-    /// assert_eq!(stale.to_string(), "vector 7 is not enabled any more: its index was disabled");
-    /// vectors.disable()?; // there is nothing to do, which is no error
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn disable(&self) -> Result<(), Error> {
         self.0.disable(&mut self.0.lock())
     }

@@ -5,7 +5,7 @@
 use super::{flags, put_words, words, Bools, Data, Fds, Index};
 use crate::Errno;
 
-/// `struct vfio_irq_set` as user space sent it, less its data. Nothing of it is believed yet.
+/// `struct vfio_irq_set` as user space sent it, without the data. No field is checked yet.
 ///
 /// ```
 /// use vfio_irq_engine::abi::{flags, Header};
@@ -18,11 +18,11 @@ use crate::Errno;
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Header {
-    /// Size of the caller's structure in bytes, data included.
+    /// Size of the caller's structure in bytes, including the data.
     pub argsz: u32,
     /// `flags::DATA_*` and `flags::ACTION_*`.
     pub flags: u32,
-    /// Which index.
+    /// Number of the index.
     pub index: u32,
     /// First vector.
     pub start: u32,
@@ -31,43 +31,45 @@ pub struct Header {
 }
 
 impl Header {
-    /// Bytes before the data.
+    /// Length of the header in bytes.
     pub const LEN: usize = 20;
 
-    /// Reads the structure, in the machine's byte order.
+    /// Reads the structure in native byte order. Returns it unchecked.
     #[inline]
     pub fn from_bytes(bytes: &[u8; Self::LEN]) -> Self {
         Self::from_words(words(bytes))
     }
 
-    /// The structure from its five fields in order.
+    /// Returns the structure with these five fields, in the order of the ABI.
     #[inline]
     pub const fn from_words([argsz, flags, index, start, count]: [u32; 5]) -> Self {
         Self { argsz, flags, index, start, count }
     }
 
-    /// Writes the structure, in the machine's byte order.
+    /// Returns the structure as bytes, in native byte order.
     pub fn to_bytes(self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
         put_words(&mut bytes, [self.argsz, self.flags, self.index, self.start, self.count]);
         bytes
     }
 
-    /// Which index is meant, before all else is checked: a host needs it to know `vectors`.
+    /// Returns the index. A host calls this first, since [`Header::check`] takes the number of
+    /// vectors of that index.
     ///
     /// # Errors
     ///
-    /// `EINVAL` when there is no such index (`CONTRACT.md`, C-02).
+    /// `EINVAL` if the index does not exist (`CONTRACT.md`, C-02).
     #[inline]
     pub fn index(&self) -> Result<Index, Errno> {
         Index::from_raw(self.index).ok_or(Errno::EINVAL)
     }
 
-    /// Checks all that can be said without the data. `vectors` is the count of the index.
+    /// Checks the header against `vectors`, the number of vectors of the index. Returns the
+    /// checked header, whose data is still to be read.
     ///
     /// # Errors
     ///
-    /// `EINVAL`, whatever is wrong (`CONTRACT.md`, C-01 to C-08).
+    /// `EINVAL` if any check fails (`CONTRACT.md`, C-01 to C-08).
     #[inline]
     pub fn check(self, vectors: u32) -> Result<Checked, Errno> {
         let index = self.index()?;
@@ -99,7 +101,7 @@ impl Header {
     }
 }
 
-/// What a request is to do.
+/// The action of a request.
 ///
 /// ```
 /// use vfio_irq_engine::abi::{flags, Action, Header};
@@ -114,7 +116,7 @@ pub enum Action {
     Mask,
     /// Unmask.
     Unmask,
-    /// Attach, detach, disable, loopback.
+    /// Attach, detach, disable or loopback. The data tells them apart.
     Trigger,
 }
 
@@ -137,7 +139,7 @@ enum Form {
     Eventfd,
 }
 
-/// The vectors that a request names: within the index, and no overflow left to happen.
+/// The vectors of a request. They are within the index, so that no sum of them overflows.
 ///
 /// ```
 /// use vfio_irq_engine::abi::flags::*;
@@ -155,39 +157,39 @@ pub struct Range {
 }
 
 impl Range {
-    /// First vector.
+    /// Returns the first vector.
     #[inline]
     pub const fn start(self) -> u32 {
         self.start
     }
 
-    /// One past the last vector.
+    /// Returns the number after the last vector.
     #[inline]
     pub const fn end(self) -> u32 {
         self.end
     }
 
-    /// Number of vectors.
+    /// Returns the number of vectors.
     #[inline]
     pub const fn count(self) -> u32 {
         self.end.saturating_sub(self.start)
     }
 
-    /// The vectors' numbers in order.
+    /// Returns the numbers of the vectors, in order.
     #[inline]
     pub fn numbers(self) -> core::ops::Range<u32> {
         self.start..self.end
     }
 }
 
-/// A header that passed every check; its data is still to be read.
+/// A header that passed every check. Its data is still to be read.
 ///
 /// ```
 /// use vfio_irq_engine::abi::flags::*;
 /// use vfio_irq_engine::abi::Header;
 /// use vfio_irq_engine::Errno;
 ///
-/// // What a platform does: check, read so much of user space, and only then look at it.
+/// // A platform checks the header, reads the data once, and then parses its copy (TOCTOU).
 /// let header = Header::from_words([28, DATA_EVENTFD | ACTION_TRIGGER, 2, 0, 2]);
 /// let checked = header.check(64)?;
 /// let read = vec![0xff; checked.data_len()];
@@ -205,19 +207,19 @@ pub struct Checked {
 }
 
 impl Checked {
-    /// How many bytes of data to read.
+    /// Returns the number of data bytes to read.
     #[inline]
     pub const fn data_len(&self) -> usize {
         self.data_len
     }
 
-    /// The request, now that its data is there.
+    /// Returns the request that the header and `data` make.
     ///
     /// # Errors
     ///
-    /// `ENOTTY` when the flags name no action or several (`CONTRACT.md`, C-10): Linux says so only
-    /// after it has read the data, so an unreadable address wins. `EINVAL` when `data` is not
-    /// [`Checked::data_len`] long.
+    /// `EINVAL` if `data` is not [`Checked::data_len`] bytes long. `ENOTTY` if the flags name no
+    /// action or several (`CONTRACT.md`, C-10). Linux reads the data before it checks the action.
+    /// An unreadable address therefore returns EFAULT, not ENOTTY.
     #[inline]
     pub fn request(self, data: &[u8]) -> Result<Request<'_>, Errno> {
         if data.len() != self.data_len {
@@ -233,8 +235,8 @@ impl Checked {
     }
 }
 
-/// A request whose every field makes sense by itself. Whether it makes sense *now* is for
-/// [`crate::Vectors`] and [`crate::Device`] to say.
+/// A request whose every field is valid by itself. [`crate::Vectors`] and [`crate::IrqEngine`]
+/// check it against the state of the device.
 ///
 /// ```
 /// use vfio_irq_engine::abi::flags::*;
@@ -256,25 +258,25 @@ pub struct Request<'d> {
 }
 
 impl<'d> Request<'d> {
-    /// Which index.
+    /// Returns the index.
     #[inline]
     pub const fn index(&self) -> Index {
         self.index
     }
 
-    /// What to do.
+    /// Returns the action.
     #[inline]
     pub const fn action(&self) -> Action {
         self.action
     }
 
-    /// Which vectors.
+    /// Returns the range of vectors.
     #[inline]
     pub const fn range(&self) -> Range {
         self.range
     }
 
-    /// With what.
+    /// Returns the data.
     #[inline]
     pub const fn data(&self) -> Data<'d> {
         self.data

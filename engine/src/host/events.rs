@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! Platforms that bring ERR, REQ and INTx, too.
+//! Platforms with ERR, REQ and INTx.
 
 use super::{Host, Mask};
 use crate::{Errno, Event};
 
-/// A platform that keeps the triggers of ERR and REQ.
+/// A platform that holds the triggers of ERR and REQ.
 ///
 /// ```
 /// use vfio_irq_engine::{sim::Sim, Event, EventHost, Host};
 ///
-/// /// What a platform does when its bus reports an error of the device.
+/// /// Called by a platform if its bus reports an error of the device.
 /// fn report<H: EventHost>(host: &mut H) {
 ///     host.event_signal(Event::Err);
 /// }
@@ -23,22 +23,22 @@ use crate::{Errno, Event};
 /// # Ok::<(), vfio_irq_engine::Errno>(())
 /// ```
 pub trait EventHost: Host {
-    /// Whether the event has a trigger.
+    /// Returns true if the event has a trigger.
     fn event_is_set(&self, event: Event) -> bool;
 
-    /// Replaces or clears the trigger of the event. The only step of its request, so it may fail,
-    /// and has then changed nothing; clearing cannot fail.
+    /// Replaces or clears the trigger of the event. This is the only step of its request, so it
+    /// may fail. If it fails, nothing has changed. Clearing cannot fail.
     ///
     /// # Errors
     ///
-    /// `ENOMEM` when there is no room to keep it.
+    /// `ENOMEM` if the platform has no memory for the trigger.
     fn event_set(&mut self, event: Event, trigger: Option<Self::Trigger>) -> Result<(), Errno>;
 
     /// Signals the trigger of the event, if it has one.
     fn event_signal(&mut self, event: Event);
 }
 
-/// A platform that brings the interrupt line.
+/// A platform with INTx.
 ///
 /// ```
 /// use vfio_irq_engine::{sim::Sim, Mask, Host, IntxHost};
@@ -55,36 +55,41 @@ pub trait EventHost: Host {
 /// # Ok::<(), vfio_irq_engine::Errno>(())
 /// ```
 pub trait IntxHost: Host {
-    /// Whether the device has an interrupt pin.
+    /// Returns true if the device has an interrupt pin.
     fn intx_present(&self) -> bool;
 
-    /// Enables INTx with this trigger, masked if the guest has set DisINTx in its command register.
+    /// Enables INTx with this trigger. If DisINTx is set in the command register, INTx starts
+    /// masked.
     ///
     /// # Errors
     ///
-    /// `ENODEV` where the pin leads nowhere; what the platform answers where the interrupt cannot be had.
+    /// `ENODEV` if the pin has no routed interrupt. If the platform cannot request the interrupt,
+    /// its error passes through.
     fn intx_enable(&mut self, trigger: Option<Self::Trigger>) -> Result<(), Errno>;
 
-    /// Gives the line back, and what is armed with it.
+    /// Disables INTx, and disarms the resample eventfd.
     fn intx_disable(&mut self);
 
-    /// What the line signals from now on; `None`: nothing, its handler stays.
+    /// Replaces the trigger of INTx. With `None`, INTx signals nothing and its handler stays.
     fn intx_set_trigger(&mut self, trigger: Option<Self::Trigger>);
 
-    /// Masks or unmasks the line. A line that is still asserted signals again when unmasked.
+    /// Masks or unmasks INTx. If INTx is still asserted at unmask, it signals again
+    /// (`CONTRACT.md`, X-06).
     fn intx_set_mask(&mut self, mask: Mask);
 
-    /// Signals the line's trigger, if it has one, as if the device had raised it.
+    /// Signals the trigger of INTx, if it has one, as if the device had asserted INTx.
     fn intx_signal(&mut self);
 
-    /// Has the platform unmask the line whenever the eventfd is signalled (`CONTRACT.md`, X-02),
-    /// until [`IntxHost::intx_disarm_unmask`], [`IntxHost::intx_disable`] or the eventfd is closed for good.
+    /// Arms a resample eventfd: each signal of it unmasks INTx (`CONTRACT.md`, X-02).
+    /// [`IntxHost::intx_disarm_unmask`] and [`IntxHost::intx_disable`] disarm it, and so does the
+    /// last close of the eventfd.
     ///
     /// # Errors
     ///
-    /// `EBUSY` if an eventfd is armed; as [`Host::resolve`]; `ENOMEM`. Nothing has changed then.
+    /// `EBUSY` if an eventfd is armed, `ENOMEM`, or an error of [`Host::resolve`]. Nothing has
+    /// changed then.
     fn intx_arm_unmask(&mut self, fd: i32) -> Result<(), Errno>;
 
-    /// Undoes [`IntxHost::intx_arm_unmask`]; does nothing where no eventfd is armed.
+    /// Disarms the resample eventfd. Does nothing if no eventfd is armed.
     fn intx_disarm_unmask(&mut self);
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! What the engine and its platform speak of.
+//! The types that the engine and a platform share.
 
-/// The two kinds of message signalled interrupts. Never both at once.
+/// The type of message signalled interrupts. At most one is enabled.
 ///
 /// ```
 /// use vfio_irq_engine::{sim::Sim, Host, MsiType};
@@ -21,14 +21,14 @@ pub enum MsiType {
 /// The mask of a vector, or of INTx.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Mask {
-    /// Interrupts are signalled.
+    /// The host signals interrupts.
     #[default]
     Unmasked,
-    /// Interrupts are held by the device and signalled once at unmask.
+    /// The device holds interrupts. Unmask signals once for all of them.
     Masked,
 }
 
-/// How many vectors an enabled index can have.
+/// The number of vectors that an enabled index can have.
 ///
 /// ```
 /// use vfio_irq_engine::{sim::Sim, Host, MsiType, Size};
@@ -38,8 +38,8 @@ pub enum Mask {
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Size {
-    /// These and no more until it is disabled (NORESIZE).
+    /// This many, until the index is disabled (NORESIZE).
     Fixed(u32),
-    /// Any vector of the table, whenever it is asked for.
+    /// Any vector of the table can be added at any time.
     Dynamic,
 }

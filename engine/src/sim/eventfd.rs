@@ -61,7 +61,7 @@ impl Eventfds {
     }
 }
 
-/// A reference to a simulated eventfd, counted while it lives.
+/// A counted reference to a simulated eventfd.
 ///
 /// ```
 /// use vfio_irq_engine::{sim::Sim, Host};
@@ -90,7 +90,7 @@ impl SimTrigger {
         Self::new(self.fd, Rc::clone(&self.references))
     }
 
-    /// The descriptor number of the eventfd.
+    /// Returns the descriptor number of the eventfd.
     pub fn fd(&self) -> i32 {
         self.fd
     }
