@@ -1,4 +1,4 @@
-//! What the host pays for vectors that a device has and nobody uses, counted in /proc/interrupts.
+//! The cost on the host of vectors that a driver does not use, counted in /proc/interrupts.
 //!
 //! ```text
 //! vfio-irq-host-interrupts USED BDF...

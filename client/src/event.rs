@@ -1,19 +1,19 @@
-//! The interrupts that the host itself raises: ERR and REQ.
+//! ERR and REQ, the interrupts that the host raises.
 
 use crate::capabilities::{Capabilities, ask};
 use crate::{Action, Data, Error, Index, Name, SetIrqs, Transport, Trigger};
 use std::os::fd::AsFd;
 
-/// An eventfd on ERR (the device met an error that the host will not repair) or on REQ (the host
-/// asks for the device back). Dropping it takes the eventfd away.
+/// An eventfd on ERR or REQ. The host signals ERR for an uncorrected error of the device, and REQ
+/// to ask user space to release the device. Dropping the event detaches the eventfd.
 ///
 /// ```
 /// use vfio_irq::{Event, Index, Trigger, sim::Simulated};
 ///
-/// let please_leave = Trigger::new()?;
-/// let event = Event::open(Simulated::new(), Index::Req, &please_leave)?;
+/// let release = Trigger::new()?;
+/// let event = Event::open(Simulated::new(), Index::Req, &release)?;
 /// event.loopback()?;
-/// assert_eq!(please_leave.take(), 1);
+/// assert_eq!(release.take(), 1);
 /// # Ok::<(), vfio_irq::Error>(())
 /// ```
 #[derive(Debug)]
@@ -24,12 +24,13 @@ pub struct Event<T: Transport> {
 }
 
 impl<T: Transport> Event<T> {
-    /// Has the event signal an eventfd, in place of one that is there (E-03).
+    /// Attaches an eventfd to the event, and replaces the previous eventfd, if any (E-03).
+    /// Returns the handle.
     ///
     /// # Errors
     ///
-    /// [`Error::WrongIndex`] unless the index is ERR or REQ, [`Error::Absent`] where the device has
-    /// no such event, [`Error::Refused`].
+    /// [`Error::WrongIndex`] if the index is neither ERR nor REQ, [`Error::Absent`] if the device
+    /// has no such event, [`Error::Refused`] if the device refuses the request.
     pub fn open(transport: T, index: Index, trigger: impl Into<Trigger>) -> Result<Self, Error> {
         if !matches!(index, Index::Err | Index::Req) {
             return Err(Error::WrongIndex { index: Name(index), takes: "ERR or REQ" });
@@ -40,16 +41,16 @@ impl<T: Transport> Event<T> {
         Ok(Self { transport, index, trigger })
     }
 
-    /// The eventfd.
+    /// Returns the eventfd.
     pub fn trigger(&self) -> &Trigger {
         &self.trigger
     }
 
-    /// Has the event signal another eventfd.
+    /// Replaces the eventfd of the event (E-03).
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`]; the old one is still there.
+    /// [`Error::Refused`] if the device refuses the request. The previous eventfd stays attached.
     pub fn retarget(&mut self, trigger: impl Into<Trigger>) -> Result<(), Error> {
         let trigger = trigger.into();
         attach(&self.transport, self.index, "to re-target", Some(&trigger))?;
@@ -61,7 +62,7 @@ impl<T: Transport> Event<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`].
+    /// [`Error::Refused`] if the device refuses the request.
     pub fn loopback(&self) -> Result<(), Error> {
         let data = Data::None { count: 1 };
         let request = SetIrqs { index: self.index, action: Action::Trigger, start: 0, data };
@@ -72,12 +73,13 @@ impl<T: Transport> Event<T> {
 impl<T: Transport> Drop for Event<T> {
     fn drop(&mut self) {
         if let Err(error) = attach(&self.transport, self.index, "to detach", None) {
-            tracing::warn!(%error, "an event keeps its eventfd");
+            tracing::warn!(%error, "an event stays attached");
         }
     }
 }
 
-/// Puts an eventfd on an index with one interrupt, or takes it away.
+/// Attaches an eventfd to an index with one interrupt. With `None`, detaches it. Returns the
+/// error of the device.
 pub(crate) fn attach<T: Transport>(
     transport: &T,
     index: Index,

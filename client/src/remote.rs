@@ -1,4 +1,4 @@
-//! A vfio-user socket as a device.
+//! A device behind a vfio-user socket.
 
 use crate::{Data, Index, Info, SetIrqs, Transport};
 use std::io;
@@ -11,7 +11,7 @@ use vfio_irq_user::{Client, IrqData};
 /// ```
 /// use vfio_irq::Message;
 ///
-/// /// What a socket of yours sends behind the header; `fds` go along as ancillary data.
+/// /// The payload of the message. A socket sends `fds` as SCM_RIGHTS.
 /// fn payload(message: &Message<'_>) -> Vec<u8> {
 ///     let argsz = 20 + message.bools.len() as u32;
 ///     let words = [argsz, message.flags, message.index, message.start, message.count];
@@ -22,27 +22,27 @@ use vfio_irq_user::{Client, IrqData};
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
-    /// `flags`, `index`, `start` and `count` of the message.
+    /// The `flags` of the message, `VFIO_IRQ_SET_*`.
     pub flags: u32,
-    /// Which index.
+    /// Number of the index.
     pub index: u32,
     /// The first vector.
     pub start: u32,
-    /// How many vectors.
+    /// Number of vectors.
     pub count: u32,
-    /// A byte for each vector, or nothing.
+    /// One byte for each vector, or empty.
     pub bools: &'a [u8],
-    /// A descriptor for each vector, or none: no descriptor detaches.
+    /// One descriptor for each vector, or empty. DATA_EVENTFD without descriptors detaches.
     pub fds: &'a [BorrowedFd<'a>],
 }
 
-/// The client's side of a vfio-user connection, as far as interrupts go.
+/// The interrupt requests of a vfio-user client.
 ///
 /// ```
 /// use std::io;
 /// use vfio_irq::{Capabilities, Index, Info, IrqSocket, Message, Remote};
 ///
-/// /// A server that went away.
+/// /// A connection that the server closed.
 /// struct Gone;
 ///
 /// impl IrqSocket for Gone {
@@ -54,22 +54,23 @@ pub struct Message<'a> {
 /// assert_eq!(error.to_string(), "to say what it has of MSI-X was refused: broken pipe");
 /// ```
 pub trait IrqSocket {
-    /// How many descriptors a message takes (`max_msg_fds`).
+    /// Returns the number of descriptors that a message can carry (`max_msg_fds`).
     fn max_fds(&self) -> usize;
 
-    /// Sends `VFIO_USER_DEVICE_GET_IRQ_INFO` and waits for the reply.
+    /// Sends `VFIO_USER_DEVICE_GET_IRQ_INFO`. Returns the flags and the number of vectors of the
+    /// reply.
     ///
     /// # Errors
     ///
-    /// The error of the connection, or the one that the server replied.
+    /// The error of the connection, or the error of the reply.
     fn get_irq_info(&self, index: u32) -> io::Result<Info>;
 
-    /// Sends `VFIO_USER_DEVICE_SET_IRQS` and waits for the reply; positive where the server has
-    /// only so many vectors and did nothing.
+    /// Sends `VFIO_USER_DEVICE_SET_IRQS`. Returns 0 if the server executed it. A positive value
+    /// is the number of vectors of the server, which has changed nothing then.
     ///
     /// # Errors
     ///
-    /// The error of the connection, or the one that the server replied.
+    /// The error of the connection, or the error of the reply.
     fn set_irqs(&self, message: &Message<'_>) -> io::Result<u32>;
 }
 
@@ -103,9 +104,9 @@ impl IrqSocket for Client {
 
 /// A device behind a vfio-user socket.
 ///
-/// A message of vfio-user attaches all of its vectors or detaches all, and takes so many
-/// descriptors; a request that does both, or has more, becomes several. [`crate::Vectors`] makes the
-/// whole all or nothing.
+/// A vfio-user message either attaches all of its vectors or detaches all of them, and carries a
+/// limited number of descriptors. A request beyond that becomes several messages.
+/// [`crate::Vectors`] makes their sequence all or nothing.
 ///
 /// ```
 /// use vfio_irq::{Index, Info, IrqSocket, Message, Remote, Trigger, Vectors};
@@ -135,12 +136,12 @@ impl IrqSocket for Client {
 pub struct Remote<S>(S);
 
 impl<S: IrqSocket> Remote<S> {
-    /// A device behind this socket.
+    /// Returns the device behind this socket.
     pub fn new(socket: S) -> Self {
         Self(socket)
     }
 
-    /// The socket.
+    /// Returns the socket.
     pub fn socket(&self) -> &S {
         &self.0
     }
@@ -158,7 +159,7 @@ impl<S: IrqSocket> Remote<S> {
                 let message = Message { flags, index, start, count, bools: &[], fds: &there };
                 match self.0.set_irqs(&message)? {
                     0 => start = start.saturating_add(count),
-                    // Nothing was done only as long as nothing was done before.
+                    // A positive value promises that nothing changed, so it is valid for the first message only.
                     few if start == request.start => return Ok(few),
                     _ => return Err(io::Error::from_raw_os_error(ENOSPC)),
                 }

@@ -1,26 +1,25 @@
-//! What this crate asks of a device: VFIO's two interrupt requests, however they get there.
+//! The two interrupt requests of VFIO, on any transport.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use vfio_irq_engine::abi::{Header, flags};
 
-/// What a request does with its vectors; an index has some of them (C-10).
+/// The action of a request. Each index supports some actions (C-10).
 pub use vfio_irq_engine::abi::Action;
 
-/// Which of a device's interrupts: an *index* in VFIO's words.
+/// An interrupt *index* of VFIO.
 pub use vfio_irq_engine::abi::Index;
 
-/// The bare answer to `VFIO_DEVICE_GET_IRQ_INFO`; [`crate::Capabilities`] reads it.
+/// The raw answer to `VFIO_DEVICE_GET_IRQ_INFO`. [`crate::Capabilities`] decodes it.
 pub use vfio_irq_engine::abi::Info;
 
-/// A device whose interrupts can be asked about and set: `VFIO_DEVICE_GET_IRQ_INFO` and
-/// `VFIO_DEVICE_SET_IRQS`.
+/// A device that answers `VFIO_DEVICE_GET_IRQ_INFO` and `VFIO_DEVICE_SET_IRQS`.
 ///
-/// It is implemented for a descriptor of the kernel ([`crate::KernelDevice`]), for rust-vmm's
-/// `VfioDevice` (feature `vfio-ioctls`), for a vfio-user socket ([`crate::Remote`], feature
-/// `vfio-user`), for the simulator ([`crate::sim::Simulated`], feature `sim`), and for references,
-/// boxes and [`Arc`]s of them.
+/// The crate implements it for a descriptor of the kernel ([`crate::KernelDevice`]), for
+/// rust-vmm's `VfioDevice` (feature `vfio-ioctls`), for a vfio-user socket ([`crate::Remote`],
+/// feature `vfio-user`) and for the simulator ([`crate::sim::Simulated`], feature `sim`).
+/// References, boxes and [`Arc`]s of a transport are transports.
 ///
 /// ```
 /// use vfio_irq::{Index, Info, SetIrqs, Transport};
@@ -42,19 +41,19 @@ pub use vfio_irq_engine::abi::Info;
 /// # Ok::<(), io::Error>(())
 /// ```
 pub trait Transport {
-    /// Asks about an index (I-03 to I-06).
+    /// Queries an index. Returns its flags and its number of vectors (I-03 to I-06).
     ///
     /// # Errors
     ///
-    /// What the device answers, with its error number.
+    /// The error of the device, with its error number.
     fn irq_info(&self, index: Index) -> io::Result<Info>;
 
-    /// Makes a request; 0 when it was carried out. A positive value means that **nothing** was done
-    /// because there are only so many vectors (V-06).
+    /// Sends a request. Returns 0 if the device executed it. A positive value is the number of
+    /// vectors that the host has; the device has changed **nothing** then (V-06).
     ///
     /// # Errors
     ///
-    /// What the device answers, with its error number.
+    /// The error of the device, with its error number.
     fn set_irqs(&self, request: &SetIrqs<'_>) -> io::Result<u32>;
 }
 
@@ -73,7 +72,7 @@ macro_rules! forward {
 }
 forward!(&T, Box<T>, Arc<T>);
 
-/// A request: what to do with a range of vectors.
+/// A request: an action on a range of vectors.
 ///
 /// ```
 /// use vfio_irq::{Action, Data, Index, SetIrqs};
@@ -84,17 +83,17 @@ forward!(&T, Box<T>, Arc<T>);
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct SetIrqs<'a> {
-    /// Which index.
+    /// The index.
     pub index: Index,
-    /// What to do.
+    /// The action.
     pub action: Action,
     /// The first vector.
     pub start: u32,
-    /// With what, for each vector from `start` on.
+    /// The data, one element for each vector from `start` on.
     pub data: Data<'a>,
 }
 
-/// What goes with a request, for each of its vectors (C-07).
+/// The data of a request (C-07).
 ///
 /// ```
 /// use std::os::fd::AsFd;
@@ -109,30 +108,30 @@ pub struct SetIrqs<'a> {
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub enum Data<'a> {
-    /// All alike.
+    /// No data: the request applies to every vector of the range.
     None {
         /// Number of vectors.
         count: u32,
     },
-    /// A yes or no for each.
+    /// A boolean for each vector.
     Bool(&'a [bool]),
-    /// An eventfd for each, or none.
+    /// An eventfd for each vector. `None` detaches.
     Eventfd(&'a [Option<BorrowedFd<'a>>]),
 }
 
 impl SetIrqs<'_> {
-    /// Number of vectors, from `start` on; 0 in a request for the index as a whole.
+    /// Returns the number of vectors from `start` on; 0 for the whole index.
     pub fn count(&self) -> u32 {
         let len = match self.data {
             Data::None { count } => return count,
             Data::Bool(bools) => bools.len(),
             Data::Eventfd(fds) => fds.len(),
         };
-        // A range that long is refused by every device.
+        // Every device refuses a range of that length.
         u32::try_from(len).unwrap_or(u32::MAX)
     }
 
-    /// The `flags` of `struct vfio_irq_set`.
+    /// Returns the `flags` of `struct vfio_irq_set`.
     pub fn flags(&self) -> u32 {
         let action = match self.action {
             Action::Mask => flags::ACTION_MASK,
@@ -147,7 +146,7 @@ impl SetIrqs<'_> {
         action | data
     }
 
-    /// `struct vfio_irq_set` and its data, as the kernel reads them.
+    /// Returns `struct vfio_irq_set` and its data, as the kernel reads them.
     pub fn to_bytes(&self) -> Vec<u8> {
         let data: Vec<u8> = match self.data {
             Data::None { .. } => Vec::new(),
@@ -171,8 +170,8 @@ impl SetIrqs<'_> {
     }
 }
 
-/// A device's descriptor from the kernel, opened through a group (`VFIO_GROUP_GET_DEVICE_FD`) or as
-/// a character device (`/dev/vfio/devices/vfioN`): the requests are the same.
+/// A device descriptor of the kernel. It comes from a group (`VFIO_GROUP_GET_DEVICE_FD`) or from
+/// a character device (`/dev/vfio/devices/vfioN`). Both answer the same requests.
 ///
 /// ```no_run
 /// use vfio_irq::{Index, KernelDevice, Vectors};
@@ -187,12 +186,12 @@ impl SetIrqs<'_> {
 pub struct KernelDevice<F>(F);
 
 impl<F: AsFd> KernelDevice<F> {
-    /// A descriptor that is owned, borrowed or shared.
+    /// Returns a device on an owned, borrowed or shared descriptor.
     pub fn new(fd: F) -> Self {
         Self(fd)
     }
 
-    /// The descriptor back.
+    /// Returns the descriptor. It stays open.
     pub fn into_inner(self) -> F {
         self.0
     }
@@ -209,7 +208,7 @@ impl<F: AsFd> Transport for KernelDevice<F> {
     }
 }
 
-/// rust-vmm's device, which also set up container or iommufd.
+/// rust-vmm's device, which also sets up the container or the iommufd.
 #[cfg(feature = "vfio-ioctls")]
 impl Transport for vfio_ioctls::VfioDevice {
     fn irq_info(&self, index: Index) -> io::Result<Info> {

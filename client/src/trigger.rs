@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use vmm_sys_util::eventfd::EventFd;
 
-/// The eventfd that an interrupt signals. Clones are the same eventfd and the same descriptor.
+/// The eventfd that an interrupt signals. Clones share one descriptor.
 ///
-/// It keeps the descriptor open, since the library may have to attach it again. Made from an
-/// [`EventFd`], an `Arc<EventFd>` or an [`OwnedFd`]; the library does not read it.
+/// A trigger keeps the descriptor open, since the library may have to attach it again. It is made
+/// from an [`EventFd`], an `Arc<EventFd>` or an [`OwnedFd`]. The library never reads an eventfd
+/// that the caller made.
 ///
 /// ```
 /// use vfio_irq::Trigger;
@@ -26,11 +27,11 @@ use vmm_sys_util::eventfd::EventFd;
 pub struct Trigger(Arc<EventFd>);
 
 impl Trigger {
-    /// A new eventfd that stands at 0, does not block and is closed by `exec`.
+    /// Creates an eventfd with a count of 0, nonblocking and close-on-exec. Returns it.
     ///
     /// # Errors
     ///
-    /// [`Error::Descriptor`] when the process or the machine has no descriptor left.
+    /// [`Error::Descriptor`] if the process or the system has no descriptor left.
     pub fn new() -> Result<Self, Error> {
         let flags = EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC;
         let fd = rustix::event::eventfd(0, flags);
@@ -38,8 +39,8 @@ impl Trigger {
         Ok(fd.into())
     }
 
-    /// How often it was signalled since this was asked last; 0 also when it cannot be read. Blocks
-    /// where the eventfd was made to block.
+    /// Reads the eventfd. Returns the number of signals since the last read, or 0 if the read
+    /// fails. If the eventfd is in blocking mode, this call blocks.
     pub fn take(&self) -> u64 {
         let mut bytes = [0; 8];
         match rustix::io::read(self, &mut bytes) {
@@ -48,32 +49,32 @@ impl Trigger {
         }
     }
 
-    /// Signals it, as an interrupt would.
+    /// Signals the eventfd, as an interrupt does.
     ///
     /// # Errors
     ///
-    /// [`Error::Descriptor`] when it is no eventfd.
+    /// [`Error::Descriptor`] if the descriptor is not an eventfd.
     pub fn signal(&self) -> Result<(), Error> {
         match rustix::io::write(self, &1_u64.to_ne_bytes()) {
-            // Full: whoever waits wakes anyway.
+            // EAGAIN: the counter is at its maximum, so the reader wakes in any case.
             Ok(_) | Err(rustix::io::Errno::AGAIN) => Ok(()),
             Err(source) => Err(Error::descriptor("an eventfd cannot be signalled", source)),
         }
     }
 
-    /// Whether it is signalled, without taking that away.
+    /// Returns true if the eventfd is signalled. The call does not read the count.
     pub fn is_signalled(&self) -> bool {
         self.wait(Duration::ZERO)
     }
 
-    /// Waits until it is signalled; whether it was before `timeout` was over.
+    /// Waits until the eventfd is signalled. Returns false if `timeout` expires first.
     pub fn wait(&self, timeout: Duration) -> bool {
         let mut polled = [PollFd::new(self, PollFlags::IN)];
         let timeout = Timespec::try_from(timeout).ok();
         matches!(rustix::event::poll(&mut polled, timeout.as_ref()), Ok(1..))
     }
 
-    /// rust-vmm's type, for its other crates.
+    /// Returns the eventfd as rust-vmm's type.
     pub fn eventfd(&self) -> &EventFd {
         &self.0
     }

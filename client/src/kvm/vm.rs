@@ -1,4 +1,4 @@
-//! What is asked of KVM.
+//! The requests to KVM.
 
 use kvm_bindings::{
     KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQ_ROUTING_MSI, KVM_MSI_VALID_DEVID, KvmIrqRouting,
@@ -9,22 +9,22 @@ use std::io;
 use std::sync::Arc;
 use vmm_sys_util::eventfd::EventFd;
 
-/// What an MSI is: a write of `data` to `address`.
+/// A message signalled interrupt: a write of `data` to `address`.
 ///
 /// ```
 /// use vfio_irq::kvm::Message;
 ///
-/// // On x86 the address says which processor, the data which of its vectors.
+/// // On x86 the address selects the processor, and the data selects its vector.
 /// let message = Message { address: 0xfee0_3000, data: 0x41, device: None };
 /// assert_eq!((message.address >> 12 & 0xff, message.data & 0xff), (3, 0x41));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Message {
-    /// Where the device writes.
+    /// The address of the write.
     pub address: u64,
-    /// What it writes.
+    /// The data of the write.
     pub data: u32,
-    /// The device's identifier, where the interrupt controller wants it (Arm's ITS).
+    /// The device identifier, if the interrupt controller needs one (Arm's ITS).
     pub device: Option<u32>,
 }
 
@@ -42,7 +42,7 @@ impl Message {
     }
 }
 
-/// One route: what a GSI leads to.
+/// A route from a GSI to a pin or to a message.
 ///
 /// ```
 /// use vfio_irq::kvm::{Message, Route};
@@ -59,14 +59,14 @@ pub enum Route {
         gsi: u32,
         /// The controller: `KVM_IRQCHIP_*`.
         chip: u32,
-        /// Its pin.
+        /// The pin of the controller.
         pin: u32,
     },
     /// A message.
     Message {
         /// The GSI.
         gsi: u32,
-        /// What it sends.
+        /// The message.
         message: Message,
     },
 }
@@ -96,15 +96,15 @@ impl From<Route> for kvm_irq_routing_entry {
     }
 }
 
-/// A VM's interrupts. Implemented for kvm-ioctls' [`VmFd`]; a VMM that manages routes elsewhere
-/// implements it itself.
+/// The interrupts of a VM. The crate implements it for kvm-ioctls' [`VmFd`]. A VMM with its own
+/// route table implements it itself.
 ///
 /// ```
 /// use std::io;
 /// use vfio_irq::kvm::{Message, Route, Vm};
 /// use vmm_sys_util::eventfd::EventFd;
 ///
-/// /// Routes are committed by the VMM, together with those of its other devices.
+/// /// Commits these routes together with those of other devices.
 /// struct Merged<V>(V, Vec<Route>);
 ///
 /// impl<V: Vm> Vm for Merged<V> {
@@ -122,32 +122,34 @@ impl From<Route> for kvm_irq_routing_entry {
 /// # Ok::<(), io::Error>(())
 /// ```
 pub trait Vm {
-    /// Replaces all routes: KVM_SET_GSI_ROUTING.
+    /// Replaces all routes (KVM_SET_GSI_ROUTING).
     ///
     /// # Errors
     ///
-    /// KVM's.
+    /// The error of KVM. The previous routes stay.
     fn set_routes(&self, routes: &[Route]) -> io::Result<()>;
 
-    /// Has an eventfd raise a GSI: KVM_IRQFD. What it was signalled with before is delivered.
+    /// Assigns an irqfd: each signal of the eventfd raises the GSI (KVM_IRQFD). A signal from
+    /// before the call is delivered.
     ///
     /// # Errors
     ///
-    /// KVM's.
+    /// The error of KVM.
     fn assign(&self, eventfd: &EventFd, gsi: u32) -> io::Result<()>;
 
-    /// Takes that back; no interrupt comes through afterwards. One that is not there is no error.
+    /// Deassigns an irqfd. No interrupt arrives after the call. An irqfd that does not exist is
+    /// not an error.
     ///
     /// # Errors
     ///
-    /// KVM's.
+    /// The error of KVM.
     fn deassign(&self, eventfd: &EventFd, gsi: u32) -> io::Result<()>;
 
-    /// Sends a message: KVM_SIGNAL_MSI.
+    /// Sends a message (KVM_SIGNAL_MSI).
     ///
     /// # Errors
     ///
-    /// KVM's.
+    /// The error of KVM.
     fn signal(&self, message: Message) -> io::Result<()>;
 }
 
@@ -155,7 +157,7 @@ impl Vm for VmFd {
     fn set_routes(&self, routes: &[Route]) -> io::Result<()> {
         let entries: Vec<kvm_irq_routing_entry> =
             routes.iter().map(|route| (*route).into()).collect();
-        // More than KVM takes.
+        // More routes than KVM accepts.
         let many = |_| io::Error::from_raw_os_error(rustix::io::Errno::INVAL.raw_os_error());
         Ok(self.set_gsi_routing(&KvmIrqRouting::from_entries(&entries).map_err(many)?)?)
     }

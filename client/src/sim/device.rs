@@ -1,4 +1,4 @@
-//! The device: jobs for a machine in a thread of its own.
+//! The simulated device, which sends jobs to a machine in its own thread.
 
 use super::machine::{Identified, Identity, Machine};
 use super::{Errno, IrqCaps};
@@ -10,20 +10,20 @@ use std::thread::JoinHandle;
 
 /// A simulated device with its host.
 ///
-/// The engine lives in a thread of its own, so that the device can be shared like a real one.
+/// The engine runs in its own thread, so that threads can share the device like a real one.
 ///
 /// ```
 /// use vfio_irq::sim::{IrqCaps, Simulated};
 /// use vfio_irq::{Index, NoResize, Trigger, Vectors};
 /// use std::sync::Arc;
-/// // A test holds one end of the device, what is tested has the other.
+/// // The test and the tested code share the device.
 /// let device = Arc::new(Simulated::with(IrqCaps { dynamic: false, ..IrqCaps::default() }));
 /// let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
 /// let vector = vectors.enable(1, Trigger::new()?)?;
 /// device.raise(1);
 /// assert_eq!((vector.trigger()?.take(), device.lost()), (1, 0));
 /// drop(vectors);
-/// assert_eq!(device.leaks(), None, "everything was given back");
+/// assert_eq!(device.leaks(), None, "every resource is released");
 /// # Ok::<(), vfio_irq::Error>(())
 /// ```
 #[derive(Debug)]
@@ -41,22 +41,23 @@ impl Default for Simulated {
 }
 
 impl Simulated {
-    /// 8 MSI vectors, 64 of MSI-X and a pin, on a host that adds vectors while others run.
+    /// Returns a device with 8 MSI vectors, 64 MSI-X vectors and a pin. Its host adds vectors
+    /// while others are in use.
     pub fn new() -> Self {
         Self::with(IrqCaps::default())
     }
 
-    /// A device and a host of this shape.
-    pub fn with(shape: IrqCaps) -> Self {
+    /// Returns a device and a host with these capabilities.
+    pub fn with(caps: IrqCaps) -> Self {
         let (jobs, inbox) = mpsc::channel::<Job>();
         let thread = std::thread::spawn(move || {
-            let mut machine = Machine::new(shape);
+            let mut machine = Machine::new(caps);
             inbox.into_iter().for_each(|job| job(&mut machine));
         });
         Self { jobs: Some(jobs), thread: Some(thread) }
     }
 
-    /// The device raises a vector of MSI or MSI-X.
+    /// Raises a vector of MSI or MSI-X, as the device does.
     pub fn raise(&self, number: u32) {
         self.run((), move |machine| {
             machine.sim.raise(number);
@@ -64,7 +65,7 @@ impl Simulated {
         });
     }
 
-    /// The device pulls its interrupt line.
+    /// Asserts INTx, as the device does.
     pub fn pull(&self) {
         self.run((), |machine| {
             machine.sim.raise_intx();
@@ -72,48 +73,51 @@ impl Simulated {
         });
     }
 
-    /// Interrupts that nobody was told of.
+    /// Returns the number of interrupts that signalled no eventfd.
     pub fn lost(&self) -> u64 {
         self.run(0, |machine| machine.sim.lost())
     }
 
-    /// Interrupts of the host in use.
+    /// Returns the number of allocated interrupts of the host.
     pub fn allocated(&self) -> usize {
         self.run(0, |machine| machine.sim.allocated())
     }
 
-    /// Requests to set interrupts that the device got so far.
+    /// Returns the number of SET_IRQS requests so far.
     pub fn requests(&self) -> u64 {
         self.run(0, |machine| machine.requests)
     }
 
-    /// Changes how many interrupts the host has in all.
+    /// Sets the number of interrupts that the host can allocate.
     pub fn set_interrupts(&self, interrupts: u32) {
         self.run((), move |machine| machine.sim.set_interrupts(interrupts));
     }
 
-    /// Makes the `n`-th step from here that could fail do so, once.
+    /// Makes the `n`-th fallible step from now on fail with this error, once. `n` counts from 0.
     pub fn fail_step(&self, n: u64, errno: Errno) {
         self.run((), move |machine| machine.sim.fail_step(n, errno));
     }
 
-    /// Whether that failure is still to come; calls it off.
+    /// Cancels the failure that [`Simulated::fail_step`] requested. Returns true if it had not
+    /// happened yet.
     pub fn disarm(&self) -> bool {
         self.run(false, |machine| machine.sim.disarm())
     }
 
-    /// What user space could notice of the interrupts: equal texts, nothing changed.
+    /// Returns all interrupt state that user space can observe, as text. If two texts are equal,
+    /// nothing has changed.
     pub fn visible(&self) -> String {
         self.run(String::new(), |machine| machine.sim.visible())
     }
 
-    /// What is still in use although nothing should be; `None`: nothing.
+    /// Returns the state that is still held after every resource should be released, or `None` if
+    /// all are released.
     pub fn leaks(&self) -> Option<String> {
         self.run(None, |machine| machine.sim.leaks())
     }
 
-    /// An eventfd was signalled. If it is armed to unmask the line, the line is unmasked: a real host
-    /// notices by itself ([`crate::Line::set_resample`]).
+    /// Tells the host that an eventfd was signalled. If it is the armed resample eventfd, INTx is
+    /// unmasked. A real host polls the eventfd itself ([`crate::Line::set_resample`]).
     pub fn fire(&self, trigger: &Trigger) {
         let identity = Identity::of(trigger.as_fd());
         self.run((), move |machine| {
@@ -124,7 +128,8 @@ impl Simulated {
         });
     }
 
-    /// Has the machine do something; `missing` if its thread is gone, which is so only after a panic.
+    /// Runs a job on the machine. Returns its result, or `missing` if the machine's thread has
+    /// panicked.
     fn run<R: Send + 'static>(
         &self,
         missing: R,
@@ -132,7 +137,7 @@ impl Simulated {
     ) -> R {
         let (answer, wait) = mpsc::sync_channel(1);
         let job: Job = Box::new(move |machine| {
-            // A caller that is gone needs no answer.
+            // The send fails only if the caller has returned, which needs no answer.
             let _ = answer.send(job(machine));
         });
         let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
@@ -160,7 +165,7 @@ impl Transport for Simulated {
 
     fn set_irqs(&self, request: &SetIrqs<'_>) -> io::Result<u32> {
         let bytes = request.to_bytes();
-        // Duplicates, as the kernel holds files and not numbers.
+        // Duplicates, since the kernel holds references to files, not to descriptor numbers.
         let fds = match request.data {
             Data::Eventfd(fds) => fds.iter().map(|fd| fd.map(Identified::new)).collect(),
             Data::None { .. } | Data::Bool(_) => Vec::new(),

@@ -1,5 +1,5 @@
-//! A device that exists only in memory, answered by the engine: for tests of whatever is written on
-//! [`crate::Vectors`]. Its eventfds are real ones.
+//! A device in memory, for tests of code on [`crate::Vectors`]. The engine answers its requests.
+//! Its eventfds are real.
 //!
 //! ```
 //! use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
@@ -23,8 +23,8 @@ pub use device::Simulated;
 #[cfg(feature = "kvm")]
 pub use vm::SimulatedVm;
 
-/// An error number, for a step that is to fail.
+/// An error number, for a step that fails on demand.
 pub use vfio_irq_engine::Errno;
 
-/// What a device and its host have.
+/// The interrupt capabilities of a device and its host.
 pub use vfio_irq_engine::sim::IrqCaps;

@@ -1,4 +1,4 @@
-//! One enabled vector.
+//! The handle of one enabled vector.
 
 use super::state::State;
 use super::{Shared, change::Changes};
@@ -6,8 +6,9 @@ use crate::{Action, Data, Error, Transport, Trigger};
 use std::fmt;
 use std::sync::{Arc, Weak};
 
-/// A vector that is enabled. Dropping it detaches it: its interrupt stays allocated for the next
-/// [`crate::Vectors::enable`], until the host has none left for another vector.
+/// The handle of an enabled vector. Dropping it detaches the vector. Its interrupt stays
+/// allocated for the next [`crate::Vectors::enable`], until the host has none left for another
+/// vector.
 ///
 /// ```
 /// use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
@@ -25,7 +26,7 @@ use std::sync::{Arc, Weak};
 pub struct Vector<T: Transport> {
     shared: Weak<Shared<T>>,
     number: u32,
-    /// `None` for a handle that was stale from the beginning, which does not happen.
+    /// `None` for a handle that never was valid, which no call returns.
     id: Option<u64>,
 }
 
@@ -48,28 +49,29 @@ impl<T: Transport> Vector<T> {
         self.shared.as_ptr() == Arc::as_ptr(shared)
     }
 
-    /// Which vector of the index it is, counted from 0.
+    /// Returns the number of the vector, from 0.
     pub fn number(&self) -> u32 {
         self.number
     }
 
-    /// The eventfd that it signals.
+    /// Returns the eventfd that the vector signals.
     ///
     /// # Errors
     ///
-    /// [`Error::Disabled`] when the index was disabled meanwhile.
+    /// [`Error::Disabled`] if the handle is stale.
     pub fn trigger(&self) -> Result<Trigger, Error> {
         self.with(|_, state| {
             state.trigger(self.number).cloned().ok_or(Error::Disabled { number: self.number })
         })
     }
 
-    /// Has it signal another eventfd. An interrupt meanwhile is signalled on the one or on the
-    /// other (B-02); Linux's own driver holds it back for that time.
+    /// Replaces the eventfd of the vector. An interrupt that arrives meanwhile signals either the
+    /// old eventfd or the new one (B-02). Linux's own driver delays such an interrupt.
     ///
     /// # Errors
     ///
-    /// [`Error::Disabled`], [`Error::Refused`].
+    /// [`Error::Disabled`] if the handle is stale, [`Error::Refused`] if the device refuses the
+    /// request.
     pub fn retarget(&self, trigger: impl Into<Trigger>) -> Result<(), Error> {
         let trigger = trigger.into();
         self.with(|shared, state| {
@@ -80,17 +82,20 @@ impl<T: Transport> Vector<T> {
         })
     }
 
-    /// Masks it: its interrupt is held by the device and signalled once when it is unmasked.
+    /// Masks the vector. The device holds its interrupts, and unmask signals once for all of them
+    /// (B-03).
     ///
     /// # Errors
     ///
-    /// [`Error::Disabled`], [`Error::NotMaskable`], [`Error::Refused`].
+    /// [`Error::Disabled`] if the handle is stale, [`Error::NotMaskable`] if the host cannot mask
+    /// the vector, [`Error::Refused`].
     pub fn mask(&self) -> Result<(), Error> {
         let one = Data::None { count: 1 };
         self.with(|shared, state| shared.set_masks(state, Action::Mask, self.number, one))
     }
 
-    /// Unmasks it. If the device raised it meanwhile, once or more often, it is signalled once (B-03).
+    /// Unmasks the vector. If the device raised it meanwhile, once or more often, it is signalled
+    /// once (B-03).
     ///
     /// # Errors
     ///
@@ -100,24 +105,27 @@ impl<T: Transport> Vector<T> {
         self.with(|shared, state| shared.set_masks(state, Action::Unmask, self.number, one))
     }
 
-    /// Has the host signal the eventfd as if the device had raised the vector, masked or not
-    /// (V-04).
+    /// Signals the eventfd as if the device had raised the vector. A mask does not hold this
+    /// signal (V-04).
     ///
     /// # Errors
     ///
-    /// [`Error::Disabled`], [`Error::Refused`].
+    /// [`Error::Disabled`] if the handle is stale, [`Error::Refused`] if the device refuses the
+    /// request.
     pub fn loopback(&self) -> Result<(), Error> {
         let one = Data::None { count: 1 };
         self.with(|shared, _| shared.request("to signal", Action::Trigger, self.number, one))
     }
 
-    /// Detaches it, and says if that fails; dropping only logs. Its host interrupt stays allocated
-    /// (V-09), until the host has none left for another vector of the device (B-04).
+    /// Detaches the vector and returns an error if that fails; a drop logs the error instead. The
+    /// interrupt stays allocated (V-09), until the host has none left for another vector of the
+    /// device (B-04).
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`]; the vector signals as before, until it is enabled again or the index is
-    /// disabled. A handle that is stale detaches nothing, which is no error.
+    /// [`Error::Refused`] if the device refuses the request. The vector then signals as before,
+    /// until it is enabled again or the index is disabled. A stale handle detaches nothing and
+    /// returns no error.
     pub fn detach(mut self) -> Result<(), Error> {
         self.let_go()
     }

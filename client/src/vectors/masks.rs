@@ -1,24 +1,25 @@
-//! Masking, where the host says MASKABLE.
+//! Mask and unmask, on a host with MASKABLE.
 
 use super::state::{Mask, State};
 use super::{Shared, Vectors};
 use crate::{Action, Data, Error, Transport, Trigger};
 
 impl<T: Transport> Vectors<T> {
-    /// Masks neighbours: their interrupts are held by the device, and each is signalled once when it
-    /// is unmasked. A vector can be masked before it is enabled, and stays masked when it is
-    /// detached or re-targeted; disabling the index clears masks (B-03).
+    /// Masks `count` vectors from `start` on. The device holds their interrupts, and unmask
+    /// signals each such vector once. A vector can be masked before it is enabled. A mask
+    /// outlives a detach and a re-target; disabling the index clears it (B-03).
     ///
     /// # Errors
     ///
-    /// [`Error::NotMaskable`], [`Error::NoSuchVector`]; [`Error::Refused`] with EINVAL while the
+    /// [`Error::NotMaskable`], [`Error::NoSuchVector`]; [`Error::Refused`] with EINVAL if the
     /// index is not active.
     pub fn mask(&self, start: u32, count: u32) -> Result<(), Error> {
         let mut state = self.0.lock();
         self.0.set_masks(&mut state, Action::Mask, start, Data::None { count })
     }
 
-    /// Unmasks neighbours. One whose interrupt was held is signalled.
+    /// Unmasks `count` vectors from `start` on. If the device holds an interrupt of a vector, the
+    /// vector is signalled once.
     ///
     /// # Errors
     ///
@@ -28,7 +29,7 @@ impl<T: Transport> Vectors<T> {
         self.0.set_masks(&mut state, Action::Unmask, start, Data::None { count })
     }
 
-    /// Masks those of the vectors from `start` on whose `chosen` is true, in one request.
+    /// Masks the vectors from `start` on whose element of `chosen` is true, in one request.
     ///
     /// # Errors
     ///
@@ -38,7 +39,7 @@ impl<T: Transport> Vectors<T> {
         self.0.set_masks(&mut state, Action::Mask, start, Data::Bool(chosen))
     }
 
-    /// Unmasks those of the vectors from `start` on whose `chosen` is true, in one request.
+    /// Unmasks the vectors from `start` on whose element of `chosen` is true, in one request.
     ///
     /// # Errors
     ///
@@ -49,7 +50,7 @@ impl<T: Transport> Vectors<T> {
     }
 }
 
-/// The vectors that a request means.
+/// Returns the vectors that a request masks or unmasks.
 fn meant(start: u32, data: Data<'_>) -> Vec<u32> {
     match data {
         Data::None { count } => (start..start.saturating_add(count)).collect(),
@@ -89,11 +90,11 @@ impl<T: Transport> Shared<T> {
             let slot = state.slots.entry(number).or_default();
             let before = slot.mask;
             slot.mask = match (action, before) {
-                (Action::Mask, Mask::Open) => Mask::Closed,
-                (Action::Mask, closed) => closed,
-                _ => Mask::Open,
+                (Action::Mask, Mask::Unmasked) => Mask::Masked,
+                (Action::Mask, masked) => masked,
+                _ => Mask::Unmasked,
             };
-            let due = slot.mask == Mask::Open && before == Mask::Owed;
+            let due = slot.mask == Mask::Unmasked && before == Mask::Owed;
             let told = slot.trigger().filter(|_| due).map_or(Ok(()), Trigger::signal);
             if let Err(error) = told {
                 tracing::warn!(%error, number, "a vector that was attached again");

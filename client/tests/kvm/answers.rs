@@ -64,5 +64,5 @@ fn as_it_was_routed() {
     vm.deassign(trigger.eventfd(), 24).unwrap();
     trigger.signal().unwrap();
     assert_eq!(vm.received(), [message(0x41), message(0x42)]);
-    assert_eq!(trigger.take(), 1, "nobody takes it any more");
+    assert_eq!(trigger.take(), 1, "KVM no longer reads the eventfd");
 }

@@ -94,7 +94,7 @@ fn undelivered_moves() {
     here.write(7 * 16, &0x12_fee0_1fe8_u64.to_le_bytes()).unwrap();
     here.write(7 * 16 + 8, &0x61_u64.to_le_bytes()).unwrap();
     device.raise(7);
-    // Nobody has called `handle_events`.
+    // `handle_events` was not called.
     assert!(!is_pending(&here, 7), "it is not masked: the guest sees no pending bit");
     let (vm, _, mut there) = opened(64, 64);
     there.restore(&here.save()).unwrap();

@@ -88,7 +88,7 @@ fn any_step_that_fails_changes_nothing_where_all_are_reserved() {
 }
 
 #[test]
-fn any_step_that_fails_changes_nothing_where_the_index_is_enabled_anew() {
+fn any_step_that_fails_changes_nothing_where_the_index_is_reenabled() {
     try_every_step(old, NoResize::Reenable { spare: 0 });
 }
 
@@ -112,7 +112,7 @@ fn any_step_of_the_first_enable_leaves_the_index_idle() {
 }
 
 #[test]
-fn vectors_that_linux_kills_are_brought_back_and_signalled() {
+fn vectors_that_linux_detaches_are_restored_and_signalled() {
     let device = Arc::new(Simulated::new());
     let vectors = Vectors::open(LikeC(Arc::clone(&device)), Index::Msix).unwrap();
     let before: [Trigger; 6] = triggers();
@@ -136,7 +136,7 @@ fn vectors_that_linux_kills_are_brought_back_and_signalled() {
 }
 
 #[test]
-fn what_cannot_be_brought_back_is_named() {
+fn vectors_that_cannot_be_restored_are_named() {
     let device = Arc::new(Simulated::new());
     let vectors = Vectors::open(LikeC(Arc::clone(&device)), Index::Msix).unwrap();
     let [good, gone] = triggers();

@@ -191,7 +191,7 @@ fn one_caller<T: Transport>(
         if let Some(step) = fails {
             device.fail_step(*step, Errno::ENOMEM);
         }
-        // A detach of a vector that is nobody's is none.
+        // A detach of a vector without a handle does nothing.
         let held = !matches!(call, Call::Detach(number) if !caller.held.contains_key(number));
         let outcome = caller.make(call, device);
         device.disarm();
@@ -277,7 +277,7 @@ proptest! {
             }
             stale.extend(caller.held.iter().filter(|(_, vector)| vector.trigger().is_err()));
         }
-        // Vectors whose detach was refused are enabled and nobody's.
+        // Vectors whose detach was refused are enabled and have no handle.
         prop_assert!(live.keys().all(|number| vectors.enabled().contains(number)));
         Model { attached: live, ..Model::default() }.check(&device)?;
         for (_, vector) in stale {
