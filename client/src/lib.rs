@@ -4,9 +4,9 @@
 //! of MSI or MSI-X while the device runs, one or many at once. It re-targets, masks and detaches
 //! vectors, and reports the capabilities of the host. The same calls work on
 //!
-//! - the kernel's VFIO, through a group or a character device ([`KernelDevice`], or rust-vmm's
-//!   `VfioDevice` with the feature `vfio-ioctls`),
-//! - a vfio-user socket (`Remote`, feature `vfio-user`),
+//! - the kernel's VFIO, through a group or a character device ([`KernelDevice`]);
+//! - rust-vmm's `VfioDevice` (feature `vfio-ioctls`);
+//! - a vfio-user socket (`Remote`, feature `vfio-user`);
 //! - a simulated device (module `sim`, feature `sim`), which most examples here use.
 //!
 //! ```

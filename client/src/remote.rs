@@ -159,7 +159,8 @@ impl<S: IrqSocket> Remote<S> {
                 let message = Message { flags, index, start, count, bools: &[], fds: &there };
                 match self.0.set_irqs(&message)? {
                     0 => start = start.saturating_add(count),
-                    // A positive value promises that nothing changed, so it is valid for the first message only.
+                    // A positive value means that nothing changed. Only the first message can
+                    // return it.
                     few if start == request.start => return Ok(few),
                     _ => return Err(io::Error::from_raw_os_error(ENOSPC)),
                 }

@@ -42,8 +42,8 @@ unsafe impl Ioctl for GetIrqInfo<'_> {
 
 struct SetIrqs<'a>(&'a [u8]);
 
-// SAFETY: the kernel reads `argsz` bytes and writes none. `set_irqs` checks that the slice is at least
-// that long.
+// SAFETY: the kernel reads `argsz` bytes and writes none. `set_irqs` checks that the slice is at
+// least that long.
 unsafe impl Ioctl for SetIrqs<'_> {
     type Output = i32;
     const IS_MUTATING: bool = false;
@@ -67,8 +67,9 @@ unsafe impl Ioctl for SetIrqs<'_> {
 pub(crate) fn get_irq_info(device: BorrowedFd<'_>, index: u32) -> Result<Info, Errno> {
     let argsz = u32::try_from(size_of::<vfio_irq_info>()).map_err(|_| Errno::INVAL)?;
     let mut info = vfio_irq_info { argsz, index, ..Default::default() };
-    // SAFETY: the structure is as long as `argsz`. A descriptor that is not a VFIO device refuses the
-    // ioctl number, unless the caller passes a device on which the number has another meaning.
+    // SAFETY: the structure is as long as `argsz`. A descriptor that is not a VFIO device refuses
+    // the ioctl number, unless the caller passes a device on which the number has another
+    // meaning.
     unsafe { rustix::ioctl::ioctl(device, GetIrqInfo(&mut info)) }?;
     Ok(Info { flags: info.flags, count: info.count })
 }

@@ -16,9 +16,13 @@ pub use vfio_irq_engine::abi::Info;
 
 /// A device that answers `VFIO_DEVICE_GET_IRQ_INFO` and `VFIO_DEVICE_SET_IRQS`.
 ///
-/// The crate implements it for a descriptor of the kernel ([`crate::KernelDevice`]), for
-/// rust-vmm's `VfioDevice` (feature `vfio-ioctls`), for a vfio-user socket ([`crate::Remote`],
-/// feature `vfio-user`) and for the simulator ([`crate::sim::Simulated`], feature `sim`).
+/// | transport | feature |
+/// |---|---|
+/// | a descriptor of the kernel ([`crate::KernelDevice`]) | |
+/// | rust-vmm's `VfioDevice` | `vfio-ioctls` |
+/// | a vfio-user socket ([`crate::Remote`]) | `vfio-user` |
+/// | the simulator ([`crate::sim::Simulated`]) | `sim` |
+///
 /// References, boxes and [`Arc`]s of a transport are transports.
 ///
 /// ```

@@ -4,8 +4,8 @@
 //! of a passed-through device. [`Routes`] is the VM's one table of interrupt routes, which all
 //! devices share. The design differs from one route for each table entry:
 //!
-//! - **Only vectors in use cost resources.** A vector gets its host interrupt, its eventfd and
-//!   its GSI when the guest unmasks it for the first time.
+//! - **Only vectors in use cost resources.** The table allocates a host interrupt, an eventfd and a
+//!   GSI when the guest first unmasks a vector.
 //! - **Routes are committed in batches.** Each KVM_SET_GSI_ROUTING carries the whole table, so
 //!   that one call for each vector is quadratic. A new vector works at once: user space sends its
 //!   message ([`MsixTable::handle_events`]). With the next batch it moves to its irqfd. A batch

@@ -70,10 +70,12 @@ impl<T: Transport> Shared<T> {
         } else if let [run, more @ ..] = rest
             && run.start == 0
         {
-            // This request enables the index. If the host has too few vectors, it returns their number.
+            // This request enables the index. If the host has too few vectors, it returns their
+            // number.
             self.send(run).inspect_err(|_| {
-                // A transport may split the request into several messages, and fail after the first.
-                // If the index is idle, the device refuses this disable, which is harmless.
+                // A transport may split the request into several messages, and fail after the
+                // first. If the index is idle, the device refuses this disable, which is
+                // harmless.
                 let _ = self.disable_index();
             })?;
             rest = more;

@@ -233,7 +233,8 @@ impl<T: Transport> Drop for Vectors<T> {
 
 impl<T> Shared<T> {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // The state changes only after the host executed a request. A panic therefore leaves it valid.
+        // The state changes only after the host executed a request. A panic therefore leaves it
+        // valid.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

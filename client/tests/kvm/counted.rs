@@ -36,12 +36,12 @@ struct Counts {
 }
 
 impl Counting {
-    /// Messages that were sent from user space.
+    /// Returns the messages that user space sent.
     pub fn signalled(&self) -> Vec<Message> {
         self.look(|counts| counts.signalled.clone())
     }
 
-    /// Eventfds that have an irqfd.
+    /// Returns the number of eventfds that have an irqfd.
     pub fn irqfds(&self) -> usize {
         self.look(|counts| counts.irqfds.len())
     }
@@ -83,7 +83,7 @@ impl Vm for Counting {
     }
 }
 
-/// No processor takes this one.
+/// A message that KVM refuses.
 const NOWHERE: u32 = 0xff;
 
 pub type Counted = Table<Arc<Counting>>;
@@ -132,7 +132,7 @@ fn masking_costs_no_route() {
     }
     table.commit().unwrap();
     assert_eq!(vm.look(|counts| (counts.commits, counts.irqfds.len())), (before, 1));
-    // Nor while it waits.
+    // Nor while the vector waits for its route.
     unmask(&mut table, 5, 0x41);
     for _ in 0..1000 {
         set_mask(&mut table, 5, true);
@@ -189,7 +189,7 @@ fn no_vector_left() {
     table.retry().unwrap();
     device.raise(1);
     assert_eq!(table.handle_events().unwrap(), 1);
-    // All at once, and there are fewer: as many as there are.
+    // Five vectors at once on a host with three interrupts: three are enabled.
     let (_, device, mut table) = opened(64, 64);
     table.set_control(0).unwrap();
     device.set_interrupts(3);

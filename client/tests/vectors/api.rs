@@ -1,4 +1,4 @@
-//! What a caller of the small types can rely on.
+//! The capabilities, requests, INTx, events and triggers of the API.
 
 use std::sync::Arc;
 use vfio_irq::sim::{Errno, IrqCaps, Simulated};

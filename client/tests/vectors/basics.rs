@@ -1,4 +1,4 @@
-//! Each call by itself.
+//! Each call of `Vectors` and `Vector`, and of INTx, ERR and REQ.
 
 use crate::hosts::{KeepsVectors, no_eventfd, old, triggers};
 use std::sync::Arc;
@@ -48,7 +48,7 @@ fn a_vector_whose_detach_was_refused_can_be_enabled_again() {
 fn only_what_is_used_is_allocated() {
     let (device, vectors) = opened();
     let handles = vectors.enable_many([(40, Trigger::new().unwrap())]).unwrap();
-    // Vector 0 turns the index on.
+    // The first request enables the index with vector 0.
     assert_eq!(device.allocated(), 2);
     let more = vectors.enable(41, Trigger::new().unwrap()).unwrap();
     assert_eq!(device.allocated(), 3);

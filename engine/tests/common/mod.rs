@@ -13,7 +13,7 @@ pub struct Rig {
     pub fds: [i32; 16],
 }
 
-/// What follows the header.
+/// The data behind the header.
 #[derive(Clone, Debug)]
 pub enum With {
     Nothing,
