@@ -174,7 +174,7 @@ impl SetIrqs<'_> {
     }
 }
 
-/// A device descriptor of the kernel. It comes from a group (`VFIO_GROUP_GET_DEVICE_FD`) or from
+/// A device descriptor of the kernel, from a group (`VFIO_GROUP_GET_DEVICE_FD`) or from
 /// a character device (`/dev/vfio/devices/vfioN`). Both answer the same requests.
 ///
 /// ```no_run
@@ -195,7 +195,7 @@ impl<F: AsFd> KernelDevice<F> {
         Self(fd)
     }
 
-    /// Returns the descriptor. It stays open.
+    /// Returns the descriptor, which stays open.
     pub fn into_inner(self) -> F {
         self.0
     }

@@ -9,8 +9,8 @@ use vmm_sys_util::eventfd::EventFd;
 
 /// The eventfd that an interrupt signals. Clones share one descriptor.
 ///
-/// A trigger keeps the descriptor open, since the library may have to attach it again. It is made
-/// from an [`EventFd`], an `Arc<EventFd>` or an [`OwnedFd`]. The library never reads an eventfd
+/// A trigger keeps the descriptor open, since the library may have to attach it again. A trigger is
+/// made from an [`EventFd`], an `Arc<EventFd>` or an [`OwnedFd`]. The library never reads an eventfd
 /// that the caller made.
 ///
 /// ```

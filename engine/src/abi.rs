@@ -39,7 +39,7 @@ use crate::Errno;
 /// let flags = flags::DATA_NONE | flags::ACTION_MASK;
 /// let request = Header::from_words([20, flags, 2, 0, 8]).check(64)?.request(&[])?;
 /// assert_eq!(request.action(), Action::Mask);
-/// // Two forms are none.
+/// // Two forms of data are invalid.
 /// let both = flags::DATA_NONE | flags::DATA_BOOL | flags::ACTION_MASK;
 /// assert!(Header::from_words([28, both, 2, 0, 8]).check(64).is_err());
 /// # Ok::<(), vfio_irq_engine::Errno>(())

@@ -43,8 +43,8 @@ use crate::{Errno, Refusal, Slot, Slots};
 pub trait Host: Sized {
     /// A reference to an eventfd. Dropping it releases the reference.
     type Trigger;
-    /// An interrupt that is allocated for a vector, with a trigger. It is disabled until it is
-    /// started.
+    /// An interrupt that is allocated for a vector, with a trigger. The interrupt is
+    /// disabled until `start`.
     type Vector;
     /// The map that holds the slot of each vector.
     type Slots: Slots<Slot<Self>>;
@@ -155,7 +155,7 @@ pub trait Host: Sized {
     /// interrupt.
     ///
     /// The engine calls this if the host has no interrupt left for another vector (`CONTRACT.md`,
-    /// B-04). It does so only for a dynamic index.
+    /// B-04). Only a dynamic index gets this call.
     fn reclaim(&mut self, msi_type: MsiType, number: u32) -> bool {
         let _ = (msi_type, number);
         false

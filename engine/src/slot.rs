@@ -73,7 +73,7 @@ impl Counts {
     }
 }
 
-/// What is attached to a vector.
+/// The attachment of a vector.
 ///
 /// ```text
 ///            prepare            commit

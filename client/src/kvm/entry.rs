@@ -54,8 +54,8 @@ pub(super) struct Live<T: Transport> {
     vector: Vector<T>,
     /// The GSI of the route; `None` if no GSI was left.
     gsi: Option<u32>,
-    /// The eventfd with an irqfd.
-    fast: Option<Trigger>,
+    /// The eventfd that KVM_IRQFD assigned to the GSI.
+    irqfd: Option<Trigger>,
     way: Way,
 }
 
@@ -67,7 +67,7 @@ enum Way {
     /// An eventfd in the epoll set, which user space reads.
     Polled(Trigger),
     /// An irqfd of KVM. `spare` is the eventfd of the other two, for the next mask.
-    Direct { spare: Option<Trigger> },
+    Irqfd { spare: Option<Trigger> },
 }
 
 /// The path of an unmasked vector: its irqfd, or user space until its route is committed.
@@ -96,7 +96,7 @@ impl<T: Transport> Live<T> {
         if gsi.is_none() {
             tracing::debug!(number = vector.number(), "no GSI is left: signalled from user space");
         }
-        Ok(Self { vector, gsi, fast: None, way: Way::Polled(trigger) })
+        Ok(Self { vector, gsi, irqfd: None, way: Way::Polled(trigger) })
     }
 
     fn is_pending(&self) -> bool {
@@ -107,16 +107,16 @@ impl<T: Transport> Live<T> {
     fn is_due(&self) -> bool {
         match &self.way {
             Way::Masked(trigger) | Way::Polled(trigger) => trigger.is_signalled(),
-            Way::Direct { .. } => false,
+            Way::Irqfd { .. } => false,
         }
     }
 
     /// Signals the eventfd that the vector's interrupts signal.
     fn signal(&self) -> Result<(), Error> {
-        match (&self.way, &self.fast) {
+        match (&self.way, &self.irqfd) {
             (Way::Masked(trigger) | Way::Polled(trigger), _) => trigger.signal(),
-            (Way::Direct { .. }, Some(fast)) => fast.signal(),
-            (Way::Direct { .. }, None) => Ok(()),
+            (Way::Irqfd { .. }, Some(irqfd)) => irqfd.signal(),
+            (Way::Irqfd { .. }, None) => Ok(()),
         }
     }
 
@@ -144,7 +144,7 @@ impl<T: Transport> Live<T> {
                 epoll.remove(trigger)?;
                 Way::Masked(trigger.clone())
             }
-            Way::Direct { spare } => {
+            Way::Irqfd { spare } => {
                 let trigger = spare.clone().map_or_else(Trigger::new, Ok)?;
                 self.vector.retarget(&trigger)?;
                 Way::Masked(trigger)
@@ -182,21 +182,21 @@ impl<T: Transport> Live<T> {
         let Some(gsi) = self.gsi.filter(|gsi| routes.is_current(*gsi, message)) else {
             return Ok(Path::UserSpace);
         };
-        let spare = if let Some(fast) = &self.fast {
-            self.vector.retarget(fast)?;
+        let spare = if let Some(irqfd) = &self.irqfd {
+            self.vector.retarget(irqfd)?;
             epoll.remove(trigger)?;
             if trigger.take() > 0 {
-                fast.signal()?;
+                irqfd.signal()?;
             }
             Some(trigger.clone())
         } else {
             // KVM_IRQFD delivers a signal from before the call.
             kvm("an irqfd", routes.vm().assign(trigger.eventfd(), gsi))?;
-            self.fast = Some(trigger.clone());
+            self.irqfd = Some(trigger.clone());
             epoll.remove(trigger)?;
             None
         };
-        self.way = Way::Direct { spare };
+        self.way = Way::Irqfd { spare };
         Ok(Path::Irqfd)
     }
 
@@ -208,7 +208,7 @@ impl<T: Transport> Live<T> {
             tracing::warn!(%error, "a released vector stays in the epoll set");
         }
         let Some(gsi) = self.gsi else { return };
-        let gone = self.fast.map_or(Ok(()), |fast| routes.vm().deassign(fast.eventfd(), gsi));
+        let gone = self.irqfd.map_or(Ok(()), |irqfd| routes.vm().deassign(irqfd.eventfd(), gsi));
         match gone {
             Ok(()) => routes.release(gsi),
             // The irqfd still raises this GSI, so the GSI must not be reused.

@@ -14,7 +14,8 @@ pub(super) enum Mode {
     Fixed(u32),
 }
 
-/// All vectors that are attached or masked. It changes only after the host executed the request.
+/// All vectors that are attached or masked. The state changes only after
+/// the host executed the request.
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) mode: Mode,

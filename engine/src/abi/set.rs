@@ -139,7 +139,7 @@ enum Form {
     Eventfd,
 }
 
-/// The vectors of a request. They are within the index, so that no sum of them overflows.
+/// The vectors of a request. All are within the index, so that sums of their numbers do not overflow.
 ///
 /// ```
 /// use vfio_irq_engine::abi::flags::*;
