@@ -90,7 +90,7 @@ fn c01_to_c08_a_header_is_checked_against_the_index() {
 }
 
 #[test]
-fn c07_data_has_an_element_for_each_vector() {
+fn c08_data_has_an_element_for_each_vector() {
     for (form, bytes) in [(flags::DATA_NONE, 0), (flags::DATA_BOOL, 10), (flags::DATA_EVENTFD, 40)]
     {
         let header = Header::from_words([60, form | flags::ACTION_TRIGGER, 2, 0, 10]);

@@ -27,7 +27,7 @@ fn i03_to_i07_capabilities_name_what_the_host_reports() {
 }
 
 #[test]
-fn c07_requests_have_the_layout_of_the_abi() {
+fn c07_and_c08_requests_have_the_layout_of_the_abi() {
     let data = Data::Eventfd(&[None]);
     let detach = SetIrqs { index: Index::Msix, action: Action::Trigger, start: 7, data };
     let bytes = detach.to_bytes();

@@ -2,7 +2,7 @@
 
 //! The data behind the header of SET_IRQS.
 
-/// The data of a request, with one element for each vector of its range (`CONTRACT.md`, C-07).
+/// The data of a request, with one element for each vector of its range (`CONTRACT.md`, C-07 and C-08).
 ///
 /// ```
 /// use vfio_irq_engine::abi::flags::*;
