@@ -16,7 +16,7 @@ use vfio_irq::{Index, Info, SetIrqs, Transport, Vectors};
 const VECTORS: u32 = 2048;
 const ROUNDS: usize = 5;
 
-/// A device that agrees to everything: what is measured is KVM and the library.
+/// A device that accepts every request, so that the benchmark measures KVM and the library.
 struct Agreeable;
 
 impl Transport for Agreeable {
@@ -71,7 +71,7 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
 
 type Table = MsixTable<Agreeable, Arc<kvm_ioctls::VmFd>>;
 
-/// The guest unmasks every vector, one after the other.
+/// Unmasks every vector in turn, as the guest does.
 fn bring_up(commit_each: bool) -> Result<(Duration, Table), Box<dyn std::error::Error>> {
     let vm = Arc::new(Kvm::new()?.create_vm()?);
     vm.create_irq_chip()?;
@@ -97,7 +97,7 @@ fn median(mut all: Vec<Duration>) -> Duration {
     all[all.len() / 2]
 }
 
-/// What this process uses.
+/// Returns the memory and the descriptors of this process.
 #[derive(Clone, Copy)]
 struct Usage {
     memory: u64,

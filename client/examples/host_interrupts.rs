@@ -1,13 +1,14 @@
-//! What the host pays for vectors that a device has and nobody uses, counted in /proc/interrupts.
+//! The cost on the host of vectors that a driver does not use, counted in /proc/interrupts.
 //!
 //! ```text
 //! vfio-irq-host-interrupts USED BDF...
 //! ```
 //!
-//! Each device has USED of its vectors enabled, first one at a time by this crate, then by rust-vmm's
-//! `enable_msix` with an eventfd for each entry of the table, as VMMs do when a guest turns MSI-X on.
-//! Printed are the host's interrupts of both. The exit status is 0 when the first way took exactly as
-//! many as are used, the second as many as the tables have entries, and both gave all back.
+//! The example first enables USED vectors of each device with this crate, one at a time. Then it
+//! calls rust-vmm's `enable_msix` with an eventfd for each entry of the table, as VMMs do when a
+//! guest enables MSI-X. It prints the number of host interrupts after each. The exit status is 0
+//! if the first way allocated USED interrupts for each device, the second one for each entry, and
+//! both released all.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -79,7 +80,7 @@ fn everything(device: &Device) -> Result<Vec<Trigger>, Error> {
     Ok(all)
 }
 
-/// The host's interrupts that are requested for MSI-X of devices in user space.
+/// Returns the number of host interrupts that VFIO requested for MSI-X.
 fn host_interrupts() -> Result<u32, Error> {
     let text = std::fs::read_to_string("/proc/interrupts")?;
     Ok(u32::try_from(text.lines().filter(|line| line.contains("vfio-msix[")).count())?)

@@ -1,10 +1,11 @@
-//! What can go wrong, as sentences.
+//! The errors of this crate, each with a message.
 
 use crate::Index;
 use std::fmt;
 use std::io;
 
-/// Why a call was not carried out. Unless it is [`Error::Unrestored`], everything is as it was.
+/// The reason for which a call failed. Except for [`Error::Unrestored`], the call has changed
+/// nothing.
 ///
 /// ```
 /// use vfio_irq::{Error, Index, Trigger, Vectors, sim::Simulated};
@@ -13,150 +14,151 @@ use std::io;
 /// let error = vectors.enable(64, Trigger::new()?).unwrap_err();
 /// assert!(matches!(error, Error::NoSuchVector { number: 64, .. }));
 /// assert_eq!(error.to_string(), "MSI-X has no vector 64: it has 64, counted from 0");
-/// assert_eq!(error.errno(), None, "the device was not even asked");
+/// assert_eq!(error.errno(), None, "the device receives no request");
 /// # Ok::<(), Error>(())
 /// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The device said no.
+    /// The device refused the request.
     #[error("{what} was refused: {source}{}", hint(source))]
     Refused {
-        /// What was asked of it.
+        /// The request.
         what: What,
-        /// What it answered.
+        /// The error of the device.
         source: io::Error,
     },
-    /// The host has fewer interrupts than the request needs.
+    /// The host has fewer interrupts than the request needs (V-06).
     #[error(
         "{asked} vectors of {index} are not to be had at once: the host has {there}; ask for fewer, or free others"
     )]
     TooFew {
-        /// Which index.
+        /// The index.
         index: Name,
-        /// How many were asked for.
+        /// Number of vectors that the request needs.
         asked: u32,
-        /// How many there are.
+        /// Number of vectors that the host has.
         there: u32,
     },
-    /// The device has no interrupts of this kind.
+    /// The device does not have this index.
     #[error("the device has no {index}")]
     Absent {
-        /// Which index.
+        /// The index.
         index: Name,
     },
-    /// The index is not of the kind that the call takes.
+    /// The call does not support the index.
     #[error("{index} is not what this takes: {takes}")]
     WrongIndex {
-        /// Which index.
+        /// The index.
         index: Name,
-        /// What would be right.
+        /// The indexes that the call supports.
         takes: &'static str,
     },
     /// A vector beyond the table.
     #[error("{index} has no vector {number}: it has {count}, counted from 0")]
     NoSuchVector {
-        /// Which index.
+        /// The index.
         index: Name,
-        /// Which vector.
+        /// The vector.
         number: u32,
-        /// How many there are.
+        /// Number of vectors of the index.
         count: u32,
     },
-    /// A vector beyond those that were reserved, on a host that cannot add any.
+    /// A vector beyond the reserved ones, on a host that cannot add vectors.
     #[error(
         "vector {number} of {index} is beyond the {reserved} that were reserved, and the host cannot add vectors: reserve more, or choose NoResize::Reenable"
     )]
     BeyondReserved {
-        /// Which index.
+        /// The index.
         index: Name,
-        /// Which vector.
+        /// The vector.
         number: u32,
-        /// How many were reserved.
+        /// Number of reserved vectors.
         reserved: u32,
     },
-    /// Somebody else holds the vector.
+    /// Another handle holds the vector.
     #[error("vector {number} of {index} is enabled already: re-target it through its handle")]
     Enabled {
-        /// Which index.
+        /// The index.
         index: Name,
-        /// Which vector.
+        /// The vector.
         number: u32,
     },
     /// One call names a vector twice.
     #[error("vector {number} of {index} is named twice in one call")]
     Twice {
-        /// Which index.
+        /// The index.
         index: Name,
-        /// Which vector.
+        /// The vector.
         number: u32,
     },
-    /// The handle is older than a [`crate::Vectors::disable`], or its [`crate::Vectors`] is gone.
+    /// The handle is stale: [`crate::Vectors::disable`] was called, or its [`crate::Vectors`] was
+    /// dropped.
     #[error("vector {number} is not enabled any more: its index was disabled")]
     Disabled {
-        /// Which vector.
+        /// The vector.
         number: u32,
     },
-    /// The host cannot mask these interrupts.
+    /// The host cannot mask the vectors of this index.
     #[error("{index} cannot be masked by this host: it does not say MASKABLE")]
     NotMaskable {
-        /// Which index.
+        /// The index.
         index: Name,
     },
-    /// A request failed and what was there before could not be brought back.
+    /// A request failed, and the library could not restore the previous state.
     #[error("{cause}; and vectors {lost:?}, which were enabled before, could not be brought back")]
     Unrestored {
         /// The first failure.
         #[source]
         cause: Box<Error>,
-        /// The vectors that are gone: their handles are stale.
+        /// The vectors that are detached now. Their handles are stale.
         lost: Vec<u32>,
     },
-    /// An eventfd or another descriptor of this process.
+    /// A system call on an eventfd or another descriptor of this process failed.
     #[error("{what}: {source}")]
     Descriptor {
-        /// What was tried.
+        /// The operation.
         what: &'static str,
-        /// Why it failed.
+        /// The error of the system call.
         source: io::Error,
     },
-    /// A guest's access to its table that PCI does not allow.
+    /// An access of the guest to its table that PCI does not allow.
     #[cfg(feature = "kvm")]
     #[error(
         "{len} bytes at offset {offset:#x} are no access to the MSI-X table: 4 or 8 bytes, aligned and inside, would be"
     )]
     Access {
-        /// Where.
+        /// Offset in bytes from the start of the table.
         offset: u64,
-        /// How many bytes.
+        /// Length in bytes.
         len: usize,
     },
-    /// What was saved is of another table.
+    /// The saved state belongs to a table of another size.
     #[cfg(feature = "kvm")]
     #[error(
         "{table} bytes of table and {pending} of pending bits are not those of a table of {entries} entries, which has {} and {}",
         .entries.saturating_mul(16), .entries.div_ceil(64).saturating_mul(8)
     )]
     NotThisTable {
-        /// How many entries this table has.
+        /// Number of entries of this table.
         entries: usize,
-        /// How many bytes of table were saved.
+        /// Number of saved bytes of table.
         table: usize,
-        /// How many bytes of pending bits were saved.
+        /// Number of saved bytes of pending bits.
         pending: usize,
     },
-    /// KVM said no.
+    /// KVM refused a request.
     #[cfg(feature = "kvm")]
     #[error("KVM refused {what}: {source}")]
     Kvm {
-        /// What was asked of it.
+        /// The request.
         what: &'static str,
-        /// What it answered.
+        /// The error of KVM.
         source: io::Error,
     },
 }
 
-/// What is usually behind an error number.
+/// Returns the usual cause of an error number.
 fn hint(source: &io::Error) -> &'static str {
     match source.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
         Some(rustix::io::Errno::INVAL) => {
@@ -174,17 +176,7 @@ impl Error {
         Self::Descriptor { what, source: source.into() }
     }
 
-    /// The error number behind it, where the system gave one.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::{IrqCaps, Simulated}};
-    /// let full = Simulated::with(IrqCaps { interrupts: 0, ..IrqCaps::default() });
-    /// let vectors = Vectors::open(full, Index::Msix)?;
-    /// let error = vectors.enable(0, Trigger::new()?).unwrap_err();
-    /// assert_eq!(error.errno(), Some(28)); // ENOSPC
-    /// assert!(error.to_string().ends_with("let queues share vectors, or free others"));
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Returns the error number of the system, or `None` if the error has none.
     pub fn errno(&self) -> Option<i32> {
         match self {
             Self::Refused { source, .. } | Self::Descriptor { source, .. } => source.raw_os_error(),
@@ -196,7 +188,7 @@ impl Error {
     }
 }
 
-/// The name of an index as people write it.
+/// The name of an index in PCI's spelling.
 ///
 /// ```
 /// use vfio_irq::{Index, Name};
@@ -219,7 +211,7 @@ impl fmt::Display for Name {
     }
 }
 
-/// What was asked of a device.
+/// A request to a device, for messages.
 ///
 /// ```
 /// use vfio_irq::{Index, Name, What};
@@ -230,13 +222,13 @@ impl fmt::Display for Name {
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct What {
-    /// What to do, as a word.
+    /// The action, as an infinitive.
     pub verb: &'static str,
-    /// Which index.
+    /// The index.
     pub index: Name,
     /// The first vector.
     pub start: u32,
-    /// How many vectors; 0 for the index as a whole.
+    /// Number of vectors; 0 for the whole index.
     pub count: u32,
 }
 

@@ -1,19 +1,19 @@
-//! The interrupts that the host itself raises: ERR and REQ.
+//! ERR and REQ, the interrupts that the host raises.
 
 use crate::capabilities::{Capabilities, ask};
 use crate::{Action, Data, Error, Index, Name, SetIrqs, Transport, Trigger};
 use std::os::fd::AsFd;
 
-/// An eventfd on ERR (the device met an error that the host will not repair) or on REQ (the host
-/// asks for the device back). Dropping it takes the eventfd away.
+/// An eventfd on ERR or REQ. The host signals ERR for an uncorrected error of the device, and REQ
+/// to ask user space to release the device. Dropping the event detaches the eventfd.
 ///
 /// ```
 /// use vfio_irq::{Event, Index, Trigger, sim::Simulated};
 ///
-/// let please_leave = Trigger::new()?;
-/// let event = Event::open(Simulated::new(), Index::Req, &please_leave)?;
+/// let release = Trigger::new()?;
+/// let event = Event::open(Simulated::new(), Index::Req, &release)?;
 /// event.loopback()?;
-/// assert_eq!(please_leave.take(), 1);
+/// assert_eq!(release.take(), 1);
 /// # Ok::<(), vfio_irq::Error>(())
 /// ```
 #[derive(Debug)]
@@ -24,23 +24,13 @@ pub struct Event<T: Transport> {
 }
 
 impl<T: Transport> Event<T> {
-    /// Has the event signal an eventfd, in place of one that is there (E-03).
+    /// Attaches an eventfd to the event, and replaces the previous eventfd, if any (E-03).
+    /// Returns the handle.
     ///
     /// # Errors
     ///
-    /// [`Error::WrongIndex`] unless the index is ERR or REQ, [`Error::Absent`] where the device has
-    /// no such event, [`Error::Refused`].
-    ///
-    /// ```
-    /// # use vfio_irq::{Event, Index, Trigger, sim::Simulated};
-    /// # let device = Simulated::new();
-    /// let broken = Event::open(&device, Index::Err, Trigger::new()?)?;
-    /// let wanted_back = Event::open(&device, Index::Req, Trigger::new()?)?; // both at a time
-    ///
-    /// let error = Event::open(&device, Index::Msix, Trigger::new()?).unwrap_err();
-    /// assert_eq!(error.to_string(), "MSI-X is not what this takes: ERR or REQ");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// [`Error::WrongIndex`] if the index is neither ERR nor REQ, [`Error::Absent`] if the device
+    /// has no such event, [`Error::Refused`] if the device refuses the request.
     pub fn open(transport: T, index: Index, trigger: impl Into<Trigger>) -> Result<Self, Error> {
         if !matches!(index, Index::Err | Index::Req) {
             return Err(Error::WrongIndex { index: Name(index), takes: "ERR or REQ" });
@@ -51,33 +41,16 @@ impl<T: Transport> Event<T> {
         Ok(Self { transport, index, trigger })
     }
 
-    /// The eventfd.
-    ///
-    /// ```
-    /// # use vfio_irq::{Event, Index, Trigger, sim::Simulated};
-    /// let event = Event::open(Simulated::new(), Index::Err, Trigger::new()?)?;
-    /// assert!(!event.trigger().is_signalled(), "the device is well");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Returns the eventfd.
     pub fn trigger(&self) -> &Trigger {
         &self.trigger
     }
 
-    /// Has the event signal another eventfd.
+    /// Replaces the eventfd of the event (E-03).
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`]; the old one is still there.
-    ///
-    /// ```
-    /// # use vfio_irq::{Event, Index, Trigger, sim::Simulated};
-    /// let (before, after) = (Trigger::new()?, Trigger::new()?);
-    /// let mut event = Event::open(Simulated::new(), Index::Req, &before)?;
-    /// event.retarget(&after)?;
-    /// event.loopback()?;
-    /// assert_eq!((before.take(), after.take()), (0, 1));
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// [`Error::Refused`] if the device refuses the request. The previous eventfd stays attached.
     pub fn retarget(&mut self, trigger: impl Into<Trigger>) -> Result<(), Error> {
         let trigger = trigger.into();
         attach(&self.transport, self.index, "to re-target", Some(&trigger))?;
@@ -89,16 +62,7 @@ impl<T: Transport> Event<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`].
-    ///
-    /// ```
-    /// # use vfio_irq::{Event, Index, Trigger, sim::Simulated};
-    /// // Does what the VMM does when the host asks for the device back?
-    /// let event = Event::open(Simulated::new(), Index::Req, Trigger::new()?)?;
-    /// event.loopback()?;
-    /// assert!(event.trigger().is_signalled());
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// [`Error::Refused`] if the device refuses the request.
     pub fn loopback(&self) -> Result<(), Error> {
         let data = Data::None { count: 1 };
         let request = SetIrqs { index: self.index, action: Action::Trigger, start: 0, data };
@@ -109,12 +73,13 @@ impl<T: Transport> Event<T> {
 impl<T: Transport> Drop for Event<T> {
     fn drop(&mut self) {
         if let Err(error) = attach(&self.transport, self.index, "to detach", None) {
-            tracing::warn!(%error, "an event keeps its eventfd");
+            tracing::warn!(%error, "an event stays attached");
         }
     }
 }
 
-/// Puts an eventfd on an index with one interrupt, or takes it away.
+/// Attaches an eventfd to an index with one interrupt. With `None`, detaches it. Returns the
+/// error of the device.
 pub(crate) fn attach<T: Transport>(
     transport: &T,
     index: Index,

@@ -1,46 +1,48 @@
-//! Interrupts of a VFIO device, one vector at a time: for VMMs and for drivers in user space.
+//! Interrupts of a VFIO device, one vector at a time: for VMMs and for user-space drivers.
 //!
-//! A device that is handed to user space signals its interrupts on eventfds. [`Vectors`] attaches
-//! them to the vectors of MSI or MSI-X while the device runs: one, or many at once; re-targets,
-//! masks and detaches them; and knows what the host can do. It works alike on
+//! A VFIO device signals its interrupts on eventfds. [`Vectors`] attaches eventfds to the vectors
+//! of MSI or MSI-X while the device runs, one or many at once. It re-targets, masks and detaches
+//! vectors, and reports the capabilities of the host. The same calls work on
 //!
-//! - the kernel's VFIO, through a group or a character device ([`KernelDevice`], or rust-vmm's
-//!   `VfioDevice` with the feature `vfio-ioctls`),
-//! - a vfio-user socket (`Remote`, feature `vfio-user`),
-//! - a simulated device (module `sim`, feature `sim`), which most examples here run on.
+//! - the kernel's VFIO, through a group or a character device ([`KernelDevice`]);
+//! - rust-vmm's `VfioDevice` (feature `vfio-ioctls`);
+//! - a vfio-user socket (`Remote`, feature `vfio-user`);
+//! - a simulated device (module `sim`, feature `sim`), which most examples here use.
 //!
 //! ```
 //! use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
 //!
-//! # let device = Simulated::new();
+//! let device = Simulated::new();
 //! let vectors = Vectors::open(device, Index::Msix)?;
 //! let queue = Trigger::new()?;
-//! // The other vectors do not notice, on any host.
+//! // No other vector is disturbed, on any host.
 //! let vector = vectors.enable(3, &queue)?;
 //! // ... wait for `queue` ...
-//! drop(vector); // detached
+//! drop(vector); // Detaches the vector.
 //! # Ok::<(), vfio_irq::Error>(())
 //! ```
 //!
 //! # What holds on every host
 //!
-//! **All or nothing.** A call that fails leaves every vector as it was. Linux's own driver kills the
-//! vectors before the failing one; there the library attaches them again and signals each of them
-//! once, since an interrupt in between had nowhere to go.
+//! **All or nothing.** A call that fails leaves every vector as it was. If a request fails in
+//! Linux's own driver, the driver detaches the vectors before the failing one. The library then
+//! attaches them again. It signals each of them once, since an interrupt in between signalled no
+//! eventfd.
 //!
-//! **Nothing is lost.** Hosts that say NORESIZE (Linux before 6.5) cannot add a vector to those in
-//! use. [`NoResize`] says what is done there.
+//! **No lost interrupt.** A host with NORESIZE (Linux before 6.5) cannot add a vector while
+//! others are in use. [`NoResize`] selects the policy for such hosts.
 //!
-//! The price of both: an eventfd may be signalled without an interrupt, so look before you act, as
-//! with every interrupt that is shared.
+//! The price of both: an eventfd can be signalled without an interrupt. As with a shared
+//! interrupt, the driver must check the device first.
 //!
-//! **What goes is given back.** Dropping a [`Vector`] detaches it, dropping [`Vectors`] disables.
+//! **Resources are released.** Dropping a [`Vector`] detaches it. Dropping [`Vectors`] disables
+//! the index.
 //!
-//! Identifiers in brackets, as (V-08), are rules of the project's CONTRACT.md: what a host answers to
-//! the request behind a call, and on which hosts.
+//! Identifiers in parentheses, such as (V-08), are clauses of the project's CONTRACT.md. A clause
+//! states the answer of a host to the request behind a call.
 //!
-//! INTx is [`Line`]; the host's own two interrupts, ERR and REQ, are [`Event`]. With the feature
-//! `kvm`, `kvm::MsixTable` is a guest's MSI-X table. `ADOPTING.md` shows a whole VMM.
+//! [`Line`] is INTx. [`Event`] is ERR or REQ, the two interrupts that the host raises. With the
+//! feature `kvm`, `kvm::MsixTable` is a guest's MSI-X table. `ADOPTING.md` shows a whole VMM.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod capabilities;
@@ -68,7 +70,7 @@ pub use transport::{Action, Data, Index, Info, KernelDevice, SetIrqs, Transport}
 pub use trigger::Trigger;
 pub use vectors::{NoResize, Vector, Vectors};
 
-/// The guide, whose code is compiled.
+/// The guide. Its code is compiled as doc tests.
 #[cfg(doctest)]
 #[doc = include_str!("../ADOPTING.md")]
 struct Adopting;

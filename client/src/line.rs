@@ -1,14 +1,14 @@
-//! INTx: the interrupt line.
+//! INTx.
 
 use crate::capabilities::{Capabilities, ask};
 use crate::event::attach;
 use crate::{Action, Data, Error, Index, SetIrqs, Transport, Trigger};
 use std::os::fd::AsFd;
 
-/// The device's interrupt line, enabled. It masks itself with every interrupt; unmasking it while it
-/// is still asserted signals again (X-06). Dropping it disables it (X-03).
+/// INTx of a device, enabled. Each interrupt masks INTx. If INTx is still asserted at unmask, it
+/// signals again (X-06). Dropping the handle disables INTx (X-03).
 ///
-/// No other of INTx, MSI and MSI-X can be enabled at the same time (V-02).
+/// At most one of INTx, MSI and MSI-X is enabled (V-02).
 ///
 /// ```
 /// use vfio_irq::{Line, Trigger, sim::Simulated};
@@ -16,11 +16,11 @@ use std::os::fd::AsFd;
 ///
 /// let device = Arc::new(Simulated::new());
 /// let trigger = Trigger::new()?;
-/// let line = Line::enable(Arc::clone(&device), &trigger)?;
+/// let intx = Line::enable(Arc::clone(&device), &trigger)?;
 /// device.pull();
-/// device.pull(); // masked by the first
+/// device.pull(); // The first interrupt masked INTx.
 /// assert_eq!(trigger.take(), 1);
-/// line.unmask()?;
+/// intx.unmask()?;
 /// device.pull();
 /// assert_eq!(trigger.take(), 1);
 /// # Ok::<(), vfio_irq::Error>(())
@@ -33,26 +33,12 @@ pub struct Line<T: Transport> {
 }
 
 impl<T: Transport> Line<T> {
-    /// Enables the line (X-04).
+    /// Enables INTx (X-04). Returns its handle.
     ///
     /// # Errors
     ///
-    /// [`Error::Absent`] where the device has no pin; [`Error::Refused`], with ENODEV where the pin
-    /// leads nowhere and EINVAL while MSI or MSI-X is enabled.
-    ///
-    /// ```
-    /// # use vfio_irq::{Line, Trigger, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # use vfio_irq::{Index, Vectors};
-    /// let vectors = Vectors::open(&device, Index::Msix)?;
-    /// let vector = vectors.enable(0, Trigger::new()?)?;
-    /// let error = Line::enable(&device, Trigger::new()?).unwrap_err();
-    /// assert_eq!(error.errno(), Some(22)); // EINVAL: MSI-X is enabled
-    /// vectors.disable()?;
-    /// let line = Line::enable(&device, Trigger::new()?)?;
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// [`Error::Absent`] if the device has no interrupt pin. [`Error::Refused`] with ENODEV if
+    /// the pin has no routed interrupt, and with EINVAL if MSI or MSI-X is enabled.
     pub fn enable(transport: T, trigger: impl Into<Trigger>) -> Result<Self, Error> {
         Capabilities::of(&transport, Index::Intx)?.present()?;
         let trigger = trigger.into();
@@ -60,73 +46,33 @@ impl<T: Transport> Line<T> {
         Ok(Self { transport, trigger, resample: None })
     }
 
-    /// Enables the line together with an eventfd that unmasks it whenever it is signalled: the pair
-    /// that KVM's irqfd with resampling takes.
+    /// Enables INTx with a resample eventfd (X-02, X-04). Each signal of `resample` unmasks INTx.
+    /// KVM's irqfd with KVM_IRQFD_FLAG_RESAMPLE takes the same pair. Returns the handle.
     ///
     /// # Errors
     ///
-    /// As [`Line::enable`]; the line is disabled when the second eventfd is refused.
-    ///
-    /// ```
-    /// # use vfio_irq::{Line, Trigger, sim::Simulated};
-    /// # let device = std::sync::Arc::new(Simulated::new());
-    /// let (trigger, resample) = (Trigger::new()?, Trigger::new()?);
-    /// let line = Line::enable_resampled(device.clone(), &trigger, &resample)?;
-    /// // vm.register_irqfd_with_resample(trigger.eventfd(), resample.eventfd(), gsi)?;
-    /// for _ in 0..2 {
-    ///     device.pull(); // masks the line, and raises the GSI
-    ///     resample.signal()?; // as KVM does when the guest says that it has seen to it,
-    ///     device.fire(&resample); // and a host notices by itself: unmasked
-    /// }
-    /// assert_eq!(trigger.take(), 2);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// As [`Line::enable`]. If the host refuses the resample eventfd, INTx is disabled again.
     pub fn enable_resampled(
         transport: T,
         trigger: impl Into<Trigger>,
         resample: impl Into<Trigger>,
     ) -> Result<Self, Error> {
-        let mut line = Self::enable(transport, trigger)?;
-        line.set_resample(Some(resample.into()))?;
-        Ok(line)
+        let mut intx = Self::enable(transport, trigger)?;
+        intx.set_resample(Some(resample.into()))?;
+        Ok(intx)
     }
 
-    /// The eventfd that the line signals.
-    ///
-    /// ```
-    /// # use vfio_irq::{Line, Trigger, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// let line = Line::enable(&device, Trigger::new()?)?;
-    /// device.pull();
-    /// assert_eq!(line.trigger().take(), 1);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Returns the eventfd that INTx signals.
     pub fn trigger(&self) -> &Trigger {
         &self.trigger
     }
 
-    /// Arms an eventfd that unmasks the line, in place of the one before; `None` disarms (X-02).
+    /// Replaces the resample eventfd. With `None`, disarms it (X-02).
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`]; what was armed before is armed again.
-    ///
-    /// ```
-    /// # use vfio_irq::{Line, Trigger, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// let mut line = Line::enable(&device, Trigger::new()?)?;
-    /// let (first, second) = (Trigger::new()?, Trigger::new()?);
-    /// line.set_resample(Some(first.clone()))?;
-    /// line.set_resample(Some(second))?; // one at a time
-    /// device.pull();
-    /// device.fire(&first); // unmasks nothing any more
-    /// device.pull();
-    /// assert_eq!(line.trigger().take(), 1);
-    /// line.set_resample(None)?; // and `unmask` is for the VMM again
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// [`Error::Refused`] if the device refuses the request. The previous resample eventfd is
+    /// armed again.
     pub fn set_resample(&mut self, resample: Option<Trigger>) -> Result<(), Error> {
         if self.resample.is_some() {
             self.arm(None)?;
@@ -142,27 +88,16 @@ impl<T: Transport> Line<T> {
         Ok(())
     }
 
-    /// Has the line signal another eventfd.
+    /// Replaces the eventfd that INTx signals.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`]; the old one is attached again and signalled once.
-    ///
-    /// ```
-    /// # use vfio_irq::{Line, Trigger, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// let (poll, irqfd) = (Trigger::new()?, Trigger::new()?);
-    /// let mut line = Line::enable(&device, &poll)?;
-    /// line.retarget(&irqfd)?;
-    /// device.pull();
-    /// assert_eq!((poll.take(), irqfd.take()), (0, 1));
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// [`Error::Refused`] if the device refuses the request. The previous eventfd is attached
+    /// again and signalled once. [`Error::Unrestored`] if that fails.
     pub fn retarget(&mut self, trigger: impl Into<Trigger>) -> Result<(), Error> {
         let trigger = trigger.into();
         if let Err(error) = attach(&self.transport, Index::Intx, "to re-target", Some(&trigger)) {
-            // Linux lets the old one go before it looks at the new one.
+            // Linux releases the old eventfd before it resolves the new one.
             let back = attach(&self.transport, Index::Intx, "to attach", Some(&self.trigger));
             if back.and_then(|()| self.trigger.signal()).is_err() {
                 return Err(Error::Unrestored { cause: Box::new(error), lost: vec![0] });
@@ -173,65 +108,30 @@ impl<T: Transport> Line<T> {
         Ok(())
     }
 
-    /// Masks the line (X-01), as each of its interrupts does.
+    /// Masks INTx (X-01).
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`].
-    ///
-    /// ```
-    /// # use vfio_irq::{Line, Trigger, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// let line = Line::enable(&device, Trigger::new()?)?;
-    /// line.mask()?;
-    /// line.mask()?; // a line is masked or it is not: nothing is counted
-    /// device.pull();
-    /// assert_eq!(line.trigger().take(), 0);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// [`Error::Refused`] if the device refuses the request.
     pub fn mask(&self) -> Result<(), Error> {
         self.act(Action::Mask, "to mask", Data::None { count: 1 })
     }
 
-    /// Unmasks the line, which signals again if it is still asserted.
+    /// Unmasks INTx (X-01). If INTx is still asserted, it signals again (X-06).
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`].
-    ///
-    /// ```
-    /// # use vfio_irq::{Line, Trigger, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// let line = Line::enable(&device, Trigger::new()?)?;
-    /// for _ in 0..3 {
-    ///     device.pull(); // masks itself
-    ///     assert_eq!(line.trigger().take(), 1);
-    ///     line.unmask()?; // the driver has seen to the device
-    /// }
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// [`Error::Refused`] if the device refuses the request.
     pub fn unmask(&self) -> Result<(), Error> {
         self.act(Action::Unmask, "to unmask", Data::None { count: 1 })
     }
 
-    /// Signals the eventfd as if the device had pulled the line (X-05). It masks nothing.
+    /// Signals the eventfd as if the device had asserted INTx (X-05). A loopback does not mask
+    /// INTx.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`].
-    ///
-    /// ```
-    /// # use vfio_irq::{Line, Trigger, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// let line = Line::enable(&device, Trigger::new()?)?;
-    /// line.loopback()?;
-    /// device.pull();
-    /// assert_eq!(line.trigger().take(), 2);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// [`Error::Refused`] if the device refuses the request.
     pub fn loopback(&self) -> Result<(), Error> {
         self.act(Action::Trigger, "to signal", Data::None { count: 1 })
     }
@@ -253,7 +153,7 @@ impl<T: Transport> Line<T> {
 impl<T: Transport> Drop for Line<T> {
     fn drop(&mut self) {
         if let Err(error) = self.act(Action::Trigger, "to disable", Data::None { count: 0 }) {
-            tracing::warn!(%error, "the line stays enabled");
+            tracing::warn!(%error, "INTx stays enabled");
         }
     }
 }

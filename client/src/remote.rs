@@ -1,4 +1,4 @@
-//! A vfio-user socket as a device.
+//! A device behind a vfio-user socket.
 
 use crate::{Data, Index, Info, SetIrqs, Transport};
 use std::io;
@@ -11,7 +11,7 @@ use vfio_irq_user::{Client, IrqData};
 /// ```
 /// use vfio_irq::Message;
 ///
-/// /// What a socket of yours sends behind the header; `fds` go along as ancillary data.
+/// /// The payload of the message. A socket sends `fds` as SCM_RIGHTS.
 /// fn payload(message: &Message<'_>) -> Vec<u8> {
 ///     let argsz = 20 + message.bools.len() as u32;
 ///     let words = [argsz, message.flags, message.index, message.start, message.count];
@@ -22,27 +22,27 @@ use vfio_irq_user::{Client, IrqData};
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct Message<'a> {
-    /// `flags`, `index`, `start` and `count` of the message.
+    /// The `flags` of the message, `VFIO_IRQ_SET_*`.
     pub flags: u32,
-    /// Which index.
+    /// Number of the index.
     pub index: u32,
     /// The first vector.
     pub start: u32,
-    /// How many vectors.
+    /// Number of vectors.
     pub count: u32,
-    /// A byte for each vector, or nothing.
+    /// One byte for each vector, or empty.
     pub bools: &'a [u8],
-    /// A descriptor for each vector, or none: no descriptor detaches.
+    /// One descriptor for each vector, or empty. DATA_EVENTFD without descriptors detaches.
     pub fds: &'a [BorrowedFd<'a>],
 }
 
-/// The client's side of a vfio-user connection, as far as interrupts go.
+/// The interrupt requests of a vfio-user client.
 ///
 /// ```
 /// use std::io;
 /// use vfio_irq::{Capabilities, Index, Info, IrqSocket, Message, Remote};
 ///
-/// /// A server that went away.
+/// /// A connection that the server closed.
 /// struct Gone;
 ///
 /// impl IrqSocket for Gone {
@@ -54,99 +54,27 @@ pub struct Message<'a> {
 /// assert_eq!(error.to_string(), "to say what it has of MSI-X was refused: broken pipe");
 /// ```
 pub trait IrqSocket {
-    /// How many descriptors a message takes (`max_msg_fds`).
-    ///
-    /// ```
-    /// # use std::{io, sync::Mutex};
-    /// # use vfio_irq::{Index, Info, IrqSocket, Message, Remote, Trigger, Vectors};
-    /// # #[derive(Default)]
-    /// # struct Socket { sent: Mutex<Vec<(u32, usize)>>, few: u32 }
-    /// # impl IrqSocket for Socket {
-    /// #     fn max_fds(&self) -> usize { 8 }
-    /// #     fn get_irq_info(&self, _: u32) -> io::Result<Info> { Ok(Info { flags: 1, count: 64 }) }
-    /// #     fn set_irqs(&self, message: &Message<'_>) -> io::Result<u32> {
-    /// #         self.sent.lock().unwrap().push((message.start, message.fds.len()));
-    /// #         Ok(if message.fds.is_empty() { 0 } else { self.few })
-    /// #     }
-    /// # }
-    /// let vectors = Vectors::open(Remote::new(Socket::default()), Index::Msix)?; // takes 8
-    /// let many: Result<Vec<_>, _> = (0..20).map(|n| Ok((n, Trigger::new()?))).collect();
-    /// let handles = vectors.enable_many(many?)?;
-    /// let sent = vectors.transport().socket().sent.lock().unwrap();
-    /// assert_eq!(*sent, [(0, 8), (8, 8), (16, 4)]); // start, descriptors
-    /// # drop(sent);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Returns the number of descriptors that a message can carry (`max_msg_fds`).
     fn max_fds(&self) -> usize;
 
-    /// Sends `VFIO_USER_DEVICE_GET_IRQ_INFO` and waits for the reply.
+    /// Sends `VFIO_USER_DEVICE_GET_IRQ_INFO`. Returns the flags and the number of vectors of the
+    /// reply.
     ///
     /// # Errors
     ///
-    /// The error of the connection, or the one that the server replied.
-    ///
-    /// ```
-    /// # use std::{io, sync::Mutex};
-    /// # use vfio_irq::{Index, Info, IrqSocket, Message, Remote, Trigger, Vectors};
-    /// # #[derive(Default)]
-    /// # struct Socket { sent: Mutex<Vec<(u32, usize)>>, few: u32 }
-    /// # impl IrqSocket for Socket {
-    /// #     fn max_fds(&self) -> usize { 8 }
-    /// #     fn get_irq_info(&self, _: u32) -> io::Result<Info> { Ok(Info { flags: 1, count: 64 }) }
-    /// #     fn set_irqs(&self, message: &Message<'_>) -> io::Result<u32> {
-    /// #         self.sent.lock().unwrap().push((message.start, message.fds.len()));
-    /// #         Ok(if message.fds.is_empty() { 0 } else { self.few })
-    /// #     }
-    /// # }
-    /// let info = Socket::default().get_irq_info(Index::Msix.raw()).unwrap();
-    /// assert_eq!((info.count, info.flags), (64, 1)); // EVENTFD, neither MASKABLE nor NORESIZE
-    /// let vectors = Vectors::open(Remote::new(Socket::default()), Index::Msix)?;
-    /// assert_eq!(vectors.capabilities().to_string(), "MSI-X: 64 vectors, added at any time");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// The error of the connection, or the error of the reply.
     fn get_irq_info(&self, index: u32) -> io::Result<Info>;
 
-    /// Sends `VFIO_USER_DEVICE_SET_IRQS` and waits for the reply; positive where the server has
-    /// only so many vectors and did nothing.
+    /// Sends `VFIO_USER_DEVICE_SET_IRQS`. Returns 0 if the server executed it. A positive value
+    /// is the number of vectors of the server, which has changed nothing then.
     ///
     /// # Errors
     ///
-    /// The error of the connection, or the one that the server replied.
-    ///
-    /// ```
-    /// # use std::{io, sync::Mutex};
-    /// # use vfio_irq::{Index, Info, IrqSocket, Message, Remote, Trigger, Vectors};
-    /// # #[derive(Default)]
-    /// # struct Socket { sent: Mutex<Vec<(u32, usize)>>, few: u32 }
-    /// # impl IrqSocket for Socket {
-    /// #     fn max_fds(&self) -> usize { 8 }
-    /// #     fn get_irq_info(&self, _: u32) -> io::Result<Info> { Ok(Info { flags: 1, count: 64 }) }
-    /// #     fn set_irqs(&self, message: &Message<'_>) -> io::Result<u32> {
-    /// #         self.sent.lock().unwrap().push((message.start, message.fds.len()));
-    /// #         Ok(if message.fds.is_empty() { 0 } else { self.few })
-    /// #     }
-    /// # }
-    /// let replies_five = Socket { few: 5, ..Socket::default() };
-    /// let vectors = Vectors::open(Remote::new(replies_five), Index::Msix)?;
-    /// let wanted: Result<Vec<_>, _> = (0..6).map(|n| Ok((n, Trigger::new()?))).collect();
-    /// let error = vectors.enable_many(wanted?).unwrap_err();
-    /// assert!(error.to_string().starts_with("6 vectors of MSI-X are not to be had at once: the host has 5"));
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// The error of the connection, or the error of the reply.
     fn set_irqs(&self, message: &Message<'_>) -> io::Result<u32>;
 }
 
 /// The client of `vfio-irq-user`.
-///
-/// ```no_run
-/// use vfio_irq::{Index, Remote, Trigger, Vectors};
-/// use vfio_irq_user::{Client, ClientOptions};
-///
-/// let client = Client::connect("/run/device.sock", ClientOptions::default())?;
-/// let vectors = Vectors::open(Remote::new(client), Index::Msix)?;
-/// let vector = vectors.enable(3, Trigger::new()?)?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 impl IrqSocket for Client {
     fn max_fds(&self) -> usize {
         self.limits().peer_fds
@@ -176,9 +104,9 @@ impl IrqSocket for Client {
 
 /// A device behind a vfio-user socket.
 ///
-/// A message of vfio-user attaches all of its vectors or detaches all, and takes so many
-/// descriptors; a request that does both, or has more, becomes several. [`crate::Vectors`] makes the
-/// whole all or nothing.
+/// A vfio-user message either attaches all of its vectors or detaches all of them, and carries a
+/// limited number of descriptors. A request beyond that becomes several messages.
+/// [`crate::Vectors`] makes their sequence all or nothing.
 ///
 /// ```
 /// use vfio_irq::{Index, Info, IrqSocket, Message, Remote, Trigger, Vectors};
@@ -208,54 +136,12 @@ impl IrqSocket for Client {
 pub struct Remote<S>(S);
 
 impl<S: IrqSocket> Remote<S> {
-    /// A device behind this socket.
-    ///
-    /// ```
-    /// # use std::{io, sync::Mutex};
-    /// # use vfio_irq::{Index, Info, IrqSocket, Message, Remote, Trigger, Vectors};
-    /// # #[derive(Default)]
-    /// # struct Socket { sent: Mutex<Vec<(u32, usize)>>, few: u32 }
-    /// # impl IrqSocket for Socket {
-    /// #     fn max_fds(&self) -> usize { 8 }
-    /// #     fn get_irq_info(&self, _: u32) -> io::Result<Info> { Ok(Info { flags: 1, count: 64 }) }
-    /// #     fn set_irqs(&self, message: &Message<'_>) -> io::Result<u32> {
-    /// #         self.sent.lock().unwrap().push((message.start, message.fds.len()));
-    /// #         Ok(if message.fds.is_empty() { 0 } else { self.few })
-    /// #     }
-    /// # }
-    /// use std::sync::Arc;
-    ///
-    /// let remote = Arc::new(Remote::new(Socket::default())); // one socket for all indexes
-    /// let msix = Vectors::open(Arc::clone(&remote), Index::Msix)?;
-    /// let msi = Vectors::open(remote, Index::Msi)?;
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Returns the device behind this socket.
     pub fn new(socket: S) -> Self {
         Self(socket)
     }
 
-    /// The socket.
-    ///
-    /// ```
-    /// # use std::{io, sync::Mutex};
-    /// # use vfio_irq::{Index, Info, IrqSocket, Message, Remote, Trigger, Vectors};
-    /// # #[derive(Default)]
-    /// # struct Socket { sent: Mutex<Vec<(u32, usize)>>, few: u32 }
-    /// # impl IrqSocket for Socket {
-    /// #     fn max_fds(&self) -> usize { 8 }
-    /// #     fn get_irq_info(&self, _: u32) -> io::Result<Info> { Ok(Info { flags: 1, count: 64 }) }
-    /// #     fn set_irqs(&self, message: &Message<'_>) -> io::Result<u32> {
-    /// #         self.sent.lock().unwrap().push((message.start, message.fds.len()));
-    /// #         Ok(if message.fds.is_empty() { 0 } else { self.few })
-    /// #     }
-    /// # }
-    /// let vectors = Vectors::open(Remote::new(Socket::default()), Index::Msix)?;
-    /// let vector = vectors.enable(0, Trigger::new()?)?;
-    /// drop(vector);
-    /// let socket = vectors.transport().socket();
-    /// assert_eq!(*socket.sent.lock().unwrap(), [(0, 1), (0, 0)], "attached, detached");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Returns the socket.
     pub fn socket(&self) -> &S {
         &self.0
     }
@@ -273,7 +159,8 @@ impl<S: IrqSocket> Remote<S> {
                 let message = Message { flags, index, start, count, bools: &[], fds: &there };
                 match self.0.set_irqs(&message)? {
                     0 => start = start.saturating_add(count),
-                    // Nothing was done only as long as nothing was done before.
+                    // A positive value means that nothing changed. Only the first message can
+                    // return it.
                     few if start == request.start => return Ok(few),
                     _ => return Err(io::Error::from_raw_os_error(ENOSPC)),
                 }

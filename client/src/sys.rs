@@ -1,5 +1,5 @@
-//! The two ioctls, and descriptors of types that do not lend theirs. The only module with unsafe
-//! code.
+//! The two ioctls, and descriptors of types that do not implement `AsFd`. No other module has
+//! unsafe code.
 #![allow(unsafe_code)]
 
 use crate::transport::Info;
@@ -11,7 +11,7 @@ use vfio_bindings::bindings::vfio::{VFIO_BASE, VFIO_TYPE, vfio_irq_info};
 use vfio_irq_engine::abi::Header;
 use vmm_sys_util::eventfd::EventFd;
 
-/// The number of a VFIO ioctl, all of which are `_IO(';', 100 + n)`.
+/// Returns the number of a VFIO ioctl, `_IO(';', 100 + n)`.
 const fn number(n: u32) -> Opcode {
     (((VFIO_TYPE as u32) << 8) | (VFIO_BASE + n)) as Opcode
 }
@@ -21,8 +21,7 @@ const SET_IRQS: Opcode = number(10);
 
 struct GetIrqInfo<'a>(&'a mut vfio_irq_info);
 
-// SAFETY: the structure is the ioctl's own and says its own size, which is all that the kernel
-// writes to.
+// SAFETY: the kernel writes at most `argsz` bytes, which is the size of the borrowed structure.
 unsafe impl Ioctl for GetIrqInfo<'_> {
     type Output = ();
     const IS_MUTATING: bool = true;
@@ -35,7 +34,7 @@ unsafe impl Ioctl for GetIrqInfo<'_> {
         (&raw mut *self.0).cast()
     }
 
-    // Looks at no pointer, so there is nothing to be kept.
+    // Dereferences no pointer, so it has no preconditions.
     unsafe fn output_from_ptr(_: IoctlOutput, _: *mut c_void) -> Result<(), Errno> {
         Ok(())
     }
@@ -43,8 +42,8 @@ unsafe impl Ioctl for GetIrqInfo<'_> {
 
 struct SetIrqs<'a>(&'a [u8]);
 
-// SAFETY: the kernel reads as many bytes as the header's argsz says, which `set_irqs` has compared
-// with the slice, and writes none.
+// SAFETY: the kernel reads `argsz` bytes and writes none. `set_irqs` checks that the slice is at
+// least that long.
 unsafe impl Ioctl for SetIrqs<'_> {
     type Output = i32;
     const IS_MUTATING: bool = false;
@@ -57,49 +56,52 @@ unsafe impl Ioctl for SetIrqs<'_> {
         self.0.as_ptr().cast_mut().cast()
     }
 
-    // Looks at no pointer, so there is nothing to be kept.
+    // Dereferences no pointer, so it has no preconditions.
     unsafe fn output_from_ptr(value: IoctlOutput, _: *mut c_void) -> Result<i32, Errno> {
         Ok(value)
     }
 }
 
-/// `VFIO_DEVICE_GET_IRQ_INFO`.
+/// Calls `VFIO_DEVICE_GET_IRQ_INFO`. Returns the flags and the number of vectors, or the error of
+/// the kernel.
 pub(crate) fn get_irq_info(device: BorrowedFd<'_>, index: u32) -> Result<Info, Errno> {
     let argsz = u32::try_from(size_of::<vfio_irq_info>()).map_err(|_| Errno::INVAL)?;
     let mut info = vfio_irq_info { argsz, index, ..Default::default() };
-    // SAFETY: a descriptor that is no VFIO device refuses a number that it does not know; one that
-    // knows the number of something else would have to be handed in on purpose.
+    // SAFETY: the structure is as long as `argsz`. A descriptor that is not a VFIO device refuses
+    // the ioctl number, unless the caller passes a device on which the number has another
+    // meaning.
     unsafe { rustix::ioctl::ioctl(device, GetIrqInfo(&mut info)) }?;
     Ok(Info { flags: info.flags, count: info.count })
 }
 
-/// `VFIO_DEVICE_SET_IRQS` with these bytes, header and data; its return value, which is positive
-/// where there are too few vectors.
+/// Calls `VFIO_DEVICE_SET_IRQS` with these bytes, header and data. Returns the value of the
+/// ioctl, which is positive if the host has too few vectors. Returns EINVAL if the bytes are
+/// shorter than `argsz`.
 pub(crate) fn set_irqs(device: BorrowedFd<'_>, bytes: &[u8]) -> Result<i32, Errno> {
     let argsz: [u8; 4] = bytes.first_chunk().copied().ok_or(Errno::INVAL)?;
     let said = usize::try_from(u32::from_ne_bytes(argsz)).map_err(|_| Errno::INVAL)?;
     if bytes.len() < Header::LEN || said > bytes.len() {
         return Err(Errno::INVAL);
     }
-    // SAFETY: the structure is complete and as long as it says; descriptors as above.
+    // SAFETY: the slice is at least `argsz` bytes long. For the descriptor, see `get_irq_info`.
     unsafe { rustix::ioctl::ioctl(device, SetIrqs(bytes)) }
 }
 
-/// A descriptor as rust-vmm's type for eventfds.
+/// Returns an owned descriptor as rust-vmm's type for eventfds.
 pub(crate) fn eventfd(fd: OwnedFd) -> EventFd {
-    // SAFETY: the descriptor was owned, and its ownership goes into the result.
+    // SAFETY: `into_raw_fd` transfers the ownership of the descriptor to the result.
     unsafe { EventFd::from_raw_fd(fd.into_raw_fd()) }
 }
 
-/// The descriptor of an eventfd.
+/// Returns the descriptor of an eventfd.
 pub(crate) fn eventfd_fd(eventfd: &EventFd) -> BorrowedFd<'_> {
-    // SAFETY: an `EventFd` owns its descriptor, and is borrowed for as long as the result.
+    // SAFETY: the `EventFd` owns its descriptor, and the result borrows the `EventFd`.
     unsafe { BorrowedFd::borrow_raw(eventfd.as_raw_fd()) }
 }
 
-/// The descriptor of rust-vmm's device.
+/// Returns the descriptor of rust-vmm's device.
 #[cfg(feature = "vfio-ioctls")]
 pub(crate) fn device_fd(device: &vfio_ioctls::VfioDevice) -> BorrowedFd<'_> {
-    // SAFETY: a `VfioDevice` owns its descriptor, and is borrowed for as long as the result.
+    // SAFETY: the `VfioDevice` owns its descriptor, and the result borrows the `VfioDevice`.
     unsafe { BorrowedFd::borrow_raw(device.as_raw_fd()) }
 }

@@ -1,50 +1,29 @@
-//! What this crate asks of a device: VFIO's two interrupt requests, however they get there.
+//! The two interrupt requests of VFIO, on any transport.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 use vfio_irq_engine::abi::{Header, flags};
 
-/// What a request does with its vectors; an index has some of them (C-10).
-///
-/// ```
-/// use vfio_irq::{Action, Data, Index, SetIrqs, Transport, sim::Simulated};
-///
-/// // What `Vectors::disable` asks of a device: to trigger on nothing.
-/// let (index, action, data) = (Index::Msix, Action::Trigger, Data::None { count: 0 });
-/// let idle = Simulated::new().set_irqs(&SetIrqs { index, action, start: 0, data }).unwrap_err();
-/// assert_eq!(idle.raw_os_error(), Some(22)); // EINVAL (V-03)
-/// ```
+/// The action of a request. Each index supports some actions (C-10).
 pub use vfio_irq_engine::abi::Action;
 
-/// Which of a device's interrupts: an *index* in VFIO's words.
-///
-/// ```
-/// use vfio_irq::Index;
-///
-/// assert_eq!(Index::ALL.map(Index::raw), [0, 1, 2, 3, 4]); // VFIO_PCI_*_IRQ_INDEX
-/// assert_eq!(Index::from_raw(2), Some(Index::Msix));
-/// ```
+/// An interrupt *index* of VFIO.
 pub use vfio_irq_engine::abi::Index;
 
-/// The bare answer to `VFIO_DEVICE_GET_IRQ_INFO`; [`crate::Capabilities`] reads it.
-///
-/// ```
-/// use vfio_irq::{Index, Info, Transport, sim::Simulated};
-///
-/// let Info { flags, count } = Simulated::new().irq_info(Index::Err)?;
-/// assert_eq!((flags, count), (1 | 8, 1)); // EVENTFD, NORESIZE (I-06)
-/// # Ok::<(), std::io::Error>(())
-/// ```
+/// The raw answer to `VFIO_DEVICE_GET_IRQ_INFO`. [`crate::Capabilities`] decodes it.
 pub use vfio_irq_engine::abi::Info;
 
-/// A device whose interrupts can be asked about and set: `VFIO_DEVICE_GET_IRQ_INFO` and
-/// `VFIO_DEVICE_SET_IRQS`.
+/// A device that answers `VFIO_DEVICE_GET_IRQ_INFO` and `VFIO_DEVICE_SET_IRQS`.
 ///
-/// It is implemented for a descriptor of the kernel ([`crate::KernelDevice`]), for rust-vmm's
-/// `VfioDevice` (feature `vfio-ioctls`), for a vfio-user socket ([`crate::Remote`], feature
-/// `vfio-user`), for the simulator ([`crate::sim::Simulated`], feature `sim`), and for references,
-/// boxes and [`Arc`]s of them.
+/// | transport | feature |
+/// |---|---|
+/// | a descriptor of the kernel ([`crate::KernelDevice`]) | |
+/// | rust-vmm's `VfioDevice` | `vfio-ioctls` |
+/// | a vfio-user socket ([`crate::Remote`]) | `vfio-user` |
+/// | the simulator ([`crate::sim::Simulated`]) | `sim` |
+///
+/// References, boxes and [`Arc`]s of a transport are transports.
 ///
 /// ```
 /// use vfio_irq::{Index, Info, SetIrqs, Transport};
@@ -66,37 +45,19 @@ pub use vfio_irq_engine::abi::Info;
 /// # Ok::<(), io::Error>(())
 /// ```
 pub trait Transport {
-    /// Asks about an index (I-03 to I-06).
+    /// Queries an index. Returns its flags and its number of vectors (I-03 to I-06).
     ///
     /// # Errors
     ///
-    /// What the device answers, with its error number.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Transport, sim::Simulated};
-    /// let msi = Simulated::new().irq_info(Index::Msi)?;
-    /// assert_eq!((msi.count, msi.flags), (8, 1 | 2 | 8)); // EVENTFD, MASKABLE, NORESIZE
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
+    /// The error of the device, with its error number.
     fn irq_info(&self, index: Index) -> io::Result<Info>;
 
-    /// Makes a request; 0 when it was carried out. A positive value means that **nothing** was done
-    /// because there are only so many vectors (V-06).
+    /// Sends a request. Returns 0 if the device executed it. A positive value is the number of
+    /// vectors that the host has; the device has changed **nothing** then (V-06).
     ///
     /// # Errors
     ///
-    /// What the device answers, with its error number.
-    ///
-    /// ```
-    /// # use vfio_irq::{Action, Data, Index, SetIrqs, Transport, sim::{IrqCaps, Simulated}};
-    /// # let index = Index::Msix;
-    /// let device = Simulated::with(IrqCaps { interrupts: 3, ..IrqCaps::default() });
-    /// let five = Data::Eventfd(&[None; 5]);
-    /// let enable = SetIrqs { index, action: Action::Trigger, start: 0, data: five };
-    /// assert_eq!(device.set_irqs(&enable)?, 3, "nothing is enabled: there are three");
-    /// assert_eq!(device.allocated(), 0);
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
+    /// The error of the device, with its error number.
     fn set_irqs(&self, request: &SetIrqs<'_>) -> io::Result<u32>;
 }
 
@@ -115,7 +76,7 @@ macro_rules! forward {
 }
 forward!(&T, Box<T>, Arc<T>);
 
-/// A request: what to do with a range of vectors.
+/// A request: an action on a range of vectors.
 ///
 /// ```
 /// use vfio_irq::{Action, Data, Index, SetIrqs};
@@ -126,17 +87,17 @@ forward!(&T, Box<T>, Arc<T>);
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub struct SetIrqs<'a> {
-    /// Which index.
+    /// The index.
     pub index: Index,
-    /// What to do.
+    /// The action.
     pub action: Action,
     /// The first vector.
     pub start: u32,
-    /// With what, for each vector from `start` on.
+    /// The data, one element for each vector from `start` on.
     pub data: Data<'a>,
 }
 
-/// What goes with a request, for each of its vectors (C-07).
+/// The data of a request (C-07).
 ///
 /// ```
 /// use std::os::fd::AsFd;
@@ -151,44 +112,30 @@ pub struct SetIrqs<'a> {
 /// ```
 #[derive(Clone, Copy, Debug)]
 pub enum Data<'a> {
-    /// All alike.
+    /// No data: the request applies to every vector of the range.
     None {
         /// Number of vectors.
         count: u32,
     },
-    /// A yes or no for each.
+    /// A boolean for each vector.
     Bool(&'a [bool]),
-    /// An eventfd for each, or none.
+    /// An eventfd for each vector. `None` detaches.
     Eventfd(&'a [Option<BorrowedFd<'a>>]),
 }
 
 impl SetIrqs<'_> {
-    /// Number of vectors, from `start` on; 0 in a request for the index as a whole.
-    ///
-    /// ```
-    /// # use vfio_irq::{Action, Data, Index, SetIrqs};
-    /// let data = Data::Bool(&[true, false, true]);
-    /// let request = SetIrqs { index: Index::Msix, action: Action::Unmask, start: 8, data };
-    /// assert_eq!(request.count(), 3, "vectors 8 to 10, whether they are chosen or not");
-    /// ```
+    /// Returns the number of vectors from `start` on; 0 for the whole index.
     pub fn count(&self) -> u32 {
         let len = match self.data {
             Data::None { count } => return count,
             Data::Bool(bools) => bools.len(),
             Data::Eventfd(fds) => fds.len(),
         };
-        // A range that long is refused by every device.
+        // Every device refuses a range of that length.
         u32::try_from(len).unwrap_or(u32::MAX)
     }
 
-    /// The `flags` of `struct vfio_irq_set`.
-    ///
-    /// ```
-    /// # use vfio_irq::{Action, Data, Index, SetIrqs};
-    /// let data = Data::Eventfd(&[None]);
-    /// let detach = SetIrqs { index: Index::Msix, action: Action::Trigger, start: 0, data };
-    /// assert_eq!(detach.flags(), 4 | 32); // DATA_EVENTFD, ACTION_TRIGGER
-    /// ```
+    /// Returns the `flags` of `struct vfio_irq_set`.
     pub fn flags(&self) -> u32 {
         let action = match self.action {
             Action::Mask => flags::ACTION_MASK,
@@ -203,15 +150,7 @@ impl SetIrqs<'_> {
         action | data
     }
 
-    /// `struct vfio_irq_set` and its data, as the kernel reads them.
-    ///
-    /// ```
-    /// # use vfio_irq::{Action, Data, Index, SetIrqs};
-    /// let data = Data::Eventfd(&[None]);
-    /// let detach = SetIrqs { index: Index::Msix, action: Action::Trigger, start: 7, data };
-    /// let words: Vec<_> = detach.to_bytes().as_chunks().0.iter().map(|w| i32::from_ne_bytes(*w)).collect();
-    /// assert_eq!(words, [24, 36, 2, 7, 1, -1]); // argsz, flags, index, start, count; no eventfd
-    /// ```
+    /// Returns `struct vfio_irq_set` and its data, as the kernel reads them.
     pub fn to_bytes(&self) -> Vec<u8> {
         let data: Vec<u8> = match self.data {
             Data::None { .. } => Vec::new(),
@@ -235,8 +174,8 @@ impl SetIrqs<'_> {
     }
 }
 
-/// A device's descriptor from the kernel, opened through a group (`VFIO_GROUP_GET_DEVICE_FD`) or as
-/// a character device (`/dev/vfio/devices/vfioN`): the requests are the same.
+/// A device descriptor of the kernel, from a group (`VFIO_GROUP_GET_DEVICE_FD`) or from
+/// a character device (`/dev/vfio/devices/vfioN`). Both answer the same requests.
 ///
 /// ```no_run
 /// use vfio_irq::{Index, KernelDevice, Vectors};
@@ -251,29 +190,12 @@ impl SetIrqs<'_> {
 pub struct KernelDevice<F>(F);
 
 impl<F: AsFd> KernelDevice<F> {
-    /// A descriptor that is owned, borrowed or shared.
-    ///
-    /// ```
-    /// # use vfio_irq::{Capabilities, Index, KernelDevice};
-    /// let no_device = std::fs::File::open("/dev/null").unwrap();
-    /// let error = Capabilities::of(&KernelDevice::new(no_device), Index::Msix).unwrap_err();
-    /// assert_eq!(error.errno(), Some(25)); // ENOTTY: what is there answers other requests
-    /// assert!(error.to_string().starts_with("to say what it has of MSI-X was refused"));
-    /// ```
+    /// Returns a device on an owned, borrowed or shared descriptor.
     pub fn new(fd: F) -> Self {
         Self(fd)
     }
 
-    /// The descriptor back.
-    ///
-    /// ```
-    /// # use vfio_irq::KernelDevice;
-    /// # let file = std::fs::File::open("/dev/null")?;
-    /// let device = KernelDevice::new(file);
-    /// let file = device.into_inner(); // open still, for the device's regions
-    /// assert!(file.metadata().is_ok());
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
+    /// Returns the descriptor, which stays open.
     pub fn into_inner(self) -> F {
         self.0
     }
@@ -290,7 +212,7 @@ impl<F: AsFd> Transport for KernelDevice<F> {
     }
 }
 
-/// rust-vmm's device, which also set up container or iommufd.
+/// rust-vmm's device, which also sets up the container or the iommufd.
 #[cfg(feature = "vfio-ioctls")]
 impl Transport for vfio_ioctls::VfioDevice {
     fn irq_info(&self, index: Index) -> io::Result<Info> {

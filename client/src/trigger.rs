@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 use vmm_sys_util::eventfd::EventFd;
 
-/// The eventfd that an interrupt signals. Clones are the same eventfd and the same descriptor.
+/// The eventfd that an interrupt signals. Clones share one descriptor.
 ///
-/// It keeps the descriptor open, since the library may have to attach it again. Made from an
-/// [`EventFd`], an `Arc<EventFd>` or an [`OwnedFd`]; the library does not read it.
+/// A trigger keeps the descriptor open, since the library may have to attach it again. A trigger is
+/// made from an [`EventFd`], an `Arc<EventFd>` or an [`OwnedFd`]. The library never reads an eventfd
+/// that the caller made.
 ///
 /// ```
 /// use vfio_irq::Trigger;
@@ -26,19 +27,11 @@ use vmm_sys_util::eventfd::EventFd;
 pub struct Trigger(Arc<EventFd>);
 
 impl Trigger {
-    /// A new eventfd that stands at 0, does not block and is closed by `exec`.
+    /// Creates an eventfd with a count of 0, nonblocking and close-on-exec. Returns it.
     ///
     /// # Errors
     ///
-    /// [`Error::Descriptor`] when the process or the machine has no descriptor left.
-    ///
-    /// ```
-    /// # use vfio_irq::Trigger;
-    /// let (queue, admin) = (Trigger::new()?, Trigger::new()?);
-    /// queue.signal()?;
-    /// assert!(!admin.is_signalled(), "an eventfd of its own");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// [`Error::Descriptor`] if the process or the system has no descriptor left.
     pub fn new() -> Result<Self, Error> {
         let flags = EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC;
         let fd = rustix::event::eventfd(0, flags);
@@ -46,17 +39,8 @@ impl Trigger {
         Ok(fd.into())
     }
 
-    /// How often it was signalled since this was asked last; 0 also when it cannot be read. Blocks
-    /// where the eventfd was made to block.
-    ///
-    /// ```
-    /// # use vfio_irq::Trigger;
-    /// let trigger = Trigger::new()?;
-    /// trigger.signal()?;
-    /// let clone = trigger.clone(); // the same eventfd
-    /// assert_eq!((clone.take(), trigger.take()), (1, 0));
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Reads the eventfd. Returns the number of signals since the last read, or 0 if the read
+    /// fails. If the eventfd is in blocking mode, this call blocks.
     pub fn take(&self) -> u64 {
         let mut bytes = [0; 8];
         match rustix::io::read(self, &mut bytes) {
@@ -65,70 +49,32 @@ impl Trigger {
         }
     }
 
-    /// Signals it, as an interrupt would.
+    /// Signals the eventfd, as an interrupt does.
     ///
     /// # Errors
     ///
-    /// [`Error::Descriptor`] when it is no eventfd.
-    ///
-    /// ```
-    /// # use vfio_irq::Trigger;
-    /// # let device = std::fs::File::open("/dev/null").unwrap();
-    /// let trigger = Trigger::from(std::os::fd::OwnedFd::from(device)); // no eventfd
-    /// let error = trigger.signal().unwrap_err();
-    /// assert!(error.to_string().starts_with("an eventfd cannot be signalled: "));
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// [`Error::Descriptor`] if the descriptor is not an eventfd.
     pub fn signal(&self) -> Result<(), Error> {
         match rustix::io::write(self, &1_u64.to_ne_bytes()) {
-            // Full: whoever waits wakes anyway.
+            // EAGAIN: the counter is at its maximum, so the reader wakes in any case.
             Ok(_) | Err(rustix::io::Errno::AGAIN) => Ok(()),
             Err(source) => Err(Error::descriptor("an eventfd cannot be signalled", source)),
         }
     }
 
-    /// Whether it is signalled, without taking that away.
-    ///
-    /// ```
-    /// # use vfio_irq::Trigger;
-    /// let trigger = Trigger::new()?;
-    /// trigger.signal()?;
-    /// assert!(trigger.is_signalled() && trigger.is_signalled(), "looking takes nothing away");
-    /// assert_eq!(trigger.take(), 1);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Returns true if the eventfd is signalled. The call does not read the count.
     pub fn is_signalled(&self) -> bool {
         self.wait(Duration::ZERO)
     }
 
-    /// Waits until it is signalled; whether it was before `timeout` was over.
-    ///
-    /// ```
-    /// # use vfio_irq::Trigger;
-    /// # use std::time::Duration;
-    /// let trigger = Trigger::new()?;
-    /// let device = trigger.clone();
-    /// let thread = std::thread::spawn(move || device.signal());
-    /// assert!(trigger.wait(Duration::from_secs(60)), "a stall: the interrupt is lost");
-    /// # thread.join().unwrap()?;
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Waits until the eventfd is signalled. Returns false if `timeout` expires first.
     pub fn wait(&self, timeout: Duration) -> bool {
         let mut polled = [PollFd::new(self, PollFlags::IN)];
         let timeout = Timespec::try_from(timeout).ok();
         matches!(rustix::event::poll(&mut polled, timeout.as_ref()), Ok(1..))
     }
 
-    /// rust-vmm's type, for its other crates.
-    ///
-    /// ```
-    /// # use vfio_irq::Trigger;
-    /// let trigger = Trigger::new()?;
-    /// trigger.eventfd().write(3).unwrap();
-    /// // vm.register_irqfd(trigger.eventfd(), gsi)?;
-    /// assert_eq!(trigger.take(), 3);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Returns the eventfd as rust-vmm's type.
     pub fn eventfd(&self) -> &EventFd {
         &self.0
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! The two ioctls as bytes, and the checks that come before anything is looked at.
+//! The layout of the two ioctls, and the checks that need no device state.
 //!
 //! ```
 //! use vfio_irq_engine::abi::{Action, Data, Header, Index, flags};
@@ -39,39 +39,40 @@ use crate::Errno;
 /// let flags = flags::DATA_NONE | flags::ACTION_MASK;
 /// let request = Header::from_words([20, flags, 2, 0, 8]).check(64)?.request(&[])?;
 /// assert_eq!(request.action(), Action::Mask);
-/// // Two forms are none.
+/// // Two forms of data are invalid.
 /// let both = flags::DATA_NONE | flags::DATA_BOOL | flags::ACTION_MASK;
 /// assert!(Header::from_words([28, both, 2, 0, 8]).check(64).is_err());
 /// # Ok::<(), vfio_irq_engine::Errno>(())
 /// ```
 pub mod flags {
-    /// GET_IRQ_INFO: the index takes eventfds.
+    /// GET_IRQ_INFO: the index signals eventfds.
     pub const INFO_EVENTFD: u32 = 1;
-    /// GET_IRQ_INFO: the index can be masked.
+    /// GET_IRQ_INFO: user space can mask the index.
     pub const INFO_MASKABLE: u32 = 2;
     /// GET_IRQ_INFO: a signal masks the index (INTx).
     pub const INFO_AUTOMASKED: u32 = 4;
-    /// GET_IRQ_INFO: the vectors are a set; to add one, disable all and enable more.
+    /// GET_IRQ_INFO: the vectors are a set. To add a vector, user space disables the index and
+    /// enables it with more.
     pub const INFO_NORESIZE: u32 = 8;
 
-    /// SET_IRQS: no data follows.
+    /// SET_IRQS: no data follows the header.
     pub const DATA_NONE: u32 = 1;
-    /// SET_IRQS: one byte a vector follows.
+    /// SET_IRQS: one byte for each vector follows the header.
     pub const DATA_BOOL: u32 = 2;
-    /// SET_IRQS: one signed 32-bit descriptor a vector follows.
+    /// SET_IRQS: one signed 32-bit descriptor for each vector follows the header.
     pub const DATA_EVENTFD: u32 = 4;
     /// SET_IRQS: mask.
     pub const ACTION_MASK: u32 = 8;
     /// SET_IRQS: unmask.
     pub const ACTION_UNMASK: u32 = 16;
-    /// SET_IRQS: attach, detach, disable, loopback.
+    /// SET_IRQS: attach, detach, disable or loopback.
     pub const ACTION_TRIGGER: u32 = 32;
 
     pub(super) const DATA: u32 = DATA_NONE | DATA_BOOL | DATA_EVENTFD;
     pub(super) const ACTION: u32 = ACTION_MASK | ACTION_UNMASK | ACTION_TRIGGER;
 }
 
-/// The interrupts of a PCI device, as VFIO counts them.
+/// An interrupt index of a PCI device, as VFIO numbers them.
 ///
 /// ```
 /// use vfio_irq_engine::abi::Index;
@@ -82,30 +83,23 @@ pub mod flags {
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Index {
-    /// The interrupt line.
+    /// INTx.
     Intx,
-    /// Message signalled interrupts.
+    /// MSI.
     Msi,
-    /// Message signalled interrupts with a table.
+    /// MSI-X.
     Msix,
-    /// The device met an error that the host will not repair.
+    /// An uncorrected error of the device (`VFIO_PCI_ERR_IRQ_INDEX`).
     Err,
-    /// The host asks for the device back.
+    /// A request of the host to release the device (`VFIO_PCI_REQ_IRQ_INDEX`).
     Req,
 }
 
 impl Index {
-    /// All five, in the order of their numbers.
+    /// All five indexes, in the order of their numbers.
     pub const ALL: [Self; 5] = [Self::Intx, Self::Msi, Self::Msix, Self::Err, Self::Req];
 
-    /// The index with this number; `None` from 5 on.
-    ///
-    /// ```
-    /// use vfio_irq_engine::abi::Index;
-    ///
-    /// assert_eq!(Index::from_raw(2), Some(Index::Msix));
-    /// assert_eq!(Index::from_raw(5), None, "a PCI device has five");
-    /// ```
+    /// Returns the index with this number, or `None` from 5 on.
     #[inline]
     pub const fn from_raw(raw: u32) -> Option<Self> {
         match raw {
@@ -118,13 +112,7 @@ impl Index {
         }
     }
 
-    /// Its number in the ABI.
-    ///
-    /// ```
-    /// use vfio_irq_engine::abi::Index;
-    ///
-    /// assert_eq!((Index::Intx.raw(), Index::Req.raw()), (0, 4));
-    /// ```
+    /// Returns the number of the index in the ABI.
     pub const fn raw(self) -> u32 {
         match self {
             Self::Intx => 0,
@@ -136,7 +124,8 @@ impl Index {
     }
 }
 
-/// The answer to GET_IRQ_INFO, less the fields that user space sent (`CONTRACT.md`, I-03 to I-07).
+/// The answer to GET_IRQ_INFO, without the fields that user space sent (`CONTRACT.md`, I-03 to
+/// I-07).
 ///
 /// ```
 /// use vfio_irq_engine::abi::flags;
@@ -149,7 +138,7 @@ impl Index {
 pub struct Info {
     /// `flags::INFO_*`.
     pub flags: u32,
-    /// Vectors of the index.
+    /// Number of vectors of the index.
     pub count: u32,
 }
 
@@ -168,61 +157,37 @@ pub struct Info {
 pub struct InfoHeader {
     /// Size of the caller's structure in bytes.
     pub argsz: u32,
-    /// Filled in by the answer.
+    /// `flags::INFO_*`, set by the answer.
     pub flags: u32,
-    /// Which index is asked about.
+    /// Number of the index.
     pub index: u32,
-    /// Filled in by the answer.
+    /// Number of vectors, set by the answer.
     pub count: u32,
 }
 
 impl InfoHeader {
-    /// Bytes that are read and written.
+    /// Bytes that GET_IRQ_INFO reads and writes.
     pub const LEN: usize = 16;
 
-    /// Reads the structure, in the machine's byte order.
-    ///
-    /// ```
-    /// use vfio_irq_engine::abi::InfoHeader;
-    ///
-    /// let bytes = [InfoHeader::LEN as u8; 16]; // As user space may fill it, for instance.
-    /// assert_eq!(InfoHeader::from_bytes(&bytes).argsz, 0x1010_1010);
-    /// ```
+    /// Reads the structure in native byte order. Returns it unchecked.
     #[inline]
     pub fn from_bytes(bytes: &[u8; Self::LEN]) -> Self {
         let [argsz, flags, index, count] = words(bytes);
         Self { argsz, flags, index, count }
     }
 
-    /// Writes the structure, in the machine's byte order.
-    ///
-    /// ```
-    /// use vfio_irq_engine::abi::InfoHeader;
-    ///
-    /// let header = InfoHeader { argsz: 16, flags: 1, index: 4, count: 1 };
-    /// assert_eq!(header.to_bytes()[8..12], 4_u32.to_ne_bytes());
-    /// ```
+    /// Returns the structure as bytes, in native byte order.
     pub fn to_bytes(self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
         put_words(&mut bytes, [self.argsz, self.flags, self.index, self.count]);
         bytes
     }
 
-    /// Which index is asked about.
+    /// Returns the index of the request.
     ///
     /// # Errors
     ///
-    /// `EINVAL` when the structure is too short or there is no such index (`CONTRACT.md`, I-02).
-    ///
-    /// ```
-    /// use vfio_irq_engine::abi::InfoHeader;
-    /// use vfio_irq_engine::Errno;
-    ///
-    /// let header = InfoHeader { argsz: 16, flags: 0, index: 1, count: 0 };
-    /// assert!(header.check().is_ok());
-    /// assert_eq!(InfoHeader { argsz: 15, ..header }.check(), Err(Errno::EINVAL));
-    /// assert_eq!(InfoHeader { index: 5, ..header }.check(), Err(Errno::EINVAL));
-    /// ```
+    /// `EINVAL` if `argsz` is below 16 or if the index does not exist (`CONTRACT.md`, I-02).
     pub fn check(self) -> Result<Index, Errno> {
         if (self.argsz as usize) < Self::LEN {
             return Err(Errno::EINVAL);
@@ -230,16 +195,8 @@ impl InfoHeader {
         Index::from_raw(self.index).ok_or(Errno::EINVAL)
     }
 
-    /// The same structure with the answer filled in.
-    ///
-    /// ```
-    /// use vfio_irq_engine::abi::{Info, InfoHeader};
-    ///
-    /// // A caller with a longer structure keeps its `argsz`, and whatever is behind.
-    /// let asked = InfoHeader { argsz: 64, flags: 9, index: 3, count: 9 };
-    /// let answer = asked.answered(Info { flags: 1, count: 1 });
-    /// assert_eq!(answer, InfoHeader { argsz: 64, flags: 1, index: 3, count: 1 });
-    /// ```
+    /// Returns the structure with `flags` and `count` of the answer. `argsz` and `index` keep
+    /// their values.
     pub fn answered(self, info: Info) -> Self {
         Self { flags: info.flags, count: info.count, ..self }
     }

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! How a request is refused.
+//! Error numbers, and the reasons for which a request is refused.
 
 use core::fmt;
 
-/// An error number of the kernel's ABI. Always positive and below 4096.
+/// An error number of the kernel's ABI, from 1 to 4095.
 ///
 /// ```
 /// use vfio_irq_engine::Errno;
 ///
 /// assert_eq!(Errno::EINVAL.raw(), 22);
 /// assert_eq!(Errno::ENOSPC.to_string(), "ENOSPC");
-/// // A platform may have others to tell, and they go through.
+/// // Other error numbers of a platform pass through.
 /// assert_eq!(Errno::from_raw(110).to_string(), "errno 110");
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -20,34 +20,27 @@ pub struct Errno(i32);
 impl Errno {
     /// No such device or address.
     pub const ENXIO: Self = Self(6);
-    /// Not a descriptor that is open.
+    /// The descriptor is not open.
     pub const EBADF: Self = Self(9);
-    /// No memory.
+    /// Out of memory.
     pub const ENOMEM: Self = Self(12);
-    /// The address given by user space cannot be read or written.
+    /// The kernel cannot read or write the address that user space passed.
     pub const EFAULT: Self = Self(14);
-    /// Armed or taken already.
+    /// An eventfd is armed already, or the interrupt is in use.
     pub const EBUSY: Self = Self(16);
-    /// The device has no such interrupt.
+    /// The device has no routed interrupt.
     pub const ENODEV: Self = Self(19);
-    /// The request makes no sense, or not now.
+    /// The request is invalid, or invalid in the current state of the device.
     pub const EINVAL: Self = Self(22);
-    /// The index has no such action.
+    /// The index does not support the action.
     pub const ENOTTY: Self = Self(25);
-    /// The platform has no interrupt left.
+    /// The host has no interrupt left.
     pub const ENOSPC: Self = Self(28);
-    /// A set of no vectors at all.
+    /// The request enables an index with no vectors.
     pub const ERANGE: Self = Self(34);
 
-    /// An error number as a platform gives it, of either sign. A number that is no error number at
-    /// all becomes `EINVAL`, so that no platform can turn a refusal into a success.
-    ///
-    /// ```
-    /// use vfio_irq_engine::Errno;
-    /// assert_eq!(Errno::from_raw(-28), Errno::ENOSPC);
-    /// assert_eq!(Errno::from_raw(28), Errno::ENOSPC);
-    /// assert_eq!(Errno::from_raw(0), Errno::EINVAL);
-    /// ```
+    /// Returns the error with this number, which may have either sign. If `raw` is not an error
+    /// number, returns `EINVAL`. A platform therefore cannot turn a refusal into a success.
     pub const fn from_raw(raw: i32) -> Self {
         match raw {
             1..=4095 => Self(raw),
@@ -56,14 +49,7 @@ impl Errno {
         }
     }
 
-    /// The positive number.
-    ///
-    /// ```
-    /// use vfio_irq_engine::Errno;
-    ///
-    /// let error = std::io::Error::from_raw_os_error(Errno::EBADF.raw());
-    /// assert!(error.to_string().starts_with("Bad file descriptor"));
-    /// ```
+    /// Returns the positive number.
     pub const fn raw(self) -> i32 {
         self.0
     }
@@ -94,7 +80,7 @@ impl fmt::Display for Errno {
     }
 }
 
-/// Why a request was not carried out. Whatever it is, nothing has changed.
+/// The reason for which a request was refused. A refused request has changed nothing.
 ///
 /// ```
 /// use vfio_irq_engine::sim::{IrqCaps, Sim};
@@ -108,10 +94,10 @@ impl fmt::Display for Errno {
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Refusal {
-    /// An error.
+    /// An error number.
     Errno(Errno),
-    /// The platform has this many vectors and not as many as were asked for. Linux says so with a
-    /// *positive* return value (`CONTRACT.md`, V-06), which is not a success.
+    /// The host has this many vectors, fewer than the request needs. Linux returns that number as
+    /// a *positive* value (`CONTRACT.md`, V-06), which is not a success.
     TooFew(u32),
 }
 
@@ -129,17 +115,12 @@ impl fmt::Display for Refusal {
 impl core::error::Error for Refusal {}
 
 impl Refusal {
-    /// What the ioctl returns: `-errno`, or the positive number of vectors that there are.
-    ///
-    /// ```
-    /// use vfio_irq_engine::{Errno, Refusal};
-    /// assert_eq!(Refusal::Errno(Errno::EINVAL).to_return(), -22);
-    /// assert_eq!(Refusal::TooFew(3).to_return(), 3);
-    /// ```
+    /// Returns the return value of the ioctl: `-errno`, or the positive number of vectors that
+    /// the host has.
     pub fn to_return(self) -> i32 {
         match self {
             Self::Errno(errno) => errno.raw().wrapping_neg(),
-            // Zero vectors would read as success; having none is ENOSPC.
+            // A return value of 0 would be a success.
             Self::TooFew(0) => Errno::ENOSPC.raw().wrapping_neg(),
             Self::TooFew(there) => i32::try_from(there).unwrap_or(i32::MAX),
         }

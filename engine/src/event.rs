@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! ERR and REQ: an event that the host raises, one trigger each (`CONTRACT.md`, E-01 to E-05).
+//! ERR and REQ: events that the host raises, with one trigger each (`CONTRACT.md`, E-01 to E-05).
 
 use crate::abi::{Action, Data, Index, Request};
 use crate::{Errno, EventHost};
 
-/// The two events of a device.
+/// An event of a device.
 ///
 /// ```
 /// use vfio_irq_engine::{sim::Sim, Event, EventHost, Host};
@@ -14,28 +14,21 @@ use crate::{Errno, EventHost};
 /// let fd = sim.eventfd();
 /// let trigger = sim.resolve(fd)?;
 /// sim.event_set(Event::Req, Some(trigger))?;
-/// sim.event_signal(Event::Req); // "Give the device back."
-/// sim.event_signal(Event::Err); // Nobody listens.
+/// sim.event_signal(Event::Req);
+/// sim.event_signal(Event::Err); // ERR has no trigger.
 /// assert_eq!(sim.signals(fd), 1);
 /// # Ok::<(), vfio_irq_engine::Errno>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Event {
-    /// The device met an error that the host will not repair.
+    /// An uncorrected error of the device.
     Err,
-    /// The host asks for the device back.
+    /// A request of the host to release the device.
     Req,
 }
 
 impl Event {
-    /// The event behind an index, if it is one.
-    ///
-    /// ```
-    /// use vfio_irq_engine::{abi::Index, Event};
-    ///
-    /// assert_eq!(Event::from_index(Index::Err), Some(Event::Err));
-    /// assert_eq!(Event::from_index(Index::Msix), None);
-    /// ```
+    /// Returns the event of an index, or `None` for INTx, MSI and MSI-X.
     pub const fn from_index(index: Index) -> Option<Self> {
         match index {
             Index::Err => Some(Self::Err),
@@ -44,28 +37,12 @@ impl Event {
         }
     }
 
-    /// Carries a request for this event out, or refuses it and changes nothing.
+    /// Executes a request for this event. A request that returns an error has changed nothing.
     ///
     /// # Errors
     ///
-    /// `ENOTTY` and `EINVAL` as in `CONTRACT.md`, E-01 to E-05, and what resolving the descriptor
-    /// and keeping the trigger may answer.
-    ///
-    /// ```
-    /// # use vfio_irq_engine::abi::flags::*;
-    /// use vfio_irq_engine::{abi::Header, sim::Sim, Errno, Event};
-    ///
-    /// let mut sim = Sim::new();
-    /// let data = sim.eventfd().to_ne_bytes();
-    /// let header = Header::from_words([24, DATA_EVENTFD | ACTION_TRIGGER, 3, 0, 1]);
-    /// let set = header.check(1)?;
-    /// Event::Err.set_irqs(&mut sim, &set.request(&data)?)?;
-    /// // There is nothing that could be masked (E-01).
-    /// let header = Header::from_words([20, DATA_NONE | ACTION_MASK, 3, 0, 1]);
-    /// let mask = header.check(1)?;
-    /// assert_eq!(Event::Err.set_irqs(&mut sim, &mask.request(&[])?), Err(Errno::ENOTTY));
-    /// # Ok::<(), Errno>(())
-    /// ```
+    /// `ENOTTY` and `EINVAL` as in `CONTRACT.md`, E-01 to E-05. Errors of
+    /// [`Host::resolve`](crate::Host::resolve) and [`EventHost::event_set`].
     pub fn set_irqs<H: EventHost>(self, host: &mut H, request: &Request<'_>) -> Result<(), Errno> {
         if request.action() != Action::Trigger {
             return Err(Errno::ENOTTY);

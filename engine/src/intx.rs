@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! INTx: one line, one handler, a trigger that may be missing (`CONTRACT.md`, X-01 to X-06).
+//! INTx: one vector, one handler, and a trigger that may be absent (`CONTRACT.md`, X-01 to X-06).
 
 use crate::abi::{Action, Data, Request};
 use crate::{Errno, IntxHost, Mask};
 
-/// Whether INTx is in use. The trigger and the eventfd that unmasks are the platform's to hold, as
-/// states: an interrupt or a loopback that finds no trigger signals nothing.
+/// Records whether INTx is active. The platform holds the trigger and the resample eventfd. An
+/// interrupt or a loopback without a trigger signals nothing.
 #[derive(Default)]
 pub(crate) struct Intx {
     active: bool,

@@ -1,26 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! What a VFIO interrupt request means.
+//! The semantics of VFIO interrupt requests, for any host.
 //!
-//! User space asks two things of a PCI device's interrupts: `VFIO_DEVICE_GET_IRQ_INFO` and
-//! `VFIO_DEVICE_SET_IRQS`. This crate holds the whole meaning of both, for all five indexes, and
-//! nothing of any platform: it is `no_std`, allocates nothing, has no dependencies and no unsafe
-//! code. The very same files are compiled by cargo and by the kernel's build.
+//! User space sends two requests about the interrupts of a PCI device: `VFIO_DEVICE_GET_IRQ_INFO`
+//! and `VFIO_DEVICE_SET_IRQS`. This crate implements both, for all five indexes. The crate knows
+//! no platform. It is `no_std`, allocates no memory, and has neither dependencies nor unsafe
+//! code. Cargo and the kernel's build compile the same files.
 //!
 //! The life of a request:
 //!
-//! 1. [`abi::Header`]: twenty bytes of user space, believed in nothing;
-//! 2. [`abi::Header::check`] makes of them an [`abi::Checked`], which says how much data to read;
-//! 3. [`abi::Checked::request`] makes of both a [`abi::Request`], in which a bad state cannot be
-//!    written down;
-//! 4. [`Vectors`] (MSI and MSI-X) or [`IrqEngine`] (all five indexes) *prepares*: every step that can
-//!    fail, undone in reverse if a later one does;
-//! 5. and *commits*: steps that cannot fail.
+//! - [`abi::Header`] holds twenty bytes of user space, none of which is trusted.
+//! - [`abi::Header::check`] returns an [`abi::Checked`], which gives the length of the data.
+//! - [`abi::Checked::request`] returns an [`abi::Request`], which cannot express an invalid
+//!   state.
+//! - [`Vectors`] (MSI and MSI-X) or [`IrqEngine`] (all five indexes) *prepares* the request:
+//!   every step that can fail. If a step fails, the engine undoes the steps before it in reverse.
+//! - The engine *commits* the request: steps that cannot fail.
 //!
-//! A request that is refused has therefore changed nothing (`CONTRACT.md`, rule B-01).
+//! A request that returns an error has therefore changed nothing (`CONTRACT.md`, B-01).
 //!
-//! What the engine asks of its platform is [`Host`], with [`EventHost`] for platforms that bring ERR
-//! and REQ and [`IntxHost`] for those that bring INTx. With the feature `sim` there is a platform that exists only in memory, [`sim::Sim`].
+//! A platform implements [`Host`]. A platform with ERR and REQ also implements [`EventHost`], and
+//! a platform with INTx implements [`IntxHost`]. The feature `sim` adds a platform in memory,
+//! [`sim::Sim`].
 #![cfg_attr(not(MODULE), no_std)]
 #![forbid(unsafe_code)]
 // No panic is reachable from a request.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! MSI and MSI-X: the life of a request from the first check to the last commit.
+//! MSI and MSI-X: a request from the first check to the last commit.
 
 mod attach;
 mod mask;
@@ -9,33 +9,22 @@ use crate::abi::{flags, Action, Data, Index, Info, Range, Request};
 use crate::slot::Attachment;
 use crate::{Counts, Errno, Host, MsiType, Refusal, Size, Slot, Slots};
 
-/// What the device as a whole went through.
-///
-/// ```
-/// # use vfio_irq_engine::abi::Index;
-/// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-/// # let fd = sim.eventfd();
-/// attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
-/// assert!(attach(&mut device, &mut sim, Index::Msix, 1, &[99]).is_err());
-/// let totals = device.vectors().totals();
-/// assert_eq!((totals.requests, totals.refused, totals.attaches), (1, 1, 1));
-/// # Ok::<(), vfio_irq_engine::Refusal>(())
-/// ```
+/// Counts of the device as a whole.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Totals {
-    /// Requests that were carried out.
+    /// Requests that succeeded.
     pub requests: u64,
-    /// Requests that were refused, none of which changed anything.
+    /// Requests that were refused. None of them changed anything.
     pub refused: u64,
-    /// Times an index was enabled.
+    /// Times that an index was enabled.
     pub enables: u64,
-    /// Times an index was disabled.
+    /// Times that an index was disabled.
     pub disables: u64,
     /// Vectors that were attached.
     pub attaches: u64,
     /// Vectors that were detached.
     pub detaches: u64,
-    /// Counts of vectors whose slots are gone.
+    /// Sum of the counts of removed slots.
     pub gone: Counts,
 }
 
@@ -47,14 +36,14 @@ enum Mode {
 
 /// MSI and MSI-X of one device.
 ///
-/// The platform is passed to each call rather than kept, so that it may borrow what it needs for
+/// Each call takes the platform as an argument. The platform can therefore borrow resources for
 /// the time of one request.
 ///
 /// ```
-/// # use vfio_irq_engine::abi::flags::*;
+/// use vfio_irq_engine::abi::flags::*;
 /// use vfio_irq_engine::{abi::Header, sim::Sim, MsiType, Vectors};
 ///
-/// // For a platform that leaves INTx, ERR and REQ to somebody else, as the kernel's does.
+/// // For a platform that implements INTx, ERR and REQ itself.
 /// let mut sim = Sim::new();
 /// let mut vectors: Vectors<Sim> = Vectors::new(sim.slots());
 /// let data = sim.eventfd().to_ne_bytes();
@@ -71,29 +60,13 @@ pub struct Vectors<H: Host> {
 }
 
 impl<H: Host> Vectors<H> {
-    /// Nothing enabled; `slots` is where the platform keeps what is known of vectors, empty.
-    ///
-    /// ```
-    /// use vfio_irq_engine::{sim::Sim, Vectors};
-    ///
-    /// let vectors: Vectors<Sim> = Vectors::new(Sim::new().slots());
-    /// assert_eq!((vectors.active(), vectors.slots().count()), (None, 0));
-    /// ```
+    /// Returns the state of a device with both indexes disabled. `slots` is an empty map of the
+    /// platform.
     pub fn new(slots: H::Slots) -> Self {
         Self { mode: Mode::Idle, slots, totals: Totals::default() }
     }
 
     /// Returns which of MSI and MSI-X is enabled.
-    ///
-    /// ```
-    /// use vfio_irq_engine::MsiType;
-    /// # use vfio_irq_engine::abi::Index;
-    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// attach(&mut device, &mut sim, Index::Msi, 0, &[-1])?;
-    /// // On, though nothing is attached (V-09).
-    /// assert_eq!(device.vectors().active(), Some(MsiType::Msi));
-    /// # Ok::<(), vfio_irq_engine::Refusal>(())
-    /// ```
     pub fn active(&self) -> Option<MsiType> {
         match self.mode {
             Mode::Idle => None,
@@ -101,51 +74,17 @@ impl<H: Host> Vectors<H> {
         }
     }
 
-    /// What the device went through.
-    ///
-    /// ```
-    /// # use vfio_irq_engine::abi::{flags::*, Index};
-    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// # let fd = sim.eventfd();
-    /// attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
-    /// ask(&mut device, &mut sim, Index::Msix, [DATA_NONE | ACTION_MASK, 0, 1], &[])?;
-    /// // Disable.
-    /// ask(&mut device, &mut sim, Index::Msix, [DATA_NONE | ACTION_TRIGGER, 0, 0], &[])?;
-    /// // What was counted of vectors that are no more is kept.
-    /// assert_eq!(device.vectors().totals().gone.masks, 1);
-    /// # Ok::<(), vfio_irq_engine::Refusal>(())
-    /// ```
+    /// Returns the counts of the device.
     pub fn totals(&self) -> &Totals {
         &self.totals
     }
 
-    /// What is known of a vector; `None` when nothing is attached or masked.
-    ///
-    /// ```
-    /// # use vfio_irq_engine::abi::Index;
-    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// # let fd = sim.eventfd();
-    /// attach(&mut device, &mut sim, Index::Msix, 40, &[fd])?;
-    /// assert!(device.vectors().slot(40).is_some());
-    /// assert!(device.vectors().slot(0).is_none(), "allocated, but nothing is known of it");
-    /// # Ok::<(), vfio_irq_engine::Refusal>(())
-    /// ```
+    /// Returns the slot of a vector, or `None` if the vector is neither attached nor masked.
     pub fn slot(&self, number: u32) -> Option<&Slot<H>> {
         self.slots.get(number)
     }
 
-    /// The vectors of which something is known, in order, each with its slot.
-    ///
-    /// ```
-    /// # use vfio_irq_engine::abi::{flags::*, Index};
-    /// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-    /// # let fds = [sim.eventfd(), sim.eventfd()];
-    /// attach(&mut device, &mut sim, Index::Msix, 8, &fds)?;
-    /// ask(&mut device, &mut sim, Index::Msix, [DATA_NONE | ACTION_MASK, 3, 1], &[])?;
-    /// let known: Vec<u32> = device.vectors().slots().map(|(number, _)| number).collect();
-    /// assert_eq!(known, [3, 8, 9]);
-    /// # Ok::<(), vfio_irq_engine::Refusal>(())
-    /// ```
+    /// Returns the vectors that have a slot, in order, with their slots.
     pub fn slots(&self) -> impl Iterator<Item = (u32, &Slot<H>)> {
         let mut from = Some(0_u32);
         core::iter::from_fn(move || {
@@ -155,15 +94,7 @@ impl<H: Host> Vectors<H> {
         })
     }
 
-    /// The answer to GET_IRQ_INFO (`CONTRACT.md`, I-04, I-05 and I-07).
-    ///
-    /// ```
-    /// use vfio_irq_engine::{abi::flags, sim::Sim, MsiType, Vectors};
-    ///
-    /// let info = Vectors::info(&Sim::new(), MsiType::Msi);
-    /// assert_eq!(info.count, 8);
-    /// assert_ne!(info.flags & flags::INFO_NORESIZE, 0);
-    /// ```
+    /// Returns the answer to GET_IRQ_INFO (`CONTRACT.md`, I-04, I-05 and I-07).
     pub fn info(host: &H, msi_type: MsiType) -> Info {
         let mut bits = flags::INFO_EVENTFD;
         if host.maskable(msi_type) {
@@ -175,28 +106,14 @@ impl<H: Host> Vectors<H> {
         Info { flags: bits, count: host.count(msi_type) }
     }
 
-    /// Carries a request for MSI or MSI-X out, or refuses it and changes nothing.
+    /// Executes a request for MSI or MSI-X. A request that returns an error has changed nothing.
     ///
-    /// `elsewhere` says that INTx is in use, which excludes both (`CONTRACT.md`, V-02).
+    /// `elsewhere` is true if INTx is active, which excludes MSI and MSI-X (`CONTRACT.md`, V-02).
     ///
     /// # Errors
     ///
-    /// As in `CONTRACT.md`, V-01 to V-10 and B-03; `ENOTTY` for an index that is neither of the two.
-    ///
-    /// ```
-    /// # use vfio_irq_engine::abi::flags::*;
-    /// use vfio_irq_engine::{abi::Header, sim::Sim, Errno, Refusal, Vectors};
-    ///
-    /// let mut sim = Sim::new();
-    /// let mut vectors: Vectors<Sim> = Vectors::new(sim.slots());
-    /// let data = sim.eventfd().to_ne_bytes();
-    /// let header = Header::from_words([24, DATA_EVENTFD | ACTION_TRIGGER, 2, 0, 1]);
-    /// let request = header.check(64)?.request(&data)?;
-    /// // INTx is in use.
-    /// let refused = vectors.set_irqs(&mut sim, &request, true);
-    /// assert_eq!(refused, Err(Refusal::Errno(Errno::EINVAL)));
-    /// # Ok::<(), Refusal>(())
-    /// ```
+    /// As in `CONTRACT.md`, V-01 to V-10, B-03 and B-04. `ENOTTY` if the index is neither MSI nor
+    /// MSI-X.
     pub fn set_irqs(
         &mut self,
         host: &mut H,
@@ -263,29 +180,14 @@ impl<H: Host> Vectors<H> {
         }
     }
 
-    /// Turns everything off, whatever is enabled: the request of that name, a close, an unbind.
-    /// Masks go with it.
-    ///
-    /// ```
-    /// # use vfio_irq_engine::abi::flags::*;
-    /// use vfio_irq_engine::{abi::Header, sim::Sim, Vectors};
-    ///
-    /// let mut sim = Sim::new();
-    /// let mut vectors: Vectors<Sim> = Vectors::new(sim.slots());
-    /// let data = sim.eventfd().to_ne_bytes();
-    /// let header = Header::from_words([24, DATA_EVENTFD | ACTION_TRIGGER, 2, 0, 1]);
-    /// vectors.set_irqs(&mut sim, &header.check(64)?.request(&data)?, false)?;
-    /// vectors.disable(&mut sim);
-    /// vectors.disable(&mut sim); // Off already.
-    /// assert_eq!(sim.leaks(), None);
-    /// # Ok::<(), vfio_irq_engine::Refusal>(())
-    /// ```
+    /// Disables the active index, if any, for a DISABLE request, a close or an unbind. The masks
+    /// of all vectors are cleared (`CONTRACT.md`, V-03).
     pub fn disable(&mut self, host: &mut H) {
         let Mode::Active { msi_type, .. } = self.mode else { return };
         let mut from = 0;
         while let Some(number) = self.slots.first_from(from) {
             self.empty(host, msi_type, number);
-            // Numbers end far below u32::MAX (a table has 2048 entries at most).
+            // A table has 2048 entries at most, so the sum never saturates.
             from = number.saturating_add(1);
         }
         host.disable(msi_type);
@@ -293,13 +195,13 @@ impl<H: Host> Vectors<H> {
         self.totals.disables = self.totals.disables.wrapping_add(1);
     }
 
-    /// Takes a slot out with all that is in it.
+    /// Removes a slot and releases its attachment.
     fn empty(&mut self, host: &mut H, msi_type: MsiType, number: u32) {
         let Some(slot) = self.slots.remove(number) else { return };
         self.totals.gone.add(&slot.counts);
         match slot.attachment {
             Attachment::Attached { vector, .. } => {
-                // The index goes down as a whole, which frees the interrupt with it.
+                // The disable of the index frees the interrupt.
                 host.stop(msi_type, number, vector);
                 self.totals.detaches = self.totals.detaches.wrapping_add(1);
             }
@@ -308,11 +210,11 @@ impl<H: Host> Vectors<H> {
         }
     }
 
-    /// Signals the vectors of the range that are attached and chosen; the others are passed over.
+    /// Signals the attached vectors of the range for which `chosen` returns true.
     #[inline]
     fn loopback(&mut self, host: &mut H, range: Range, chosen: impl Fn(usize) -> bool) {
         if range.count() == 1 {
-            // The usual request, which needs no search for the next vector.
+            // The usual request has one vector and needs no search for the next.
             if chosen(0) {
                 self.signal(host, range.start());
             }
@@ -336,7 +238,7 @@ impl<H: Host> Vectors<H> {
         }
     }
 
-    /// Lets a slot go when there is nothing left to remember.
+    /// Removes a slot that is vacant.
     fn prune(&mut self, number: u32) {
         if self.slots.get(number).is_some_and(Slot::is_vacant) {
             if let Some(slot) = self.slots.remove(number) {
@@ -345,7 +247,7 @@ impl<H: Host> Vectors<H> {
         }
     }
 
-    /// Makes sure that a vector has a slot.
+    /// Reserves a slot for a vector that has none. Returns ENOMEM if that fails.
     fn ensure_slot(&mut self, number: u32) -> Result<(), Errno> {
         match self.slots.get(number) {
             Some(_) => Ok(()),
@@ -353,7 +255,7 @@ impl<H: Host> Vectors<H> {
         }
     }
 
-    /// Remembers that a request was refused because of this vector.
+    /// Records that a request was refused because of this vector.
     fn record_failure(&mut self, host: &mut H, number: u32) {
         host.record_failure(number);
         let counts = match self.slots.get_mut(number) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! B-01, exhaustively: for every operation, in every state that matters, and for every n, the
-//! request whose n-th step fails changes nothing and leaks nothing.
+//! B-01, exhaustively: for each operation, in each state of `SETUPS`, and for each n. The request
+//! whose n-th step fails changes nothing and leaks nothing.
 
 mod common;
 
@@ -24,7 +24,7 @@ fn fine(outcome: Result<(), Refusal>) {
     assert_eq!(outcome, Ok(()));
 }
 
-/// Attaches the eventfds of these places.
+/// Attaches the eventfds at these positions of `Rig::fds`.
 fn some(rig: &mut Rig, index: u32, start: u32, places: Range<usize>) -> Result<(), Refusal> {
     let fds = rig.fds;
     rig.attach(index, start, &fds[places])
@@ -110,7 +110,7 @@ const SHAPES: &[NamedShape] = &[
     ("short of interrupts", || IrqCaps { interrupts: 7, ..IrqCaps::default() }),
 ];
 
-/// How many steps an operation has at most; more would mean that it never ends.
+/// Upper bound of the steps of an operation. A test that reaches it fails instead of looping.
 const ENOUGH: u64 = 200;
 
 #[test]
@@ -124,7 +124,7 @@ fn b01_a_failing_step_changes_nothing() {
             }
         }
     }
-    // The test tests something: most operations have several steps that can fail.
+    // Most operations have several steps that can fail. A lower sum means that no step failed.
     assert!(failures > 1_000, "only {failures} failing steps were met");
 }
 
@@ -152,7 +152,7 @@ fn every_step(
         assert_eq!(rig.sim.command(), command, "{name}: step {n}: the guest's command register");
         rig.close();
         if !met {
-            // As many steps failed before.
+            // The operation has `n` fallible steps.
             return n;
         }
     }

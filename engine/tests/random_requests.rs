@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! Random requests against a model that is too simple to be wrong: what is attached where, what is
-//! masked, what is on. Raised interrupts must all arrive.
+//! Random requests against a simple model: the attached eventfds, the masks and the active index.
+//! Every raised interrupt must arrive.
 
 mod common;
 
@@ -16,7 +16,7 @@ const VECTORS: u32 = 12;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Descriptors by their place in the rig; -1 detaches, 99 is bad.
+    /// Descriptors by their position in `Rig::fds`. -1 detaches, and 99 is not open.
     Attach {
         msi_type: u32,
         start: u32,
@@ -67,7 +67,7 @@ struct Model {
 }
 
 impl Model {
-    fn settle(&mut self, number: u32) {
+    fn signal_pending(&mut self, number: u32) {
         if self.masked.contains(&number) {
             return;
         }
@@ -110,7 +110,7 @@ fn play(rig: &mut Rig, model: &mut Model, dynamic: bool, step: &Step) {
             if rig.ask(2, ACTION_UNMASK, *start, chosen.len() as u32, &data).is_ok() {
                 for number in numbers(*start, chosen) {
                     model.masked.remove(&number);
-                    model.settle(number);
+                    model.signal_pending(number);
                 }
             }
         }
@@ -145,7 +145,7 @@ fn attach(rig: &mut Rig, model: &mut Model, dynamic: bool, msi_type: u32, start:
         Some((_, size)) if msi_type == 1 || !dynamic => Some(size),
         _ => None,
     };
-    // The first vector that fails says why; before it the range and the mode are looked at.
+    // The checks of range and mode come first. Then the first failing vector determines the error.
     let by_vector = (start..).zip(fds).filter(|(_, fd)| **fd >= 0).find_map(|(n, fd)| {
         if fixed.is_some_and(|size| n >= size) {
             Some(Errno::EINVAL)
@@ -166,7 +166,7 @@ fn attach(rig: &mut Rig, model: &mut Model, dynamic: bool, msi_type: u32, start:
             model.attached.remove(&number);
         } else {
             model.attached.insert(number, fd);
-            model.settle(number);
+            model.signal_pending(number);
         }
     }
 }
@@ -204,7 +204,7 @@ proptest! {
         rig.close();
     }
 
-    /// Whatever bytes arrive, they are answered, and an error changes nothing.
+    /// Any bytes get an answer, and an error changes nothing.
     #[test]
     fn arbitrary_bytes_are_answered(
         header in prop::array::uniform20(any::<u8>()),

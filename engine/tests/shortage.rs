@@ -71,7 +71,7 @@ fn v08_a_request_does_not_use_what_it_detaches_itself() {
 
 #[test]
 fn b04_a_set_of_vectors_is_never_broken() {
-    // NORESIZE: what is enabled stays whole until it is disabled.
+    // NORESIZE: the set of vectors stays complete until the index is disabled.
     let mut rig = full(false);
     assert_eq!(rig.attach(MSIX, 1, &[-1]), Ok(()));
     assert_eq!(rig.attach(MSIX, 9, &[rig.fds[4]]), Err(Refusal::Errno(Errno::EINVAL)));

@@ -12,7 +12,7 @@ const CONFIGURATION: u32 = 7;
 const DMA_LEN: usize = 1 << 20;
 const DMA_IOVA: u64 = 0x1000_0000;
 
-/// Where a device comes from.
+/// The interface through which a device is opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Way {
     /// `/dev/vfio/N`, in a container.
@@ -31,10 +31,10 @@ impl Way {
     }
 }
 
-/// A device that reaches some memory.
+/// A device with a DMA mapping.
 pub struct Opened {
     pub device: Arc<VfioDevice>,
-    /// After the device, so that it goes later.
+    /// Declared after the device, so that it is dropped later.
     pub dma: Arc<Dma>,
 }
 
@@ -60,7 +60,7 @@ impl Opened {
         Ok(Self { device, dma })
     }
 
-    /// The registers of BAR 0.
+    /// Returns the registers of BAR 0.
     pub fn registers(&self) -> Result<Arc<Mapping>, Error> {
         let (offset, len) =
             (self.device.get_region_offset(BAR0), self.device.get_region_size(BAR0));

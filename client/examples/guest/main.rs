@@ -1,4 +1,4 @@
-//! The client on a real kernel, old or new: for the lab, whose guests have an NVMe controller.
+//! The client on a real kernel, for the lab, whose guests have an NVMe controller.
 //!
 //! ```text
 //! vfio-irq-client group|cdev BDF [VECTORS]
@@ -6,14 +6,14 @@
 //!
 //! The device comes from its group and a container, or from its character device and an iommufd.
 //!
-//! First through its descriptor: vectors are added one by one while the controller interrupts all the
-//! while, and the interrupts that are lost are counted: the usual way (disable, enable all), and with
-//! both policies of `NoResize`. Then through rust-vmm's `VfioDevice`: a request that fails in the
-//! middle, the line, the host's request to give the device back.
+//! The first part uses the device's descriptor. It adds vectors one by one while the controller
+//! interrupts, and counts lost interrupts: with disable and enable of all, and with both policies
+//! of `NoResize`. The second part uses rust-vmm's `VfioDevice`: a request that fails in the
+//! middle, INTx, and REQ.
 //!
-//! Each queue works as a driver would: it looks for completions only when its eventfd is signalled.
-//! A completion without a signal for a second is a lost interrupt. The exit status is 0 when the
-//! usual way lost some and ours none, and the rest is as promised.
+//! Each queue works as a driver does: it polls completions only after its eventfd is signalled.
+//! If a completion has no signal for a second, its interrupt is lost. The exit status is 0 if
+//! disable and enable lost interrupts, the library lost none, and every other check passed.
 
 mod device;
 mod sys;
@@ -37,8 +37,8 @@ use vfio_irq_conformance::devices::nvme::Controller;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// The device, on a machine that does something else for a moment whenever its interrupts are
-/// disabled: whoever disables them pays the same, and one processor is enough to see what is lost.
+/// The device, with a sleep after each disable. All three ways of adding a vector have the same
+/// delay, and one processor is enough to lose interrupts.
 struct Kernel<'fd>(KernelDevice<BorrowedFd<'fd>>);
 
 impl Transport for Kernel<'_> {
@@ -55,11 +55,12 @@ impl Transport for Kernel<'_> {
     }
 }
 
-/// QEMU's controller ends QEMU when its interrupts are disabled while a queue has a vector above 31.
+/// QEMU's controller ends QEMU when its interrupts are disabled while a queue has a vector above
+/// 31.
 const MOST: u32 = 32;
 /// As `vfio_irq_conformance::eventfd::STALL`.
 const STALL: Duration = Duration::from_secs(1);
-/// How long the queues work between two vectors.
+/// Time that the queues work between two vectors.
 const BETWEEN: Duration = Duration::from_millis(20);
 
 fn main() -> ExitCode {
@@ -93,7 +94,7 @@ fn run() -> Result<bool, Error> {
     Ok(as_promised)
 }
 
-/// What rust-vmm's device does with these calls.
+/// Runs these calls on rust-vmm's device.
 fn through_vfio_ioctls(opened: Opened) -> Result<bool, Error> {
     let device = opened.device;
     let failing = fails_in_the_middle(&device)?;
@@ -111,7 +112,7 @@ fn through_vfio_ioctls(opened: Opened) -> Result<bool, Error> {
     Ok(failing == 6 && line_works && event_works)
 }
 
-/// How many of six vectors signal after a request whose fifth eventfd is none.
+/// Returns how many of six vectors signal after a request whose fifth descriptor is not an eventfd.
 fn fails_in_the_middle(device: &Arc<VfioDevice>) -> Result<usize, Error> {
     let vectors = Vectors::open(Arc::clone(device), Index::Msix)?;
     let before: Result<Vec<Trigger>, _> = (0..6).map(|_| Trigger::new()).collect();
@@ -128,14 +129,14 @@ fn fails_in_the_middle(device: &Arc<VfioDevice>) -> Result<usize, Error> {
     Ok(before.iter().filter(|trigger| trigger.take() == 1).count())
 }
 
-/// How a vector is added.
+/// The way in which a vector is added.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Method {
-    /// Disable, then enable all that were there and the new one.
+    /// Disable, then enable the previous vectors and the new one.
     Naive,
-    /// The library, all reserved at first.
+    /// The library with `NoResize::ReserveAll`.
     Reserve,
-    /// The library, enabling anew.
+    /// The library with `NoResize::Reenable`.
     Reenable,
 }
 
@@ -202,12 +203,12 @@ fn one_run(opened: &Opened, method: Method, vectors: u32) -> Result<Tally, Error
         });
         stop.store(true, SeqCst);
         let tally = load.join().map_err(|_| "the load has failed")??;
-        // The vectors stay until the last interrupt has been looked for.
+        // The vectors stay attached until the last check for a lost interrupt.
         added.map(|_| tally)
     })
 }
 
-/// Adds one vector after the other; what is returned keeps them enabled.
+/// Adds one vector at a time. Returns the handles, which keep the vectors enabled.
 fn add_all<'d>(
     method: Method,
     device: BorrowedFd<'d>,
@@ -224,7 +225,7 @@ fn add_all<'d>(
     Ok(adder)
 }
 
-/// Has every queue that is ready work, until it is told to stop; then until none is at work.
+/// Runs every ready queue until `stop` is set, and then until all commands are complete.
 fn work(
     controller: &Mutex<Controller>,
     all: &[Trigger],
@@ -249,7 +250,7 @@ fn work(
     }
 }
 
-/// Commands under way on a queue that is at work.
+/// Commands in flight on a busy queue.
 const DEPTH: u16 = 16;
 
 fn step(
@@ -269,7 +270,7 @@ fn step(
         }
         tally.completed += reaped;
         if reaped > 0 {
-            // The signal may have come this very moment.
+            // The signal can arrive between the two checks.
             let told = signalled || trigger.take() > 0;
             *(if told { &mut tally.delivered } else { &mut tally.lost }) += 1;
             *waiting = None;

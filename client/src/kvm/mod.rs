@@ -1,18 +1,18 @@
-//! A guest's MSI-X table over KVM: the guest's writes go in, irqfds and routes come out.
+//! A guest's MSI-X table over KVM: the guest's writes become irqfds and routes.
 //!
-//! [`MsixTable`] is what a VMM puts behind a passed-through device's table, its pending bits and its
-//! message control register. [`Routes`] is the VM's one table of interrupt routes, shared by all
-//! devices. What it does otherwise than a route for each table entry:
+//! A VMM puts [`MsixTable`] behind the table, the pending bits and the message control register
+//! of a passed-through device. [`Routes`] is the VM's one table of interrupt routes, which all
+//! devices share. The design differs from one route for each table entry:
 //!
-//! - **Only vectors in use cost anything.** A vector gets its host interrupt, its eventfd and its GSI
-//!   when the guest unmasks it for the first time.
-//! - **Routes are committed in batches.** Each KVM_SET_GSI_ROUTING carries the whole table, so one
-//!   for each vector is quadratic. Here a new vector works at once, signalled from user space
-//!   ([`MsixTable::handle_events`]), and moves to its irqfd with the next batch, which is made when
-//!   as many wait as there are routes, or when [`MsixTable::commit`] is called. A VMM without a GSI
-//!   left for a vector (there are 4096) signals it from user space for good.
-//! - **A mask costs one re-target**, and no route: a masked vector's interrupts go to an eventfd that
-//!   nobody waits for. That is its pending bit; when it is unmasked, it is delivered once.
+//! - **Only vectors in use cost resources.** The table allocates a host interrupt, an eventfd and a
+//!   GSI when the guest first unmasks a vector.
+//! - **Routes are committed in batches.** Each KVM_SET_GSI_ROUTING carries the whole table, so
+//!   that one call for each vector is quadratic. A new vector works at once: user space sends its
+//!   message ([`MsixTable::handle_events`]). With the next batch it moves to its irqfd. A batch
+//!   is committed when as many routes wait as exist, or by [`MsixTable::commit`]. If no GSI is
+//!   left for a vector (KVM has 4096), user space always sends its message.
+//! - **A mask costs one re-target** and no route. A masked vector signals an eventfd that has no
+//!   reader. Its count is the pending bit, and unmask delivers one interrupt.
 //!
 //! ```no_run
 //! use kvm_ioctls::Kvm;
@@ -27,19 +27,19 @@
 //! let vectors = Vectors::open(Simulated::new(), Index::Msix)?;
 //! let mut table = MsixTable::new(vectors, routes)?;
 //!
-//! table.set_control(0x8000)?; // the guest enables MSI-X
-//! table.write(0, &0xfee0_0000_u64.to_le_bytes())?; // entry 0: address
-//! table.write(8, &0x0000_0000_0000_0041_u64.to_le_bytes())?; // its data; unmasked
+//! table.set_control(0x8000)?; // The guest enables MSI-X.
+//! table.write(0, &0xfee0_0000_u64.to_le_bytes())?; // The address of entry 0.
+//! table.write(8, &0x0000_0000_0000_0041_u64.to_le_bytes())?; // Its data, unmasked.
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod entry;
+mod epoll;
 mod routes;
 mod saved;
 mod table;
 mod upkeep;
 mod vm;
-mod watch;
 
 pub use routes::Routes;
 pub use saved::Saved;

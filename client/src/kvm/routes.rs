@@ -1,4 +1,4 @@
-//! The VM's routes: GSIs handed out lazily, committed in batches.
+//! The routes of a VM: GSIs are allocated on first use, and committed in batches.
 
 use super::{Message, Route, Vm};
 use crate::Error;
@@ -6,24 +6,24 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The fewest changes that make a batch by themselves.
+/// The fewest changes that make a batch.
 const LEAST_BATCH: usize = 16;
 
-/// All interrupt routes of a VM. KVM knows them as one table that is replaced as a whole, so there
-/// is one of these for each VM, shared by the tables of its devices.
+/// All interrupt routes of a VM. KVM replaces its routes as one table. A VM therefore has one
+/// `Routes`, which the tables of all its devices share.
 ///
 /// ```
-/// # use std::sync::Arc;
-/// # use vfio_irq::kvm::{MsixTable, Route, Routes};
-/// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-/// # let vm = Arc::new(SimulatedVm::new());
-/// // The pins that the VMM needs go along with every commit.
+/// use std::sync::Arc;
+/// use vfio_irq::kvm::{MsixTable, Route, Routes};
+/// use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
+/// let vm = Arc::new(SimulatedVm::new());
+/// // Every commit includes the pins of the VMM.
 /// let pin = |gsi| Route::Pin { gsi, chip: kvm_bindings::KVM_IRQCHIP_IOAPIC, pin: gsi };
 /// let routes = Routes::new(Arc::clone(&vm), (0..24).map(pin).collect(), 24..4096);
-/// # let vectors = Vectors::open(Simulated::new(), Index::Msix)?;
+/// let vectors = Vectors::open(Simulated::new(), Index::Msix)?;
 /// let mut table = MsixTable::new(vectors, Arc::new(routes))?;
 /// table.set_control(0x8000)?;
-/// table.write(12, &0_u32.to_le_bytes())?; // the guest unmasks vector 0
+/// table.write(12, &0_u32.to_le_bytes())?; // The guest unmasks vector 0.
 /// table.commit()?;
 /// assert_eq!(vm.routes().len(), 24 + 1);
 /// # Ok::<(), vfio_irq::Error>(())
@@ -40,9 +40,9 @@ struct Inner {
     routes: BTreeMap<u32, (Message, State)>,
     free: Vec<u32>,
     fresh: Range<u32>,
-    /// Changes that KVM has not seen.
+    /// Changes that KVM has not received.
     waiting: usize,
-    /// How many of them make a batch.
+    /// Number of changes that make a batch.
     batch: usize,
 }
 
@@ -53,19 +53,8 @@ enum State {
 }
 
 impl<V: Vm> Routes<V> {
-    /// Routes of a VM: `fixed` ones that are always there (pins), and the GSIs to hand out.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let open = |_| Vectors::open(Simulated::new(), Index::Msix);
-    /// // One for the VM, whatever it has of devices. GSIs below 24 are pins.
-    /// let routes = Arc::new(Routes::new(SimulatedVm::new(), Vec::new(), 24..4096));
-    /// let disk = MsixTable::new(open("disk")?, Arc::clone(&routes))?;
-    /// let network = MsixTable::new(open("network")?, routes)?;
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Returns the routes of a VM. `fixed` are routes that every commit includes (pins). `gsis`
+    /// are the GSIs to allocate.
     pub fn new(vm: V, fixed: Vec<Route>, gsis: Range<u32>) -> Self {
         let inner = Inner {
             routes: BTreeMap::new(),
@@ -77,93 +66,31 @@ impl<V: Vm> Routes<V> {
         Self { vm, fixed, inner: Mutex::new(inner) }
     }
 
-    /// The VM.
-    ///
-    /// ```
-    /// # use vfio_irq::{kvm::Routes, sim::SimulatedVm};
-    /// let routes = Routes::new(SimulatedVm::new(), Vec::new(), 24..4096);
-    /// assert_eq!(routes.vm().commits(), 0);
-    /// ```
+    /// Returns the VM.
     pub fn vm(&self) -> &V {
         &self.vm
     }
 
-    /// Routes that KVM has not seen yet: vectors that are signalled from user space meanwhile.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// table.set_control(0x8000)?;
-    /// table.write(12, &0_u32.to_le_bytes())?;
-    /// assert_eq!(routes.waiting(), 1);
-    /// table.commit()?;
-    /// table.write(0, &0xfee0_1000_u64.to_le_bytes())?; // moved to another processor
-    /// assert_eq!(routes.waiting(), 1, "a changed message is a new route");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Returns the number of routes that KVM has not received. Until the next commit, user space
+    /// sends the messages of their vectors.
     pub fn waiting(&self) -> usize {
         self.lock().waiting
     }
 
-    /// Whether enough wait for a batch to be worth its price: as many as there are routes, so that
-    /// each route is committed twice on average, however many come.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// # use vfio_irq::sim::Errno;
-    /// table.set_control(0x8000)?;
-    /// let mut unmask = |number: u64| table.write(16 * number + 12, &0_u32.to_le_bytes());
-    /// (0..15).try_for_each(&mut unmask)?;
-    /// assert!(!routes.is_due());
-    /// unmask(15)?; // the sixteenth makes a batch, which is committed at once
-    /// assert_eq!((vm.commits(), routes.waiting(), routes.is_due()), (1, 0, false));
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Returns true if enough routes wait for a batch: as many as there are routes. Each route is
+    /// therefore committed twice on average, for any number of vectors.
     pub fn is_due(&self) -> bool {
         let inner = self.lock();
         inner.waiting >= inner.batch
     }
 
-    /// Gives KVM all routes; nothing is done when none waits. [`super::MsixTable::commit`] does this
-    /// and moves the table's vectors, too.
+    /// Replaces the routes of KVM, if any wait. [`super::MsixTable::commit`] also moves the
+    /// vectors of its table.
     ///
     /// # Errors
     ///
-    /// [`Error::Kvm`]; everything works as before, and the next batch tries again.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// # use vfio_irq::sim::Errno;
-    /// table.set_control(0x8000)?;
-    /// table.write(12, &0_u32.to_le_bytes())?;
-    /// vm.fail_next(Errno::ENOMEM);
-    /// let error = routes.commit().unwrap_err();
-    /// assert!(error.to_string().starts_with("KVM refused new interrupt routes: "));
-    /// assert_eq!(routes.waiting(), 1);
-    /// routes.commit()?;
-    /// assert_eq!(routes.waiting(), 0);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// [`Error::Kvm`] if KVM refuses the routes. All vectors work as before, and the next batch
+    /// tries again.
     pub fn commit(&self) -> Result<(), Error> {
         let mut inner = self.lock();
         if inner.waiting == 0 {
@@ -184,7 +111,7 @@ impl<V: Vm> Routes<V> {
         Ok(())
     }
 
-    /// A GSI for a message, which waits for a batch; `None` when all are in use.
+    /// Allocates a GSI for a message. Returns `None` if all GSIs are in use.
     pub(super) fn allocate(&self, message: Message) -> Option<u32> {
         let mut inner = self.lock();
         let gsi = inner.free.pop().or_else(|| inner.fresh.next())?;
@@ -193,7 +120,7 @@ impl<V: Vm> Routes<V> {
         Some(gsi)
     }
 
-    /// A GSI is to send this message; whether KVM knows.
+    /// Sets the message of a GSI. Returns true if KVM has this route already.
     pub(super) fn is_current(&self, gsi: u32, message: Message) -> bool {
         let mut inner = self.lock();
         let Inner { routes, waiting, .. } = &mut *inner;
@@ -207,7 +134,7 @@ impl<V: Vm> Routes<V> {
         *state == State::Committed
     }
 
-    /// A GSI is not needed any more. KVM forgets its route with the next batch.
+    /// Frees a GSI. The next batch removes its route from KVM.
     pub(super) fn release(&self, gsi: u32) {
         let mut inner = self.lock();
         if let Some((_, state)) = inner.routes.remove(&gsi) {

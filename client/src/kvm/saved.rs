@@ -1,87 +1,57 @@
-//! The table's state as the guest sees it, for snapshots and migration.
+//! The state of the table that the guest can read, for snapshots and migration.
 
 use super::entry::{Entry, MASKED};
 use super::table::WRITABLE;
 use super::{MsixTable, Vm};
 use crate::{Error, Transport};
 
-/// What a guest sees of its table, in PCI's own layout: what [`MsixTable::save`] returns and
-/// [`MsixTable::restore`] takes, on this machine or on another, by this version or by another.
+/// The state of a table that the guest can read, in PCI's layout. [`MsixTable::save`] returns it
+/// and [`MsixTable::restore`] takes it, on this host or another, and in any version of this
+/// crate.
 ///
-/// What there is behind it on the host (vectors, eventfds, GSIs) is no part of it and is made anew.
+/// The host's resources (vectors, eventfds, GSIs) are not included. `restore` allocates them.
 ///
 /// ```
-/// # use std::sync::Arc;
-/// # use vfio_irq::kvm::{MsixTable, Routes};
-/// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-/// # let open = || MsixTable::new(
-/// #     Vectors::open(Simulated::new(), Index::Msix)?,
-/// #     Arc::new(Routes::new(SimulatedVm::new(), Vec::new(), 24..4096)),
-/// # );
+/// use std::sync::Arc;
+/// use vfio_irq::kvm::{MsixTable, Routes};
+/// use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
+/// let open = || MsixTable::new(
+///     Vectors::open(Simulated::new(), Index::Msix)?,
+///     Arc::new(Routes::new(SimulatedVm::new(), Vec::new(), 24..4096)),
+/// );
 /// let mut source = open()?;
 /// source.set_control(0x8000)?;
 /// source.write(12, &0_u32.to_le_bytes())?;
-/// // The guest is paused; then:
+/// // The guest is paused.
 /// let saved = source.save();
 ///
-/// let mut target = open()?; // on another machine
+/// let mut target = open()?; // On another host.
 /// target.restore(&saved)?;
 /// assert_eq!(target.save(), saved);
 /// # Ok::<(), vfio_irq::Error>(())
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Saved {
-    /// Message control: MSI-X enable and function mask.
+    /// Message control: MSI-X enable (bit 15) and function mask (bit 14).
     pub control: u16,
-    /// The table, 16 bytes an entry.
+    /// The table, 16 bytes for each entry.
     pub table: Vec<u8>,
-    /// The pending bits, 8 bytes for 64 entries. Beyond what the guest reads there are those of vectors
-    /// that are not masked and wait to be signalled from user space.
+    /// The pending bits, 8 bytes for 64 entries. They include unmasked vectors whose message user
+    /// space has not sent yet; the guest does not read those bits.
     pub pending: Vec<u8>,
 }
 
 impl<T: Transport, V: Vm> MsixTable<T, V> {
-    /// Bytes of the pending bits.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// assert_eq!((table.size(), table.pending_size()), (1024, 8)); // of 64 entries
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Returns the size of the pending bits in bytes.
     pub fn pending_size(&self) -> usize {
         self.entries.len().div_ceil(64).saturating_mul(8)
     }
 
-    /// What the guest sees, while it is paused and its device is stopped. Nothing is changed: the
-    /// guest can go on.
+    /// Returns the state that the guest can read. The VMM pauses the guest and stops its device
+    /// before. The call changes nothing, and the guest can continue.
     ///
-    /// Interrupts that KVM has taken already are in the state of its processors, which the VMM saves
-    /// as well; those of vectors that the guest never unmasked are in the device's.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// table.set_control(0x8000)?;
-    /// table.write(12, &0_u32.to_le_bytes())?;
-    /// table.write(12, &1_u32.to_le_bytes())?; // used, and masked
-    /// device.raise(0);
-    /// let saved = table.save();
-    /// assert_eq!((saved.control, saved.table[12], saved.pending[0]), (0x8000, 1, 1));
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// The VMM saves interrupts that KVM received with the state of the virtual processors. The
+    /// device holds the interrupts of vectors that the guest never unmasked.
     pub fn save(&self) -> Saved {
         let mut table = vec![0; self.entries.len().saturating_mul(16)];
         self.read(0, &mut table);
@@ -93,36 +63,14 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
         Saved { control: self.control, table, pending }
     }
 
-    /// Takes the place of the table that was saved: whatever this one had goes, vectors that are
-    /// unmasked are enabled, and those that were pending are signalled once they are unmasked.
+    /// Replaces this table with the saved one. Unmasked vectors are enabled. Pending vectors are
+    /// signalled when they are unmasked.
     ///
     /// # Errors
     ///
-    /// [`Error::NotThisTable`] when it is a table of another size; nothing has changed. Otherwise what
-    /// the host or KVM refused: the guest's view is restored all the same, and [`MsixTable::retry`]
-    /// brings the vectors up to it.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// let mut saved = table.save();
-    /// saved.control = 0x8000;
-    /// saved.table[12] = 0; // vector 0 is not masked
-    /// saved.pending[0] = 1; // and an interrupt of it is on the way
-    /// table.restore(&saved)?;
-    /// assert_eq!(table.vectors().enabled(), [0]);
-    /// table.handle_events()?;
-    /// assert_eq!(vm.received().len(), 1);
-    /// saved.table.truncate(16);
-    /// assert!(table.restore(&saved).unwrap_err().to_string().contains("a table of 64 entries"));
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// [`Error::NotThisTable`] if the saved table has another size; nothing has changed then.
+    /// Other errors are those of the host or KVM. The guest's view is restored even then, and
+    /// [`MsixTable::retry`] enables the vectors that failed.
     pub fn restore(&mut self, saved: &Saved) -> Result<(), Error> {
         if saved.table.len() as u64 != self.size() || saved.pending.len() != self.pending_size() {
             return Err(Error::NotThisTable {
@@ -142,30 +90,11 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
         outcome.and(self.retry())
     }
 
-    /// The device was reset, and its table with it: all entries zero and masked, MSI-X disabled.
+    /// Resets the table with its device: all entries are zero and masked, and MSI-X is disabled.
     ///
     /// # Errors
     ///
-    /// What the host or KVM refused.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// table.set_control(0x8000)?;
-    /// table.write(12, &0_u32.to_le_bytes())?;
-    /// table.reset()?; // after the device's own
-    /// let mut control = [0; 4];
-    /// table.read(12, &mut control);
-    /// assert_eq!(u32::from_le_bytes(control), 1, "masked");
-    /// assert_eq!(device.allocated(), 0);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// The error of the host or KVM.
     pub fn reset(&mut self) -> Result<(), Error> {
         self.control = 0;
         let outcome = self.take_down();
@@ -175,7 +104,7 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
 }
 
 impl<T: Transport> Entry<T> {
-    /// What was saved of an entry; nothing is enabled yet.
+    /// Sets an entry to its saved state. Enables nothing.
     fn set(&mut self, bytes: [u8; 16], owed: bool) {
         let [a, b, c, d, e, f, g, h, data @ .., _, _, _, _] = bytes;
         let [.., m, n, o, p] = bytes;

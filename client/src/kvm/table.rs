@@ -1,9 +1,9 @@
-//! The table as the guest sees it.
+//! The table as the guest reads and writes it.
 
 use super::Vm;
 use super::entry::{Entry, MASKED};
+use super::epoll::Epoll;
 use super::routes::Routes;
-use super::watch::Watch;
 use crate::{Error, Transport, Vectors};
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -14,11 +14,11 @@ pub(super) const ENABLE: u16 = 1 << 15;
 const FUNCTION_MASK: u16 = 1 << 14;
 pub(super) const WRITABLE: u16 = ENABLE | FUNCTION_MASK;
 
-/// A guest's MSI-X table: see the [module](super).
+/// A guest's MSI-X table. The [module](super) describes its design.
 ///
-/// It is `&mut` throughout: a VMM keeps it where it keeps the device. What the guest writes is
-/// written even when an error is returned; the vectors concerned are then not up to date, and are
-/// brought so by [`MsixTable::retry`] or by the guest's next write to them.
+/// Calls take `&mut self`, so that a VMM keeps the table under the lock of its device. If a call
+/// returns an error, the guest's write is stored all the same. The vectors that failed are
+/// updated by [`MsixTable::retry`] or by the guest's next write to them.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -26,16 +26,16 @@ pub(super) const WRITABLE: u16 = ENABLE | FUNCTION_MASK;
 /// use vfio_irq::sim::{Simulated, SimulatedVm};
 /// use vfio_irq::{Index, Vectors};
 ///
-/// // In a VMM: its `VfioDevice`, and kvm-ioctls' `VmFd`.
+/// // A VMM uses its `VfioDevice` and kvm-ioctls' `VmFd`.
 /// let (device, vm) = (Arc::new(Simulated::new()), SimulatedVm::new());
 /// let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
 /// let mut table = MsixTable::new(vectors, Arc::new(Routes::new(vm, Vec::new(), 24..4096)))?;
 /// table.set_control(0x8000)?;
-/// table.write(12, &0_u32.to_le_bytes())?; // the guest unmasks vector 0
+/// table.write(12, &0_u32.to_le_bytes())?; // The guest unmasks vector 0.
 /// device.raise(0);
-/// assert_eq!(table.handle_events()?, 1); // from user space
-/// table.commit()?; // from here on by its irqfd
-/// table.write(12, &1_u32.to_le_bytes())?; // masked
+/// assert_eq!(table.handle_events()?, 1); // User space sent the message.
+/// table.commit()?; // KVM sends the message from now on.
+/// table.write(12, &1_u32.to_le_bytes())?; // The guest masks vector 0.
 /// device.raise(0);
 /// let mut pending = [0; 8];
 /// table.read_pending(0, &mut pending);
@@ -46,130 +46,53 @@ pub(super) const WRITABLE: u16 = ENABLE | FUNCTION_MASK;
 pub struct MsixTable<T: Transport, V: Vm> {
     pub(super) vectors: Vectors<T>,
     pub(super) routes: Arc<Routes<V>>,
-    pub(super) watch: Watch,
+    pub(super) epoll: Epoll,
     pub(super) entries: Vec<Entry<T>>,
     pub(super) control: u16,
-    /// Vectors that wait for a route.
+    /// Vectors that wait for a committed route.
     pub(super) waiting: BTreeSet<u32>,
 }
 
 impl<T: Transport, V: Vm> MsixTable<T, V> {
-    /// A table of as many entries as the device has, all masked, MSI-X disabled.
+    /// Returns a table with as many entries as the device has. All entries are masked, and MSI-X
+    /// is disabled.
     ///
     /// # Errors
     ///
-    /// [`Error::Descriptor`] when no descriptor is left.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// let mut entry = [0; 16];
-    /// table.read(0, &mut entry);
-    /// assert_eq!(entry, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
-    /// assert_eq!(device.requests(), 0, "the host does not notice before the guest unmasks something");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// [`Error::Descriptor`] if the process has no descriptor left.
     pub fn new(vectors: Vectors<T>, routes: Arc<Routes<V>>) -> Result<Self, Error> {
         Self::with_device_id(vectors, routes, None)
     }
 
-    /// The same, for interrupt controllers that want to know the sender (Arm's ITS).
+    /// Returns a table whose messages carry a device identifier, for interrupt controllers that
+    /// need it (Arm's ITS).
     ///
     /// # Errors
     ///
     /// As [`MsixTable::new`].
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 32..4096));
-    /// let function = 0x0020; // bus 0, device 4, function 0
-    /// let mut table = MsixTable::with_device_id(vectors, routes, Some(function))?;
-    /// table.set_control(0x8000)?;
-    /// table.write(12, &0_u32.to_le_bytes())?;
-    /// device.raise(0);
-    /// table.handle_events()?;
-    /// assert_eq!(vm.received()[0].device, Some(0x0020));
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn with_device_id(
         vectors: Vectors<T>,
         routes: Arc<Routes<V>>,
         device: Option<u32>,
     ) -> Result<Self, Error> {
         let entries = (0..vectors.capabilities().count()).map(|_| Entry::new(device)).collect();
-        let (watch, control, waiting) = (Watch::new()?, 0, BTreeSet::new());
-        Ok(Self { vectors, routes, watch, entries, control, waiting })
+        let (epoll, control, waiting) = (Epoll::new()?, 0, BTreeSet::new());
+        Ok(Self { vectors, routes, epoll, entries, control, waiting })
     }
 
-    /// The host's vectors: those enabled are what the guest uses or has used, and costs.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// table.set_control(0x8000)?;
-    /// table.write(16 * 5 + 12, &0_u32.to_le_bytes())?;
-    /// assert_eq!(table.vectors().enabled(), [5]);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Returns the host's vectors. The enabled ones are those that the guest has unmasked since
+    /// it enabled MSI-X.
     pub fn vectors(&self) -> &Vectors<T> {
         &self.vectors
     }
 
-    /// Bytes of the table: 16 for each entry.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// let bar = table.size().next_power_of_two().max(4096);
-    /// assert_eq!((table.size(), bar), (1024, 4096)); // 64 entries of 16 bytes
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Returns the size of the table in bytes: 16 for each entry.
     pub fn size(&self) -> u64 {
         ENTRY * self.entries.len() as u64
     }
 
-    /// The guest reads from the table, `offset` bytes from its beginning. What is outside, or not aligned to 4 bytes, reads as zero.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// table.write(16, &0xfee0_2000_u64.to_le_bytes())?;
-    /// let mut address = [0; 8];
-    /// table.read(16, &mut address);
-    /// assert_eq!(u64::from_le_bytes(address), 0xfee0_2000);
-    /// table.read(1024, &mut address); // behind the last entry
-    /// assert_eq!(address, [0; 8]);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Reads from the table, `offset` bytes from its start. Bytes outside the table, or not
+    /// aligned to 4, read as zero.
     pub fn read(&self, offset: u64, bytes: &mut [u8]) {
         bytes.fill(0);
         for (step, chunk) in (0_u64..).step_by(4).zip(bytes.chunks_mut(4)) {
@@ -190,28 +113,12 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
         }
     }
 
-    /// The guest writes to the table, `offset` bytes from its beginning.
+    /// Writes to the table, `offset` bytes from its start, as the guest does.
     ///
     /// # Errors
     ///
-    /// [`Error::Access`] for one that PCI does not allow (other than 4 or 8 bytes, aligned) or that is
-    /// outside: nothing is written. Else what the host or KVM refused.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// table.write(8, &0x41_u32.to_le_bytes())?; // entry 0: the data
-    /// table.write(12, &0_u32.to_le_bytes())?; // unmasked; MSI-X is not enabled yet
-    /// let byte = table.write(12, &[1]).unwrap_err();
-    /// assert!(byte.to_string().starts_with("1 bytes at offset 0xc are no access to the MSI-X table"));
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// [`Error::Access`] if the access is outside the table or not 4 or 8 bytes, aligned; nothing
+    /// is written then. Otherwise the error of the host or KVM.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         let refused = Error::Access { offset, len: bytes.len() };
         let (words, []) = bytes.as_chunks::<4>() else { return Err(refused) };
@@ -233,38 +140,14 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
         let changed = entry.message != before;
         let Ok(number) = u32::try_from(at) else { return Err(refused) };
         self.update(number, changed)?;
-        self.settle()
+        self.commit_if_due()
     }
 
-    /// The guest reads pending bits, `offset` bytes from the first: of vectors that are masked and were signalled meanwhile.
+    /// Reads pending bits, `offset` bytes from the first. A bit is set if a masked vector has
+    /// been signalled.
     ///
-    /// A vector that the guest never unmasked is not attached: its bit is the device's own, so that
-    /// the VMM ors what it reads from the device.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// # let pending = |table: &MsixTable<_, _>| {
-    /// #     let mut bytes = [0; 8];
-    /// #     table.read_pending(0, &mut bytes);
-    /// #     u64::from_le_bytes(bytes)
-    /// # };
-    /// table.set_control(0x8000)?;
-    /// table.write(16 * 3 + 12, &0_u32.to_le_bytes())?;
-    /// table.set_control(0xc000)?; // the whole function is masked
-    /// device.raise(3);
-    /// assert_eq!(pending(&table), 1 << 3);
-    /// table.set_control(0x8000)?;
-    /// assert_eq!(pending(&table), 0, "delivered");
-    /// assert_eq!(vm.received().len(), 1);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// A vector that the guest never unmasked is not attached, and the device holds its pending
+    /// bit. The VMM therefore ors the result with the bits that it reads from the device.
     pub fn read_pending(&self, offset: u64, bytes: &mut [u8]) {
         for (step, byte) in (0_u64..).zip(bytes) {
             let at = offset.checked_add(step).and_then(|at| usize::try_from(at).ok());
@@ -275,33 +158,15 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
         }
     }
 
-    /// The guest writes the message control register: MSI-X enable (bit 15), function mask (bit 14).
+    /// Writes the message control register, as the guest does: MSI-X enable (bit 15) and function
+    /// mask (bit 14).
     ///
-    /// Enabling brings up all vectors that are unmasked, in one request. Disabling gives everything
-    /// back.
+    /// Enable attaches all unmasked vectors in one request. Disable releases all of the host's
+    /// resources.
     ///
     /// # Errors
     ///
-    /// What the host or KVM refused.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// for number in 0..8 {
-    ///     table.write(16 * number + 12, &0_u32.to_le_bytes())?;
-    /// }
-    /// table.set_control(0x8000)?;
-    /// assert_eq!((device.requests(), device.allocated()), (1, 8), "all eight at once");
-    /// table.set_control(0)?;
-    /// assert_eq!(device.allocated(), 0);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// The error of the host or KVM.
     pub fn set_control(&mut self, control: u16) -> Result<(), Error> {
         let before = std::mem::replace(&mut self.control, control & WRITABLE);
         if self.control & ENABLE == 0 {
@@ -318,7 +183,7 @@ fn halves(address: u64) -> [u32; 2] {
 
 impl<T: Transport, V: Vm> AsFd for MsixTable<T, V> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.watch.as_fd()
+        self.epoll.as_fd()
     }
 }
 

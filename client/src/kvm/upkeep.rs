@@ -1,73 +1,36 @@
-//! Bringing vectors up to date with what the guest wrote, and to their irqfds.
+//! Updates of vectors after the guest's writes, and moves to their irqfds.
 
 use super::Vm;
-use super::entry::{Entry, Live, MASKED, Open};
+use super::entry::{Entry, Live, MASKED, Path};
 use super::table::{ENABLE, MsixTable, WRITABLE};
 use crate::{Error, Transport, Trigger};
 
 impl<T: Transport, V: Vm> MsixTable<T, V> {
-    /// Brings every vector up to date with what the guest wrote.
+    /// Updates every vector to the state that the guest wrote.
     ///
     /// # Errors
     ///
-    /// The first of what the host or KVM refused; the other vectors are up to date.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// table.set_control(0x8000)?;
-    /// table.write(12, &0_u32.to_le_bytes())?;
-    /// device.set_interrupts(1); // the host is full
-    /// assert!(table.write(16 + 12, &0_u32.to_le_bytes()).is_err());
-    /// device.set_interrupts(2);
-    /// table.retry()?;
-    /// assert_eq!(table.vectors().enabled(), [0, 1]);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// The first error of the host or KVM. The other vectors are up to date.
     pub fn retry(&mut self) -> Result<(), Error> {
         let new: Vec<u32> = self.numbers().filter(|number| self.is_new(*number)).collect();
         let mut outcome = self.bring_up(&new);
         for number in self.numbers() {
             outcome = outcome.and(self.update(number, false));
         }
-        outcome.and(self.settle())
+        outcome.and(self.commit_if_due())
     }
 
-    /// Signals the vectors that wait for their irqfd, as far as they were raised; how many were. To
-    /// be called whenever the descriptor of the table ([`AsFd`](std::os::fd::AsFd)) is readable.
+    /// Sends the messages of vectors that wait for their irqfd and were signalled. Returns the
+    /// number of messages. A VMM calls this whenever the table's descriptor
+    /// ([`AsFd`](std::os::fd::AsFd)) is readable.
     ///
     /// # Errors
     ///
-    /// The first [`Error::Kvm`], when the guest's message leads nowhere: that interrupt is dropped, as
-    /// KVM drops those of an irqfd. The others have been signalled.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// # use std::os::fd::AsFd;
-    /// table.set_control(0x8000)?;
-    /// table.write(12, &0_u32.to_le_bytes())?;
-    /// device.raise(0);
-    /// let fd = table.as_fd(); // for the VMM's epoll
-    /// assert_eq!((table.handle_events()?, table.handle_events()?), (1, 0));
-    /// assert_eq!(vm.received().len(), 1);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// The first [`Error::Kvm`], if KVM refuses the guest's message. That interrupt is dropped,
+    /// as KVM drops an interrupt of an irqfd. The other messages are sent.
     pub fn handle_events(&mut self) -> Result<usize, Error> {
         let (mut signalled, mut outcome) = (0_usize, Ok(()));
-        for number in self.watch.ready()? {
+        for number in self.epoll.ready()? {
             let Some(entry) = self.entry(number) else { continue };
             let (Some(live), message) = (&entry.live, entry.message) else { continue };
             match live.pass_on(message, self.routes.vm()) {
@@ -78,55 +41,20 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
         outcome.map(|()| signalled)
     }
 
-    /// Commits the routes that wait, of all devices, and moves this table's vectors to their
-    /// irqfds. A VMM calls it when the guest has been quiet for a moment, or from a timer.
+    /// Commits the waiting routes of all devices, and moves this table's vectors to their irqfds.
+    /// A VMM calls this from a timer.
     ///
     /// # Errors
     ///
-    /// [`Error::Kvm`]; vectors that could not be moved are signalled from user space as before.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// table.set_control(0x8000)?;
-    /// table.write(12, &0_u32.to_le_bytes())?;
-    /// table.commit()?; // the guest has been quiet
-    /// device.raise(0);
-    /// assert_eq!(table.handle_events()?, 0, "user space is out of it");
-    /// assert_eq!(vm.received().len(), 1);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// [`Error::Kvm`] if KVM refuses. User space still sends the messages of vectors that could
+    /// not move.
     pub fn commit(&mut self) -> Result<(), Error> {
         self.routes.commit()?;
         self.move_on()
     }
 
-    /// Vectors that are signalled from user space until their routes are committed.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// table.set_control(0x8000)?;
-    /// for number in 0..3 {
-    ///     table.write(16 * number + 12, &0_u32.to_le_bytes())?;
-    /// }
-    /// assert_eq!(table.waiting(), 3); // a timer is worth its while
-    /// table.commit()?;
-    /// assert_eq!(table.waiting(), 0);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Returns the number of vectors whose messages user space sends until their routes are
+    /// committed.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
     }
@@ -147,7 +75,8 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
         self.entry(number).is_some_and(|entry| entry.live.is_none() && self.is_open(entry))
     }
 
-    /// Brings one vector up to date.
+    /// Updates one vector to the state that the guest wrote. Returns the error of the host or
+    /// KVM.
     pub(super) fn update(&mut self, number: u32, changed: bool) -> Result<(), Error> {
         let Some(open) = self.entry(number).map(|entry| self.is_open(entry)) else { return Ok(()) };
         if self.is_new(number) {
@@ -157,21 +86,21 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
         let Some(entry) = self.entries.get_mut(at) else { return Ok(()) };
         let Some(live) = &mut entry.live else { return Ok(()) };
         if !open || changed {
-            live.hold(&self.watch)?;
+            live.mask(&self.epoll)?;
         }
-        if open && live.is_held() {
-            let opened = live.open(entry.message, &self.routes, &self.watch);
-            if !matches!(opened, Ok(Open::Direct)) {
+        if open && live.is_masked() {
+            let opened = live.unmask(entry.message, &self.routes, &self.epoll);
+            if !matches!(opened, Ok(Path::Irqfd)) {
                 self.waiting.insert(number);
             }
             opened?;
-            entry.pay()?;
+            entry.deliver_owed()?;
         }
         Ok(())
     }
 
-    /// Enables vectors that the guest has not used before: at once, or if the host has not as many,
-    /// as many as it has.
+    /// Enables vectors that the guest uses for the first time, in one call. If the host has too
+    /// few interrupts, enables as many as it has. Returns the error of the host or KVM.
     fn bring_up(&mut self, numbers: &[u32]) -> Result<(), Error> {
         let triggers: Result<Vec<_>, Error> =
             numbers.iter().map(|number| Ok((*number, Trigger::new()?))).collect();
@@ -186,15 +115,15 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
                         continue;
                     };
                     let message = entry.message;
-                    let live = Live::new(vector, trigger, message, &self.routes, &self.watch)?;
+                    let live = Live::new(vector, trigger, message, &self.routes, &self.epoll)?;
                     entry.live = Some(Box::new(live));
                     self.waiting.insert(number);
-                    entry.pay()?;
+                    entry.deliver_owed()?;
                 }
                 Ok(())
             }
             Err(error) if numbers.len() > 1 => {
-                tracing::debug!(%error, "one vector at a time");
+                tracing::debug!(%error, "enabling one vector at a time");
                 let alone = numbers.iter().map(|number| self.bring_up(&[*number]));
                 alone.fold(Ok(()), Result::and)
             }
@@ -202,21 +131,21 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
         }
     }
 
-    pub(super) fn settle(&mut self) -> Result<(), Error> {
+    pub(super) fn commit_if_due(&mut self) -> Result<(), Error> {
         if self.routes.is_due() { self.commit() } else { Ok(()) }
     }
 
-    /// Moves the vectors whose routes are there.
+    /// Moves the vectors whose routes are committed. Returns the first error.
     fn move_on(&mut self) -> Result<(), Error> {
         let mut outcome = Ok(());
         for number in std::mem::take(&mut self.waiting) {
             let at = usize::try_from(number).unwrap_or(usize::MAX);
             let Some(entry) = self.entries.get_mut(at) else { continue };
-            // One that is masked asks again when it is unmasked.
-            let Some(live) = entry.live.as_mut().filter(|live| !live.is_held()) else { continue };
-            match live.advance(entry.message, &self.routes, &self.watch) {
-                Ok(Open::Direct) => {}
-                Ok(Open::Waiting) => {
+            // A masked vector takes this path again at unmask.
+            let Some(live) = entry.live.as_mut().filter(|live| !live.is_masked()) else { continue };
+            match live.advance(entry.message, &self.routes, &self.epoll) {
+                Ok(Path::Irqfd) => {}
+                Ok(Path::UserSpace) => {
                     self.waiting.insert(number);
                 }
                 Err(error) => {
@@ -230,12 +159,12 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
 
     pub(super) fn take_down(&mut self) -> Result<(), Error> {
         self.waiting.clear();
-        // First, so that no vector is detached alone.
+        // Disable first, so that the drops below send no request for each vector.
         let outcome = self.vectors.disable();
         for entry in &mut self.entries {
             entry.owed = false;
             if let Some(live) = entry.live.take() {
-                live.close(&self.routes, &self.watch);
+                live.close(&self.routes, &self.epoll);
             }
         }
         outcome

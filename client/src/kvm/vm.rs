@@ -1,4 +1,4 @@
-//! What is asked of KVM.
+//! The requests to KVM.
 
 use kvm_bindings::{
     KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQ_ROUTING_MSI, KVM_MSI_VALID_DEVID, KvmIrqRouting,
@@ -9,22 +9,22 @@ use std::io;
 use std::sync::Arc;
 use vmm_sys_util::eventfd::EventFd;
 
-/// What an MSI is: a write of `data` to `address`.
+/// A message signalled interrupt: a write of `data` to `address`.
 ///
 /// ```
 /// use vfio_irq::kvm::Message;
 ///
-/// // On x86 the address says which processor, the data which of its vectors.
+/// // On x86 the address selects the processor, and the data selects its vector.
 /// let message = Message { address: 0xfee0_3000, data: 0x41, device: None };
 /// assert_eq!((message.address >> 12 & 0xff, message.data & 0xff), (3, 0x41));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Message {
-    /// Where the device writes.
+    /// The address of the write.
     pub address: u64,
-    /// What it writes.
+    /// The data of the write.
     pub data: u32,
-    /// The device's identifier, where the interrupt controller wants it (Arm's ITS).
+    /// The device identifier, if the interrupt controller needs one (Arm's ITS).
     pub device: Option<u32>,
 }
 
@@ -42,7 +42,7 @@ impl Message {
     }
 }
 
-/// One route: what a GSI leads to.
+/// A route from a GSI to a pin or to a message.
 ///
 /// ```
 /// use vfio_irq::kvm::{Message, Route};
@@ -59,14 +59,14 @@ pub enum Route {
         gsi: u32,
         /// The controller: `KVM_IRQCHIP_*`.
         chip: u32,
-        /// Its pin.
+        /// The pin of the controller.
         pin: u32,
     },
     /// A message.
     Message {
         /// The GSI.
         gsi: u32,
-        /// What it sends.
+        /// The message.
         message: Message,
     },
 }
@@ -96,15 +96,15 @@ impl From<Route> for kvm_irq_routing_entry {
     }
 }
 
-/// A VM's interrupts. Implemented for kvm-ioctls' [`VmFd`]; a VMM that manages routes elsewhere
-/// implements it itself.
+/// The interrupts of a VM. The crate implements it for kvm-ioctls' [`VmFd`]. A VMM with its own
+/// route table implements it itself.
 ///
 /// ```
 /// use std::io;
 /// use vfio_irq::kvm::{Message, Route, Vm};
 /// use vmm_sys_util::eventfd::EventFd;
 ///
-/// /// Routes are committed by the VMM, together with those of its other devices.
+/// /// Commits these routes together with those of other devices.
 /// struct Merged<V>(V, Vec<Route>);
 ///
 /// impl<V: Vm> Vm for Merged<V> {
@@ -115,86 +115,41 @@ impl From<Route> for kvm_irq_routing_entry {
 ///     fn deassign(&self, eventfd: &EventFd, gsi: u32) -> io::Result<()> { self.0.deassign(eventfd, gsi) }
 ///     fn signal(&self, message: Message) -> io::Result<()> { self.0.signal(message) }
 /// }
-/// # let vm = vfio_irq::sim::SimulatedVm::new();
+/// let vm = vfio_irq::sim::SimulatedVm::new();
 /// let merged = Merged(&vm, vec![Route::Pin { gsi: 4, chip: 2, pin: 4 }]);
 /// merged.set_routes(&[Route::Message { gsi: 24, message: Message::default() }])?;
 /// assert_eq!(vm.routes().len(), 2);
 /// # Ok::<(), io::Error>(())
 /// ```
 pub trait Vm {
-    /// Replaces all routes: KVM_SET_GSI_ROUTING.
+    /// Replaces all routes (KVM_SET_GSI_ROUTING).
     ///
     /// # Errors
     ///
-    /// KVM's.
-    ///
-    /// ```
-    /// # use vfio_irq::{kvm::{Message, Route, Vm}, sim::SimulatedVm};
-    /// # let vm = SimulatedVm::new();
-    /// let pin = Route::Pin { gsi: 4, chip: kvm_bindings::KVM_IRQCHIP_IOAPIC, pin: 4 };
-    /// let message = Route::Message { gsi: 24, message: Message::default() };
-    /// vm.set_routes(&[pin, message])?;
-    /// vm.set_routes(&[message])?; // the pin's is gone
-    /// assert_eq!(vm.routes(), [message]);
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
+    /// The error of KVM. The previous routes stay.
     fn set_routes(&self, routes: &[Route]) -> io::Result<()>;
 
-    /// Has an eventfd raise a GSI: KVM_IRQFD. What it was signalled with before is delivered.
+    /// Assigns an irqfd: each signal of the eventfd raises the GSI (KVM_IRQFD). A signal from
+    /// before the call is delivered.
     ///
     /// # Errors
     ///
-    /// KVM's.
-    ///
-    /// ```
-    /// # use vfio_irq::{Trigger, kvm::{Message, Route, Vm}, sim::SimulatedVm};
-    /// # let vm = SimulatedVm::new();
-    /// # let message = Message { address: 0xfee0_0000, data: 0x41, device: None };
-    /// # vm.set_routes(&[Route::Message { gsi: 24, message }])?;
-    /// # let trigger = Trigger::new().unwrap();
-    /// trigger.signal().unwrap(); // before: it is not lost
-    /// vm.assign(trigger.eventfd(), 24)?;
-    /// assert_eq!(vm.received(), [message]);
-    /// let twice = vm.assign(trigger.eventfd(), 24).unwrap_err();
-    /// assert_eq!(twice.raw_os_error(), Some(16)); // EBUSY: an eventfd has one irqfd
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
+    /// The error of KVM.
     fn assign(&self, eventfd: &EventFd, gsi: u32) -> io::Result<()>;
 
-    /// Takes that back; no interrupt comes through afterwards. One that is not there is no error.
+    /// Deassigns an irqfd. No interrupt arrives after the call. An irqfd that does not exist is
+    /// not an error.
     ///
     /// # Errors
     ///
-    /// KVM's.
-    ///
-    /// ```
-    /// # use vfio_irq::{Trigger, kvm::{Message, Route, Vm}, sim::SimulatedVm};
-    /// # let vm = SimulatedVm::new();
-    /// # vm.set_routes(&[Route::Message { gsi: 24, message: Message::default() }])?;
-    /// # let trigger = Trigger::new().unwrap();
-    /// vm.assign(trigger.eventfd(), 24)?;
-    /// vm.deassign(trigger.eventfd(), 24)?;
-    /// trigger.signal().unwrap();
-    /// assert!(vm.received().is_empty());
-    /// assert_eq!(trigger.take(), 1, "for whoever reads the eventfd now");
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
+    /// The error of KVM.
     fn deassign(&self, eventfd: &EventFd, gsi: u32) -> io::Result<()>;
 
-    /// Sends a message: KVM_SIGNAL_MSI.
+    /// Sends a message (KVM_SIGNAL_MSI).
     ///
     /// # Errors
     ///
-    /// KVM's.
-    ///
-    /// ```
-    /// # use vfio_irq::{kvm::{Message, Vm}, sim::SimulatedVm};
-    /// # let vm = SimulatedVm::new();
-    /// let message = Message { address: 0xfee0_0000, data: 0x41, device: None };
-    /// vm.signal(message)?; // neither route nor eventfd
-    /// assert_eq!((vm.received(), vm.commits()), (vec![message], 0));
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
+    /// The error of KVM.
     fn signal(&self, message: Message) -> io::Result<()>;
 }
 
@@ -202,7 +157,7 @@ impl Vm for VmFd {
     fn set_routes(&self, routes: &[Route]) -> io::Result<()> {
         let entries: Vec<kvm_irq_routing_entry> =
             routes.iter().map(|route| (*route).into()).collect();
-        // More than KVM takes.
+        // More routes than KVM accepts.
         let many = |_| io::Error::from_raw_os_error(rustix::io::Errno::INVAL.raw_os_error());
         Ok(self.set_gsi_routing(&KvmIrqRouting::from_entries(&entries).map_err(many)?)?)
     }

@@ -1,4 +1,4 @@
-//! The device: jobs for a machine in a thread of its own.
+//! The simulated device, which sends jobs to a machine in its own thread.
 
 use super::machine::{Identified, Identity, Machine};
 use super::{Errno, IrqCaps};
@@ -10,20 +10,20 @@ use std::thread::JoinHandle;
 
 /// A simulated device with its host.
 ///
-/// The engine lives in a thread of its own, so that the device can be shared like a real one.
+/// The engine runs in its own thread, so that threads can share the device like a real one.
 ///
 /// ```
-/// # use vfio_irq::sim::{IrqCaps, Simulated};
-/// # use vfio_irq::{Index, NoResize, Trigger, Vectors};
-/// # use std::sync::Arc;
-/// // A test holds one end of the device, what is tested has the other.
+/// use vfio_irq::sim::{IrqCaps, Simulated};
+/// use vfio_irq::{Index, NoResize, Trigger, Vectors};
+/// use std::sync::Arc;
+/// // The test and the tested code share the device.
 /// let device = Arc::new(Simulated::with(IrqCaps { dynamic: false, ..IrqCaps::default() }));
 /// let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
 /// let vector = vectors.enable(1, Trigger::new()?)?;
 /// device.raise(1);
 /// assert_eq!((vector.trigger()?.take(), device.lost()), (1, 0));
 /// drop(vectors);
-/// assert_eq!(device.leaks(), None, "everything was given back");
+/// assert_eq!(device.leaks(), None, "every resource is released");
 /// # Ok::<(), vfio_irq::Error>(())
 /// ```
 #[derive(Debug)]
@@ -41,51 +41,23 @@ impl Default for Simulated {
 }
 
 impl Simulated {
-    /// 8 MSI vectors, 64 of MSI-X and a pin, on a host that adds vectors while others run.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Transport, sim::Simulated};
-    /// let device = Simulated::new();
-    /// assert_eq!(device.irq_info(Index::Msi)?.count, 8);
-    /// assert_eq!(device.irq_info(Index::Msix)?.count, 64);
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
+    /// Returns a device with 8 MSI vectors, 64 MSI-X vectors and a pin. Its host adds vectors
+    /// while others are in use.
     pub fn new() -> Self {
         Self::with(IrqCaps::default())
     }
 
-    /// A device and a host of this shape.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Line, Trigger, sim::{IrqCaps, Simulated}};
-    /// // The pin leads nowhere: what a driver does without any interrupt.
-    /// let device = Simulated::with(IrqCaps { connected: false, ..IrqCaps::default() });
-    /// let error = Line::enable(device, Trigger::new()?).unwrap_err();
-    /// assert_eq!(error.errno(), Some(19)); // ENODEV
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
-    pub fn with(shape: IrqCaps) -> Self {
+    /// Returns a device and a host with these capabilities.
+    pub fn with(caps: IrqCaps) -> Self {
         let (jobs, inbox) = mpsc::channel::<Job>();
         let thread = std::thread::spawn(move || {
-            let mut machine = Machine::new(shape);
+            let mut machine = Machine::new(caps);
             inbox.into_iter().for_each(|job| job(&mut machine));
         });
         Self { jobs: Some(jobs), thread: Some(thread) }
     }
 
-    /// The device raises a vector of MSI or MSI-X.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let vector = vectors.enable(3, Trigger::new()?)?;
-    /// device.raise(3);
-    /// device.raise(4);
-    /// assert_eq!((vector.trigger()?.take(), device.lost()), (1, 1), "nobody enabled 4");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Raises a vector of MSI or MSI-X, as the device does.
     pub fn raise(&self, number: u32) {
         self.run((), move |machine| {
             machine.sim.raise(number);
@@ -93,18 +65,7 @@ impl Simulated {
         });
     }
 
-    /// The device pulls its interrupt line.
-    ///
-    /// ```
-    /// # use vfio_irq::{Line, Trigger, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// device.raise_intx(); // nobody has enabled the line: it is not even lost
-    /// let line = Line::enable(&device, Trigger::new()?)?;
-    /// device.raise_intx();
-    /// assert_eq!((line.trigger().take(), device.lost()), (1, 0));
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Asserts INTx, as the device does.
     pub fn pull(&self) {
         self.run((), |machine| {
             machine.sim.raise_intx();
@@ -112,170 +73,51 @@ impl Simulated {
         });
     }
 
-    /// Interrupts that nobody was told of.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let vector = vectors.enable(0, Trigger::new()?)?;
-    /// device.raise(0);
-    /// assert_eq!(device.lost(), 0);
-    /// drop(vector);
-    /// device.raise(0);
-    /// assert_eq!(device.lost(), 1);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Returns the number of interrupts that signalled no eventfd.
     pub fn lost(&self) -> u64 {
         self.run(0, |machine| machine.sim.lost())
     }
 
-    /// Interrupts of the host in use.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let vector = vectors.enable(40, Trigger::new()?)?;
-    /// assert_eq!(device.allocated(), 2, "vector 0 turns the index on, 40 is added; not 41 of them");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Returns the number of allocated interrupts of the host.
     pub fn allocated(&self) -> usize {
         self.run(0, |machine| machine.sim.allocated())
     }
 
-    /// Requests to set interrupts that the device got so far.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let trigger = Trigger::new()?;
-    /// let handles = vectors.enable_many((0..32).map(|number| (number, &trigger)))?;
-    /// assert_eq!(device.requests(), 1, "neighbours go together");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Returns the number of SET_IRQS requests so far.
     pub fn requests(&self) -> u64 {
         self.run(0, |machine| machine.requests)
     }
 
-    /// Changes how many interrupts the host has in all.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let first = vectors.enable(0, Trigger::new()?)?;
-    /// device.set_interrupts(1); // other devices took the rest
-    /// assert_eq!(vectors.enable(1, Trigger::new()?).unwrap_err().errno(), Some(28)); // ENOSPC
-    /// device.set_interrupts(2);
-    /// let second = vectors.enable(1, Trigger::new()?)?;
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Sets the number of interrupts that the host can allocate.
     pub fn set_interrupts(&self, interrupts: u32) {
         self.run((), move |machine| machine.sim.set_interrupts(interrupts));
     }
 
-    /// Makes the `n`-th step from here that could fail do so, once.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// use vfio_irq::sim::Errno;
-    ///
-    /// let first = vectors.enable(0, Trigger::new()?)?;
-    /// device.fail_step(0, Errno::ENOMEM);
-    /// let error = vectors.enable(1, Trigger::new()?).unwrap_err();
-    /// assert_eq!(error.errno(), Some(Errno::ENOMEM.raw()));
-    /// assert_eq!(vectors.enabled(), [0]);
-    /// let second = vectors.enable(1, Trigger::new()?)?; // once, and not again
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Makes the `n`-th fallible step from now on fail with this error, once. `n` counts from 0.
     pub fn fail_step(&self, n: u64, errno: Errno) {
         self.run((), move |machine| machine.sim.fail_step(n, errno));
     }
 
-    /// Whether that failure is still to come; calls it off.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # use vfio_irq::sim::Errno;
-    /// // Each step of an operation fails once: what a caller does must be right every time.
-    /// for n in 0.. {
-    ///     device.fail_step(n, Errno::ENOMEM);
-    ///     let outcome = vectors.enable(3, Trigger::new()?);
-    ///     if device.disarm() {
-    ///         assert!(n > 0 && outcome.is_ok());
-    ///         break; // there is no n-th step
-    ///     }
-    ///     assert!(outcome.is_err() && vectors.enabled().is_empty());
-    /// }
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Cancels the failure that [`Simulated::fail_step`] requested. Returns true if it had not
+    /// happened yet.
     pub fn disarm(&self) -> bool {
         self.run(false, |machine| machine.sim.disarm())
     }
 
-    /// What user space could notice of the interrupts: equal texts, nothing changed.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let vector = vectors.enable(0, Trigger::new()?)?;
-    /// let before = device.visible();
-    /// assert!(vectors.enable(64, Trigger::new()?).is_err());
-    /// assert_eq!(device.visible(), before);
-    /// vector.mask()?;
-    /// assert_ne!(device.visible(), before);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Returns all interrupt state that user space can observe, as text. If two texts are equal,
+    /// nothing has changed.
     pub fn visible(&self) -> String {
         self.run(String::new(), |machine| machine.sim.visible())
     }
 
-    /// What is still in use although nothing should be; `None`: nothing.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let vector = vectors.enable(0, Trigger::new()?)?;
-    /// assert!(device.leaks().is_some());
-    /// drop(vectors); // the handle that is left holds nothing
-    /// assert_eq!(device.leaks(), None);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Returns the state that is still held after every resource should be released, or `None` if
+    /// all are released.
     pub fn leaks(&self) -> Option<String> {
         self.run(None, |machine| machine.sim.leaks())
     }
 
-    /// An eventfd was signalled. If it is armed to unmask the line, the line is unmasked: a real host
-    /// notices by itself ([`crate::Line::set_resample`]).
-    ///
-    /// ```
-    /// # use vfio_irq::{Line, Trigger, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// let (trigger, resample) = (Trigger::new()?, Trigger::new()?);
-    /// let line = Line::enable_resampled(Arc::clone(&device), &trigger, &resample)?;
-    /// device.raise_intx();
-    /// device.fire(&resample);
-    /// device.raise_intx();
-    /// assert_eq!(trigger.take(), 2);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Tells the host that an eventfd was signalled. If it is the armed resample eventfd, INTx is
+    /// unmasked. A real host polls the eventfd itself ([`crate::Line::set_resample`]).
     pub fn fire(&self, trigger: &Trigger) {
         let identity = Identity::of(trigger.as_fd());
         self.run((), move |machine| {
@@ -286,7 +128,8 @@ impl Simulated {
         });
     }
 
-    /// Has the machine do something; `missing` if its thread is gone, which is so only after a panic.
+    /// Runs a job on the machine. Returns its result, or `missing` if the machine's thread has
+    /// panicked.
     fn run<R: Send + 'static>(
         &self,
         missing: R,
@@ -294,7 +137,7 @@ impl Simulated {
     ) -> R {
         let (answer, wait) = mpsc::sync_channel(1);
         let job: Job = Box::new(move |machine| {
-            // A caller that is gone needs no answer.
+            // The send fails only if the caller has returned, which needs no answer.
             let _ = answer.send(job(machine));
         });
         let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
@@ -322,7 +165,7 @@ impl Transport for Simulated {
 
     fn set_irqs(&self, request: &SetIrqs<'_>) -> io::Result<u32> {
         let bytes = request.to_bytes();
-        // Duplicates, as the kernel holds files and not numbers.
+        // Duplicates, since the kernel holds references to files, not to descriptor numbers.
         let fds = match request.data {
             Data::Eventfd(fds) => fds.iter().map(|fd| fd.map(Identified::new)).collect(),
             Data::None { .. } | Data::Bool(_) => Vec::new(),

@@ -1,4 +1,4 @@
-//! The engine on the simulated platform, and real eventfds for the platform's.
+//! The engine on the simulated platform, with real eventfds.
 
 use super::{Errno, IrqCaps};
 use crate::{Index, Info, Trigger};
@@ -9,7 +9,7 @@ use vfio_irq_engine::abi::{self, Header};
 use vfio_irq_engine::sim::{Sim, SimVector};
 use vfio_irq_engine::{IrqEngine, Refusal};
 
-/// Which eventfd a descriptor is, whatever its number.
+/// The identity of an eventfd, whatever its descriptor number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Identity {
     Eventfd(u64),
@@ -36,11 +36,11 @@ impl Identified {
     }
 }
 
-/// An eventfd as the simulated platform knows it.
+/// An eventfd of the simulated platform.
 struct Known {
     number: i32,
     file: Trigger,
-    /// Signals that were passed on.
+    /// Signals that were passed on to the real eventfd.
     seen: u64,
 }
 
@@ -48,19 +48,19 @@ pub(super) struct Machine {
     pub(super) sim: Sim,
     device: IrqEngine<Sim>,
     eventfds: BTreeMap<u64, Known>,
-    /// Which eventfd has a number of the platform's.
+    /// The identity of each descriptor number of the platform.
     identities: BTreeMap<i32, u64>,
     pub(super) requests: u64,
 }
 
 impl Machine {
-    pub(super) fn new(shape: IrqCaps) -> Self {
-        let sim = Sim::with(shape);
+    pub(super) fn new(caps: IrqCaps) -> Self {
+        let sim = Sim::with(caps);
         let device = IrqEngine::new(sim.slots());
         Self { sim, device, eventfds: BTreeMap::new(), identities: BTreeMap::new(), requests: 0 }
     }
 
-    /// The platform's number for a descriptor.
+    /// Returns the descriptor number of the platform for a real descriptor.
     fn number(&mut self, fd: Identified) -> i32 {
         match (fd.identity, fd.file) {
             (Identity::Eventfd(id), Some(file)) => {
@@ -96,7 +96,7 @@ impl Machine {
         let request = checked.request(&data).map_err(errno)?;
         let outcome = self.device.set_irqs(&mut self.sim, &request);
         match request.data() {
-            // Only these can have been signalled: with what was pending.
+            // Only vectors of the range can have been signalled, by a pending interrupt.
             abi::Data::Eventfd(_) => request.range().numbers().for_each(|n| self.deliver_vector(n)),
             abi::Data::None | abi::Data::Bool(_) => self.deliver(),
         }
@@ -121,7 +121,7 @@ impl Machine {
         }
     }
 
-    /// The same where only this vector can have signalled.
+    /// Passes signals of one vector on to its real eventfd.
     pub(super) fn deliver_vector(&mut self, vector: u32) {
         let slot = self.device.vectors().slot(vector);
         let number = slot.and_then(|slot| slot.vector()).map(SimVector::fd);
@@ -136,7 +136,7 @@ impl Known {
     fn deliver(&mut self, sim: &Sim) {
         let signals = sim.signals(self.number);
         for _ in self.seen..signals {
-            // An eventfd was recognised as one, and takes a signal.
+            // The descriptor was identified as an eventfd, so the signal cannot fail.
             let _ = self.file.signal();
         }
         self.seen = signals;

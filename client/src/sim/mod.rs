@@ -1,5 +1,5 @@
-//! A device that exists only in memory, answered by the engine: for tests of whatever is written on
-//! [`crate::Vectors`]. Its eventfds are real ones.
+//! A device in memory, for tests of code on [`crate::Vectors`]. The engine answers its requests.
+//! Its eventfds are real.
 //!
 //! ```
 //! use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
@@ -23,27 +23,8 @@ pub use device::Simulated;
 #[cfg(feature = "kvm")]
 pub use vm::SimulatedVm;
 
-/// An error number, for a step that is to fail.
-///
-/// ```
-/// use vfio_irq::sim::Errno;
-///
-/// let error = std::io::Error::from_raw_os_error(Errno::ENOSPC.raw());
-/// assert_eq!(error.kind(), std::io::ErrorKind::StorageFull); // that is how Rust names it
-/// ```
+/// An error number, for a step that fails on demand.
 pub use vfio_irq_engine::Errno;
 
-/// What a device and its host have.
-///
-/// ```
-/// use vfio_irq::sim::{IrqCaps, Simulated};
-/// use vfio_irq::{Index, Trigger, Vectors};
-///
-/// // As Linux 6.1, on a machine that is short of interrupts.
-/// let shape = IrqCaps { dynamic: false, interrupts: 4, ..IrqCaps::default() };
-/// let vectors = Vectors::open(Simulated::with(shape), Index::Msix)?;
-/// let vector = vectors.enable(0, Trigger::new()?)?;
-/// assert_eq!(vectors.transport().allocated(), 4, "all there are, for those to come");
-/// # Ok::<(), vfio_irq::Error>(())
-/// ```
+/// The interrupt capabilities of a device and its host.
 pub use vfio_irq_engine::sim::IrqCaps;

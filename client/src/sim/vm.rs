@@ -1,4 +1,4 @@
-//! A VM that exists only in memory.
+//! A VM in memory.
 
 use super::Errno;
 use super::machine::{Identity, errno};
@@ -10,23 +10,23 @@ use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use vmm_sys_util::eventfd::EventFd;
 
-/// How many routes KVM takes, and how many GSIs there are.
+/// Maximum number of routes and of GSIs in KVM.
 const MOST: usize = 4096;
 
-/// A VM that does with routes and irqfds what KVM does, and answers as KVM does: for tests of a
-/// [`crate::kvm::MsixTable`] on a machine without KVM, together with [`super::Simulated`].
+/// A VM that handles routes and irqfds as KVM does. Together with [`super::Simulated`], it tests
+/// a [`crate::kvm::MsixTable`] on a host without KVM.
 ///
 /// ```
-/// # use std::sync::Arc;
-/// # use vfio_irq::kvm::{MsixTable, Routes};
-/// # use vfio_irq::sim::{Simulated, SimulatedVm};
-/// # use vfio_irq::{Index, Vectors};
+/// use std::sync::Arc;
+/// use vfio_irq::kvm::{MsixTable, Routes};
+/// use vfio_irq::sim::{Simulated, SimulatedVm};
+/// use vfio_irq::{Index, Vectors};
 /// let (device, vm) = (Arc::new(Simulated::new()), Arc::new(SimulatedVm::new()));
 /// let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
 /// let mut table = MsixTable::new(Vectors::open(device.clone(), Index::Msix)?, routes)?;
-/// table.set_control(0x8000)?; // the guest enables MSI-X,
-/// table.write(0, &0xfee0_0000_u64.to_le_bytes())?; // says where
-/// table.write(8, &0x41_u64.to_le_bytes())?; // and what, and unmasks entry 0
+/// table.set_control(0x8000)?; // The guest enables MSI-X,
+/// table.write(0, &0xfee0_0000_u64.to_le_bytes())?; // writes the address of entry 0,
+/// table.write(8, &0x41_u64.to_le_bytes())?; // and its data, and unmasks it.
 /// table.commit()?;
 /// device.raise(0);
 /// assert_eq!(vm.received()[0].data, 0x41);
@@ -38,7 +38,7 @@ pub struct SimulatedVm(Mutex<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     routes: Vec<Route>,
-    /// By the identity of the eventfd: it, and its GSI.
+    /// Each eventfd and its GSI, by the identity of the eventfd.
     irqfds: BTreeMap<u64, (Trigger, u32)>,
     received: Vec<Message>,
     commits: u64,
@@ -46,112 +46,35 @@ struct Inner {
 }
 
 impl SimulatedVm {
-    /// A VM without routes and irqfds.
-    ///
-    /// ```
-    /// # use vfio_irq::sim::SimulatedVm;
-    /// let vm = SimulatedVm::new();
-    /// assert_eq!((vm.commits(), vm.irqfds()), (0, 0));
-    /// ```
+    /// Returns a VM without routes and irqfds.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The messages that reached the guest since this was asked last: those from user space, and one
-    /// for each irqfd that was signalled, however often, as its route is. What comes in on a GSI
-    /// without a message's route is lost.
-    ///
-    /// ```
-    /// # use vfio_irq::{Trigger, kvm::{Message, Route, Vm}, sim::SimulatedVm};
-    /// # let vm = SimulatedVm::new();
-    /// let message = Message { address: 0xfee0_0000, data: 0x41, device: None };
-    /// vm.set_routes(&[Route::Message { gsi: 24, message }])?;
-    /// let (routed, stray) = (Trigger::new().unwrap(), Trigger::new().unwrap());
-    /// vm.assign(routed.eventfd(), 24)?;
-    /// vm.assign(stray.eventfd(), 25)?; // a GSI without a route
-    /// [&routed, &routed, &stray].map(|trigger| trigger.signal().unwrap());
-    /// assert_eq!(vm.received(), [message]);
-    /// assert_eq!(vm.received(), []);
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
+    /// Returns the messages that reached the guest since the last call. An irqfd delivers one
+    /// message for any number of signals. A signal on a GSI without a message route is lost.
     pub fn received(&self) -> Vec<Message> {
         let mut inner = self.lock();
         inner.deliver();
         std::mem::take(&mut inner.received)
     }
 
-    /// The routes that were committed last.
-    ///
-    /// ```
-    /// # use vfio_irq::{kvm::{Route, Vm}, sim::SimulatedVm};
-    /// # let vm = SimulatedVm::new();
-    /// let [first, second] = [1, 2].map(|gsi| Route::Pin { gsi, chip: 0, pin: gsi });
-    /// vm.set_routes(&[first])?;
-    /// vm.set_routes(&[second])?;
-    /// assert_eq!(vm.routes(), [second], "a commit replaces all");
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
+    /// Returns the routes of the last commit.
     pub fn routes(&self) -> Vec<Route> {
         self.lock().routes.clone()
     }
 
-    /// How often all routes were replaced: KVM_SET_GSI_ROUTING, each with the whole table.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// table.set_control(0x8000)?;
-    /// for number in 0..15 {
-    ///     table.write(16 * number + 12, &0_u32.to_le_bytes())?; // unmasked one by one
-    /// }
-    /// assert_eq!(vm.commits(), 0);
-    /// table.commit()?;
-    /// assert_eq!((vm.commits(), vm.routes().len()), (1, 15));
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Returns the number of KVM_SET_GSI_ROUTING requests, each with the whole table.
     pub fn commits(&self) -> u64 {
         self.lock().commits
     }
 
-    /// Eventfds that have an irqfd.
-    ///
-    /// ```
-    /// # use std::sync::Arc;
-    /// # use vfio_irq::kvm::{MsixTable, Routes};
-    /// # use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// # let vm = Arc::new(SimulatedVm::new());
-    /// # let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    /// # let mut table = MsixTable::new(vectors, Arc::clone(&routes))?;
-    /// table.set_control(0x8000)?;
-    /// table.write(12, &0_u32.to_le_bytes())?;
-    /// table.commit()?;
-    /// assert_eq!(vm.irqfds(), 1, "of 64 entries the guest uses one");
-    /// drop(table);
-    /// assert_eq!(vm.irqfds(), 0);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Returns the number of eventfds that have an irqfd.
     pub fn irqfds(&self) -> usize {
         self.lock().irqfds.len()
     }
 
-    /// Has the next request fail with this error, and do nothing.
-    ///
-    /// ```
-    /// # use vfio_irq::{kvm::{Message, Vm}, sim::{Errno, SimulatedVm}};
-    /// # let vm = SimulatedVm::new();
-    /// vm.fail_next(Errno::EINVAL);
-    /// assert_eq!(vm.signal(Message::default()).unwrap_err().raw_os_error(), Some(22));
-    /// assert!(vm.received().is_empty());
-    /// vm.signal(Message::default()).unwrap(); // once, and not again
-    /// ```
+    /// Makes the next request fail with this error. That request changes nothing.
     pub fn fail_next(&self, errno: Errno) {
         self.lock().refusal = Some(errno);
     }
@@ -160,7 +83,8 @@ impl SimulatedVm {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A request: what was signalled before it went where things led before it.
+    /// Delivers earlier signals with the routes from before this request. Returns the state, or
+    /// the error of [`SimulatedVm::fail_next`].
     fn request(&self) -> io::Result<MutexGuard<'_, Inner>> {
         let mut inner = self.lock();
         inner.deliver();
@@ -175,7 +99,7 @@ impl Inner {
     fn deliver(&mut self) {
         let Self { routes, irqfds, received, .. } = self;
         for (trigger, number) in irqfds.values() {
-            // Asked first: an eventfd may have been made to block.
+            // Poll first: `take` blocks if the eventfd is in blocking mode.
             if !trigger.is_signalled() || trigger.take() == 0 {
                 continue;
             }
@@ -187,7 +111,8 @@ impl Inner {
     }
 }
 
-/// Whether KVM would take these routes: no more than it can, and a message has its GSI for itself.
+/// Returns true if KVM accepts these routes: at most `MOST`, and a message does not share its
+/// GSI.
 fn are_possible(routes: &[Route]) -> bool {
     let (mut all, mut alone) = (BTreeSet::new(), BTreeSet::new());
     routes.len() <= MOST
@@ -233,7 +158,7 @@ impl Vm for SimulatedVm {
     fn deassign(&self, eventfd: &EventFd, gsi: u32) -> io::Result<()> {
         let mut inner = self.request()?;
         let (id, _) = identity(eventfd)?;
-        // As in KVM, what is not there is no error.
+        // As in KVM, an irqfd that does not exist is not an error.
         if inner.irqfds.get(&id).is_some_and(|(_, assigned)| *assigned == gsi) {
             inner.irqfds.remove(&id);
         }

@@ -1,4 +1,4 @@
-//! Attaching, re-targeting and detaching: all or nothing, also where the host is not.
+//! Attach, re-target and detach: all or nothing, also on a host that is not.
 
 use super::state::{Mode, State};
 use super::{NoResize, Shared};
@@ -6,10 +6,10 @@ use crate::{Action, Data, Error, Transport, Trigger};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::AsFd;
 
-/// What vectors are to signal; `None`: nothing.
+/// The new eventfd of each vector; `None` detaches it.
 pub(super) type Changes = BTreeMap<u32, Option<Trigger>>;
 
-/// Neighbours, which go into one request.
+/// Adjacent vectors, which share a request.
 struct Run<'a> {
     start: u32,
     triggers: Vec<Option<&'a Trigger>>,
@@ -35,7 +35,8 @@ fn runs<'a>(changes: impl Iterator<Item = (u32, Option<&'a Trigger>)>) -> Vec<Ru
 }
 
 impl<T: Transport> Shared<T> {
-    /// Makes these changes, or none. The state is the caller's to change afterwards.
+    /// Makes all of these changes. Returns an error if the host refuses one; no change is made
+    /// then. The caller updates the state afterwards.
     pub(super) fn change(&self, state: &mut State, changes: &Changes) -> Result<(), Error> {
         let Some(end) = changes.keys().next_back().map(|last| last.saturating_add(1)) else {
             return Ok(());
@@ -52,11 +53,11 @@ impl<T: Transport> Shared<T> {
                     self.enlarge(state, size, changes, end, end.saturating_add(spare))
                 }
             },
-            Mode::Fixed(_) | Mode::Growing => self.apply(state, changes),
+            Mode::Fixed(_) | Mode::Dynamic => self.apply(state, changes),
         }
     }
 
-    /// The first vectors: the index is enabled with them.
+    /// Enables the index with the first vectors.
     fn first(&self, state: &mut State, changes: &Changes, end: u32) -> Result<(), Error> {
         let all = runs(changes.iter().map(|(number, trigger)| (*number, trigger.as_ref())));
         let mut rest = all.as_slice();
@@ -69,18 +70,20 @@ impl<T: Transport> Shared<T> {
         } else if let [run, more @ ..] = rest
             && run.start == 0
         {
-            // This request enables, and says how many vectors there are if too few.
+            // This request enables the index. If the host has too few vectors, it returns their
+            // number.
             self.send(run).inspect_err(|_| {
-                // Idle, it refuses, and all is well. A transport that made several messages of the
-                // request may have got half way.
+                // A transport may split the request into several messages, and fail after the
+                // first. If the index is idle, the device refuses this disable, which is
+                // harmless.
                 let _ = self.disable_index();
             })?;
             rest = more;
-            Mode::Growing
+            Mode::Dynamic
         } else {
-            // A start above 0 would allocate all vectors before it, too.
+            // A request that starts above 0 would also allocate all vectors before its start.
             self.allocate(1, 1)?;
-            Mode::Growing
+            Mode::Dynamic
         };
         if let Err(cause) = rest.iter().try_for_each(|run| self.send(run)) {
             return Err(self.give_up(cause));
@@ -89,7 +92,7 @@ impl<T: Transport> Shared<T> {
         Ok(())
     }
 
-    /// Disables after a failed first enable.
+    /// Disables the index after a failed first enable. Returns the error for the caller.
     fn give_up(&self, cause: Error) -> Error {
         match self.disable_index() {
             Ok(()) => cause,
@@ -100,8 +103,8 @@ impl<T: Transport> Shared<T> {
         }
     }
 
-    /// Enables the index with nothing attached: `size` vectors, or as many as there are if that is
-    /// `least` or more.
+    /// Enables the index with `size` vectors and none attached. If the host has fewer, but at
+    /// least `least`, takes all of them. Returns the number of allocated vectors.
     pub(super) fn allocate(&self, size: u32, least: u32) -> Result<u32, Error> {
         let mut size = size.min(self.capabilities.count());
         loop {
@@ -118,7 +121,8 @@ impl<T: Transport> Shared<T> {
         }
     }
 
-    /// Changes vectors of an enabled index. What was changed before a failure is changed back.
+    /// Changes vectors of an enabled index. If a request fails, restores the vectors that were
+    /// changed.
     fn apply(&self, state: &mut State, changes: &Changes) -> Result<(), Error> {
         let runs = runs(changes.iter().map(|(number, trigger)| (*number, trigger.as_ref())));
         for (done, run) in runs.iter().enumerate() {
@@ -130,15 +134,16 @@ impl<T: Transport> Shared<T> {
         Ok(())
     }
 
-    /// Brings vectors back to what the state says, and signals them once.
+    /// Restores vectors to the recorded state, and signals each once. Returns the error for the
+    /// caller.
     fn restore(&self, state: &mut State, touched: BTreeSet<u32>, cause: Error) -> Error {
-        tracing::debug!(%cause, ?touched, "bringing vectors back");
+        tracing::debug!(%cause, ?touched, "restoring vectors");
         let mut lost = Vec::new();
         for run in runs(touched.iter().map(|number| (*number, state.trigger(*number)))) {
             if self.send(&run).is_ok() {
                 continue;
             }
-            // One that cannot be brought back must not keep the others from it.
+            // Retry each vector alone, so that one failure does not detach the others.
             for (number, trigger) in run.numbers().zip(&run.triggers) {
                 let alone = Run { start: number, triggers: vec![*trigger] };
                 if self.send(&alone).is_err() && trigger.is_some() {
@@ -153,7 +158,8 @@ impl<T: Transport> Shared<T> {
         if lost.is_empty() { cause } else { Error::Unrestored { cause: Box::new(cause), lost } }
     }
 
-    /// Attaches vectors of an enabled index; nothing is brought back.
+    /// Attaches vectors of an enabled index. If a request fails, returns its error and restores
+    /// nothing.
     pub(super) fn attach_all<'a>(
         &self,
         wanted: impl Iterator<Item = (u32, Option<&'a Trigger>)>,

@@ -1,4 +1,4 @@
-//! One enabled vector.
+//! The handle of one enabled vector.
 
 use super::state::State;
 use super::{Shared, change::Changes};
@@ -6,14 +6,15 @@ use crate::{Action, Data, Error, Transport, Trigger};
 use std::fmt;
 use std::sync::{Arc, Weak};
 
-/// A vector that is enabled. Dropping it detaches it: its interrupt stays allocated for the next
-/// [`crate::Vectors::enable`], until the host has none left for another vector.
+/// The handle of an enabled vector. Dropping it detaches the vector. Its interrupt stays
+/// allocated for the next [`crate::Vectors::enable`], until the host has none left for another
+/// vector.
 ///
 /// ```
-/// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-/// # use std::sync::Arc;
-/// # let device = Arc::new(Simulated::new());
-/// # let vectors = Vectors::open(device.clone(), Index::Msix)?;
+/// use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
+/// use std::sync::Arc;
+/// let device = Arc::new(Simulated::new());
+/// let vectors = Vectors::open(device.clone(), Index::Msix)?;
 /// let (old, new) = (Trigger::new()?, Trigger::new()?);
 /// let vector = vectors.enable(9, &old)?;
 /// vector.retarget(&new)?;
@@ -25,7 +26,7 @@ use std::sync::{Arc, Weak};
 pub struct Vector<T: Transport> {
     shared: Weak<Shared<T>>,
     number: u32,
-    /// `None` for a handle that was stale from the beginning, which does not happen.
+    /// `None` for a handle that never was valid, which no call returns.
     id: Option<u64>,
 }
 
@@ -48,64 +49,29 @@ impl<T: Transport> Vector<T> {
         self.shared.as_ptr() == Arc::as_ptr(shared)
     }
 
-    /// Which vector of the index it is, counted from 0.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let handles = vectors.enable_many([(5, Trigger::new()?), (2, Trigger::new()?)])?;
-    /// let numbers: Vec<_> = handles.iter().map(|vector| vector.number()).collect();
-    /// assert_eq!(numbers, [5, 2], "counted from 0, in the order in which they were asked for");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Returns the number of the vector, from 0.
     pub fn number(&self) -> u32 {
         self.number
     }
 
-    /// The eventfd that it signals.
+    /// Returns the eventfd that the vector signals.
     ///
     /// # Errors
     ///
-    /// [`Error::Disabled`] when the index was disabled meanwhile.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let vector = vectors.enable(3, Trigger::new()?)?;
-    /// device.raise(3);
-    /// assert_eq!(vector.trigger()?.take(), 1); // no need to keep another clone of it
-    /// vectors.disable()?;
-    /// assert!(matches!(vector.trigger(), Err(vfio_irq::Error::Disabled { number: 3 })));
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// [`Error::Disabled`] if the handle is stale.
     pub fn trigger(&self) -> Result<Trigger, Error> {
         self.with(|_, state| {
             state.trigger(self.number).cloned().ok_or(Error::Disabled { number: self.number })
         })
     }
 
-    /// Has it signal another eventfd. An interrupt meanwhile is signalled on the one or on the
-    /// other (B-02); Linux's own driver holds it back for that time.
+    /// Replaces the eventfd of the vector. An interrupt that arrives meanwhile signals either the
+    /// old eventfd or the new one (B-02). Linux's own driver delays such an interrupt.
     ///
     /// # Errors
     ///
-    /// [`Error::Disabled`], [`Error::Refused`].
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let (read, write) = (vectors.enable(0, Trigger::new()?)?, vectors.enable(1, Trigger::new()?)?);
-    /// write.retarget(read.trigger()?)?; // one thread waits for both from now on
-    /// (0..2).for_each(|number| device.raise(number));
-    /// assert_eq!(read.trigger()?.take(), 2);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// [`Error::Disabled`] if the handle is stale, [`Error::Refused`] if the device refuses the
+    /// request.
     pub fn retarget(&self, trigger: impl Into<Trigger>) -> Result<(), Error> {
         let trigger = trigger.into();
         self.with(|shared, state| {
@@ -116,95 +82,50 @@ impl<T: Transport> Vector<T> {
         })
     }
 
-    /// Masks it: its interrupt is held by the device and signalled once when it is unmasked.
+    /// Masks the vector. The device holds its interrupts, and unmask signals once for all of them
+    /// (B-03).
     ///
     /// # Errors
     ///
-    /// [`Error::Disabled`], [`Error::NotMaskable`], [`Error::Refused`].
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use vfio_irq::sim::IrqCaps;
-    /// // On Linux's own driver, and on a function without mask bits: take another eventfd instead.
-    /// let unmaskable = Simulated::with(IrqCaps { msi_maskable: false, ..IrqCaps::default() });
-    /// let vectors = Vectors::open(unmaskable, Index::Msi)?;
-    /// let vector = vectors.enable(0, Trigger::new()?)?;
-    /// let error = vector.mask().unwrap_err();
-    /// assert_eq!(error.to_string(), "MSI cannot be masked by this host: it does not say MASKABLE");
-    /// vector.retarget(Trigger::new()?)?; // which nobody waits for
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// [`Error::Disabled`] if the handle is stale, [`Error::NotMaskable`] if the host cannot mask
+    /// the vector, [`Error::Refused`].
     pub fn mask(&self) -> Result<(), Error> {
         let one = Data::None { count: 1 };
         self.with(|shared, state| shared.set_masks(state, Action::Mask, self.number, one))
     }
 
-    /// Unmasks it. If the device raised it meanwhile, once or more often, it is signalled once (B-03).
+    /// Unmasks the vector. If the device raised it meanwhile, once or more often, it is signalled
+    /// once (B-03).
     ///
     /// # Errors
     ///
     /// As [`Vector::mask`].
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let vector = vectors.enable(0, Trigger::new()?)?;
-    /// vector.mask()?;
-    /// device.raise(0);
-    /// device.raise(0);
-    /// vector.unmask()?;
-    /// assert_eq!(vector.trigger()?.take(), 1, "one pending bit, one signal");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn unmask(&self) -> Result<(), Error> {
         let one = Data::None { count: 1 };
         self.with(|shared, state| shared.set_masks(state, Action::Unmask, self.number, one))
     }
 
-    /// Has the host signal the eventfd as if the device had raised the vector, masked or not
-    /// (V-04).
+    /// Signals the eventfd as if the device had raised the vector. A mask does not hold this
+    /// signal (V-04).
     ///
     /// # Errors
     ///
-    /// [`Error::Disabled`], [`Error::Refused`].
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let vector = vectors.enable(0, Trigger::new()?)?;
-    /// vector.mask()?;
-    /// vector.loopback()?; // is the eventfd waited for? It is that which is tested, not the device
-    /// assert_eq!(vector.trigger()?.take(), 1);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// [`Error::Disabled`] if the handle is stale, [`Error::Refused`] if the device refuses the
+    /// request.
     pub fn loopback(&self) -> Result<(), Error> {
         let one = Data::None { count: 1 };
         self.with(|shared, _| shared.request("to signal", Action::Trigger, self.number, one))
     }
 
-    /// Detaches it, and says if that fails; dropping only logs. Its host interrupt stays allocated
-    /// (V-09), until the host has none left for another vector of the device (B-04).
+    /// Detaches the vector and returns an error if that fails; a drop logs the error instead. The
+    /// interrupt stays allocated (V-09), until the host has none left for another vector of the
+    /// device (B-04).
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`]; the vector signals as before, until it is enabled again or the index is
-    /// disabled. A handle that is stale detaches nothing, which is no error.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let vector = vectors.enable(0, Trigger::new()?)?;
-    /// vector.detach()?;
-    /// device.raise(0);
-    /// assert_eq!((device.lost(), device.allocated()), (1, 1), "nobody listens; the interrupt is kept");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// [`Error::Refused`] if the device refuses the request. The vector then signals as before,
+    /// until it is enabled again or the index is disabled. A stale handle detaches nothing and
+    /// returns no error.
     pub fn detach(mut self) -> Result<(), Error> {
         self.let_go()
     }

@@ -14,50 +14,53 @@ use state::{Mode, State};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What to do on a host that cannot add a vector to those in use (it says NORESIZE: MSI everywhere,
-/// MSI-X on Linux before 6.5). Hosts that can are not touched by it.
+/// The policy for a host that cannot add a vector to an enabled index (NORESIZE: MSI on every
+/// host, MSI-X on Linux before 6.5). Other hosts ignore the policy.
 ///
 /// ```
-/// # use vfio_irq::{Index, NoResize, Trigger, Vectors, sim::{IrqCaps, Simulated}};
+/// use vfio_irq::{Index, NoResize, Trigger, Vectors, sim::{IrqCaps, Simulated}};
 /// let old = Simulated::with(IrqCaps { dynamic: false, ..IrqCaps::default() });
 /// let vectors = Vectors::with_policy(old, Index::Msix, NoResize::ReserveAll { most: 16 })?;
 /// let first = vectors.enable(0, Trigger::new()?)?;
 /// assert_eq!(vectors.transport().allocated(), 16);
-/// let later = vectors.enable(15, Trigger::new()?)?; // the first does not notice
+/// let later = vectors.enable(15, Trigger::new()?)?; // Vector 0 is not disturbed.
 /// let beyond = vectors.enable(16, Trigger::new()?).unwrap_err();
 /// assert!(beyond.to_string().starts_with("vector 16 of MSI-X is beyond the 16 that were reserved"));
 /// # Ok::<(), vfio_irq::Error>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NoResize {
-    /// The first enable allocates the whole table, `most` vectors of it at most; if the host has
-    /// fewer, what it has. Later ones find theirs allocated, and nobody notices anything. A vector
-    /// beyond is [`Error::BeyondReserved`].
+    /// The first enable allocates the whole table, at most `most` vectors. If the host has fewer,
+    /// it allocates all that the host has. Later enables need no allocation, so that no attached
+    /// vector is disturbed. A vector beyond the reserve returns [`Error::BeyondReserved`].
     ReserveAll {
-        /// How many at most; more only if the first enable names more.
+        /// Maximum number of vectors. If the first enable names a higher vector, the library
+        /// allocates up to that vector.
         most: u32,
     },
-    /// The first enable allocates up to the highest vector it names, and `spare` more. To go beyond,
-    /// the index is disabled and enabled larger, all vectors with their eventfds and masks; then
-    /// every vector that was enabled is signalled once, so that no waiter sleeps on an interrupt that
-    /// found nobody. (One that is masked is signalled when it is unmasked.)
+    /// The first enable allocates up to its highest vector, and `spare` vectors more. For a
+    /// vector beyond, the library disables the index. It then enables the index with more
+    /// vectors, and restores eventfds and masks. Afterwards it signals every vector that was
+    /// enabled once, since an interrupt in between signalled no eventfd. A masked vector is
+    /// signalled at unmask.
     Reenable {
-        /// Vectors that are allocated beyond, so that the next ones cost nothing.
+        /// Number of vectors that are allocated in addition, so that later enables need no
+        /// allocation.
         spare: u32,
     },
 }
 
 impl Default for NoResize {
-    /// The whole table: no vector is ever disturbed.
+    /// Returns a reserve of the whole table: no vector is ever disturbed.
     fn default() -> Self {
         Self::ReserveAll { most: u32::MAX }
     }
 }
 
-/// MSI or MSI-X of one device. See the [crate] for what holds on every host.
+/// MSI or MSI-X of one device. The [crate] documentation states what holds on every host.
 ///
-/// It can be shared between threads; requests are made one after the other. Dropping it disables the
-/// index, and the [`Vector`]s that are left are stale.
+/// Threads can share it; its requests are serialized. Dropping it disables the index, and the
+/// remaining [`Vector`] handles become stale.
 ///
 /// ```
 /// use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
@@ -82,44 +85,22 @@ struct Shared<T> {
 }
 
 impl<T: Transport> Vectors<T> {
-    /// Opens MSI or MSI-X; nothing is enabled yet.
+    /// Opens MSI or MSI-X. No vector is enabled yet. Returns the handle of the index.
     ///
     /// # Errors
     ///
-    /// [`Error::WrongIndex`] for another index, [`Error::Absent`] when the device has no such
-    /// vectors, [`Error::Refused`] when it does not answer.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Vectors, sim::{IrqCaps, Simulated}};
-    /// let device = Simulated::with(IrqCaps { msix: 0, ..IrqCaps::default() });
-    /// let error = Vectors::open(&device, Index::Msix).unwrap_err();
-    /// assert_eq!(error.to_string(), "the device has no MSI-X");
-    /// let vectors = Vectors::open(&device, Index::Msi)?; // so MSI it is
-    /// assert_eq!(device.requests(), 0, "it was asked, and nothing was set");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// [`Error::WrongIndex`] for another index, [`Error::Absent`] if the device has no such
+    /// vectors, [`Error::Refused`] if the device refuses the query.
     pub fn open(transport: T, index: Index) -> Result<Self, Error> {
         Self::with_policy(transport, index, NoResize::default())
     }
 
-    /// The same, saying what to do on a host that cannot add vectors.
+    /// Opens MSI or MSI-X with a policy for hosts that cannot add vectors. Returns the handle of
+    /// the index.
     ///
     /// # Errors
     ///
     /// As [`Vectors::open`].
-    ///
-    /// ```
-    /// use vfio_irq::sim::{IrqCaps, Simulated};
-    /// use vfio_irq::{Index, NoResize, Trigger, Vectors};
-    ///
-    /// // As Linux 6.1.
-    /// let old = Simulated::with(IrqCaps { dynamic: false, ..IrqCaps::default() });
-    /// let vectors = Vectors::with_policy(old, Index::Msix, NoResize::Reenable { spare: 3 })?;
-    /// let first = vectors.enable(0, Trigger::new()?)?;
-    /// let second = vectors.enable(5, Trigger::new()?)?; // disabled, enabled with 9, 0 signalled
-    /// assert_eq!(first.trigger()?.take(), 1);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn with_policy(transport: T, index: Index, policy: NoResize) -> Result<Self, Error> {
         if !matches!(index, Index::Msi | Index::Msix) {
             return Err(Error::WrongIndex { index: Name(index), takes: "MSI or MSI-X" });
@@ -129,119 +110,54 @@ impl<T: Transport> Vectors<T> {
         Ok(Self(Arc::new(Shared { transport, capabilities, policy, state })))
     }
 
-    /// What the host said when the index was opened: how many vectors, added at any time or not,
-    /// maskable or not.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let queues = vectors.capabilities().count().min(8);
-    /// assert_eq!(queues, 8, "of 64");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Returns the capabilities that the host reported at open.
     pub fn capabilities(&self) -> &Capabilities {
         &self.0.capabilities
     }
 
-    /// The device, for whatever else is asked of it.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// let vectors = Vectors::open(Simulated::new(), Index::Msix)?; // it owns its device
-    /// let vector = vectors.enable(1, Trigger::new()?)?;
-    /// vectors.transport().raise(1);
-    /// assert_eq!(vector.trigger()?.take(), 1);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Returns the device.
     pub fn transport(&self) -> &T {
         &self.0.transport
     }
 
-    /// The vectors that are enabled, in order.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let handles = vectors.enable_many([(9, Trigger::new()?), (4, Trigger::new()?)])?;
-    /// assert_eq!(vectors.enabled(), [4, 9]);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Returns the enabled vectors, in order.
     pub fn enabled(&self) -> Vec<u32> {
         self.0.lock().attached().map(|(number, _)| number).collect()
     }
 
-    /// Whether the index is enabled, which it stays when its last vector is detached: to give back
-    /// everything, [`Vectors::disable`].
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// drop(vectors.enable(0, Trigger::new()?)?);
-    /// assert!(vectors.enabled().is_empty() && vectors.is_active());
-    /// vectors.disable()?;
-    /// assert!(!vectors.is_active());
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// Returns true if the index is enabled. It stays enabled after its last vector is detached
+    /// (V-09). [`Vectors::disable`] frees its interrupts.
     pub fn is_active(&self) -> bool {
         self.0.lock().mode != Mode::Idle
     }
 
-    /// Enables a vector: its interrupts signal `trigger` from now on, and the others go on (V-05 for
-    /// the first, V-08 for the others). Vectors are counted from 0.
+    /// Enables a vector: its interrupts signal `trigger`. Other vectors are not disturbed (V-05
+    /// for the first vector, V-08 for others). Vectors count from 0. Returns the handle of the
+    /// vector.
     ///
     /// # Errors
     ///
-    /// [`Error::NoSuchVector`], [`Error::Enabled`]; [`Error::TooFew`] or [`Error::Refused`] with
-    /// ENOSPC when the host has no interrupt left; [`Error::BeyondReserved`] on a host that cannot
-    /// add vectors; [`Error::Refused`] with EINVAL while INTx or the other of MSI and MSI-X is
-    /// enabled.
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let (one, other) = (Trigger::new()?, Trigger::new()?);
-    /// let first = vectors.enable(0, &one)?;
-    /// let second = vectors.enable(40, &other)?; // while the first works
-    /// device.raise(40);
-    /// assert_eq!((one.take(), other.take()), (0, 1));
-    /// let again = vectors.enable(40, &one).unwrap_err();
-    /// assert_eq!(again.to_string(), "vector 40 of MSI-X is enabled already: re-target it through its handle");
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// - [`Error::NoSuchVector`] if the vector is beyond the table, [`Error::Enabled`] if it
+    ///   is enabled.
+    /// - [`Error::TooFew`] or [`Error::Refused`] with ENOSPC if the host has no interrupt
+    ///   left.
+    /// - [`Error::BeyondReserved`] on a host that cannot add vectors.
+    /// - [`Error::Refused`] with EINVAL while another of INTx, MSI and MSI-X is enabled.
     pub fn enable(&self, number: u32, trigger: impl Into<Trigger>) -> Result<Vector<T>, Error> {
         let mut handles = self.enable_many([(number, trigger)])?;
         handles.pop().ok_or(Error::Disabled { number })
     }
 
-    /// Enables many vectors, all or none (B-01). The handles come in the order of `wanted`.
+    /// Enables many vectors, all or none (B-01). Returns their handles in the order of `wanted`.
     ///
-    /// Neighbours go into one request; vectors that are none take several, and until the last is
-    /// through some signal already. When a later one fails, those that came before are detached, and
-    /// only their host interrupts stay allocated until the index is disabled.
+    /// Adjacent vectors share a request. Other vectors take several requests, and the first of
+    /// them can signal before the last succeeds. If a later request fails, the library detaches
+    /// the vectors of the earlier ones. Their interrupts stay allocated until the index is
+    /// disabled.
     ///
     /// # Errors
     ///
     /// As [`Vectors::enable`], and [`Error::Twice`].
-    ///
-    /// ```
-    /// # use vfio_irq::{Error, Index, Trigger, Vectors, sim::{IrqCaps, Simulated}};
-    /// let small = Simulated::with(IrqCaps { interrupts: 2, ..IrqCaps::default() });
-    /// let vectors = Vectors::open(small, Index::Msix)?;
-    /// let wanted = || (0..4).map(|number| Ok((number, Trigger::new()?))).collect::<Result<Vec<_>, Error>>();
-    /// let Err(Error::TooFew { there, .. }) = vectors.enable_many(wanted()?) else { panic!() };
-    /// assert!(vectors.enabled().is_empty(), "none, as not all were to be had");
-    /// let handles = vectors.enable_many(wanted()?.into_iter().take(there as usize))?;
-    /// assert_eq!(handles.len(), 2);
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn enable_many<W, I>(&self, wanted: W) -> Result<Vec<Vector<T>>, Error>
     where
         W: IntoIterator<Item = (u32, I)>,
@@ -268,23 +184,12 @@ impl<T: Transport> Vectors<T> {
         Ok(numbers.into_iter().map(handle).collect())
     }
 
-    /// Has many vectors signal other eventfds, all or none (V-07, B-01).
+    /// Replaces the eventfds of many vectors, all or none (V-07, B-01).
     ///
     /// # Errors
     ///
-    /// [`Error::Twice`]; [`Error::Disabled`] for a handle that is stale or of another device;
+    /// [`Error::Twice`]; [`Error::Disabled`] if a handle is stale or belongs to another device;
     /// [`Error::Refused`].
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # let vectors = Vectors::open(Simulated::new(), Index::Msix)?;
-    /// # let (a, b) = (vectors.enable(0, Trigger::new()?)?, vectors.enable(1, Trigger::new()?)?);
-    /// let (of_a, of_b) = (a.trigger()?, b.trigger()?);
-    /// vectors.retarget_many([(&a, &of_b), (&b, &of_a)])?; // in one request
-    /// vectors.transport().raise(0);
-    /// assert_eq!((of_a.take(), of_b.take()), (0, 1));
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
     pub fn retarget_many<'v, W, I>(&self, wanted: W) -> Result<(), Error>
     where
         W: IntoIterator<Item = (&'v Vector<T>, I)>,
@@ -307,26 +212,12 @@ impl<T: Transport> Vectors<T> {
         Ok(())
     }
 
-    /// Disables the index: every vector and every mask is gone, every interrupt given back to the
-    /// host, and the handles that are left are stale (V-03). Nothing happens when it is not enabled.
+    /// Disables the index: clears every mask and frees every interrupt (V-03). The remaining
+    /// handles become stale. If the index is not enabled, does nothing.
     ///
     /// # Errors
     ///
-    /// [`Error::Refused`].
-    ///
-    /// ```
-    /// # use vfio_irq::{Index, Trigger, Vectors, sim::Simulated};
-    /// # use std::sync::Arc;
-    /// # let device = Arc::new(Simulated::new());
-    /// # let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-    /// let vector = vectors.enable(7, Trigger::new()?)?;
-    /// vectors.disable()?;
-    /// assert_eq!(device.leaks(), None);
-    /// let stale = vector.mask().unwrap_err();
-    /// assert_eq!(stale.to_string(), "vector 7 is not enabled any more: its index was disabled");
-    /// vectors.disable()?; // there is nothing to do, which is no error
-    /// # Ok::<(), vfio_irq::Error>(())
-    /// ```
+    /// [`Error::Refused`] if the device refuses the request.
     pub fn disable(&self) -> Result<(), Error> {
         self.0.disable(&mut self.0.lock())
     }
@@ -342,7 +233,8 @@ impl<T: Transport> Drop for Vectors<T> {
 
 impl<T> Shared<T> {
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic elsewhere leaves the state whole: it changes only after the host has agreed.
+        // The state changes only after the host executed a request. A panic therefore leaves it
+        // valid.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -386,7 +278,8 @@ impl<T: Transport> Shared<T> {
         self.request("to disable", Action::Trigger, 0, Data::None { count: 0 })
     }
 
-    /// Signals these as if each had had an interrupt.
+    /// Signals each of these vectors once, as if it had raised an interrupt. A masked vector is
+    /// signalled at unmask.
     fn signal_once(&self, state: &mut State, numbers: &BTreeSet<u32>) {
         for number in numbers {
             if let Some(error) = state.owe(*number).and_then(|trigger| trigger.signal().err()) {

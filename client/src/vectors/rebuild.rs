@@ -1,4 +1,5 @@
-//! Hosts that cannot add a vector: disable, enable larger, and signal what may have been missed.
+//! Hosts that cannot add a vector: disable, enable with more vectors, and signal each vector
+//! once.
 
 use super::Shared;
 use super::change::Changes;
@@ -7,7 +8,8 @@ use crate::{Action, Data, Error, Transport, Trigger};
 use std::collections::{BTreeMap, BTreeSet};
 
 impl<T: Transport> Shared<T> {
-    /// Makes changes that need more vectors than are allocated.
+    /// Makes changes that need more vectors than are allocated. Returns an error if the host
+    /// refuses them; the previous vectors are restored then.
     pub(super) fn enlarge(
         &self,
         state: &mut State,
@@ -17,7 +19,7 @@ impl<T: Transport> Shared<T> {
         size: u32,
     ) -> Result<(), Error> {
         let before: BTreeSet<u32> = state.attached().map(|(number, _)| number).collect();
-        tracing::debug!(old_size, least, "enabling anew: the host cannot add vectors");
+        tracing::debug!(old_size, least, "enabling again: the host cannot add vectors");
         self.disable_index()?;
         let after: BTreeMap<u32, Option<&Trigger>> = state
             .attached()
@@ -27,14 +29,15 @@ impl<T: Transport> Shared<T> {
         match self.build(state, &after, least, size) {
             Ok(size) => {
                 state.mode = Mode::Fixed(size);
-                self.settle(state, &before, changes);
+                self.record_and_signal(state, &before, changes);
                 Ok(())
             }
-            Err(cause) => Err(self.back(state, &before, old_size, cause)),
+            Err(cause) => Err(self.reenable_old(state, &before, old_size, cause)),
         }
     }
 
-    /// Enables the index with its masks and these eventfds; it is disabled when that fails.
+    /// Enables the index with its masks and these eventfds. Returns the number of allocated
+    /// vectors. If a request fails, disables the index and returns the error.
     fn build(
         &self,
         state: &State,
@@ -43,8 +46,8 @@ impl<T: Transport> Shared<T> {
         size: u32,
     ) -> Result<u32, Error> {
         let size = self.allocate(size, least)?;
-        // Masks first: an interrupt must not come through in between.
-        let made = self.masks_again(state).and_then(|()| {
+        // Masks first. Otherwise a masked vector could signal before its mask is set.
+        let made = self.restore_masks(state).and_then(|()| {
             self.attach_all(attached.iter().map(|(number, trigger)| (*number, *trigger)))
         });
         match made {
@@ -58,17 +61,17 @@ impl<T: Transport> Shared<T> {
         }
     }
 
-    fn masks_again(&self, state: &State) -> Result<(), Error> {
+    fn restore_masks(&self, state: &State) -> Result<(), Error> {
         for (number, slot) in &state.slots {
-            if slot.mask != Mask::Open {
+            if slot.mask != Mask::Unmasked {
                 self.request("to mask", Action::Mask, *number, Data::None { count: 1 })?;
             }
         }
         Ok(())
     }
 
-    /// Signals everybody who was there before, on the eventfd that is there now.
-    fn settle(&self, state: &mut State, before: &BTreeSet<u32>, changes: &Changes) {
+    /// Records the changes, and signals each vector of `before` once on its current eventfd.
+    fn record_and_signal(&self, state: &mut State, before: &BTreeSet<u32>, changes: &Changes) {
         for number in before {
             if let Some(trigger) = changes.get(number) {
                 state.retarget(*number, trigger.clone());
@@ -77,8 +80,9 @@ impl<T: Transport> Shared<T> {
         self.signal_once(state, before);
     }
 
-    /// The larger set could not be had: the old one again.
-    fn back(
+    /// Enables the previous set of vectors again, after the larger set was refused. Returns the
+    /// error for the caller.
+    fn reenable_old(
         &self,
         state: &mut State,
         before: &BTreeSet<u32>,

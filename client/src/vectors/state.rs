@@ -1,20 +1,21 @@
-//! What the library knows of the vectors, so that it can bring them back.
+//! The state of the vectors, from which the library restores them.
 
 use crate::Trigger;
 use std::collections::BTreeMap;
 
-/// Whether the index is enabled on the host.
+/// The mode of the index on the host.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) enum Mode {
     #[default]
     Idle,
-    /// Vectors can be added.
-    Growing,
-    /// This many are allocated, and no more can be.
+    /// Enabled; vectors can be added.
+    Dynamic,
+    /// Enabled with this many vectors; none can be added.
     Fixed(u32),
 }
 
-/// All vectors of which something is known. It is changed only after the host has agreed.
+/// All vectors that are attached or masked. The state changes only after
+/// the host executed the request.
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) mode: Mode,
@@ -22,26 +23,26 @@ pub(super) struct State {
     last_id: u64,
 }
 
-/// One vector.
+/// The state of one vector.
 #[derive(Debug, Default)]
 pub(super) struct Slot {
     attachment: Option<Attachment>,
     pub(super) mask: Mask,
 }
 
-/// Whether a vector is masked, as far as calls have said.
+/// The mask of a vector, as set by the caller.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(super) enum Mask {
     #[default]
-    Open,
-    Closed,
-    /// Masked, and to be signalled when it is unmasked: an interrupt may have been lost.
+    Unmasked,
+    Masked,
+    /// Masked, and signalled at unmask: an interrupt may have been lost.
     Owed,
 }
 
 #[derive(Clone, Debug)]
 struct Attachment {
-    /// Which handle it belongs to; none when the host refused to detach it.
+    /// The handle that holds the vector; `None` if the host refused to detach it.
     id: Option<u64>,
     trigger: Trigger,
 }
@@ -52,17 +53,17 @@ impl Slot {
     }
 
     fn is_vacant(&self) -> bool {
-        self.attachment.is_none() && self.mask == Mask::Open
+        self.attachment.is_none() && self.mask == Mask::Unmasked
     }
 }
 
 impl State {
-    /// The vectors that signal an eventfd.
+    /// Returns the vectors that signal an eventfd.
     pub(super) fn attached(&self) -> impl Iterator<Item = (u32, &Trigger)> {
         self.slots.iter().filter_map(|(number, slot)| Some((*number, slot.trigger()?)))
     }
 
-    /// The handle that a vector belongs to.
+    /// Returns the handle that holds a vector.
     pub(super) fn id(&self, number: u32) -> Option<u64> {
         self.slots.get(&number)?.attachment.as_ref()?.id
     }
@@ -71,7 +72,7 @@ impl State {
         self.slots.get(&number)?.trigger()
     }
 
-    /// A vector belongs to a new handle from now on; `None` detaches it.
+    /// Attaches a vector under a new handle; `None` detaches it.
     pub(super) fn attach(&mut self, number: u32, trigger: Option<Trigger>) {
         self.last_id = self.last_id.wrapping_add(1);
         let id = Some(self.last_id);
@@ -80,7 +81,8 @@ impl State {
         self.prune(number);
     }
 
-    /// A vector's handle is gone and it is attached all the same: the next one takes its place.
+    /// Records that the handle of an attached vector is gone. The next enable of the vector
+    /// replaces its eventfd.
     pub(super) fn orphan(&mut self, number: u32) {
         if let Some(attachment) =
             self.slots.get_mut(&number).and_then(|slot| slot.attachment.as_mut())
@@ -89,7 +91,7 @@ impl State {
         }
     }
 
-    /// A vector signals another eventfd; its handle is the same.
+    /// Replaces the eventfd of a vector. Its handle stays valid.
     pub(super) fn retarget(&mut self, number: u32, trigger: Option<Trigger>) {
         let attachment = self.slots.get_mut(&number).and_then(|slot| slot.attachment.as_mut());
         if let (Some(attachment), Some(trigger)) = (attachment, trigger) {
@@ -97,25 +99,25 @@ impl State {
         }
     }
 
-    /// The eventfd to signal because an interrupt may have been lost; `None` when there is none, or
-    /// when it is put off because the vector is masked.
+    /// Returns the eventfd to signal because an interrupt may have been lost. Returns `None` if
+    /// the vector is not attached. Returns `None` if it is masked; unmask signals it then.
     pub(super) fn owe(&mut self, number: u32) -> Option<Trigger> {
         let slot = self.slots.get_mut(&number)?;
-        if slot.mask != Mask::Open {
+        if slot.mask != Mask::Unmasked {
             slot.mask = Mask::Owed;
             return None;
         }
         slot.trigger().cloned()
     }
 
-    /// Lets a slot go when there is nothing left to remember.
+    /// Removes a slot that is neither attached nor masked.
     pub(super) fn prune(&mut self, number: u32) {
         if self.slots.get(&number).is_some_and(Slot::is_vacant) {
             self.slots.remove(&number);
         }
     }
 
-    /// The index is disabled.
+    /// Forgets all vectors, after the index was disabled.
     pub(super) fn clear(&mut self) {
         self.mode = Mode::Idle;
         self.slots.clear();

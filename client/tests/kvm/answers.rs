@@ -1,4 +1,4 @@
-//! What a VM answers: the simulated one as KVM itself.
+//! The simulated VM answers each request as KVM does.
 
 use crate::machine::Machine;
 use std::io;
@@ -18,7 +18,7 @@ fn route(gsi: u32, data: u32) -> Route {
     Route::Message { gsi, message: message(data) }
 }
 
-/// Requests that are refused among such that are not, and what each was answered.
+/// Returns the error of each request of a sequence, some of which KVM refuses.
 fn answers(vm: &impl Vm) -> Vec<(&'static str, Option<i32>)> {
     let (one, other) = (Trigger::new().unwrap(), Trigger::new().unwrap());
     let file = std::os::fd::OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
@@ -64,5 +64,5 @@ fn as_it_was_routed() {
     vm.deassign(trigger.eventfd(), 24).unwrap();
     trigger.signal().unwrap();
     assert_eq!(vm.received(), [message(0x41), message(0x42)]);
-    assert_eq!(trigger.take(), 1, "nobody takes it any more");
+    assert_eq!(trigger.take(), 1, "KVM no longer reads the eventfd");
 }

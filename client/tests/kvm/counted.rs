@@ -1,24 +1,26 @@
-//! On a VM that counts what is asked of it and refuses on demand.
+//! A VM that counts its requests and refuses on demand.
 
 use crate::machine::{ENABLE, FUNCTION_MASK, Table, set_mask, table, unmask};
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex};
-use vfio_irq::Error;
-use vfio_irq::kvm::{Message, Route, Vm};
+use vfio_irq::kvm::{Message, MsixTable, Route, Routes, Vm};
+use vfio_irq::sim::Simulated;
+use vfio_irq::{Error, Index, Vectors};
 use vmm_sys_util::eventfd::EventFd;
 
-pub const CASES: [(&str, fn()); 9] = [
+pub const CASES: [(&str, fn()); 10] = [
     ("vectors_one_by_one_cost_linear", one_by_one_is_linear),
     ("only_vectors_in_use_cost_anything", only_what_is_used),
-    ("a_guest_that_masks_all_day_costs_no_route", masking_costs_no_route),
+    ("masks_cost_no_route", masking_costs_no_route),
     ("without_a_gsi_a_vector_is_signalled_from_user_space", no_gsi_left),
     ("a_refused_batch_leaves_everything_working", refused_batch),
     ("a_message_that_leads_nowhere_is_dropped", message_to_nowhere),
     ("a_host_without_vectors_is_told_and_tried_again", no_vector_left),
     ("the_guest_reads_what_it_wrote", reads_what_it_wrote),
     ("accesses_that_pci_does_not_allow_are_refused", bad_accesses),
+    ("messages_carry_the_device_id", device_id),
 ];
 
 #[derive(Default)]
@@ -34,12 +36,12 @@ struct Counts {
 }
 
 impl Counting {
-    /// Messages that were sent from user space.
+    /// Returns the messages that user space sent.
     pub fn signalled(&self) -> Vec<Message> {
         self.look(|counts| counts.signalled.clone())
     }
 
-    /// Eventfds that have an irqfd.
+    /// Returns the number of eventfds that have an irqfd.
     pub fn irqfds(&self) -> usize {
         self.look(|counts| counts.irqfds.len())
     }
@@ -81,7 +83,7 @@ impl Vm for Counting {
     }
 }
 
-/// No processor takes this one.
+/// A message that KVM refuses.
 const NOWHERE: u32 = 0xff;
 
 pub type Counted = Table<Arc<Counting>>;
@@ -130,7 +132,7 @@ fn masking_costs_no_route() {
     }
     table.commit().unwrap();
     assert_eq!(vm.look(|counts| (counts.commits, counts.irqfds.len())), (before, 1));
-    // Nor while it waits.
+    // Nor while the vector waits for its route.
     unmask(&mut table, 5, 0x41);
     for _ in 0..1000 {
         set_mask(&mut table, 5, true);
@@ -187,13 +189,28 @@ fn no_vector_left() {
     table.retry().unwrap();
     device.raise(1);
     assert_eq!(table.handle_events().unwrap(), 1);
-    // All at once, and there are fewer: as many as there are.
+    // Five vectors at once on a host with three interrupts: three are enabled.
     let (_, device, mut table) = opened(64, 64);
     table.set_control(0).unwrap();
     device.set_interrupts(3);
     (0..5).for_each(|number| unmask(&mut table, number, 0x40));
     table.set_control(ENABLE).unwrap_err();
     assert_eq!(table.vectors().enabled(), [0, 1, 2]);
+}
+
+fn device_id() {
+    let device = Arc::new(Simulated::new());
+    let vectors = Vectors::open(Arc::clone(&device), Index::Msix).unwrap();
+    let vm = Arc::new(Counting::default());
+    let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
+    let mut table = MsixTable::with_device_id(vectors, routes, Some(0x20)).unwrap();
+    table.set_control(ENABLE).unwrap();
+    table.write(12, &0_u32.to_le_bytes()).unwrap();
+    device.raise(0);
+    assert_eq!((table.handle_events().unwrap(), table.waiting()), (1, 1));
+    assert_eq!(vm.signalled()[0].device, Some(0x20));
+    table.commit().unwrap();
+    assert_eq!((table.waiting(), table.pending_size()), (0, 8));
 }
 
 fn reads_what_it_wrote() {

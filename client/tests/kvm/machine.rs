@@ -7,7 +7,7 @@ use vfio_irq::kvm::{MsixTable, Routes, Vm};
 use vfio_irq::sim::{IrqCaps, Simulated};
 use vfio_irq::{Index, Vectors};
 
-/// Why there is no VM on this machine; `None`: there is.
+/// Returns the reason why this machine cannot create a VM, or `None` if it can.
 pub fn missing() -> Option<String> {
     let vm = Kvm::new().and_then(|kvm| kvm.create_vm());
     vm.err().map(|error| format!("/dev/kvm cannot be used: {error}"))
@@ -18,7 +18,7 @@ pub const FUNCTION_MASK: u16 = 0x4000;
 
 pub type Table<V> = MsixTable<Arc<Simulated>, V>;
 
-/// A device of so many vectors, and its table on a VM.
+/// Returns a device with this many vectors, and its table on a VM.
 pub fn table<V: Vm>(vm: V, vectors: u32, gsis: u32) -> (Arc<Simulated>, Table<V>) {
     let shape = IrqCaps { msix: vectors, interrupts: vectors, ..IrqCaps::default() };
     let device = Arc::new(Simulated::with(shape));
@@ -27,7 +27,7 @@ pub fn table<V: Vm>(vm: V, vectors: u32, gsis: u32) -> (Arc<Simulated>, Table<V>
     (device, MsixTable::new(vectors, routes).unwrap())
 }
 
-/// The guest fills an entry in and unmasks it, as Linux does: masked while it is written.
+/// Writes an entry and unmasks it, as a Linux guest does. The entry is masked during the writes.
 pub fn unmask<V: Vm>(table: &mut Table<V>, number: u32, vector: u8) {
     let at = u64::from(number) * 16;
     table.write(at, &0xfee0_0000_u64.to_le_bytes()).unwrap();
@@ -45,7 +45,7 @@ pub fn is_pending<V: Vm>(table: &Table<V>, number: u32) -> bool {
     u64::from_le_bytes(bytes) >> (number % 64) & 1 == 1
 }
 
-/// KVM's VM and the interrupt controller of its processor.
+/// A VM of KVM, and the interrupt controller of its processor.
 pub struct Machine {
     pub vm: Arc<VmFd>,
     cpu: VcpuFd,
@@ -60,7 +60,7 @@ impl Machine {
         vm.create_irq_chip().unwrap();
         let cpu = vm.create_vcpu(0).unwrap();
         let mut lapic = cpu.get_lapic().unwrap();
-        // Software enable, without which nothing is accepted.
+        // Software enable: without it, the APIC accepts no interrupt.
         lapic.regs[SPURIOUS + 1] |= 1;
         cpu.set_lapic(&lapic).unwrap();
         Self { vm, cpu }
@@ -72,7 +72,7 @@ impl Machine {
         lapic.regs[at] >> (vector % 8) & 1 == 1
     }
 
-    /// Whether an interrupt has arrived; takes it away.
+    /// Returns true if an interrupt has arrived, and clears it.
     pub fn take(&self, vector: u8) -> bool {
         let there = self.requested(vector);
         if there {
@@ -84,7 +84,7 @@ impl Machine {
         there
     }
 
-    /// Waits for an interrupt, a second at most; takes it away.
+    /// Waits for an interrupt for at most one second, and clears it.
     pub fn wait(&self, vector: u8) -> bool {
         let since = Instant::now();
         while !self.requested(vector) && since.elapsed() < Duration::from_secs(1) {

@@ -1,8 +1,7 @@
-//! A guest's MSI-X table: on a VM that only counts, and on the running machine's KVM, where what is
-//! written to an eventfd must arrive in a virtual processor's interrupt controller.
+//! A guest's MSI-X table, on a VM that counts requests and on the KVM of this machine. On KVM, a
+//! signal of an eventfd must arrive in the interrupt controller of a virtual processor.
 //!
-//! A harness of its own, because a test that could not run is named in the summary as ignored, with
-//! the reason.
+//! The harness is not Rust's own. It lists a test that cannot run as ignored, with the reason.
 
 mod answers;
 mod counted;

@@ -1,4 +1,4 @@
-//! On the running machine's KVM.
+//! Tests on the KVM of this machine.
 
 use crate::machine::{ENABLE, FUNCTION_MASK, Machine, is_pending, set_mask, table, unmask};
 use vfio_irq::Trigger;
@@ -46,7 +46,7 @@ fn a_batch_moves_vectors() {
     let (device, mut table) = table(machine.vm.clone(), 64, 64);
     table.set_control(ENABLE).unwrap();
     unmask(&mut table, 7, 0x61);
-    // Raised, and not handled, when the batch comes.
+    // The device raises the vector before the batch, and user space does not handle it.
     device.raise(7);
     table.commit().unwrap();
     assert_eq!(table.waiting(), 0);
@@ -114,7 +114,7 @@ fn a_new_message_takes_effect() {
     table.set_control(ENABLE).unwrap();
     unmask(&mut table, 3, 0x91);
     table.commit().unwrap();
-    // As Linux moves an interrupt: masked, written, unmasked. One arrives in between.
+    // Linux moves an interrupt by mask, write and unmask. An interrupt arrives in between.
     set_mask(&mut table, 3, true);
     table.write(3 * 16 + 8, &0x92_u32.to_le_bytes()).unwrap();
     device.raise(3);
@@ -127,7 +127,7 @@ fn a_new_message_takes_effect() {
     table.commit().unwrap();
     device.raise(3);
     assert!(machine.wait(0x92), "with its new route");
-    // A guest that does not mask.
+    // A guest that writes the message without a mask.
     table.write(3 * 16 + 8, &0x93_u32.to_le_bytes()).unwrap();
     device.raise(3);
     table.handle_events().unwrap();

@@ -1,4 +1,4 @@
-//! A table that is saved, and restored elsewhere.
+//! A saved table, restored on another VM.
 
 use crate::counted::{Counting, opened};
 use crate::machine::{ENABLE, FUNCTION_MASK, Machine, is_pending, set_mask, table, unmask};
@@ -31,7 +31,7 @@ fn reads_the_same() {
         let saved = here.save();
         assert_eq!((saved.table.len(), saved.pending.len()), (70 * 16, 16));
         let (vm, device, mut there) = opened(70, 70);
-        // Whatever it had goes.
+        // `restore` releases the previous vectors.
         unmask(&mut there, 33, 0x51);
         there.commit().unwrap();
         there.restore(&saved).unwrap();
@@ -78,7 +78,7 @@ fn pending_moves() {
     set_mask(&mut there, 4, false);
     assert!(!is_pending(&there, 4) && is_pending(&there, 9));
     assert_eq!(there.handle_events().unwrap(), 1);
-    // Moved on once more, before the other was unmasked.
+    // A second migration, before vector 9 is unmasked.
     let (_, _, mut farther) = opened(64, 64);
     farther.restore(&there.save()).unwrap();
     set_mask(&mut farther, 9, false);
@@ -94,7 +94,7 @@ fn undelivered_moves() {
     here.write(7 * 16, &0x12_fee0_1fe8_u64.to_le_bytes()).unwrap();
     here.write(7 * 16 + 8, &0x61_u64.to_le_bytes()).unwrap();
     device.raise(7);
-    // Nobody has called `handle_events`.
+    // `handle_events` was not called.
     assert!(!is_pending(&here, 7), "it is not masked: the guest sees no pending bit");
     let (vm, _, mut there) = opened(64, 64);
     there.restore(&here.save()).unwrap();
@@ -121,7 +121,7 @@ fn owed_until_there_are_vectors() {
     device.set_interrupts(64);
     there.retry().unwrap();
     assert_eq!(there.handle_events().unwrap(), 1);
-    // What is of another table changes nothing.
+    // A saved table of another size changes nothing.
     let other = Saved { control: 0, table: vec![0; 16], pending: vec![0; 8] };
     let error = there.restore(&other).unwrap_err();
     assert!(matches!(error, Error::NotThisTable { entries: 64, table: 16, pending: 8 }));
@@ -148,7 +148,7 @@ fn reset_forgets() {
     assert_eq!(table.handle_events().unwrap(), 0, "nothing is owed");
 }
 
-/// As a VMM has it that knows devices of several kinds and more than one hypervisor.
+/// A VMM with several transports and hypervisors holds both as trait objects.
 fn trait_objects() {
     fn crosses_threads<S: Send>(_: &S) {}
     let (counting, device) = (Arc::new(Counting::default()), Arc::new(Simulated::new()));

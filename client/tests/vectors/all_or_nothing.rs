@@ -1,4 +1,4 @@
-//! Whatever fails, nothing has changed: on hosts that promise it and on those that do not.
+//! A failed call changes nothing, on hosts that guarantee it (B-01) and on others.
 
 use crate::hosts::{LikeC, no_eventfd, old, triggers};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use vfio_irq::{Error, Index, NoResize, Trigger, Vector, Vectors};
 
 type Sim = Vectors<Arc<Simulated>>;
 
-/// A call that may fail, on vectors of which 2, 3, 4 and 9 are enabled.
+/// A call that can fail. Vectors 2, 3, 4 and 9 are enabled before.
 type Call = fn(&Sim, &[Vector<Arc<Simulated>>]) -> Result<(), Error>;
 
 fn fresh() -> Trigger {
@@ -33,11 +33,11 @@ const CALLS: [(&str, Call); 6] = [
 
 const SCATTERED: &str = "enable scattered";
 
-/// What there is to see. Vectors that are no neighbours take several requests; what the first of them
-/// allocated stays so, with nothing attached.
+/// Returns the visible state. Vectors that are not adjacent take several requests. The interrupts
+/// that the first request allocated stay allocated, without an eventfd.
 fn seen(name: &str, device: &Simulated) -> String {
     let all = device.visible();
-    // The command register and what is allocated come first.
+    // The command register and the allocated vectors come first.
     match all.splitn(3, "} ").nth(2) {
         Some(rest) if name == SCATTERED => rest.into(),
         _ => all,
@@ -88,7 +88,7 @@ fn any_step_that_fails_changes_nothing_where_all_are_reserved() {
 }
 
 #[test]
-fn any_step_that_fails_changes_nothing_where_the_index_is_enabled_anew() {
+fn any_step_that_fails_changes_nothing_where_the_index_is_reenabled() {
     try_every_step(old, NoResize::Reenable { spare: 0 });
 }
 
@@ -112,7 +112,7 @@ fn any_step_of_the_first_enable_leaves_the_index_idle() {
 }
 
 #[test]
-fn vectors_that_linux_kills_are_brought_back_and_signalled() {
+fn vectors_that_linux_detaches_are_restored_and_signalled() {
     let device = Arc::new(Simulated::new());
     let vectors = Vectors::open(LikeC(Arc::clone(&device)), Index::Msix).unwrap();
     let before: [Trigger; 6] = triggers();
@@ -126,7 +126,7 @@ fn vectors_that_linux_kills_are_brought_back_and_signalled() {
         device.raise(number);
         assert_eq!(trigger.take(), 1, "vector {number}");
     }
-    // New vectors beside old ones: the old ones are not even touched, the new ones are gone.
+    // New vectors and enabled ones: the enabled ones are not disturbed, the new ones are detached.
     let wanted = [(6, fresh()), (7, no_eventfd()), (8, fresh())];
     vectors.enable_many(wanted).unwrap_err();
     assert_eq!(vectors.enabled(), [0, 1, 2, 3, 4, 5]);
@@ -136,13 +136,13 @@ fn vectors_that_linux_kills_are_brought_back_and_signalled() {
 }
 
 #[test]
-fn what_cannot_be_brought_back_is_named() {
+fn vectors_that_cannot_be_restored_are_named() {
     let device = Arc::new(Simulated::new());
     let vectors = Vectors::open(LikeC(Arc::clone(&device)), Index::Msix).unwrap();
     let [good, gone] = triggers();
     let held = vectors.enable_many([(0, &good), (1, &gone)]).unwrap();
-    // The steps of the request: vector 0's eventfd, vector 1's, which is none. Then those of the
-    // host that kills, one vector at a time; then both at once again; then each alone.
+    // The request resolves the eventfd of vector 0, and fails at vector 1. Then the host detaches
+    // both vectors one at a time. The library restores both at once, then each alone.
     for step in 2..20 {
         device.fail_step(step, Errno::ENOMEM);
         let wanted = [(&held[0], fresh()), (&held[1], no_eventfd())];

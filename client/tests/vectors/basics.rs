@@ -1,4 +1,4 @@
-//! Each call by itself.
+//! Each call of `Vectors` and `Vector`, and of INTx, ERR and REQ.
 
 use crate::hosts::{KeepsVectors, no_eventfd, old, triggers};
 use std::sync::Arc;
@@ -48,7 +48,7 @@ fn a_vector_whose_detach_was_refused_can_be_enabled_again() {
 fn only_what_is_used_is_allocated() {
     let (device, vectors) = opened();
     let handles = vectors.enable_many([(40, Trigger::new().unwrap())]).unwrap();
-    // Vector 0 turns the index on.
+    // The first request enables the index with vector 0.
     assert_eq!(device.allocated(), 2);
     let more = vectors.enable(41, Trigger::new().unwrap()).unwrap();
     assert_eq!(device.allocated(), 3);
@@ -77,7 +77,7 @@ fn handles_come_in_the_order_they_were_asked_for() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_before_the_device_is_asked() {
+fn invalid_arguments_are_refused_without_a_request() {
     let (device, vectors) = opened();
     let held = vectors.enable(1, Trigger::new().unwrap()).unwrap();
     let before = device.requests();
@@ -140,7 +140,7 @@ fn a_retarget_loses_nothing_and_keeps_the_handle() {
 }
 
 #[test]
-fn disabling_makes_handles_stale_and_they_harm_nobody() {
+fn disable_makes_handles_stale_and_harmless() {
     let (device, vectors) = opened();
     let [a, b] = triggers();
     let stale = vectors.enable(3, &a).unwrap();
@@ -199,7 +199,7 @@ fn the_modes_exclude_each_other() {
 }
 
 #[test]
-fn the_line_masks_itself_and_resamples() {
+fn intx_masks_itself_and_resamples() {
     let device = Arc::new(Simulated::new());
     let [trigger, resample, other] = triggers();
     let mut line = Line::enable_resampled(Arc::clone(&device), &trigger, &resample).unwrap();

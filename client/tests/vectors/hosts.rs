@@ -1,4 +1,4 @@
-//! Hosts with manners of their own, around the simulated device.
+//! Hosts that deviate from the simulated device, as wrappers of it.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -6,22 +6,22 @@ use std::sync::Arc;
 use vfio_irq::sim::{Errno, IrqCaps, Simulated};
 use vfio_irq::{Action, Data, Index, Info, SetIrqs, Transport, Trigger};
 
-/// So many eventfds.
+/// Returns N eventfds.
 pub fn triggers<const N: usize>() -> [Trigger; N] {
     std::array::from_fn(|_| Trigger::new().unwrap())
 }
 
-/// A descriptor that is no eventfd.
+/// Returns a descriptor that is not an eventfd.
 pub fn no_eventfd() -> Trigger {
     Trigger::from(OwnedFd::from(std::fs::File::open("/dev/null").unwrap()))
 }
 
-/// A host that cannot add vectors, as Linux before 6.5.
+/// Returns a host that cannot add vectors, as Linux before 6.5.
 pub fn old() -> Arc<Simulated> {
     Arc::new(Simulated::with(IrqCaps { dynamic: false, ..IrqCaps::default() }))
 }
 
-/// Linux's driver in C: a request that fails has detached the vectors up to the failing one.
+/// Linux's own driver: a failed request has detached the vectors up to the failing one.
 pub struct LikeC(pub Arc<Simulated>);
 
 impl LikeC {
@@ -40,7 +40,7 @@ impl Transport for LikeC {
         let active = self.0.allocated() > 0;
         let failed = match self.0.set_irqs(request) {
             Err(error) if active => error,
-            // Enabling an idle index is undone in Linux, too.
+            // Linux undoes an enable of an idle index.
             done => return done,
         };
         if let (Data::Eventfd(fds), Action::Trigger) = (request.data, request.action) {
@@ -74,7 +74,7 @@ impl Transport for KeepsVectors {
     }
 }
 
-/// The device raises these vectors whenever its interrupts have just been disabled.
+/// A device that raises these vectors after each disable.
 pub struct Storm(pub Arc<Simulated>, pub Vec<u32>);
 
 impl Transport for Storm {

@@ -1,6 +1,7 @@
 //! `Vectors`, `Line` and `Event` on the simulated device.
 
 mod all_or_nothing;
+mod api;
 mod basics;
 mod hosts;
 mod noresize;

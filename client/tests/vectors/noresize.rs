@@ -6,7 +6,7 @@ use vfio_irq::sim::{IrqCaps, Simulated};
 use vfio_irq::{Error, Index, NoResize, Trigger, Vectors};
 
 #[test]
-fn the_whole_table_is_reserved_at_first_and_nobody_is_disturbed() {
+fn the_first_enable_reserves_the_whole_table_and_disturbs_no_vector() {
     let device = old();
     let vectors = Vectors::open(Arc::clone(&device), Index::Msix).unwrap();
     assert!(!vectors.capabilities().resizable());
@@ -42,7 +42,7 @@ fn a_reserve_can_be_limited_and_takes_what_there_is() {
 }
 
 #[test]
-fn enabled_anew_nobody_sleeps_on_an_interrupt_that_was_lost() {
+fn after_a_reenable_no_waiter_sleeps_on_a_lost_interrupt() {
     let device = old();
     let storm = Storm(Arc::clone(&device), (0..16).collect());
     let policy = NoResize::Reenable { spare: 0 };
@@ -55,7 +55,7 @@ fn enabled_anew_nobody_sleeps_on_an_interrupt_that_was_lost() {
         assert!(before.iter().all(|trigger| trigger.take() == 1), "each is told, once");
         assert!(after.iter().all(|trigger| trigger.take() == 0));
     }
-    assert!(device.lost() > 0, "the device did raise interrupts that found nobody");
+    assert!(device.lost() > 0, "interrupts arrived while the index was disabled");
     (0..16).for_each(|number| device.raise(number));
     assert!(all.iter().all(|trigger| trigger.take() == 1));
 }
@@ -74,7 +74,7 @@ fn spare_vectors_make_the_next_ones_free() {
 }
 
 #[test]
-fn masks_survive_and_what_was_lost_behind_one_comes_when_it_opens() {
+fn masks_survive_a_reenable_and_unmask_signals_once() {
     let device = old();
     let storm = Storm(Arc::clone(&device), vec![0, 1]);
     let policy = NoResize::Reenable { spare: 0 };
@@ -112,7 +112,7 @@ fn a_larger_set_that_cannot_be_had_leaves_the_old_one() {
         device.raise(number);
         assert_eq!(trigger.take(), 1);
     }
-    // Somebody else takes the interrupts while ours are down: now they are gone.
+    // Another device takes the interrupts while the index is disabled.
     device.set_interrupts(2);
     let error = vectors.enable(4, Trigger::new().unwrap()).unwrap_err();
     let Error::Unrestored { lost, cause } = &error else { unreachable!("{error}") };

@@ -1,5 +1,5 @@
-//! Whatever is called in whatever order, with steps that fail in between: a model knows what there is,
-//! and after each call every vector is raised to see it. Then the same from several threads.
+//! Random calls with random failing steps, against a model. After each call, the test raises every
+//! vector and compares the signals with the model. A second test calls from several threads.
 
 use crate::hosts::{LikeC, no_eventfd};
 use proptest::prelude::*;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use vfio_irq::sim::{Errno, IrqCaps, Simulated};
 use vfio_irq::{Error, Index, NoResize, Transport, Trigger, Vector, Vectors};
 
-/// Vectors that are played with.
+/// Number of vectors that the calls use.
 const NUMBERS: u32 = 8;
 
 #[derive(Clone, Debug)]
@@ -18,7 +18,7 @@ enum Call {
     EnableMany(u8),
     Retarget(u32),
     RetargetMany(u8),
-    /// With a file that is no eventfd among them.
+    /// One of the descriptors is not an eventfd.
     RetargetBadly(u8),
     Detach(u32),
     Mask(u32),
@@ -47,7 +47,7 @@ fn call() -> impl Strategy<Value = Call> {
     ]
 }
 
-/// A call, and after how many steps one fails.
+/// Returns calls, each with the number of steps before a failing one.
 fn steps(most: usize) -> impl Strategy<Value = Vec<(Call, Option<u64>)>> {
     let fails = prop::option::weighted(0.4, 0..6_u64);
     prop::collection::vec((call(), fails), 1..most)
@@ -119,7 +119,7 @@ impl<T: Transport> Caller<'_, T> {
     }
 }
 
-/// What the model says after a call: which eventfd each vector signals, and which are masked.
+/// The model: the eventfd of each vector, and the masked vectors.
 #[derive(Default, Debug)]
 struct Model {
     attached: BTreeMap<u32, Trigger>,
@@ -127,7 +127,7 @@ struct Model {
 }
 
 impl Model {
-    /// What a call that was carried out has changed; the new eventfds are the handles'.
+    /// Applies a successful call to the model. The handles have the new eventfds.
     fn done(&mut self, call: &Call, live: &BTreeMap<u32, Trigger>) {
         match *call {
             Call::Enable(_)
@@ -160,7 +160,7 @@ impl Model {
         }
     }
 
-    /// Raises each vector and looks who was told.
+    /// Raises each vector, and checks which eventfd is signalled.
     fn check(&self, device: &Simulated) -> Result<(), TestCaseError> {
         self.attached.values().for_each(|trigger| _ = trigger.take());
         for number in 0..NUMBERS {
@@ -191,7 +191,7 @@ fn one_caller<T: Transport>(
         if let Some(step) = fails {
             device.fail_step(*step, Errno::ENOMEM);
         }
-        // A detach of a vector that is nobody's is none.
+        // A detach of a vector without a handle does nothing.
         let held = !matches!(call, Call::Detach(number) if !caller.held.contains_key(number));
         let outcome = caller.make(call, device);
         device.disarm();
@@ -241,8 +241,8 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Four threads fight for the same vectors while the device raises them all. In the end a handle
-    /// says what its vector does, or that it is stale, and it is so.
+    /// Four threads change the same vectors while the device raises all of them. At the end, each
+    /// handle either is stale or has the eventfd that its vector signals.
     #[test]
     fn threads_agree_in_the_end(
         plans in prop::collection::vec(steps(60), 4), dynamic: bool, policy in policy()
@@ -277,7 +277,7 @@ proptest! {
             }
             stale.extend(caller.held.iter().filter(|(_, vector)| vector.trigger().is_err()));
         }
-        // Vectors whose detach was refused are enabled and nobody's.
+        // Vectors whose detach was refused are enabled and have no handle.
         prop_assert!(live.keys().all(|number| vectors.enabled().contains(number)));
         Model { attached: live, ..Model::default() }.check(&device)?;
         for (_, vector) in stale {
@@ -300,7 +300,7 @@ fn run<'v>(
         if let Some(step) = fails {
             device.fail_step(*step, Errno::ENOMEM);
         }
-        // Who meets the failure, and who finds a vector taken, is chance.
+        // The schedule decides which thread gets the failure, and which finds a vector enabled.
         let _ = caller.make(call, device);
     }
     caller

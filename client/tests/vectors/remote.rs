@@ -1,5 +1,5 @@
-//! A device behind a socket: one message attaches all of its vectors or detaches all, and takes so
-//! many descriptors.
+//! A device behind a vfio-user socket. A message attaches or detaches all of its vectors, and
+//! carries a limited number of descriptors.
 
 use crate::hosts::{no_eventfd, triggers};
 use std::io;
@@ -10,7 +10,7 @@ use vfio_irq::{
     Action, Data, Index, Info, IrqSocket, Message, Remote, SetIrqs, Transport, Trigger, Vectors,
 };
 
-/// A server that is the simulated device, and the sizes of the messages that it got.
+/// A server on the simulated device, which records the sizes of its messages.
 struct Socket {
     device: Arc<Simulated>,
     messages: Arc<Mutex<Vec<(u32, usize)>>>,

@@ -1,40 +1,40 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! What follows the header of SET_IRQS.
+//! The data behind the header of SET_IRQS.
 
-/// The data of a request, as many elements as its range has vectors.
+/// The data of a request, with one element for each vector of its range (`CONTRACT.md`, C-07 and C-08).
 ///
 /// ```
-/// # use vfio_irq_engine::abi::flags::*;
+/// use vfio_irq_engine::abi::flags::*;
 /// use vfio_irq_engine::abi::{Data, Header};
 ///
 /// let fds = [7_i32, -1].map(i32::to_ne_bytes).concat();
 /// let header = Header::from_words([28, DATA_EVENTFD | ACTION_TRIGGER, 2, 0, 2]);
 /// let request = header.check(64)?.request(&fds)?;
-/// let Data::Eventfd(fds) = request.data() else { panic!("a descriptor each") };
+/// let Data::Eventfd(fds) = request.data() else { panic!("one descriptor each") };
 /// // The first vector gets an eventfd, the second one is detached.
 /// assert_eq!((fds.get(0), fds.get(1)), (Some(7), Some(-1)));
 /// # Ok::<(), vfio_irq_engine::Errno>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Data<'d> {
-    /// All vectors of the range alike.
+    /// No data: the request applies to every vector of the range.
     None,
-    /// A yes or no for each.
+    /// A boolean for each vector.
     Bool(Bools<'d>),
-    /// A descriptor for each.
+    /// A descriptor for each vector.
     Eventfd(Fds<'d>),
 }
 
-/// A yes or no for each vector of a range.
+/// A boolean for each vector of a range.
 ///
 /// ```
-/// # use vfio_irq_engine::abi::flags::*;
+/// use vfio_irq_engine::abi::flags::*;
 /// use vfio_irq_engine::abi::{Data, Header};
 ///
 /// let header = Header::from_words([22, DATA_BOOL | ACTION_MASK, 2, 0, 2]);
 /// let request = header.check(64)?.request(&[0, 0x80])?;
-/// let Data::Bool(bools) = request.data() else { panic!("a byte each") };
+/// let Data::Bool(bools) = request.data() else { panic!("one byte each") };
 /// // Mask the second vector of two.
 /// assert!(!bools.get(0) && bools.get(1));
 /// # Ok::<(), vfio_irq_engine::Errno>(())
@@ -43,28 +43,18 @@ pub enum Data<'d> {
 pub struct Bools<'d>(pub(super) &'d [u8]);
 
 impl Bools<'_> {
-    /// Whether the `i`-th vector of the range is meant. Any byte but zero is a yes.
-    ///
-    /// ```
-    /// # use vfio_irq_engine::abi::flags::*;
-    /// use vfio_irq_engine::abi::{Data, Header};
-    ///
-    /// let header = Header::from_words([21, DATA_BOOL | ACTION_MASK, 2, 0, 1]);
-    /// let request = header.check(64)?.request(&[1])?;
-    /// let Data::Bool(bools) = request.data() else { panic!("a byte each") };
-    /// assert!(!bools.get(1), "past the last is no");
-    /// # Ok::<(), vfio_irq_engine::Errno>(())
-    /// ```
+    /// Returns true if the byte of the `i`-th vector of the range is not zero. Past the last
+    /// vector, returns false.
     #[inline]
     pub fn get(&self, i: usize) -> bool {
         self.0.get(i).is_some_and(|byte| *byte != 0)
     }
 }
 
-/// A descriptor for each vector of a range.
+/// A descriptor for each vector of a range. -1 detaches.
 ///
 /// ```
-/// # use vfio_irq_engine::abi::flags::*;
+/// use vfio_irq_engine::abi::flags::*;
 /// use vfio_irq_engine::abi::{Data, Header};
 ///
 /// let header = Header::from_words([24, DATA_EVENTFD | ACTION_TRIGGER, 2, 0, 1]);
@@ -78,19 +68,7 @@ impl Bools<'_> {
 pub struct Fds<'d>(pub(super) &'d [u8]);
 
 impl Fds<'_> {
-    /// The `i`-th descriptor; `None` past the last.
-    ///
-    /// ```
-    /// # use vfio_irq_engine::abi::flags::*;
-    /// use vfio_irq_engine::abi::{Data, Header};
-    ///
-    /// let bytes = (-1_i32).to_ne_bytes();
-    /// let header = Header::from_words([24, DATA_EVENTFD | ACTION_TRIGGER, 2, 0, 1]);
-    /// let request = header.check(64)?.request(&bytes)?;
-    /// let Data::Eventfd(fds) = request.data() else { panic!("a descriptor each") };
-    /// assert_eq!((fds.get(0), fds.get(1)), (Some(-1), None));
-    /// # Ok::<(), vfio_irq_engine::Errno>(())
-    /// ```
+    /// Returns the `i`-th descriptor, or `None` past the last.
     #[inline]
     pub fn get(&self, i: usize) -> Option<i32> {
         let at = i.checked_mul(4)?;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! What the engine and its platform speak of.
+//! The types that the engine and a platform share.
 
-/// The two kinds of message signalled interrupts. Never both at once.
+/// The type of message signalled interrupts. At most one is enabled.
 ///
 /// ```
 /// use vfio_irq_engine::{sim::Sim, Host, MsiType};
@@ -19,31 +19,16 @@ pub enum MsiType {
 }
 
 /// The mask of a vector, or of INTx.
-///
-/// ```
-/// use vfio_irq_engine::Mask;
-/// # use vfio_irq_engine::abi::{flags::*, Index};
-/// # let (mut device, mut sim, ask, attach) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/ask.rs"));
-/// # let fd = sim.eventfd();
-/// attach(&mut device, &mut sim, Index::Msix, 0, &[fd])?;
-/// ask(&mut device, &mut sim, Index::Msix, [DATA_NONE | ACTION_MASK, 0, 1], &[])?;
-/// sim.raise(0);
-/// sim.raise(0);
-/// assert_eq!(device.vectors().slot(0).map(|slot| slot.mask()), Some(Mask::Masked));
-/// ask(&mut device, &mut sim, Index::Msix, [DATA_NONE | ACTION_UNMASK, 0, 1], &[])?;
-/// assert_eq!(sim.signals(fd), 1, "once, however often it was raised");
-/// # Ok::<(), vfio_irq_engine::Refusal>(())
-/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub enum Mask {
-    /// Interrupts are signalled.
+    /// The host signals interrupts.
     #[default]
     Unmasked,
-    /// Interrupts are held by the device and signalled once at unmask.
+    /// The device holds interrupts. Unmask signals once for all of them.
     Masked,
 }
 
-/// How many vectors an enabled index can have.
+/// The number of vectors that an enabled index can have.
 ///
 /// ```
 /// use vfio_irq_engine::{sim::Sim, Host, MsiType, Size};
@@ -53,8 +38,8 @@ pub enum Mask {
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Size {
-    /// These and no more until it is disabled (NORESIZE).
+    /// This many, until the index is disabled (NORESIZE).
     Fixed(u32),
-    /// Any vector of the table, whenever it is asked for.
+    /// Any vector of the table can be added at any time.
     Dynamic,
 }

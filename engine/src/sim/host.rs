@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! What each step is on the simulated platform.
+//! The steps of the engine on the simulated platform.
 
 use super::pci::Pci;
 use super::{Intx, Sim, SimSlots, SimTrigger, SimVector};
@@ -13,19 +13,19 @@ impl Host for Sim {
 
     fn count(&self, msi_type: MsiType) -> u32 {
         match msi_type {
-            MsiType::Msi => self.shape.msi,
-            MsiType::Msix => self.shape.msix,
+            MsiType::Msi => self.caps.msi,
+            MsiType::Msix => self.caps.msix,
         }
     }
 
     fn dynamic(&self, msi_type: MsiType) -> bool {
-        msi_type == MsiType::Msix && self.shape.dynamic && self.shape.msix > 0
+        msi_type == MsiType::Msix && self.caps.dynamic && self.caps.msix > 0
     }
 
     fn maskable(&self, msi_type: MsiType) -> bool {
         match msi_type {
-            MsiType::Msi => self.shape.msi > 0 && self.shape.msi_maskable,
-            MsiType::Msix => self.shape.msix > 0,
+            MsiType::Msi => self.caps.msi > 0 && self.caps.msi_maskable,
+            MsiType::Msix => self.caps.msix > 0,
         }
     }
 
@@ -37,9 +37,9 @@ impl Host for Sim {
     fn enable(&mut self, msi_type: MsiType, vectors: u32) -> Result<Size, Refusal> {
         self.promise(self.enabled.is_none() && vectors > 0, "enable while enabled, or of nothing");
         self.steps.take()?;
-        let there = self.shape.interrupts;
+        let there = self.caps.interrupts;
         if there < vectors {
-            // Linux allocates what there is, and gives it back.
+            // Linux allocates the vectors that it has, and frees them again.
             self.pci.with_memory(Pci::free);
             return Err(if there == 0 { Errno::ENOSPC.into() } else { Refusal::TooFew(there) });
         }
@@ -64,10 +64,10 @@ impl Host for Sim {
         self.promise(!self.handlers.contains_key(&n), "prepare of an attached vector");
         self.steps.take()?;
         let fresh = !self.allocated.contains(&n);
-        if fresh && self.allocated.len() >= self.shape.interrupts as usize {
+        if fresh && self.allocated.len() >= self.caps.interrupts as usize {
             return Err(Errno::ENOSPC);
         }
-        // The second thing that may fail: the handler. The first is then undone here.
+        // The second step that can fail requests the handler. Nothing is allocated before it.
         self.steps.take()?;
         self.pci.with_memory(Pci::alloc);
         self.allocated.insert(n);
@@ -97,7 +97,7 @@ impl Host for Sim {
         vector.mask = mask;
         self.pci.with_memory(Pci::write_table);
         self.handlers.insert(n, (vector.trigger.again(), mask, true));
-        self.settle(n);
+        self.signal_pending(n);
     }
 
     fn is_up_to_date(
@@ -163,7 +163,7 @@ impl Host for Sim {
         if let Some(handler) = self.handlers.get_mut(&number) {
             handler.1 = mask;
         }
-        self.settle(number);
+        self.signal_pending(number);
     }
 
     fn signal(&mut self, vector: &SimVector) {
@@ -173,34 +173,34 @@ impl Host for Sim {
 
 impl IntxHost for Sim {
     fn intx_present(&self) -> bool {
-        self.shape.pin
+        self.caps.pin
     }
 
     fn intx_enable(&mut self, trigger: Option<SimTrigger>) -> Result<(), Errno> {
-        self.promise(!self.line.on && self.enabled.is_none(), "intx_enable while something is on");
+        self.promise(!self.intx.on && self.enabled.is_none(), "intx_enable while something is on");
         self.steps.take()?;
-        if !self.shape.connected {
+        if !self.caps.connected {
             return Err(Errno::ENODEV);
         }
-        self.line = Intx { on: true, masked: self.pci.command.disintx, trigger, armed: None };
+        self.intx = Intx { on: true, masked: self.pci.command.disintx, trigger, armed: None };
         Ok(())
     }
 
     fn intx_disable(&mut self) {
-        self.promise(self.line.on, "intx_disable while off");
-        self.line = Intx::default();
+        self.promise(self.intx.on, "intx_disable while off");
+        self.intx = Intx::default();
     }
 
     fn intx_set_trigger(&mut self, trigger: Option<SimTrigger>) {
-        self.line.trigger = trigger;
+        self.intx.trigger = trigger;
     }
 
     fn intx_set_mask(&mut self, mask: Mask) {
-        self.line.masked = mask == Mask::Masked;
+        self.intx.masked = mask == Mask::Masked;
     }
 
     fn intx_signal(&mut self) {
-        if let Some(trigger) = &self.line.trigger {
+        if let Some(trigger) = &self.intx.trigger {
             self.eventfds.signal(trigger.fd());
         }
     }
@@ -208,15 +208,15 @@ impl IntxHost for Sim {
     fn intx_arm_unmask(&mut self, fd: i32) -> Result<(), Errno> {
         self.steps.take()?;
         let armed = self.eventfds.get(fd)?;
-        if self.line.armed.is_some() {
+        if self.intx.armed.is_some() {
             return Err(Errno::EBUSY);
         }
-        self.line.armed = Some(armed);
+        self.intx.armed = Some(armed);
         Ok(())
     }
 
     fn intx_disarm_unmask(&mut self) {
-        self.line.armed = None;
+        self.intx.armed = None;
     }
 }
 

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! The command register, and what Linux's PCI core does to it.
+//! The command register, and the writes of Linux's PCI core to it.
 //!
-//! The PCI core sets DisINTx when MSI or MSI-X goes on, and clears it when they go off, also when an
-//! enable is refused. It writes the MSI-X table whether or not the device decodes memory. A host
-//! therefore saves COMMAND, turns memory decoding on, and restores COMMAND afterwards.
+//! The PCI core sets DisINTx when it enables MSI or MSI-X. It clears DisINTx when it disables
+//! them, also when an enable fails. The PCI core writes the MSI-X table even if the device does
+//! not decode memory. A host therefore saves COMMAND, turns memory decoding on, and restores
+//! COMMAND afterwards.
 
-/// What the guest finds in its command register.
+/// The command register as the guest reads it.
 ///
 /// ```
 /// use vfio_irq_engine::sim::{Command, Sim};
@@ -16,15 +17,15 @@
 /// sim.set_command(Command { memory: false, disintx: true });
 /// sim.enable(MsiType::Msix, 1)?;
 /// sim.disable(MsiType::Msix);
-/// // As the guest left it, whatever the PCI core does in between.
+/// // The guest reads the value that it wrote.
 /// assert_eq!(sim.command(), Command { memory: false, disintx: true });
 /// # Ok::<(), vfio_irq_engine::Refusal>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Command {
-    /// The device decodes memory: its MSI-X table can be reached.
+    /// The device decodes memory, so that the host can write its MSI-X table.
     pub memory: bool,
-    /// DisINTx: the device must not assert its line.
+    /// DisINTx: the device must not assert INTx.
     pub disintx: bool,
 }
 
@@ -42,26 +43,26 @@ pub(super) struct Pci {
 }
 
 impl Pci {
-    /// MSI or MSI-X goes on, or a vector is added.
+    /// Models an enable of MSI or MSI-X, or an added vector.
     pub(super) fn alloc(&mut self) {
         self.command.disintx = true;
         self.write_table();
     }
 
-    /// MSI or MSI-X goes off, or does not come on.
+    /// Models a disable of MSI or MSI-X, or a failed enable.
     pub(super) fn free(&mut self) {
         self.command.disintx = false;
         self.write_table();
     }
 
-    /// A message or a mask bit is written.
+    /// Models a write of a message or of a mask bit.
     pub(super) fn write_table(&mut self) {
         if !self.command.memory {
             self.lost_writes = self.lost_writes.wrapping_add(1);
         }
     }
 
-    /// Runs `step` with memory decoding on, and puts COMMAND back as it was found.
+    /// Runs `step` with memory decoding on, and restores COMMAND.
     pub(super) fn with_memory(&mut self, step: impl FnOnce(&mut Self)) {
         let found = self.command;
         self.command.memory = true;

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! The simulated map of slots, and the steps that can be made to fail.
+//! The simulated map of slots, and the steps that can fail.
 
 use crate::{Errno, Slots};
 use core::cell::Cell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-/// Counts down to the step that is to fail.
+/// Counts down to the step that fails.
 #[derive(Debug, Default)]
 pub(super) struct Steps {
     to_come: Cell<Option<(u64, Errno)>>,
@@ -34,7 +34,7 @@ impl Steps {
     }
 }
 
-/// An ordered map whose every new slot may fail and is counted.
+/// An ordered map. Each insertion of a slot can fail, and slots are counted.
 ///
 /// ```
 /// use vfio_irq_engine::{sim::Sim, Slots};
@@ -42,7 +42,7 @@ impl Steps {
 /// let sim = Sim::new();
 /// let mut slots = sim.slots::<u8>();
 /// slots.reserve(4)?;
-/// assert!(sim.leaks().is_some(), "a slot is something that must go again");
+/// assert!(sim.leaks().is_some(), "a reserved slot is a leak until it is removed");
 /// slots.remove(4);
 /// assert_eq!(sim.leaks(), None);
 /// # Ok::<(), vfio_irq_engine::Errno>(())

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! Attach, replace and detach, and the enabling that comes with the first of them.
+//! Attach, re-target and detach. The first attach enables the index.
 
 use super::{Mode, Vectors};
 use crate::abi::{Fds, Range};
@@ -8,7 +8,8 @@ use crate::slot::Attachment;
 use crate::{Errno, Host, MsiType, Refusal, Size, Slots};
 
 impl<H: Host> Vectors<H> {
-    /// Idle to active: as many vectors as the range reaches to, then those that have a descriptor.
+    /// Enables an idle index with all vectors up to the end of the range, and attaches those that
+    /// have a descriptor. Returns an error if a step fails; the index is idle then.
     pub(super) fn enable(
         &mut self,
         host: &mut H,
@@ -30,7 +31,8 @@ impl<H: Host> Vectors<H> {
         Ok(())
     }
 
-    /// Each vector of the range: attach or replace where its descriptor is one, else detach.
+    /// Attaches or re-targets each vector of the range that has a descriptor, and detaches the
+    /// others. Returns an error if a step of prepare fails; nothing has changed then.
     pub(super) fn attach(
         &mut self,
         host: &mut H,
@@ -39,7 +41,7 @@ impl<H: Host> Vectors<H> {
         range: Range,
         fds: Fds<'_>,
     ) -> Result<(), Errno> {
-        // Descriptors are as many as the range has vectors; a missing one would be a detach.
+        // The range and the data have the same length, so the default of -1 is never used.
         let wanted = || range.numbers().enumerate().map(|(i, n)| (n, fds.get(i).unwrap_or(-1)));
         let mut changes = false;
         for (number, fd) in wanted() {
@@ -75,7 +77,8 @@ impl<H: Host> Vectors<H> {
         Ok(())
     }
 
-    /// Everything about one vector that can fail; whether there is something to commit.
+    /// Takes the steps for one vector that can fail. Returns true if there is something to
+    /// commit.
     #[inline]
     fn stage(
         &mut self,
@@ -102,12 +105,12 @@ impl<H: Host> Vectors<H> {
                 Ok(true)
             }
             Attachment::Nothing => self.stage_new(host, msi_type, size, number, fd, trigger),
-            // A range names each vector once, and no request leaves one of these behind.
+            // A range names each vector once, and no request leaves these states behind.
             Attachment::Staged(_) | Attachment::Attached { .. } => Err(Errno::EBUSY),
         }
     }
 
-    /// A vector that has a slot and nothing attached.
+    /// Prepares a vector that has a slot and no attachment. Returns true if that succeeds.
     fn stage_new(
         &mut self,
         host: &mut H,
@@ -118,7 +121,7 @@ impl<H: Host> Vectors<H> {
         trigger: H::Trigger,
     ) -> Result<bool, Errno> {
         let prepared = match host.prepare(msi_type, number, trigger) {
-            // The failed step gave the trigger up, so the descriptor is resolved again.
+            // The failed step dropped the trigger, so the descriptor is resolved again.
             Err(Errno::ENOSPC) if size == Size::Dynamic && self.reclaim(host, msi_type, number) => {
                 host.resolve(fd).and_then(|trigger| host.prepare(msi_type, number, trigger))
             }
@@ -140,10 +143,11 @@ impl<H: Host> Vectors<H> {
         }
     }
 
-    /// Gives back what the machine keeps for vectors without a trigger, other than `except`. Returns
-    /// true if there was any (B-04).
+    /// Frees the interrupts of all vectors without a trigger, other than `except`. Returns true
+    /// if there was any (B-04).
     ///
-    /// This walks the whole table, which only a request pays for that the machine would refuse.
+    /// The walk covers the whole table. Only a request that the host would otherwise refuse pays
+    /// for it.
     #[cold]
     fn reclaim(&mut self, host: &mut H, msi_type: MsiType, except: u32) -> bool {
         let mut found = false;
@@ -156,7 +160,7 @@ impl<H: Host> Vectors<H> {
         found
     }
 
-    /// Undoes [`Self::stage`] for the vectors before `end`, the last one first.
+    /// Undoes [`Self::stage`] for the vectors from `start` to before `end`, in reverse order.
     fn unstage(&mut self, host: &mut H, msi_type: MsiType, start: u32, end: u32) {
         for number in (start..end).rev() {
             let Some(slot) = self.slots.get_mut(number) else { continue };

@@ -19,7 +19,7 @@ impl<H: Host> Vectors<H> {
         if let Data::Bool(bools) = data {
             return self.mask_chosen(host, msi_type, range, |i| bools.get(i));
         }
-        // The common case, one vector that has a slot, has nothing that could fail.
+        // One vector that has a slot is the common case, and cannot fail.
         if range.count() == 1
             && self.set_mask(host, msi_type, range.start(), Mask::Masked).is_some()
         {
@@ -83,30 +83,30 @@ impl<H: Host> Vectors<H> {
         chosen: impl Fn(usize) -> bool,
     ) {
         if range.count() == 1 {
-            // The usual request, which needs no search for the next vector.
+            // The usual request has one vector and needs no search for the next.
             if chosen(0) {
-                self.open(host, msi_type, range.start());
+                self.unmask_vector(host, msi_type, range.start());
             }
             return;
         }
         let mut from = range.start();
         while let Some(number) = self.slots.first_from(from).filter(|n| *n < range.end()) {
             if chosen(number.saturating_sub(range.start()) as usize) {
-                self.open(host, msi_type, number);
+                self.unmask_vector(host, msi_type, number);
             }
             from = number.saturating_add(1);
         }
     }
 
     #[inline]
-    fn open(&mut self, host: &mut H, msi_type: MsiType, number: u32) {
+    fn unmask_vector(&mut self, host: &mut H, msi_type: MsiType, number: u32) {
         let known = self.set_mask(host, msi_type, number, Mask::Unmasked);
         if known.is_some_and(Slot::is_vacant) {
             self.prune(number);
         }
     }
 
-    /// Opens or closes the gate of a vector that has a slot, and returns the slot.
+    /// Sets the mask of a vector that has a slot. Returns the slot, or `None` if there is none.
     #[inline]
     fn set_mask(
         &mut self,

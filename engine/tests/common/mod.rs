@@ -13,7 +13,7 @@ pub struct Rig {
     pub fds: [i32; 16],
 }
 
-/// What follows the header.
+/// The data behind the header.
 #[derive(Clone, Debug)]
 pub enum With {
     Nothing,
@@ -22,8 +22,8 @@ pub enum With {
 }
 
 impl Rig {
-    pub fn new(shape: IrqCaps) -> Self {
-        let mut sim = Sim::with(shape);
+    pub fn new(caps: IrqCaps) -> Self {
+        let mut sim = Sim::with(caps);
         let fds = std::array::from_fn(|_| sim.eventfd());
         let device = IrqEngine::new(sim.slots());
         Self { sim, device, fds }

@@ -1,17 +1,17 @@
-//! The eventfds that user space waits for, as one descriptor.
+//! The epoll set of the eventfds that user space reads.
 
 use crate::{Error, Trigger};
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-/// At most so many at a time; the rest are still there afterwards.
+/// Maximum number of events of one `epoll_wait`. The next call returns the others.
 const AT_ONCE: usize = 64;
 
 #[derive(Debug)]
-pub(super) struct Watch(OwnedFd);
+pub(super) struct Epoll(OwnedFd);
 
-impl Watch {
+impl Epoll {
     pub(super) fn new() -> Result<Self, Error> {
         let fd = epoll::create(CreateFlags::CLOEXEC);
         Ok(Self(fd.map_err(|source| Error::descriptor("an epoll cannot be had", source))?))
@@ -28,7 +28,7 @@ impl Watch {
             .map_err(|source| Error::descriptor("an eventfd cannot be left alone", source))
     }
 
-    /// The vectors that were signalled.
+    /// Returns the vectors whose eventfds are signalled. Does not block.
     pub(super) fn ready(&self) -> Result<Vec<u32>, Error> {
         let mut events = Vec::with_capacity(AT_ONCE);
         let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
@@ -39,7 +39,7 @@ impl Watch {
     }
 }
 
-impl AsFd for Watch {
+impl AsFd for Epoll {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
