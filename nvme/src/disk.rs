@@ -10,14 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Bytes of a logical block.
-///
-/// ```
-/// use vfio_irq_nvme::{BLOCK, Disk};
-///
-/// let disk = Disk::memory(100 * BLOCK)?;
-/// assert_eq!(disk.size() / BLOCK, 100);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 pub const BLOCK: u64 = 512;
 
 /// Zeroes are written in pieces of this size where they cannot be had otherwise.
@@ -88,13 +80,6 @@ impl Disk {
     /// # Errors
     ///
     /// When the size is no number of blocks, or the system refuses.
-    ///
-    /// ```
-    /// use vfio_irq_nvme::Disk;
-    ///
-    /// assert!(Disk::memory(512).is_ok());
-    /// assert!(Disk::memory(0).is_err(), "a disk has a block at least");
-    /// ```
     pub fn memory(size: u64) -> Result<Self, DiskError> {
         check_size(size)?;
         let failed = |source: System| DiskError::Memory { size, source: source.into() };
@@ -110,19 +95,6 @@ impl Disk {
     /// # Errors
     ///
     /// When it cannot be opened or locked, or its size is no number of blocks.
-    ///
-    /// ```
-    /// use vfio_irq_nvme::{Disk, DiskError};
-    /// # let folder = tempfile::tempdir()?;
-    /// # let path = folder.path().join("disk.img");
-    /// std::fs::File::create(&path)?.set_len(1 << 20)?;
-    /// let disk = Disk::open(&path)?;
-    /// // Two guests on one file would destroy each other's file systems.
-    /// assert!(matches!(Disk::open(&path), Err(DiskError::InUse(_))));
-    /// drop(disk);
-    /// assert!(Disk::open(&path).is_ok());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn open(path: &Path) -> Result<Self, DiskError> {
         let failed = |source| DiskError::Open { path: path.to_owned(), source };
         // Linux gives O_EXCL a meaning for block devices: EBUSY if they are mounted or claimed.
@@ -156,16 +128,6 @@ impl Disk {
     }
 
     /// Bytes.
-    ///
-    /// ```
-    /// use vfio_irq_nvme::Disk;
-    /// # let folder = tempfile::tempdir()?;
-    /// # let path = folder.path().join("disk.img");
-    /// std::fs::File::create(&path)?.set_len(3 << 20)?;
-    /// // What the file has when it is opened.
-    /// assert_eq!(Disk::open(&path)?.size(), 3 << 20);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn size(&self) -> u64 {
         self.size
     }

@@ -3,16 +3,6 @@
 use std::fmt;
 
 /// The status field of a completion (bits 17 to 31 of its last word), without its phase bit.
-///
-/// ```
-/// use vfio_irq_nvme::driver::Error;
-/// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-/// let mut queue = driver.create_queue(1)?;
-/// let error = queue.write_zeroes(driver.info().blocks, 1).unwrap_err();
-/// let Error::Status { status, .. } = error else { return Err(error.into()) };
-/// assert_eq!(status.to_string(), "LBA out of range (type 0x0, code 0x80)");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Status(u16);
 
@@ -69,61 +59,16 @@ impl Status {
     }
 
     /// Status code type (SCT): 0 generic, 1 of this command, 2 of the medium.
-    ///
-    /// ```
-    /// use vfio_irq_nvme::driver::Status;
-    ///
-    /// fn blame(status: Status) -> &'static str {
-    ///     match status.code_type() {
-    ///         0 | 1 => "the command",
-    ///         2 => "the medium",
-    ///         _ => "whoever made the controller",
-    ///     }
-    /// }
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// # let error = driver.create_queue(1)?.write_zeroes(driver.info().blocks, 1).unwrap_err();
-    /// # let vfio_irq_nvme::driver::Error::Status { status, .. } = error else { return Err(error.into()) };
-    /// assert_eq!(blame(status), "the command");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn code_type(self) -> u8 {
         (self.0 >> 8 & 7).to_le_bytes()[0]
     }
 
     /// Status code (SC), which means something together with its type only.
-    ///
-    /// ```
-    /// use vfio_irq_nvme::driver::Error;
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// # let mut queue = driver.create_queue(1)?;
-    /// let error = queue.read(driver.info().blocks, &driver.buffer(512)?).unwrap_err();
-    /// let Error::Status { status, .. } = error else { return Err(error.into()) };
-    /// // Codes mean something together with their type only.
-    /// assert_eq!((status.code_type(), status.code()), (0, 0x80));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn code(self) -> u8 {
         self.0.to_le_bytes()[0]
     }
 
     /// Whether the same command would fail again (DNR).
-    ///
-    /// ```
-    /// use vfio_irq_nvme::driver::{Error, Queue, Request};
-    ///
-    /// /// Tries again as long as the controller says that it may help.
-    /// fn insist(queue: &mut Queue, request: Request<'_>) -> Result<(), Error> {
-    ///     loop {
-    ///         match queue.run(request) {
-    ///             Err(Error::Status { status, .. }) if !status.is_final() => {}
-    ///             end => return end,
-    ///         }
-    ///     }
-    /// }
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// assert!(insist(&mut driver.create_queue(1)?, Request::Flush).is_ok());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn is_final(self) -> bool {
         self.0 & DO_NOT_RETRY != 0
     }

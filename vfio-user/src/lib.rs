@@ -80,21 +80,6 @@ pub use irq::{Interrupts, Raised, VectorCounts};
 pub use memory::{Memory, Quiesced};
 pub use server::{Options, Server, ServerError, Stopper};
 pub use session::{Flow, Grants, Session};
-pub use transport::Broken;
-/// ```
-/// use vfio_irq_user::{Errno, errno};
-///
-/// let refused = std::io::Error::from_raw_os_error(Errno::EINVAL.raw());
-/// assert_eq!(refused.kind(), std::io::ErrorKind::InvalidInput);
-/// // The engine names those that the contract has; the others are in `errno`.
-/// assert_ne!(errno::EIO, Errno::EINVAL);
-/// ```
+pub use transport::ConnectionError;
 pub use vfio_irq_engine::Errno;
-/// ```
-/// use vfio_irq_user::abi::{Header, Index, flags};
-///
-/// // The structure of SET_IRQS is the ioctl's own: argsz, flags, index, start, count.
-/// let header = Header::from_words([20, flags::DATA_NONE | flags::ACTION_TRIGGER, 2, 0, 0]);
-/// assert_eq!(header.index(), Ok(Index::Msix));
-/// ```
 pub use vfio_irq_engine::abi;

@@ -32,58 +32,21 @@ pub(super) fn get(counter: &AtomicU64) -> u64 {
 }
 
 /// A handle to what a controller counts, for any thread.
-///
-/// ```
-/// # use vfio_irq_nvme::driver::{Driver, Options, Socket};
-/// # let (path, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/server.rs"));
-/// let handle = counts.clone(); // While the controller is the server's.
-/// let driver = Driver::open(Socket::connect(&path)?, Options::default())?;
-/// driver.create_queue(1)?.flush()?;
-/// assert_eq!(handle.totals().flushes, 1);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 #[derive(Clone)]
 pub struct Counts(pub(super) Arc<Common>);
 
 impl Counts {
     /// The controller's interrupts, each with its own counts.
-    ///
-    /// ```
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// let queue = driver.create_queue(1)?;
-    /// // Which vectors the guest has taken, out of those that there are.
-    /// let taken = (0..counts.vectors()).filter(|v| counts.interrupts().is_attached(*v));
-    /// assert_eq!(taken.collect::<Vec<_>>(), [0, 1]);
-    /// # drop(queue);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn interrupts(&self) -> &Interrupts {
         &self.0.bus.interrupts
     }
 
     /// How many vectors the controller uses at most: one for the admin queue, one for each I/O queue.
-    ///
-    /// ```
-    /// # let (path, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/server.rs"));
-    /// // Four I/O queues and the admin queue.
-    /// assert_eq!(counts.vectors(), 5);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn vectors(&self) -> u32 {
         u32::from(self.0.queues) + 1
     }
 
     /// What was counted so far.
-    ///
-    /// ```
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// let mut queue = driver.create_queue(1)?;
-    /// queue.read(0, &driver.buffer(4096)?)?;
-    /// let totals = counts.totals();
-    /// assert_eq!((totals.reads, totals.read_blocks), (1, 8));
-    /// assert_eq!(totals.failures, 0);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn totals(&self) -> Totals {
         let (counters, interrupts) = (&self.0.counters, &self.0.bus.interrupts);
         Totals {
@@ -147,16 +110,6 @@ pub struct Totals {
 
 impl Totals {
     /// What was counted after `before`.
-    ///
-    /// ```
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// let (mut queue, buffer) = (driver.create_queue(1)?, driver.buffer(512)?);
-    /// let before = counts.totals();
-    /// (0..10).try_for_each(|block| queue.write(block, &buffer))?;
-    /// let meanwhile = counts.totals().since(&before);
-    /// assert_eq!((meanwhile.writes, meanwhile.others), (10, 0));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn since(&self, before: &Self) -> Self {
         let at = |v: usize| before.vectors.get(v).copied().unwrap_or(0);
         let vectors = self.vectors.iter().enumerate();

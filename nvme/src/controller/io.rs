@@ -2,7 +2,7 @@
 
 use super::counts::add;
 use super::identify::{MOST_PAGES, is_ours};
-use super::ranges::Held;
+use super::lba_locks::LbaLock;
 use super::shared::Shared;
 use super::worker::{Answer, Worker};
 use crate::command::{Command, low};
@@ -125,7 +125,7 @@ impl Worker {
         if !disk.may_wait() || len > SHORT || is_forced(command) {
             return Ok(false);
         }
-        let Some(_held) = shared.ranges.try_hold(offset, len, false) else { return Ok(false) };
+        let Some(_held) = shared.lba_locks.try_hold(offset, len, false) else { return Ok(false) };
         let bytes = usize::try_from(len).map_err(|_| Status::INVALID_FIELD)?;
         let mut copy = std::mem::take(&mut self.copy);
         copy.resize(bytes, 0);
@@ -140,10 +140,10 @@ impl Worker {
     }
 
     /// Keeps blocks for this command; it waits until others have done with them.
-    fn hold<'s>(&mut self, shared: &'s Shared, start: u64, len: u64, writes: bool) -> Held<'s> {
-        shared.ranges.try_hold(start, len, writes).unwrap_or_else(|| {
+    fn hold<'s>(&mut self, shared: &'s Shared, start: u64, len: u64, writes: bool) -> LbaLock<'s> {
+        shared.lba_locks.try_hold(start, len, writes).unwrap_or_else(|| {
             self.step_aside();
-            shared.ranges.hold(start, len, writes)
+            shared.lba_locks.hold(start, len, writes)
         })
     }
 

@@ -2,25 +2,25 @@
 //!
 //! Registers are the connection's thread's; queues, features and data are the workers'. Between them
 //! are a doorbell a queue, a bit a doorbell, and a few flags ([`run::Run`]), so a doorbell is answered
-//! at once, whatever the workers are doing. Workers are few and take turns ([`crew`]); what they share
+//! at once, whatever the workers are doing. Workers are few and take turns ([`worker_pool`]); what they share
 //! is in [`shared`].
 
 mod admin;
 mod counts;
-mod crew;
 mod events;
 mod features;
 mod identify;
 mod io;
+mod lba_locks;
 mod logs;
 mod queue;
 mod queues;
-mod ranges;
 mod registers;
 mod run;
-mod shadow;
+mod shadow_doorbells;
 mod shared;
 mod worker;
+mod worker_pool;
 
 use crate::disk::Disk;
 use counts::Counters;
@@ -78,15 +78,6 @@ impl Settings {
     /// # Errors
     ///
     /// Does not happen with any settings; what is wrong with the function otherwise.
-    ///
-    /// ```
-    /// use vfio_irq_nvme::Settings;
-    ///
-    /// // Numbers out of range are brought into it: one queue at least.
-    /// let settings = Settings { queues: 0, serial: String::new() };
-    /// assert_eq!(settings.function()?.vectors(), 2);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn function(&self) -> Result<Function, FunctionError> {
         // Nobody's numbers: drivers know it by its class.
         Function::builder(0x1234, 0x4e4d)
@@ -144,21 +135,6 @@ pub struct Controller {
 
 impl Controller {
     /// A controller with its disk.
-    ///
-    /// ```
-    /// # use vfio_irq_nvme::{Controller, Disk, Settings};
-    /// # use vfio_irq_user::Bus;
-    /// # use vfio_irq_nvme::driver::{Driver, Options, Socket};
-    /// # let (folder, server) = (tempfile::tempdir()?, vfio_irq_user::Server::start(Default::default())?);
-    /// # let path = folder.path().join("nvme.sock");
-    /// let settings = Settings { queues: 2, serial: "two\nlines".into() };
-    /// let disk = Disk::memory(8 * 512)?;
-    /// server.add(&path, settings.function()?, |bus| Controller::new(bus, disk, &settings))?;
-    /// let driver = Driver::open(Socket::connect(&path)?, Options::default())?;
-    /// // Of the serial number, what may be in one.
-    /// assert_eq!((driver.info().serial.as_str(), driver.info().blocks), ("twolines", 8));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn new(bus: Bus, disk: Disk, settings: &Settings) -> Self {
         let queues = settings.queues();
         let serial = settings.serial.chars().filter(char::is_ascii_graphic).take(20).collect();
@@ -174,23 +150,6 @@ impl Controller {
     }
 
     /// A handle to what the controller counts.
-    ///
-    /// ```
-    /// use vfio_irq_nvme::{Controller, Disk, Settings};
-    /// # let settings = Settings { queues: 2, serial: "counted".into() };
-    /// # let disk = Disk::memory(1 << 20)?;
-    /// # let server = vfio_irq_user::Server::start(Default::default())?;
-    /// # let folder = tempfile::tempdir()?;
-    /// # let path = folder.path().join("nvme.sock");
-    /// let mut counts = None;
-    /// server.add(&path, settings.function()?, |bus| {
-    ///     let controller = Controller::new(bus, disk, &settings);
-    ///     counts = Some(controller.counts()); // The server takes the controller.
-    ///     controller
-    /// })?;
-    /// assert_eq!(counts.ok_or("no controller")?.totals().reads, 0);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn counts(&self) -> Counts {
         Counts(Arc::clone(&self.common))
     }
@@ -209,7 +168,7 @@ impl Controller {
             return;
         };
         let shared = Arc::new(Shared::new(Arc::clone(&self.common), self.bus_master, setup));
-        match shared.crew.begin(|| shared.begin()) {
+        match shared.workers.begin(|| shared.begin()) {
             Ok(()) => self.running = Some(shared),
             Err(error) => {
                 warn!(serial = %self.common.serial, %error, "a controller stays off: no thread for it");
@@ -224,7 +183,7 @@ impl Controller {
         if let Some(shared) = self.running.take() {
             shared.stop();
             let _quiesced = self.common.bus.memory.quiesce();
-            shared.crew.join();
+            shared.workers.join();
         }
     }
 

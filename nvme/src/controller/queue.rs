@@ -1,6 +1,6 @@
 //! One queue, as the controller sees it.
 
-use super::shadow::{Buffers, Doorbell, Found};
+use super::shadow_doorbells::{Buffers, Doorbell, Found};
 use crate::command::{COMMAND_SIZE, COMPLETION_SIZE};
 use vfio_irq_user::{Errno, Memory};
 

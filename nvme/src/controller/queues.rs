@@ -2,7 +2,7 @@
 
 use super::queue::{Completion, Submission};
 use super::registers::MOST_ENTRIES;
-use super::shadow::Buffers;
+use super::shadow_doorbells::Buffers;
 use super::shared::{Admin, DOORBELLS};
 use super::worker::{Answer, Worker};
 use crate::command::{Command, high, low};

@@ -11,20 +11,6 @@ use std::sync::Arc;
 /// for the device until the last clone is gone and no command uses it.
 ///
 /// The list of its pages that the device wants to see is made once, so that a command costs nothing.
-///
-/// ```
-/// use vfio_irq_nvme::driver::{Driver, Options, Socket};
-/// # let (path, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/server.rs"));
-/// # let driver = Driver::open(Socket::connect(&path)?, Options::default())?;
-///
-/// let buffer = driver.buffer(4096)?;
-/// buffer.write(510, b"over the edge of a block")?;
-/// let mut text = [0; 4];
-/// buffer.clone().read(510, &mut text)?;
-/// assert_eq!(&text, b"over");
-/// assert!(buffer.write(4090, b"beyond its end").is_err());
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 #[derive(Clone)]
 pub struct Buffer {
     memory: Arc<Dma>,
@@ -104,27 +90,11 @@ impl Buffer {
     }
 
     /// Bytes.
-    ///
-    /// ```
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// let buffers = driver.buffers(3, 1536)?;
-    /// // As much as was asked for, not the pages that it takes.
-    /// assert!(buffers.iter().all(|buffer| buffer.len() == 1536));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn len(&self) -> usize {
         self.len
     }
 
     /// Whether it has none.
-    ///
-    /// ```
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// // Nobody gets one that is: no command is about nothing.
-    /// assert!(driver.buffer(0).is_err());
-    /// assert!(!driver.buffer(1)?.is_empty());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -142,16 +112,6 @@ impl Buffer {
     /// # Errors
     ///
     /// [`Error::Request`] when that would be beyond its end.
-    ///
-    /// ```
-    /// # use vfio_irq_nvme::driver::Error;
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// let buffer = driver.buffer(512)?;
-    /// buffer.write(508, b"last")?;
-    /// // All of it or nothing.
-    /// assert!(matches!(buffer.write(509, b"last"), Err(Error::Request(_))));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn write(&self, offset: usize, data: &[u8]) -> Result<(), Error> {
         let place = self.place(offset, data.len())?;
         self.memory.write(place, data).ok_or(Error::Closed)
@@ -162,18 +122,6 @@ impl Buffer {
     /// # Errors
     ///
     /// [`Error::Request`] when that would be beyond its end.
-    ///
-    /// ```
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// let (mut queue, buffer) = (driver.create_queue(1)?, driver.buffer(4096)?);
-    /// buffer.write(0, &[0xee; 4096])?;
-    /// queue.read(0, &buffer)?;
-    /// // Out of the piece that eight blocks make, the second one alone.
-    /// let mut block = [1; 512];
-    /// buffer.read(512, &mut block)?;
-    /// assert_eq!(block, [0; 512]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn read(&self, offset: usize, data: &mut [u8]) -> Result<(), Error> {
         let place = self.place(offset, data.len())?;
         self.memory.read(place, data).ok_or(Error::Closed)

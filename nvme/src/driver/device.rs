@@ -42,17 +42,6 @@ impl Device {
     /// # Errors
     ///
     /// [`Error::Open`] when there is none, it is not bound to a VFIO driver, or somebody has it.
-    ///
-    /// ```no_run
-    /// use vfio_irq_nvme::driver::{Device, Error};
-    ///
-    /// match Device::open("0000:01:00.0") {
-    ///     Ok(controller) => drop(controller),
-    ///     // Says what would help: another address, a VFIO driver, an IOMMU.
-    ///     Err(error @ Error::Open { .. }) => eprintln!("{error}"),
-    ///     Err(error) => eprintln!("its registers cannot be mapped: {error}"),
-    /// }
-    /// ```
     pub fn open(bdf: &str) -> Result<Self, Error> {
         let failed = |why: String| Error::Open { bdf: bdf.into(), why };
         let path = Path::new("/sys/bus/pci/devices").join(bdf);
@@ -78,19 +67,6 @@ impl Device {
     /// # Errors
     ///
     /// [`Error::Access`] when its registers cannot be mapped.
-    ///
-    /// ```no_run
-    /// use std::{path::Path, sync::Arc};
-    /// use vfio_ioctls::{VfioContainer, VfioDevice, VfioOps};
-    /// use vfio_irq_nvme::driver::{Device, Driver, Options};
-    ///
-    /// // A VMM that has a container already keeps to it.
-    /// let container: Arc<dyn VfioOps> = Arc::new(VfioContainer::new(None)?);
-    /// let path = Path::new("/sys/bus/pci/devices/0000:01:00.0");
-    /// let device = VfioDevice::new(path, Arc::clone(&container), true)?;
-    /// let driver = Driver::open(Device::over(device, container)?, Options::default())?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn over(device: VfioDevice, container: Arc<dyn VfioOps>) -> Result<Self, Error> {
         let size = device.get_region_size(VFIO_PCI_BAR0_REGION_INDEX);
         let registers = if can_map(&device) {

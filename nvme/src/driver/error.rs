@@ -5,21 +5,6 @@ use std::io;
 use std::time::Duration;
 
 /// Why a driver's call failed.
-///
-/// ```
-/// use vfio_irq_nvme::driver::{Driver, Error, Options, Socket};
-/// # let (path, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/server.rs"));
-/// # let driver = Driver::open(Socket::connect(&path)?, Options::default())?;
-///
-/// let mut queue = driver.create_queue(1)?;
-/// let beyond = driver.info().blocks;
-/// let error = queue.read(beyond, &driver.buffer(512)?).unwrap_err();
-/// assert_eq!(error.to_string(), "Read ended with an error: LBA out of range (type 0x0, code 0x80)");
-/// let Error::Status { status, .. } = error else { return Err(error.into()) };
-/// // Asking again would not help.
-/// assert!(status.is_final());
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

@@ -2,7 +2,7 @@
 
 use super::{ClientError, ClientOptions, DmaHandler};
 use crate::errno;
-use crate::transport::{self, Broken, Received, Woken};
+use crate::transport::{self, ConnectionError, Received, Woken};
 use crate::wire::{Command, Decoder, Header, Packet, Reply, flags};
 use rustix::event::PollFlags;
 use rustix::net::{RecvFlags, sockopt};
@@ -24,7 +24,7 @@ pub(super) struct Channel {
     fds: Vec<OwnedFd>,
     handler: Option<Box<dyn DmaHandler>>,
     /// Why the connection is over.
-    dead: Option<Broken>,
+    dead: Option<ConnectionError>,
     /// Where the mappings are that [`Client::dma_map`](super::Client::dma_map) has made.
     pub(super) mappings: BTreeSet<u64>,
 }
@@ -59,7 +59,7 @@ impl Channel {
     }
 
     /// Ends the connection. What comes later on it cannot be told apart.
-    fn end(&mut self, why: Broken) -> Broken {
+    fn end(&mut self, why: ConnectionError) -> ConnectionError {
         // It may be closed already.
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
         *self.dead.get_or_insert(why)
@@ -81,7 +81,7 @@ impl Channel {
     }
 
     /// Sends the message. Returns whether it had to wait for the server to read.
-    fn send(&mut self, fds: &[BorrowedFd<'_>], deadline: Instant) -> Result<bool, Broken> {
+    fn send(&mut self, fds: &[BorrowedFd<'_>], deadline: Instant) -> Result<bool, ConnectionError> {
         let (socket, fds) = (self.socket.as_fd(), fds.iter().copied());
         let left = deadline.saturating_duration_since(Instant::now());
         transport::send(socket, self.message.bytes(), fds, left, None)
@@ -140,7 +140,7 @@ impl Channel {
                     return None;
                 }
                 if header.id != id || header.command != command.raw() {
-                    return Some(Err(Broken::Unruly.into()));
+                    return Some(Err(ConnectionError::ProtocolViolation.into()));
                 }
                 if let Some(errno) = header.errno() {
                     return Some(Err(ClientError::Refused { command, errno }));
@@ -154,12 +154,12 @@ impl Channel {
                     // Later reads have less time than the socket would give them.
                     timed = false;
                     if !self.read(deadline, true)? {
-                        return Err(Broken::Silent.into());
+                        return Err(ConnectionError::ReplyTimeout.into());
                     }
                 }
                 Taken::Nothing if !is_over(deadline) && self.read(deadline, false)? => {}
                 Taken::Served if !is_over(deadline) => {}
-                Taken::Served | Taken::Nothing => return Err(Broken::Silent.into()),
+                Taken::Served | Taken::Nothing => return Err(ConnectionError::ReplyTimeout.into()),
             }
         }
     }
@@ -175,7 +175,7 @@ impl Channel {
                 match channel
                     .take(patience, |packet, _| packet.header().is_reply().then_some(()))?
                 {
-                    Taken::Done(()) => return Err(Broken::Unruly.into()),
+                    Taken::Done(()) => return Err(ConnectionError::ProtocolViolation.into()),
                     Taken::Served => return Ok(true),
                     Taken::Nothing if looked && is_over(deadline) => return Ok(false),
                     Taken::Nothing if !channel.read(deadline, false)? => return Ok(false),
@@ -190,8 +190,9 @@ impl Channel {
         &mut self,
         deadline: Instant,
         done: impl FnOnce(Packet<'_>, &mut Vec<OwnedFd>) -> Option<T>,
-    ) -> Result<Taken<T>, Broken> {
-        let Some(frame) = self.decoder.next(&mut self.fds).map_err(Broken::Garbage)? else {
+    ) -> Result<Taken<T>, ConnectionError> {
+        let Some(frame) = self.decoder.next(&mut self.fds).map_err(ConnectionError::Garbage)?
+        else {
             return Ok(Taken::Nothing);
         };
         if let Some(outcome) = done(frame.packet, &mut self.fds) {
@@ -212,7 +213,7 @@ impl Channel {
 
     /// Waits for more bytes; `false` when the time is over. `timed` says that the socket's own time
     /// is what is left.
-    fn read(&mut self, deadline: Instant, timed: bool) -> Result<bool, Broken> {
+    fn read(&mut self, deadline: Instant, timed: bool) -> Result<bool, ConnectionError> {
         if !self.options.spin.is_zero() && self.look()? {
             return Ok(true);
         }
@@ -233,7 +234,7 @@ impl Channel {
     }
 
     /// With the socket's own time as its limit, or without waiting.
-    fn receive(&mut self, flags: RecvFlags) -> Result<Received, Broken> {
+    fn receive(&mut self, flags: RecvFlags) -> Result<Received, ConnectionError> {
         let (socket, decoder) = (self.socket.as_fd(), &mut self.decoder);
         match self.with_fds {
             false => transport::receive_bytes(socket, decoder, flags),
@@ -243,7 +244,7 @@ impl Channel {
     }
 
     /// Looks for more bytes for a while before sleeping.
-    fn look(&mut self) -> Result<bool, Broken> {
+    fn look(&mut self) -> Result<bool, ConnectionError> {
         let until = transport::after(self.options.spin);
         loop {
             if self.receive(RecvFlags::DONTWAIT)? == Received::Bytes {

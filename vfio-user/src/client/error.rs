@@ -1,6 +1,6 @@
 //! Why a call to a server failed.
 
-use crate::transport::Broken;
+use crate::transport::ConnectionError;
 use crate::wire::Command;
 use vfio_irq_engine::Errno;
 
@@ -25,7 +25,7 @@ pub enum ClientError {
     },
     /// The connection is of no more use.
     #[error("the connection is over: {0}")]
-    Broken(#[from] Broken),
+    Broken(#[from] ConnectionError),
     /// The server answered with an error; nothing else is wrong.
     #[error("the server refused {command:?}: {errno}")]
     Refused {
@@ -72,17 +72,6 @@ pub enum ClientError {
 
 impl ClientError {
     /// The error that the server answered with, if that is what it is.
-    ///
-    /// ```
-    /// # use vfio_irq_user::Errno;
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// let mut word = [0; 4];
-    /// let beyond = client.region_read(0, 0x4000, &mut word).unwrap_err();
-    /// assert_eq!(beyond.errno(), Some(Errno::EINVAL));
-    /// // Nothing else is wrong: the connection goes on.
-    /// client.region_read(0, 0x3ffc, &mut word)?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn errno(&self) -> Option<Errno> {
         match self {
             Self::Refused { errno, .. } => Some(*errno),
@@ -97,7 +86,9 @@ impl From<ClientError> for std::io::Error {
         match error {
             ClientError::Refused { errno, .. } => Self::from_raw_os_error(errno.raw()),
             ClientError::Connect { source, .. } => source,
-            ClientError::Broken(Broken::Silent) => Self::new(std::io::ErrorKind::TimedOut, error),
+            ClientError::Broken(ConnectionError::ReplyTimeout) => {
+                Self::new(std::io::ErrorKind::TimedOut, error)
+            }
             ClientError::Broken(_) => Self::new(std::io::ErrorKind::BrokenPipe, error),
             _ => Self::other(error),
         }

@@ -6,16 +6,6 @@ use std::os::fd::OwnedFd;
 use vfio_irq_engine::Errno;
 
 /// What an interrupt index can do.
-///
-/// ```
-/// use vfio_irq_user::abi::{Index, flags};
-/// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-/// let line = client.irq_info(Index::Intx)?;
-/// // One line, which masks itself when it signals: whoever has served it unmasks it.
-/// assert_eq!(line.count, 1);
-/// assert_ne!(line.flags & flags::INFO_AUTOMASKED, 0);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct IrqInfo {
     /// `INFO_*` of [`crate::abi::flags`].
@@ -25,16 +15,6 @@ pub struct IrqInfo {
 }
 
 /// A region of a device.
-///
-/// ```
-/// use vfio_irq_user::wire::RegionInfo;
-/// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-/// let registers = client.region(0)?;
-/// assert_eq!((registers.size, registers.flags), (0x4000, RegionInfo::READ | RegionInfo::WRITE));
-/// assert!(registers.shared.is_none(), "each access is a message");
-/// assert_eq!(client.region(1)?.size, 0, "the device has no such BAR");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 #[derive(Debug)]
 pub struct Region {
     /// [`RegionInfo::READ`] and the others.
@@ -46,17 +26,6 @@ pub struct Region {
 }
 
 /// How a region can be mapped.
-///
-/// ```
-/// use std::os::unix::fs::FileExt;
-/// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-/// let shared = client.region(2)?.shared.ok_or("not to be mapped")?;
-/// assert!(shared.areas.is_empty(), "all of it");
-/// // Mapped, this is one instruction and no message; the file is the same.
-/// let file = std::fs::File::from(shared.fd);
-/// file.write_all_at(&7_u32.to_le_bytes(), shared.offset)?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 #[derive(Debug)]
 pub struct SharedRegion {
     /// The file.
@@ -68,19 +37,6 @@ pub struct SharedRegion {
 }
 
 /// A part of a region whose accesses a descriptor can stand for.
-///
-/// ```
-/// use vfio_irq_user::IoFd;
-/// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-/// for part in client.region_io_fds(0)? {
-///     match part.fd {
-///         IoFd::Ioeventfd { .. } => assert_eq!((part.offset, part.size), (0x80, 4)),
-///         // Accesses to this part are messages, as if it had no descriptor.
-///         IoFd::Unknown { kind, .. } => println!("a descriptor of kind {kind}"),
-///     }
-/// }
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 #[derive(Debug)]
 pub struct IoSubRegion {
     /// First byte, from the start of the region.
@@ -92,15 +48,6 @@ pub struct IoSubRegion {
 }
 
 /// A descriptor that stands for accesses to a part of a region.
-///
-/// ```
-/// use vfio_irq_user::IoFd;
-/// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-/// let bell = client.region_io_fds(0)?.pop().ok_or("one doorbell")?;
-/// // Any value that is written rings it.
-/// assert!(matches!(bell.fd, IoFd::Ioeventfd { datamatch: None, pio: false, .. }));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 #[derive(Debug)]
 pub enum IoFd {
     /// An eventfd that is signalled in place of a write, as `KVM_IOEVENTFD` takes it.

@@ -28,15 +28,6 @@ impl Client {
     /// # Errors
     ///
     /// `EINVAL` from the server when there is no such region; as every call.
-    ///
-    /// ```
-    /// use vfio_irq_user::pci::region::CONFIG;
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// assert_eq!(client.region(CONFIG)?.size, 256);
-    /// assert!(client.region(2)?.shared.is_some(), "BAR 2 of this device can be mapped");
-    /// assert!(client.region(9).is_err(), "there are 0 to 8");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn region(&self, index: u32) -> Result<Region, ClientError> {
         let mut room = 32;
         loop {
@@ -58,15 +49,6 @@ impl Client {
     /// # Errors
     ///
     /// What the device answers; as every call.
-    ///
-    /// ```
-    /// use vfio_irq_user::pci::region::CONFIG;
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// let mut ids = [0; 4];
-    /// client.region_read(CONFIG, 0, &mut ids)?;
-    /// assert_eq!(u32::from_le_bytes(ids), 0x0001_1234, "device and vendor");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn region_read(
         &self,
         region: u32,
@@ -93,16 +75,6 @@ impl Client {
     /// # Errors
     ///
     /// What the device answers; as every call.
-    ///
-    /// ```
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// client.region_write(0, 0x10, &[1, 2, 3, 4])?;
-    /// // Done, not only sent: the device has it.
-    /// let mut middle = [0; 2];
-    /// client.region_read(0, 0x11, &mut middle)?;
-    /// assert_eq!(middle, [2, 3]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn region_write(&self, region: u32, offset: u64, data: &[u8]) -> Result<(), ClientError> {
         let most = self.most(data.len())?;
         let mut channel = self.channel();
@@ -122,18 +94,6 @@ impl Client {
     /// # Errors
     ///
     /// When the connection is over.
-    ///
-    /// ```
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// for value in 1..=100_u32 {
-    ///     client.region_post(0, 0x20, &value.to_le_bytes())?;
-    /// }
-    /// // Messages are carried out in order, so what is asked now comes after all of them.
-    /// let mut last = [0; 4];
-    /// client.region_read(0, 0x20, &mut last)?;
-    /// assert_eq!(u32::from_le_bytes(last), 100);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn region_post(&self, region: u32, offset: u64, data: &[u8]) -> Result<(), ClientError> {
         let most = self.most(data.len())?;
         let mut channel = self.channel();
@@ -163,17 +123,6 @@ impl Client {
     /// # Errors
     ///
     /// `EINVAL` when one is longer; what the device answers to the first; as every call.
-    ///
-    /// ```
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// // The device refuses what is beyond its registers. The writes before that are done.
-    /// let writes: [(u32, u64, &[u8]); 3] = [(0, 0x10, &[1]), (0, 0x100, &[2]), (0, 0x12, &[3])];
-    /// assert_eq!(client.region_write_multi(&writes)?, 1);
-    /// let mut registers = [0; 3];
-    /// client.region_read(0, 0x10, &mut registers)?;
-    /// assert_eq!(registers, [1, 0, 0]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn region_write_multi(&self, writes: &[(u32, u64, &[u8])]) -> Result<u64, ClientError> {
         if !self.limits.peer_write_multiple {
             return self.write_one_by_one(writes);
@@ -223,18 +172,6 @@ impl Client {
     /// # Errors
     ///
     /// As every call; `Senseless` when a part is outside of the region.
-    ///
-    /// ```
-    /// use vfio_irq_user::IoFd;
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// let bells = client.region_io_fds(0)?;
-    /// let [bell] = bells.as_slice() else { return Err("one doorbell".into()) };
-    /// assert_eq!((bell.offset, bell.size), (0x80, 4));
-    /// // KVM_IOEVENTFD takes it, so that the guest's write goes to the device without a VMM.
-    /// let IoFd::Ioeventfd { fd, .. } = &bell.fd else { return Err("an eventfd".into()) };
-    /// rustix::io::write(fd, &1_u64.to_ne_bytes())?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn region_io_fds(&self, region: u32) -> Result<Vec<IoSubRegion>, ClientError> {
         let command = Command::DeviceGetRegionIoFds;
         let size = self.region(region)?.size;

@@ -26,17 +26,6 @@ pub(crate) use config::{BUS_MASTER, Config, Effects, INTX_OFF};
 pub(crate) use msix::{MsixTable, Part};
 
 /// Regions of a PCI device, as VFIO numbers them.
-///
-/// ```
-/// use vfio_irq_user::pci::region;
-/// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-/// // BARs are 0 to 5; what a device does not have is empty.
-/// assert_ne!(client.region(0)?.size, 0);
-/// assert_eq!(client.region(region::ROM)?.size, 0);
-/// assert_eq!(client.region(region::CONFIG)?.size, 256);
-/// assert!(client.region(region::COUNT).is_err());
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 pub mod region {
     /// The ROM; BARs are 0 to 5.
     pub const ROM: u32 = 6;

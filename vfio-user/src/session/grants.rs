@@ -3,18 +3,6 @@
 use crate::wire::{Capabilities, DEFAULT_TRANSFER};
 
 /// What a session grants its client.
-///
-/// ```
-/// use vfio_irq_user::{Endpoint, Grants, Session};
-/// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
-/// # let mut endpoint = Endpoint::new(function, make);
-/// // A client that may map eight pieces of memory, and move a page with one message.
-/// let grants = Grants { transfer: 4096, dma_maps: 8 };
-/// let session = Session::new(&mut endpoint, grants);
-/// // The client is told when it asks for a version; until then nothing is agreed on.
-/// assert!(session.limits().is_none());
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Grants {
     /// Bytes of data in one message.

@@ -42,17 +42,6 @@ pub struct Decoder {
 }
 
 /// A message that is all there.
-///
-/// ```
-/// # use vfio_irq_user::wire::{Command, Decoder, Header};
-/// # let mut decoder = Decoder::new(4096);
-/// let message = Header::command(1, Command::DeviceSetIrqs, 0).to_bytes();
-/// decoder.room()[..16].copy_from_slice(&message);
-/// decoder.filled(16, [], true)?; // The kernel says MSG_CTRUNC.
-/// let frame = decoder.next(&mut Vec::new())?.expect("all of it came");
-/// assert!(frame.robbed, "to be refused, whatever is in it");
-/// # Ok::<(), vfio_irq_user::Errno>(())
-/// ```
 #[derive(Debug)]
 pub struct Frame<'a> {
     /// Its bytes.
@@ -90,17 +79,6 @@ impl Decoder {
     }
 
     /// Whether part of a message is there.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::Decoder;
-    ///
-    /// let mut decoder = Decoder::new(4096);
-    /// decoder.filled(3, [], false)?;
-    /// // A peer that leaves now leaves in the middle of a message.
-    /// assert!(decoder.next(&mut Vec::new())?.is_none());
-    /// assert!(decoder.is_amid());
-    /// # Ok::<(), vfio_irq_user::Errno>(())
-    /// ```
     pub fn is_amid(&self) -> bool {
         self.start != self.end
     }
@@ -111,16 +89,6 @@ impl Decoder {
     }
 
     /// Where to read to. Never empty once [`Decoder::next`] has said that nothing is left.
-    ///
-    /// ```
-    /// use std::io::Read;
-    /// use vfio_irq_user::wire::Decoder;
-    ///
-    /// let (mut decoder, mut socket) = (Decoder::new(4096), &[7_u8; 20][..]);
-    /// let read = socket.read(decoder.room())?;
-    /// assert_eq!(read, 20, "there is room for more than a header");
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
     pub fn room(&mut self) -> &mut [u8] {
         if self.start == self.end {
             self.before = self.before.wrapping_add(self.start as u64);
@@ -202,18 +170,6 @@ impl Decoder {
     ///
     /// `EINVAL` when its size is below that of a header, `EMSGSIZE` when it is above the limit. The
     /// rest of the stream cannot be told apart then.
-    ///
-    /// ```
-    /// use vfio_irq_user::{Errno, wire::{Decoder, Header}};
-    ///
-    /// let mut decoder = Decoder::new(4096);
-    /// let senseless = Header { id: 1, command: 1, size: 15, flags: 0, error: 0 };
-    /// decoder.room()[..16].copy_from_slice(&senseless.to_bytes());
-    /// decoder.filled(16, [], false)?;
-    /// // Where the next message would begin, nobody knows.
-    /// assert_eq!(decoder.next(&mut Vec::new()).unwrap_err(), Errno::EINVAL);
-    /// # Ok::<(), Errno>(())
-    /// ```
     pub fn next(&mut self, fds: &mut Vec<OwnedFd>) -> Result<Option<Frame<'_>>, Errno> {
         fds.clear();
         let bytes = self.buffer.get(self.start..self.end).unwrap_or_default();
@@ -234,19 +190,6 @@ impl Decoder {
     }
 
     /// The header of the message that made [`Decoder::next`] fail, as far as it is there.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::{Command, Decoder, Header};
-    ///
-    /// let mut decoder = Decoder::new(32);
-    /// let header = Header::command(9, Command::RegionWrite, 4096);
-    /// decoder.room()[..16].copy_from_slice(&header.to_bytes());
-    /// decoder.filled(16, [], false)?;
-    /// assert!(decoder.next(&mut Vec::new()).is_err());
-    /// // Enough to send a refusal before hanging up.
-    /// assert_eq!(decoder.offender().map(|header| header.id), Some(9));
-    /// # Ok::<(), vfio_irq_user::Errno>(())
-    /// ```
     pub fn offender(&self) -> Option<Header> {
         let bytes = self.buffer.get(self.start..self.end)?;
         bytes.first_chunk().map(Header::from_bytes)

@@ -4,17 +4,6 @@ use super::fields::{Fields, len32};
 use vfio_irq_engine::Errno;
 
 /// Flags of a header.
-///
-/// ```
-/// use vfio_irq_user::wire::{Command, Header, flags};
-///
-/// // A write that nobody waits for: a doorbell.
-/// let command = Header::command(1, Command::RegionWrite, 20);
-/// let posted = Header { flags: command.flags | flags::NO_REPLY, ..command };
-/// assert!(posted.is_command() && !posted.wants_reply());
-/// // The type is a number in four bits, and no flag.
-/// assert_eq!(command.reply(0).flags & flags::TYPE, flags::REPLY);
-/// ```
 pub mod flags {
     /// The bits that tell a command from a reply.
     pub const TYPE: u32 = 0xf;
@@ -80,13 +69,6 @@ pub enum Command {
 
 impl Command {
     /// The command of this number.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::Command;
-    ///
-    /// let known: Vec<u16> = (0..100).filter(|raw| Command::from_raw(*raw).is_some()).collect();
-    /// assert_eq!(known.len(), 17);
-    /// ```
     pub const fn from_raw(raw: u16) -> Option<Self> {
         Some(match raw {
             1 => Self::Version,
@@ -111,12 +93,6 @@ impl Command {
     }
 
     /// Its number.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::Command;
-    ///
-    /// assert_eq!(Command::Version.raw(), 1, "the first message of all");
-    /// ```
     pub const fn raw(self) -> u16 {
         self as u16
     }
@@ -152,43 +128,18 @@ impl Header {
     pub const LEN: usize = 16;
 
     /// The header of a command with a payload of this length.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::{Command, Header};
-    ///
-    /// let header = Header::command(1, Command::DeviceGetInfo, 16);
-    /// assert!(header.is_command() && header.wants_reply());
-    /// assert_eq!(header.size, 32, "the payload and the header");
-    /// ```
     pub fn command(id: u16, command: Command, payload: usize) -> Self {
         let size = len32(payload.saturating_add(Self::LEN));
         Self { id, command: command.raw(), size, flags: flags::COMMAND, error: 0 }
     }
 
     /// The header of the reply to this command, with a payload of this length.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::{Command, Header};
-    ///
-    /// let command = Header::command(77, Command::DeviceReset, 0);
-    /// let reply = command.reply(0);
-    /// // The sender finds its command again by the number.
-    /// assert_eq!((reply.id, reply.command), (77, Command::DeviceReset.raw()));
-    /// assert!(reply.is_reply() && reply.errno().is_none());
-    /// ```
     pub fn reply(&self, payload: usize) -> Self {
         let size = len32(payload.saturating_add(Self::LEN));
         Self { id: self.id, command: self.command, size, flags: flags::REPLY, error: 0 }
     }
 
     /// The header of the reply that refuses this command. It is the whole message.
-    ///
-    /// ```
-    /// use vfio_irq_user::{Errno, wire::{Command, Header}};
-    ///
-    /// let refusal = Header::command(1, Command::DmaMap, 32).refusal(Errno::EINVAL);
-    /// assert_eq!((refusal.error, refusal.size), (22, 16));
-    /// ```
     pub fn refusal(&self, errno: Errno) -> Self {
         Self {
             flags: flags::REPLY | flags::ERROR,
@@ -198,71 +149,28 @@ impl Header {
     }
 
     /// Whether it is a reply.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::{Command, Header};
-    ///
-    /// // Both ways share one socket: the server asks for memory in between.
-    /// let question = Header::command(3, Command::DmaRead, 16);
-    /// assert!(!question.is_reply());
-    /// assert!(question.reply(16).is_reply());
-    /// ```
     pub const fn is_reply(&self) -> bool {
         self.flags & flags::TYPE == flags::REPLY
     }
 
     /// Whether it is a command.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::Header;
-    ///
-    /// // Types that are neither are no messages at all.
-    /// let neither = Header { id: 1, command: 1, size: 16, flags: 2, error: 0 };
-    /// assert!(!neither.is_command() && !neither.is_reply());
-    /// ```
     pub const fn is_command(&self) -> bool {
         self.flags & flags::TYPE == flags::COMMAND
     }
 
     /// Whether its sender wants a reply.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::{Command, Header, flags};
-    ///
-    /// let mut header = Header::command(1, Command::RegionWrite, 20);
-    /// assert!(header.wants_reply());
-    /// header.flags |= flags::NO_REPLY;
-    /// assert!(!header.wants_reply());
-    /// ```
     pub const fn wants_reply(&self) -> bool {
         self.flags & flags::NO_REPLY == 0
     }
 
     /// The error that this reply is of, if it is of one. An error reply may leave the number out,
     /// which is `EINVAL` then.
-    ///
-    /// ```
-    /// use vfio_irq_user::{Errno, errno, wire::{Command, Header}};
-    ///
-    /// let command = Header::command(1, Command::DmaUnmap, 24);
-    /// assert_eq!(command.refusal(errno::ENOENT).errno(), Some(errno::ENOENT));
-    /// let nameless = Header { error: 0, ..command.refusal(errno::ENOENT) };
-    /// assert_eq!(nameless.errno(), Some(Errno::EINVAL));
-    /// ```
     pub fn errno(&self) -> Option<Errno> {
         let number = i32::try_from(self.error).unwrap_or(0);
         (self.flags & flags::ERROR != 0).then(|| Errno::from_raw(number))
     }
 
     /// Reads a header.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::Header;
-    ///
-    /// // Any sixteen bytes are a header: believe nothing.
-    /// let header = Header::from_bytes(&[0xff; 16]);
-    /// assert_eq!((header.command, header.size), (u16::MAX, u32::MAX));
-    /// ```
     pub fn from_bytes(bytes: &[u8; Self::LEN]) -> Self {
         let mut fields = Fields::new(bytes);
         // Sixteen bytes are enough for all of them.
@@ -276,13 +184,6 @@ impl Header {
     }
 
     /// Writes a header.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::{Command, Header};
-    ///
-    /// let header = Header::command(5, Command::Version, 40);
-    /// assert_eq!(Header::from_bytes(&header.to_bytes()), header);
-    /// ```
     pub fn to_bytes(&self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
         let [i0, i1] = self.id.to_ne_bytes();
@@ -335,55 +236,21 @@ impl<'a> Packet<'a> {
     }
 
     /// The header.
-    ///
-    /// ```
-    /// # use vfio_irq_user::wire::{Command, Header, Packet};
-    /// let bytes = Header { command: 4711, ..Header::command(1, Command::Version, 0) }.to_bytes();
-    /// let packet = Packet::split(&bytes)?.expect("all there");
-    /// // No command of this protocol, but a packet all the same: it can be answered.
-    /// assert_eq!(packet.header().command, 4711);
-    /// # Ok::<(), vfio_irq_user::Errno>(())
-    /// ```
     pub const fn header(&self) -> Header {
         self.header
     }
 
     /// What follows the header.
-    ///
-    /// ```
-    /// # use vfio_irq_user::wire::{Command, Header, Packet};
-    /// let bytes = Header::command(1, Command::DeviceReset, 0).to_bytes();
-    /// let packet = Packet::split(&bytes)?.expect("all there");
-    /// assert!(packet.payload().is_empty());
-    /// # Ok::<(), vfio_irq_user::Errno>(())
-    /// ```
     pub const fn payload(&self) -> &'a [u8] {
         self.payload
     }
 
     /// Bytes of the whole message.
-    ///
-    /// ```
-    /// # use vfio_irq_user::wire::{Command, Header, Packet};
-    /// let bytes = [Header::command(1, Command::DeviceReset, 0).to_bytes(); 2].concat();
-    /// let first = Packet::split(&bytes)?.expect("all there");
-    /// // Where the next one begins.
-    /// assert!(Packet::split(&bytes[first.len()..])?.is_some());
-    /// # Ok::<(), vfio_irq_user::Errno>(())
-    /// ```
     pub const fn len(&self) -> usize {
         Header::LEN + self.payload.len()
     }
 
     /// No message is empty.
-    ///
-    /// ```
-    /// # use vfio_irq_user::wire::{Command, Header, Packet};
-    /// let bytes = Header::command(1, Command::DeviceReset, 0).to_bytes();
-    /// let packet = Packet::split(&bytes)?.expect("all there");
-    /// assert!(!packet.is_empty() && packet.payload().is_empty());
-    /// # Ok::<(), vfio_irq_user::Errno>(())
-    /// ```
     pub const fn is_empty(&self) -> bool {
         false
     }

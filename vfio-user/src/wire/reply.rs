@@ -25,16 +25,6 @@ pub struct Reply {
 
 impl Reply {
     /// Begins a message; the payload is what is put into the buffer that this returns.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::Reply;
-    ///
-    /// let mut reply = Reply::default();
-    /// let payload = reply.begin();
-    /// // Room for the header, which comes last, when the length is known.
-    /// assert_eq!(payload.len(), 16);
-    /// payload.extend(b"payload");
-    /// ```
     pub fn begin(&mut self) -> &mut Vec<u8> {
         self.clear();
         self.bytes.resize(Header::LEN, 0);
@@ -42,101 +32,35 @@ impl Reply {
     }
 
     /// No message at all.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::Reply;
-    ///
-    /// let mut reply = Reply::default();
-    /// reply.begin();
-    /// reply.clear(); // The client wants none.
-    /// assert!(reply.bytes().is_empty());
-    /// ```
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.fds.clear();
     }
 
     /// Adds a descriptor; its place among those of the message.
-    ///
-    /// ```
-    /// use std::{fs::File, sync::Arc};
-    /// use vfio_irq_user::wire::Reply;
-    ///
-    /// let mut reply = Reply::default();
-    /// let file = Arc::new(File::open("/dev/zero")?.into());
-    /// assert_eq!(reply.attach(Arc::clone(&file)), 0);
-    /// assert_eq!(reply.attach(file), 1);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn attach(&mut self, fd: Arc<OwnedFd>) -> usize {
         self.fds.push(fd);
         self.fds.len() - 1
     }
 
     /// Makes what was begun the reply to this command.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::{Command, Header, Packet, Reply};
-    ///
-    /// let mut reply = Reply::default();
-    /// reply.begin().extend([1, 2]);
-    /// reply.answer(&Header::command(9, Command::RegionWriteMulti, 0));
-    /// let packet = Packet::split(reply.bytes())?.expect("all there");
-    /// assert_eq!((packet.header().id, packet.payload()), (9, &[1, 2][..]));
-    /// # Ok::<(), vfio_irq_user::Errno>(())
-    /// ```
     pub fn answer(&mut self, command: &Header) {
         let header = command.reply(self.bytes.len().saturating_sub(Header::LEN));
         self.set_header(header);
     }
 
     /// Makes what was begun a command.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::{Command, Packet, Reply};
-    ///
-    /// let mut message = Reply::default();
-    /// // A device wants 64 bytes of the client's memory.
-    /// message.begin().extend([0x1000_u64.to_ne_bytes(), 64_u64.to_ne_bytes()].concat());
-    /// message.ask(1, Command::DmaRead);
-    /// let packet = Packet::split(message.bytes())?.expect("all there");
-    /// assert!(packet.header().is_command());
-    /// assert_eq!(packet.payload().len(), 16);
-    /// # Ok::<(), vfio_irq_user::Errno>(())
-    /// ```
     pub fn ask(&mut self, id: u16, command: Command) {
         self.ask_with(id, command, 0);
     }
 
     /// Makes what was begun a command with these flags.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::{Command, Packet, Reply, flags};
-    ///
-    /// let mut message = Reply::default();
-    /// message.begin().extend([0; 20]);
-    /// message.ask_with(1, Command::RegionWrite, flags::NO_REPLY);
-    /// let packet = Packet::split(message.bytes())?.expect("all there");
-    /// assert!(!packet.header().wants_reply());
-    /// # Ok::<(), vfio_irq_user::Errno>(())
-    /// ```
     pub fn ask_with(&mut self, id: u16, command: Command, flags: u32) {
         let payload = self.bytes.len().saturating_sub(Header::LEN);
         self.set_header(Header { flags, ..Header::command(id, command, payload) });
     }
 
     /// Throws away what was begun and refuses the command instead.
-    ///
-    /// ```
-    /// use vfio_irq_user::{Errno, wire::{Command, Header, Packet, Reply}};
-    ///
-    /// let mut reply = Reply::default();
-    /// reply.begin().extend([0; 100]);
-    /// reply.refuse(&Header::command(1, Command::RegionRead, 16), Errno::EINVAL);
-    /// let packet = Packet::split(reply.bytes())?.expect("all there");
-    /// assert_eq!((packet.len(), packet.header().errno()), (16, Some(Errno::EINVAL)));
-    /// # Ok::<(), Errno>(())
-    /// ```
     pub fn refuse(&mut self, command: &Header, errno: Errno) {
         self.begin();
         self.set_header(command.refusal(errno));
@@ -149,30 +73,11 @@ impl Reply {
     }
 
     /// The message; empty when there is none.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::Reply;
-    ///
-    /// // What to write to the socket; nothing of it before anything was begun.
-    /// assert!(Reply::default().bytes().is_empty());
-    /// ```
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
     /// Its descriptors.
-    ///
-    /// ```
-    /// # use std::{fs::File, sync::Arc};
-    /// use vfio_irq_user::wire::Reply;
-    ///
-    /// let mut reply = Reply::default();
-    /// reply.begin();
-    /// reply.attach(Arc::new(File::open("/dev/zero")?.into()));
-    /// // They go along with the first byte, as SCM_RIGHTS.
-    /// assert_eq!(reply.fds().len(), 1);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn fds(&self) -> impl ExactSizeIterator<Item = BorrowedFd<'_>> {
         self.fds.iter().map(|fd| fd.as_fd())
     }
@@ -317,16 +222,6 @@ impl IoSpan {
     /// has no room for them, and it is told how much it takes.
     ///
     /// `true` when the spans are listed, and their descriptors must go along.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::IoSpan;
-    ///
-    /// let spans = [IoSpan { offset: 0, size: 4, fd: 0, datamatch: Some(1), pio: false }];
-    /// let mut payload = Vec::new();
-    /// // A first question often has room for nothing but the number.
-    /// assert!(!IoSpan::put_all(0, &spans, 16, &mut payload));
-    /// assert_eq!(payload[..4], 56_u32.to_ne_bytes());
-    /// ```
     pub fn put_all(index: u32, spans: &[Self], room: u32, out: &mut Vec<u8>) -> bool {
         let needed = Self::HEAD + Self::LEN * len32(spans.len());
         let listed = room >= needed;

@@ -138,14 +138,6 @@ impl Access {
     pub const LEN: usize = 16;
 
     /// One past the last byte.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::Access;
-    ///
-    /// // Whatever somebody puts together by hand: it does not wrap around.
-    /// let beyond = Access { region: 0, offset: u64::MAX, count: 4 };
-    /// assert_eq!(beyond.end(), u64::MAX);
-    /// ```
     pub const fn end(&self) -> u64 {
         // Checked when the message was.
         self.offset.saturating_add(self.count as u64)
@@ -188,24 +180,6 @@ pub struct SetIrqs<'a> {
 }
 
 /// The writes of a `VFIO_USER_REGION_WRITE_MULTI`.
-///
-/// ```
-/// # use vfio_irq_user::wire::{Command, Packet, Reply, Request};
-/// let mut message = Reply::default();
-/// # let payload = message.begin();
-/// # payload.extend(2_u64.to_ne_bytes());
-/// # for (offset, value) in [(0x1000_u64, 5_u64), (0x1008, 6)] {
-/// #     payload.extend(offset.to_ne_bytes());
-/// #     [0_u32, 4].iter().for_each(|word| payload.extend(word.to_ne_bytes()));
-/// #     payload.extend(value.to_ne_bytes());
-/// # }
-/// message.ask(1, Command::RegionWriteMulti);
-/// let packet = Packet::split(message.bytes())?.expect("all there");
-/// let Request::RegionWriteMulti(writes) = Request::check(packet, 0)? else { panic!("no") };
-/// let offsets: Vec<u64> = writes.iter().map(|write| write.access.offset).collect();
-/// assert_eq!(offsets, [0x1000, 0x1008]);
-/// # Ok::<(), vfio_irq_user::Errno>(())
-/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Writes<'a>(&'a [u8]);
 
@@ -231,53 +205,16 @@ impl<'a> Writes<'a> {
     pub const STRIDE: usize = 24;
 
     /// How many there are.
-    ///
-    /// ```
-    /// # use vfio_irq_user::wire::{Command, Header, Packet, Request, Writes};
-    /// let header = Header::command(1, Command::RegionWriteMulti, 8 + 3 * Writes::STRIDE);
-    /// let mut bytes = header.to_bytes().to_vec();
-    /// bytes.extend(3_u64.to_ne_bytes());
-    /// bytes.extend([0; 3 * Writes::STRIDE]);
-    /// let packet = Packet::split(&bytes)?.expect("all there");
-    /// let Request::RegionWriteMulti(writes) = Request::check(packet, 0)? else { panic!("no") };
-    /// assert_eq!(writes.len(), 3);
-    /// # Ok::<(), vfio_irq_user::Errno>(())
-    /// ```
     pub const fn len(&self) -> usize {
         self.0.len() / Self::STRIDE
     }
 
     /// Whether there are none.
-    ///
-    /// ```
-    /// # use vfio_irq_user::wire::{Command, Header, Packet, Request};
-    /// let mut bytes = Header::command(1, Command::RegionWriteMulti, 8).to_bytes().to_vec();
-    /// bytes.extend(0_u64.to_ne_bytes());
-    /// let packet = Packet::split(&bytes)?.expect("all there");
-    /// // No sense, and no error.
-    /// let Request::RegionWriteMulti(writes) = Request::check(packet, 0)? else { panic!("no") };
-    /// assert!(writes.is_empty());
-    /// # Ok::<(), vfio_irq_user::Errno>(())
-    /// ```
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// Each in order.
-    ///
-    /// ```
-    /// # use vfio_irq_user::wire::{Command, Header, Packet, Request};
-    /// # let mut bytes = Header::command(1, Command::RegionWriteMulti, 8 + 24).to_bytes().to_vec();
-    /// # bytes.extend(1_u64.to_ne_bytes());
-    /// // Offset, region, count, and eight bytes of which the count says how many are meant.
-    /// bytes.extend(0x40_u64.to_ne_bytes());
-    /// [0_u32, 2].iter().for_each(|word| bytes.extend(word.to_ne_bytes()));
-    /// bytes.extend([1, 2, 3, 4, 5, 6, 7, 8]);
-    /// # let packet = Packet::split(&bytes)?.expect("all there");
-    /// let Request::RegionWriteMulti(writes) = Request::check(packet, 0)? else { panic!("no") };
-    /// assert!(writes.iter().all(|write| write.data == [1, 2]));
-    /// # Ok::<(), vfio_irq_user::Errno>(())
-    /// ```
     pub fn iter(&self) -> impl Iterator<Item = Write<'a>> + use<'a> {
         self.0.chunks_exact(Self::STRIDE).filter_map(|chunk| Self::parse(chunk).ok())
     }
@@ -365,16 +302,6 @@ impl Request<'_> {
     /// # Errors
     ///
     /// `EINVAL` when it is too short or much too long.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::Request;
-    ///
-    /// let payload = [0_u16.to_ne_bytes(), 1_u16.to_ne_bytes()].concat();
-    /// let proposal = Request::version(&payload)?;
-    /// assert_eq!((proposal.major, proposal.minor), (0, 1));
-    /// assert!(Request::version(&payload[..3]).is_err());
-    /// # Ok::<(), vfio_irq_user::Errno>(())
-    /// ```
     pub fn version(payload: &[u8]) -> Result<Proposal<'_>, Errno> {
         Proposal::parse(Fields::new(payload))
     }

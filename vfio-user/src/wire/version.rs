@@ -6,14 +6,6 @@ use serde::{Deserialize, Serialize};
 use vfio_irq_engine::Errno;
 
 /// The newest version that this crate speaks, major and minor.
-///
-/// ```
-/// use vfio_irq_user::wire::{Capabilities, VERSION};
-///
-/// let mut payload = Vec::new();
-/// Capabilities::default().put(VERSION, &mut payload);
-/// assert_eq!(payload[..4], [VERSION.0.to_ne_bytes(), VERSION.1.to_ne_bytes()].concat());
-/// ```
 pub const VERSION: (u16, u16) = (0, 1);
 
 /// Sizes of pages that a mapping can consist of.
@@ -141,14 +133,6 @@ pub struct Limits {
 
 impl Limits {
     /// Returns the size of the smallest page that a mapping of the peer's consists of.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::Capabilities;
-    ///
-    /// let theirs = Capabilities { pgsizes: Some(1 << 21 | 1 << 16), ..Capabilities::default() };
-    /// assert_eq!(theirs.limits(1).smallest_page(), 65_536);
-    /// assert_eq!(Capabilities::default().limits(1).smallest_page(), 4096);
-    /// ```
     pub fn smallest_page(&self) -> u64 {
         1_u64.checked_shl(self.peer_page_sizes.trailing_zeros()).unwrap_or(DEFAULT_PAGE_SIZES)
     }
@@ -173,15 +157,6 @@ impl<'a> Proposal<'a> {
     ///
     /// `EINVAL` when there is a text that is not UTF-8, not JSON, or of other types than the
     /// protocol's. Names that are not known are passed over.
-    ///
-    /// ```
-    /// use vfio_irq_user::{Errno, wire::Request};
-    ///
-    /// // A text where a number belongs.
-    /// let payload = [&[0; 4][..], br#"{"capabilities": {"max_msg_fds": "many"}}"#].concat();
-    /// assert_eq!(Request::version(&payload)?.capabilities(), Err(Errno::EINVAL));
-    /// # Ok::<(), Errno>(())
-    /// ```
     pub fn capabilities(&self) -> Result<Capabilities, Errno> {
         if self.json.is_empty() {
             return Ok(Capabilities::default());
@@ -193,14 +168,6 @@ impl<'a> Proposal<'a> {
 
 impl Capabilities {
     /// What this side is able to do.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::Capabilities;
-    ///
-    /// let ours = Capabilities::ours(64 << 10, 256);
-    /// assert_eq!((ours.max_data_xfer_size, ours.max_dma_maps), (Some(65536), Some(256)));
-    /// assert_eq!(ours.pgsizes, Some(4096), "mappings are multiples of a page");
-    /// ```
     pub fn ours(transfer: u32, dma_maps: u32) -> Self {
         Self {
             max_msg_fds: Some(MAX_FDS as u64),
@@ -215,15 +182,6 @@ impl Capabilities {
     /// What a server with these capabilities answers to a client: nothing that the client did not
     /// propose, and no more descriptors than it can bear to hear of. Mappings of pages of any size from
     /// 4 KiB on can be made.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::Capabilities;
-    ///
-    /// let theirs = Capabilities { max_dma_maps: Some(64), ..Capabilities::default() };
-    /// let answer = Capabilities::ours(1 << 20, 16_384).answer(&theirs);
-    /// assert_eq!(answer.max_dma_maps, Some(64), "the fewer of both");
-    /// assert_eq!(answer.write_multiple, None, "a client that has not heard of it is not told");
-    /// ```
     pub fn answer(&self, offer: &Self) -> Self {
         let bearable = |ours: u64, theirs: u64| ours.min(theirs.max(CAUTIOUS_FDS.into()));
         Self {
@@ -257,13 +215,6 @@ impl Capabilities {
     }
 
     /// What their sender can bear.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::Capabilities;
-    ///
-    /// let theirs = Capabilities { max_data_xfer_size: Some(4096), ..Capabilities::default() };
-    /// assert_eq!(theirs.limits(0).peer_transfer, 4096);
-    /// ```
     pub fn limits(&self, minor: u16) -> Limits {
         let fds = self.max_msg_fds.unwrap_or(1);
         let transfer = self.max_data_xfer_size.unwrap_or(DEFAULT_TRANSFER.into());
@@ -279,12 +230,6 @@ impl Capabilities {
     }
 
     /// Whether their sender can do with a second socket.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::Capabilities;
-    ///
-    /// assert!(!Capabilities::default().wants_twin(), "silence is no");
-    /// ```
     pub fn wants_twin(&self) -> bool {
         self.twin_socket.as_ref().is_some_and(|twin| twin.supported)
     }
