@@ -94,7 +94,7 @@ impl Client {
             |payload, _| {
                 let (major, minor, theirs) = info::version(payload)?;
                 theirs.check()?;
-                // A second socket for the server's commands, which this side has not proposed.
+                // A second socket for the server's commands, which this client has not proposed.
                 if theirs.wants_twin() {
                     return Err(errno::EIO);
                 }
@@ -102,7 +102,7 @@ impl Client {
             },
         );
         let limits = agreed.map_err(|error| match error {
-            // What servers say of a device that has a client.
+            // Servers refuse a second client with EBUSY.
             ClientError::Refused { errno: Errno::EBUSY, .. } => ConnectionError::Busy.into(),
             error => error,
         })?;
@@ -148,7 +148,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As every call.
+    /// Returns an error if the connection has ended or the server refuses.
     pub fn device_info(&self) -> Result<(u32, u32, u32), ClientError> {
         let put = |out: &mut Vec<u8>| info::put_words(out, &[16, 0, 0, 0]);
         self.channel().call(Command::DeviceGetInfo, put, &[], |payload, _| {
@@ -162,7 +162,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As every call.
+    /// Returns an error if the connection has ended or the server refuses.
     pub fn reset(&self) -> Result<(), ClientError> {
         self.channel().call(Command::DeviceReset, |_| {}, &[], |_, _| Ok(()))
     }

@@ -25,7 +25,6 @@ pub struct Bus {
 /// ([`crate::pci::Bar::io_eventfd`]) or shared memory that a thread polls
 /// ([`crate::pci::Bar::shared`]).
 ///
-///
 /// ```no_run
 /// use vfio_irq_user::pci::{Bar, Function};
 /// use vfio_irq_user::{Bus, Device, Errno, Options, Server};
@@ -61,14 +60,14 @@ pub trait Device: Send {
     ///
     /// # Errors
     ///
-    /// Go to the client.
+    /// The client receives the errno.
     fn read(&mut self, bar: u32, offset: u64, data: &mut [u8]) -> Result<(), Errno>;
 
     /// The client writes a BAR.
     ///
     /// # Errors
     ///
-    /// Go to the client.
+    /// The client receives the errno.
     fn write(&mut self, bar: u32, offset: u64, data: &[u8]) -> Result<(), Errno>;
 
     /// Resets the device, because the client requested it or has disconnected. Eventfds that a

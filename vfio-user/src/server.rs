@@ -28,7 +28,7 @@ use std::time::Duration;
 /// use std::time::Duration;
 /// use vfio_irq_user::Options;
 ///
-/// // A host with more devices than processors: sleep at once, and let nobody hold a device for long.
+/// // A host with more devices than processors: sleep at once, and limit slow clients to two seconds.
 /// let options = Options { spin: Duration::ZERO, stall: Duration::from_secs(2), ..Options::default() };
 /// assert_eq!(options.dma_maps, 16_384);
 /// ```
@@ -81,18 +81,18 @@ pub enum ServerError {
     /// Another server listens on the socket.
     #[error("{path} is in use by another server")]
     InUse {
-        /// Where.
+        /// The path.
         path: PathBuf,
     },
-    /// The system says no.
+    /// The system call failed.
     #[error("cannot listen on {path}: {source}")]
     Listen {
-        /// Where.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The system says no.
+    /// The system call failed.
     #[error("cannot start a server: {0}")]
     Start(#[source] io::Error),
     /// The server is stopping.

@@ -118,7 +118,7 @@ impl<'e> Session<'e> {
         let out = reply.begin();
         match request {
             Request::Version(proposal) => {
-                // Without a reply there is nothing to agree on.
+                // VERSION without a reply negotiates nothing.
                 if !packet.header().wants_reply() {
                     return Err(Errno::EINVAL);
                 }
@@ -185,7 +185,7 @@ impl<'e> Session<'e> {
             info.flags = RegionInfo::READ | RegionInfo::WRITE;
         }
         let bar = self.endpoint.function.bars.get(index as usize).and_then(Option::as_ref);
-        // A client that can receive no descriptor is not offered one.
+        // A client that cannot receive descriptors is offered none.
         let share = bar.and_then(|bar| bar.share.as_ref()).filter(|_| self.fds_bearable() > 0);
         if let Some(share) = share {
             info.flags |= RegionInfo::MMAP;
@@ -213,7 +213,8 @@ impl<'e> Session<'e> {
             let same = |fd: &Arc<OwnedFd>| fd.as_raw_fd() == eventfd.fd.as_raw_fd();
             let place = fds.iter().position(same);
             if place.is_none() && fds.len() >= self.fds_bearable() {
-                // What the client cannot receive is written with messages.
+                // If the client cannot receive the descriptor, writes to the sub-region are
+                // messages.
                 continue;
             }
             let place = place.unwrap_or_else(|| {
@@ -269,7 +270,8 @@ impl<'e> Session<'e> {
         })
     }
 
-    /// What `CONTRACT.md` (V-03, X-03, E-04) has EINVAL for, and the protocol's clients do as they please.
+    /// Returns true for a DISABLE of an idle index. The contract has EINVAL for it (`CONTRACT.md`,
+    /// V-03, X-03, E-04), but clients of the protocol send it.
     fn disables_what_is_idle(&self, header: &Header) -> bool {
         let disables = header.flags == flags::DATA_NONE | flags::ACTION_TRIGGER;
         let idle = |index| match index {
@@ -301,8 +303,9 @@ impl<'e> Session<'e> {
         Ok(())
     }
 
-    /// All writes are checked before the first is done. A device that refuses one ends it: the client
-    /// is told how many were done, and the error when none was.
+    /// Carries out several writes. All are checked before the first is carried out. If the device
+    /// refuses a write, the session stops there. It reports the number of writes, or the error if
+    /// there was none.
     fn write_multi(&mut self, writes: Writes<'_>, out: &mut Vec<u8>) -> Result<(), Errno> {
         for write in writes.iter() {
             self.endpoint.check(write.access.region, write.access.end())?;
@@ -343,7 +346,7 @@ impl<'e> Session<'e> {
 
 impl Drop for Session<'_> {
     fn drop(&mut self) {
-        // Before a version is agreed on, nothing can have changed.
+        // Before VERSION the client cannot have changed anything.
         let used = self.limits.is_some();
         if used {
             self.endpoint.device.disconnected();

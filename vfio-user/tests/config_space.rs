@@ -59,7 +59,7 @@ fn regions_have_sizes_and_the_status_register_shows_intx() {
     let (client, bus) = (bench.client(), bench.bus());
     assert_ne!(client.region(0).unwrap().size, 0);
     assert_eq!(client.region(region::ROM).unwrap().size, 0);
-    assert_eq!(client.region(region::CONFIG).unwrap().size, 256);
+    assert_eq!(client.region(region::CONFIG).unwrap().size, 4096);
     assert!(client.region(region::COUNT).is_err());
     bus.interrupts.set_line(true);
     assert!(bus.interrupts.line_is_asserted());

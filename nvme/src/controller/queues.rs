@@ -1,4 +1,4 @@
-//! Queues come and go.
+//! Creates and deletes queues.
 
 use super::queue::{Completion, Submission};
 use super::registers::MOST_ENTRIES;
@@ -97,7 +97,7 @@ impl Worker {
         if !queue.users.is_empty() {
             return Err(Status::QUEUE_DELETION);
         }
-        // What was posted is told, whoever has not come to it yet.
+        // Signals posted completions, before the vector goes.
         if let Some(vector) = queue.owed() {
             self.shared.common.bus.interrupts.raise(vector);
         }

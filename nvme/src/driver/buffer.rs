@@ -1,24 +1,24 @@
-//! Memory for data.
+//! Data buffers.
 
 use super::Error;
 use super::memory::{Dma, Space};
 use std::fmt;
 use std::sync::Arc;
 
-/// Memory that commands read from or write to. Clones are the same memory.
+/// Memory that commands read or write. Clones share the memory.
 ///
-/// The device writes to it while a command is under way, so it is copied in and out. It stays mapped
-/// for the device until the last clone is gone and no command uses it.
+/// The device may write to it while a command is outstanding, so data is copied in and out. It
+/// stays mapped for the device until the last clone is dropped and no command uses it.
 ///
-/// The list of its pages that the device wants to see is made once, so that a command costs nothing.
+/// The PRP list is built once, so a command does not build it.
 #[derive(Clone)]
 pub struct Buffer {
     memory: Arc<Dma>,
-    /// Where its data begins in `memory`.
+    /// The offset of the data in `memory`.
     at: usize,
     len: usize,
     page: usize,
-    /// Where its list of pages is for the device.
+    /// The device address of the PRP list.
     list: u64,
 }
 
@@ -30,7 +30,8 @@ impl fmt::Debug for Buffer {
 }
 
 impl Buffer {
-    /// So many buffers of so many bytes in one piece of memory. Before each is a page with its list.
+    /// Allocates `count` buffers of `len` bytes in one mapping. The page before each buffer holds
+    /// its PRP list.
     pub(super) fn many(
         space: &Arc<Space>,
         page: u64,
@@ -57,7 +58,7 @@ impl Buffer {
         (0..count).map(buffer).collect()
     }
 
-    /// The list has every page but the first, which a command names itself.
+    /// The list has every page but the first, which the command contains (PRP1).
     fn write_list(&self, place: usize) -> Option<()> {
         let pages = self.len.div_ceil(self.page);
         (1..pages).try_for_each(|number| {
@@ -70,7 +71,7 @@ impl Buffer {
         self.memory.address() + self.at as u64
     }
 
-    /// The two pointers of a command about the first `len` bytes.
+    /// Returns PRP1 and PRP2 for the first `len` bytes.
     pub(super) fn pointers(&self, len: usize) -> (u64, u64) {
         let first = self.address();
         match len.div_ceil(self.page) {
@@ -80,7 +81,7 @@ impl Buffer {
         }
     }
 
-    /// Whether the addresses are that device's.
+    /// Returns true if the buffer is mapped for this device.
     pub(super) fn is_of(&self, space: &Arc<Space>) -> bool {
         self.memory.is_of(space)
     }
@@ -89,12 +90,12 @@ impl Buffer {
         Arc::clone(&self.memory)
     }
 
-    /// Bytes.
+    /// Returns the size in bytes.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether it has none.
+    /// Returns true if the size is 0.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -107,7 +108,7 @@ impl Buffer {
         })
     }
 
-    /// Copies data into it.
+    /// Copies `data` into the buffer.
     ///
     /// # Errors
     ///
@@ -117,7 +118,7 @@ impl Buffer {
         self.memory.write(place, data).ok_or(Error::Closed)
     }
 
-    /// Copies data out of it.
+    /// Copies from the buffer to `data`.
     ///
     /// # Errors
     ///

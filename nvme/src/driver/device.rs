@@ -1,4 +1,4 @@
-//! A controller of the kernel's VFIO, through rust-vmm's `VfioDevice`.
+//! A controller over VFIO of the kernel, by rust-vmm's `VfioDevice`.
 
 use super::memory::Memory;
 use super::sys::Registers;
@@ -12,9 +12,9 @@ use vfio_bindings::bindings::vfio::{
 use vfio_ioctls::{VfioContainer, VfioDevice, VfioOps, VfioRegionInfoCap};
 use vfio_irq::{Index, Info, SetIrqs, Transport};
 
-/// Where in configuration space the revision and the class are.
+/// The offset of revision and class in configuration space.
 const CLASS: u64 = 8;
-/// Where the command register is, and its bits.
+/// The command register, and its bits.
 const COMMAND: u64 = 4;
 const MEMORY: u16 = 1 << 1;
 const MASTER: u16 = 1 << 2;
@@ -29,7 +29,7 @@ const MASTER: u16 = 1 << 2;
 /// # Ok::<(), vfio_irq_nvme::driver::Error>(())
 /// ```
 pub struct Device {
-    /// Before the device, so that it goes first.
+    /// Declared first, so that the mapping is dropped before the device.
     registers: Option<Registers>,
     device: VfioDevice,
     container: Arc<dyn VfioOps>,
@@ -37,11 +37,12 @@ pub struct Device {
 }
 
 impl Device {
-    /// Opens a controller by its address, such as `0000:01:00.0`, in a container of its own.
+    /// Opens a controller by its PCI address, such as `0000:01:00.0`, in its own container.
     ///
     /// # Errors
     ///
-    /// [`Error::Open`] when there is none, it is not bound to a VFIO driver, or somebody has it.
+    /// Returns [`Error::Open`] if the device does not exist, is not bound to a VFIO driver, or is
+    /// in use.
     pub fn open(bdf: &str) -> Result<Self, Error> {
         let failed = |why: String| Error::Open { bdf: bdf.into(), why };
         let path = Path::new("/sys/bus/pci/devices").join(bdf);
@@ -62,11 +63,11 @@ impl Device {
         Self::over(device.map_err(|error| group(&error))?, container)
     }
 
-    /// Takes a device that was opened already, and what maps memory for it.
+    /// Takes an open device, and the container that maps memory for it.
     ///
     /// # Errors
     ///
-    /// [`Error::Access`] when its registers cannot be mapped.
+    /// Returns [`Error::Access`] if its registers cannot be mapped.
     pub fn over(device: VfioDevice, container: Arc<dyn VfioOps>) -> Result<Self, Error> {
         let size = device.get_region_size(VFIO_PCI_BAR0_REGION_INDEX);
         let registers = if can_map(&device) {
@@ -85,7 +86,7 @@ impl Device {
     }
 }
 
-/// Whether all of BAR 0 can be mapped. Where only parts can, it is read and written.
+/// Returns true if BAR 0 can be mapped as a whole. Otherwise the driver uses reads and writes.
 fn can_map(device: &VfioDevice) -> bool {
     let flags = device.get_region_flags(VFIO_PCI_BAR0_REGION_INDEX);
     let caps = device.get_region_caps(VFIO_PCI_BAR0_REGION_INDEX);
@@ -145,7 +146,7 @@ impl Function for Device {
         let other = (u16::from_le_bytes(command) | MEMORY) & !MASTER;
         let wanted = if on { other | MASTER } else { other };
         self.device.region_write(VFIO_PCI_CONFIG_REGION_INDEX, &wanted.to_le_bytes(), COMMAND);
-        // Failures are logged and not told, so look.
+        // The container only logs failures, so the driver checks the result.
         self.device.region_read(VFIO_PCI_CONFIG_REGION_INDEX, &mut command, COMMAND);
         let same = (u16::from_le_bytes(command) ^ wanted) & MASTER == 0;
         if same { Ok(()) } else { Err(io::Error::other("the command register stays as it was")) }

@@ -1,10 +1,10 @@
-//! What can go wrong, as sentences.
+//! The errors of the driver.
 
 use super::Status;
 use std::io;
 use std::time::Duration;
 
-/// Why a driver's call failed.
+/// The reason why a call of the driver failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -16,107 +16,107 @@ pub enum Error {
         /// Why, and what would help.
         why: String,
     },
-    /// The device does not answer.
+    /// The device does not respond.
     #[error("{what} failed: {source}")]
     Access {
-        /// What was tried.
+        /// The attempted action.
         what: &'static str,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// Every register reads as ones: the device was unplugged, or is turned off.
+    /// All registers read as ones: the device was unplugged or powered off.
     #[error("the controller is gone: its registers read as ones")]
     Gone,
-    /// The controller says that it cannot go on (CSTS.CFS).
+    /// The controller reports a fatal status (CSTS.CFS).
     #[error("the controller reports a fatal error (CSTS.CFS): it must be reset, open it again")]
     Fatal,
-    /// The controller does not become ready, or does not stop.
+    /// The controller does not become ready, or does not stop, in time.
     #[error("the controller did not become {wanted} within {waited:?}")]
     NotReady {
         /// `ready`, `disabled` or `shut down`.
         wanted: &'static str,
-        /// How long it was waited for.
+        /// The time limit.
         waited: Duration,
     },
-    /// The controller is not one that this driver can use.
+    /// This driver does not support the controller.
     #[error("the controller cannot be used: {0}")]
     Unfit(String),
-    /// An interrupt could not be had.
+    /// A vector could not be attached.
     #[error(transparent)]
     Interrupt(#[from] vfio_irq::Error),
-    /// Memory could not be had, or not be mapped for the device.
+    /// Memory could not be allocated, or not be mapped for the device.
     #[error("{size} bytes of memory cannot be had for the controller: {source}")]
     Memory {
-        /// How many bytes.
+        /// The size in bytes.
         size: u64,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The controller ended a command with an error.
+    /// The controller completed a command with an error status.
     #[error("{command} ended with an error: {status}")]
     Status {
-        /// Which command.
+        /// The command.
         command: &'static str,
-        /// What the controller said.
+        /// The status of the controller.
         status: Status,
     },
-    /// A command did not end.
+    /// A command did not complete in time.
     #[error("{command} on queue {queue} has not ended within {waited:?}")]
     Timeout {
-        /// Which command.
+        /// The command.
         command: &'static str,
-        /// On which queue.
+        /// The queue ID.
         queue: u16,
-        /// How long it was waited for.
+        /// The time limit.
         waited: Duration,
     },
-    /// As many commands as the queue holds are under way.
+    /// The queue is full.
     #[error("queue {queue} is full: {depth} commands are under way, take completions first")]
     Full {
-        /// Which queue.
+        /// The queue ID.
         queue: u16,
-        /// How many it holds.
+        /// The limit.
         depth: usize,
     },
-    /// A call that waits for its own command alone found others under way.
+    /// A blocking call found other commands outstanding.
     #[error(
         "{open} commands are under way on queue {queue}: take their completions before a call that waits"
     )]
     Busy {
-        /// Which queue.
+        /// The queue ID.
         queue: u16,
-        /// How many.
+        /// The number.
         open: usize,
     },
-    /// The controller wrote what makes no sense into a completion queue, which is used no more.
+    /// The controller wrote an invalid completion. The queue is dead.
     #[error("the controller broke queue {queue}: {why}")]
     Broken {
-        /// Which queue.
+        /// The queue ID.
         queue: u16,
-        /// What it did.
+        /// The violation.
         why: String,
     },
-    /// The queue is used no more after an earlier error.
+    /// The queue is dead after an earlier error.
     #[error("queue {queue} is of no more use after an earlier error: {}", instead(*queue))]
     Dead {
-        /// Which queue.
+        /// The queue ID.
         queue: u16,
     },
     /// The driver was closed.
     #[error("the controller was shut down by its driver")]
     Closed,
-    /// There are no more queues.
+    /// The controller has no more queues.
     #[error("the controller has {most} I/O queues, and all are in use: delete one")]
     NoQueue {
-        /// How many.
+        /// The number.
         most: u16,
     },
-    /// What was asked for makes no sense.
+    /// The request is invalid.
     #[error("{0}")]
     Request(String),
 }
 
-/// What helps when a queue is of no more use.
+/// Returns advice for a dead queue.
 fn instead(queue: u16) -> &'static str {
     match queue {
         // Without its admin queue a controller does nothing new.

@@ -1,91 +1,92 @@
-//! What a driver needs of a device, whoever carries it.
+//! The interface between the driver and a PCI function.
 
 use super::memory::Memory;
 use std::io;
 use std::sync::Arc;
 use vfio_irq::Transport;
 
-/// A PCI function with an NVMe controller: its BAR 0, its memory, and (as [`Transport`]) its
+/// A PCI function with an NVMe controller: its BAR 0, its DMA mappings and, by [`Transport`], its
 /// interrupts.
 ///
-/// [`super::Socket`] is one behind a vfio-user socket, `super::Device` one of the kernel's (feature
-/// `vfio-ioctls`).
+/// [`super::Socket`] implements it over vfio-user, and `super::Device` over VFIO of the kernel
+/// (feature `vfio-ioctls`).
 pub trait Function: Transport + Send + Sync {
-    /// The class code of configuration space: base class, subclass, interface, such as 0x010802.
+    /// Returns the class code of configuration space: base class, subclass, interface, such as
+    /// 0x010802.
     ///
     /// # Errors
     ///
-    /// When the device does not answer.
+    /// Returns an error if the device does not respond.
     fn class(&self) -> io::Result<u32>;
 
-    /// Bytes of BAR 0.
+    /// Returns the size of BAR 0 in bytes.
     fn size(&self) -> u64;
 
-    /// Reads a register.
+    /// Reads a 32-bit register.
     ///
     /// # Errors
     ///
-    /// When the device does not answer.
+    /// Returns an error if the device does not respond.
     fn read32(&self, offset: u64) -> io::Result<u32>;
 
-    /// Writes a register.
+    /// Writes a 32-bit register.
     ///
     /// # Errors
     ///
-    /// When the device does not answer.
+    /// Returns an error if the device does not respond.
     fn write32(&self, offset: u64, value: u32) -> io::Result<()>;
 
-    /// Reads a register of 64 bits: its lower half, then its upper one.
+    /// Reads a 64-bit register: the lower half first, then the upper half.
     ///
     /// # Errors
     ///
-    /// When the device does not answer.
+    /// Returns an error if the device does not respond.
     fn read64(&self, offset: u64) -> io::Result<u64> {
         let low = self.read32(offset)?;
         Ok(u64::from(self.read32(offset.saturating_add(4))?) << 32 | u64::from(low))
     }
 
-    /// Writes a register of 64 bits: its lower half, then its upper one.
+    /// Writes a 64-bit register: the lower half first, then the upper half.
     ///
     /// # Errors
     ///
-    /// When the device does not answer.
+    /// Returns an error if the device does not respond.
     fn write64(&self, offset: u64, value: u64) -> io::Result<()> {
         let (low, high) = super::halves(value);
         self.write32(offset, low)?;
         self.write32(offset.saturating_add(4), high)
     }
 
-    /// Writes a doorbell. Need not wait until the write is done.
+    /// Writes a doorbell. The write may be posted.
     ///
     /// # Errors
     ///
-    /// When the device does not answer.
+    /// Returns an error if the device does not respond.
     fn ring(&self, offset: u64, value: u32) -> io::Result<()> {
         self.write32(offset, value)
     }
 
-    /// Lets the device reach for memory, or forbids it.
+    /// Sets or clears Bus Master Enable.
     ///
     /// # Errors
     ///
-    /// When the device does not answer.
+    /// Returns an error if the device does not respond.
     fn set_bus_master(&self, on: bool) -> io::Result<()>;
 
-    /// Lets the device reach `memory` at this address.
+    /// Maps `memory` for the device at `address`.
     ///
     /// # Errors
     ///
-    /// What the system or the server says.
+    /// Returns the errno of the kernel or of the server.
     fn map(&self, memory: &Memory, address: u64) -> io::Result<()>;
 
-    /// Takes memory away again, exactly as it was mapped.
+    /// Unmaps memory; the range must equal that of a mapping.
     ///
     /// # Errors
     ///
-    /// What the system or the server says.
+    /// Returns the errno of the kernel or of the server.
     fn unmap(&self, address: u64, size: u64) -> io::Result<()>;
 }
 
-/// Any function: drivers do not care which.
+/// Any function, type-erased.
 pub(super) type AnyFunction = Arc<dyn Function>;

@@ -1,4 +1,4 @@
-//! How a vector comes to a queue: the one place that knows.
+//! Attaches vectors to queues.
 
 use super::function::AnyFunction;
 use std::os::fd::AsFd;
@@ -7,14 +7,14 @@ use vfio_irq::{
     Action, Data, Error, Index, Name, NoResize, SetIrqs, Transport, Trigger, Vector, Vectors, What,
 };
 
-/// How a vector is added for a new queue.
+/// How the driver adds a vector for a new queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Method {
-    /// One request for the new vector, through [`Vectors`]; what is done on a host that cannot add
-    /// vectors is up to the policy.
+    /// One SET_IRQS for the new vector, through [`Vectors`]. If the host cannot add vectors
+    /// dynamically, the policy of [`Vectors`] decides.
     Dynamic(NoResize),
-    /// As VMMs did it while nothing else was known: MSI-X is disabled, and enabled again with the
-    /// old vectors and the new one. An interrupt in between is lost. For comparison only.
+    /// Disables MSI-X, and enables it again with the old vectors and the new one. An interrupt in
+    /// between is lost. For comparison only: VMMs did this before dynamic MSI-X.
     ReleaseAll,
 }
 
@@ -31,7 +31,7 @@ pub(super) enum Interrupts {
 }
 
 impl Interrupts {
-    /// Nothing is enabled yet. Also says how many vectors there are.
+    /// Creates the vectors, none enabled. Returns the number of vectors as well.
     pub(super) fn open(function: &AnyFunction, method: Method) -> Result<(Self, u32), Error> {
         let function = Arc::clone(function);
         Ok(match method {
@@ -48,7 +48,7 @@ impl Interrupts {
         })
     }
 
-    /// Has a vector signal this eventfd.
+    /// Attaches an eventfd to a vector.
     pub(super) fn attach(&self, number: u32, trigger: &Trigger) -> Result<Attached, Error> {
         Ok(match self {
             Self::Dynamic(vectors) => {
@@ -61,7 +61,7 @@ impl Interrupts {
         })
     }
 
-    /// Gives back every vector.
+    /// Detaches all vectors.
     pub(super) fn disable(&self) -> Result<(), Error> {
         match self {
             Self::Dynamic(vectors) => vectors.disable(),
@@ -70,7 +70,7 @@ impl Interrupts {
     }
 }
 
-/// A vector that is attached until this value is dropped.
+/// A vector that is attached until dropped.
 pub(super) enum Attached {
     Dynamic { _vector: Vector<AnyFunction> },
     ReleaseAll { together: Arc<Together>, number: u32 },

@@ -1,4 +1,5 @@
-//! Memory that the device reaches, too. It may change at any time, so it is copied, never borrowed.
+//! Memory that the device can access. The device may change it at any time, so the driver copies it
+//! and never borrows it.
 
 use super::Error;
 use super::function::AnyFunction;
@@ -11,12 +12,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory};
 
-/// Where addresses of devices begin: above what is reserved for interrupts on common machines.
+/// The lowest device address: above the range that common machines reserve for interrupts.
 const FIRST: u64 = 1 << 32;
-/// Where they end: the fewest address bits of an IOMMU that is in use, and one less.
+/// The end of device addresses: one bit less than the smallest IOMMU address width in use.
 const END: u64 = 1 << 38;
 
-/// A piece of memory that can be mapped for a device: a file without a name.
+/// Memory that can be mapped for a device: an anonymous file (memfd).
 #[derive(Debug)]
 pub struct Memory {
     region: MmapRegion,
@@ -29,33 +30,34 @@ impl Memory {
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
         let file = rustix::fs::memfd_create("vfio-irq nvme", flags)?;
         rustix::fs::ftruncate(&file, size)?;
-        // Whoever emulates the device gets the file, and must not shrink it under the mapping.
+        // The emulating process receives the file, and must not shrink it under the mapping
+        // (SIGBUS).
         rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         let file = Arc::new(File::from(file));
         let region = MmapRegion::from_file(FileOffset::from_arc(Arc::clone(&file), 0), len);
         Ok(Self { region: region.map_err(io::Error::other)?, file })
     }
 
-    /// Bytes.
+    /// Returns the size in bytes.
     pub fn size(&self) -> u64 {
         self.region.size() as u64
     }
 
-    /// Where it is in this process, for those who map it for a device of the kernel's. It stays
-    /// mapped as long as this value lives.
+    /// Returns the address in this process, for a VFIO map call. The memory stays mapped as long as
+    /// this value lives.
     pub fn as_ptr(&self) -> *mut u8 {
         self.region.as_ptr()
     }
 }
 
 impl AsFd for Memory {
-    /// The file that holds it, from its beginning.
+    /// Returns the file, which holds the memory from offset 0.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
 }
 
-/// The addresses of one device.
+/// The device address space of one device.
 pub(super) struct Space {
     function: AnyFunction,
     page: u64,
@@ -65,12 +67,12 @@ pub(super) struct Space {
 impl Space {
     /// `page`: what addresses and sizes are multiples of.
     pub(super) fn new(function: AnyFunction, page: u64) -> Arc<Self> {
-        // The system maps whole pages of its own.
+        // The host maps whole host pages.
         let page = page.max(rustix::param::page_size() as u64);
         Arc::new(Self { function, page, used: Mutex::default() })
     }
 
-    /// New memory, all zeroes, mapped for the device.
+    /// Allocates zeroed memory and maps it for the device.
     pub(super) fn allocate(self: &Arc<Self>, size: u64) -> Result<Arc<Dma>, Error> {
         let failed = |source| Error::Memory { size, source };
         let size = size.checked_next_multiple_of(self.page).unwrap_or(u64::MAX);
@@ -84,7 +86,7 @@ impl Space {
         Ok(Arc::new(Dma { memory, address, space: Arc::clone(self) }))
     }
 
-    /// The lowest place where so many bytes are free.
+    /// Returns the lowest free range of this size.
     fn reserve(&self, size: u64) -> Option<u64> {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let mut at = FIRST;
@@ -104,7 +106,7 @@ impl Space {
     }
 }
 
-/// Memory that is mapped for the device until this value is dropped.
+/// Memory that is mapped for the device until dropped.
 pub(super) struct Dma {
     memory: Memory,
     address: u64,
@@ -112,31 +114,31 @@ pub(super) struct Dma {
 }
 
 impl Dma {
-    /// Where it is for the device.
+    /// Returns the device address.
     pub(super) fn address(&self) -> u64 {
         self.address
     }
 
-    /// Whether it is mapped there.
+    /// Returns true if it is mapped in that address space.
     pub(super) fn is_of(&self, space: &Arc<Space>) -> bool {
         Arc::ptr_eq(&self.space, space)
     }
 
-    /// Copies into it; `None` when it is not that large.
+    /// Copies `data` into the memory. Returns `None` beyond its end.
     pub(super) fn write(&self, at: usize, data: &[u8]) -> Option<()> {
         let slice = self.memory.region.get_slice(at, data.len()).ok()?;
         slice.copy_from(data);
         Some(())
     }
 
-    /// Copies out of it; `None` when it is not that large.
+    /// Copies from the memory to `data`. Returns `None` beyond its end.
     pub(super) fn read(&self, at: usize, data: &mut [u8]) -> Option<()> {
         let slice = self.memory.region.get_slice(at, data.len()).ok()?;
         slice.copy_to(data);
         Some(())
     }
 
-    /// One aligned word, read before everything that is read after it.
+    /// Loads an aligned word with acquire ordering.
     pub(super) fn load(&self, at: usize) -> Option<u32> {
         let slice = self.memory.region.as_volatile_slice();
         slice.load(at, Ordering::Acquire).ok().map(u32::from_le)
@@ -148,7 +150,7 @@ impl Drop for Dma {
         let (address, size) = (self.address, self.memory.size());
         match self.space.function.unmap(address, size) {
             Ok(()) => self.space.release(address),
-            // The address stays taken: the device may still reach what was there.
+            // The address range stays allocated: the device may still access the memory.
             Err(error) => {
                 tracing::warn!(%error, address, size, "memory stays mapped for an NVMe controller");
             }

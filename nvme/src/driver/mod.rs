@@ -1,15 +1,16 @@
-//! A driver for NVMe controllers in user space, each of whose queues has an interrupt of its own that
-//! comes and goes with the queue.
+//! A user-space driver for NVMe controllers. Each queue has its own vector, which is attached and
+//! detached with the queue.
 //!
-//! Many commands at one time, and a wait for any of them:
+//! See [`Queue`] for several commands in flight.
 //!
 //! # What holds
 //!
-//! A controller is not trusted: what it says is checked, and what makes no sense is an [`Error`]. It
-//! reaches the memory of its queues and of [`Buffer`]s, and no other.
+//! The controller is not trusted. The driver checks what the controller writes, and returns an
+//! [`Error`] if it is invalid. The controller can access the memory of its queues and of
+//! [`Buffer`]s only.
 //!
-//! A queue belongs to one thread, and several queues to as many. Creating and deleting queues waits
-//! for a lock, using them does not.
+//! One thread uses a queue at a time; several threads use several queues. Creating and deleting
+//! queues takes a lock. Using queues takes no lock.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod admin;
@@ -56,15 +57,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use vfio_irq::Trigger;
 
-/// How a driver behaves.
+/// The options of a driver.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Options {
-    /// How vectors are added.
+    /// The method of adding vectors.
     pub method: Method,
     /// I/O queues at most.
     pub queues: u16,
-    /// How long a command may take for which somebody waits: admin commands, and the calls of
-    /// [`Queue`] that wait.
+    /// The time limit of admin commands and of the blocking calls of [`Queue`].
     pub timeout: Duration,
 }
 
@@ -74,7 +74,7 @@ impl Default for Options {
     }
 }
 
-/// What a controller and its first namespace say of themselves.
+/// The identity and limits of a controller and its first namespace.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Info {
@@ -84,13 +84,13 @@ pub struct Info {
     pub model: String,
     /// Firmware revision.
     pub firmware: String,
-    /// Blocks of the namespace.
+    /// The number of blocks of the namespace.
     pub blocks: u64,
-    /// Bytes of a block.
+    /// The block size in bytes.
     pub block: u64,
-    /// Bytes that one command moves at most.
+    /// The limit of data bytes per command.
     pub transfer: u64,
-    /// Whether blocks can be made zeroes without sending them.
+    /// The controller supports Write Zeroes.
     pub write_zeroes: bool,
     /// I/O queues at most.
     pub queues: u16,
@@ -98,22 +98,22 @@ pub struct Info {
     pub entries: u16,
 }
 
-/// What a queue has counted.
+/// The counts of a queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Stats {
-    /// Completions that were taken.
+    /// Completions that the driver took.
     pub completions: u64,
-    /// How often the eventfd was signalled. One signal may tell of several completions, and of none.
+    /// Signals of the eventfd. One signal may stand for several completions, or for none.
     pub signals: u64,
-    /// Completions that were taken by a look without a signal.
+    /// Completions that the driver took by polling, without a signal.
     pub polled: u64,
-    /// Looks that found completions which had been seen a second before, and no signal since: each a
-    /// lost interrupt.
+    /// Lost interrupts: a poll found a completion that had been there for a second without a
+    /// signal.
     pub stalls: u64,
 }
 
-/// A controller that is enabled. Dropping it shuts the controller down, and queues that are left
-/// end with [`Error::Closed`]: whoever waits for one of them is woken.
+/// An enabled controller. Dropping it shuts the controller down. Remaining queues then fail with
+/// [`Error::Closed`], and threads that wait for them are woken.
 ///
 /// ```no_run
 /// use vfio_irq_nvme::driver::{Driver, Options, Socket};
@@ -128,7 +128,7 @@ pub struct Stats {
 /// ```
 pub struct Driver(Arc<Shared>);
 
-/// What a driver and its queues share.
+/// The state that a driver and its queues share.
 struct Shared {
     registers: Registers,
     interrupts: Interrupts,
@@ -142,7 +142,7 @@ struct Shared {
 
 impl Shared {
     fn admin(&self) -> MutexGuard<'_, Admin> {
-        // What is half done after a panic the controller says itself: its answers are checked.
+        // Poison is ignored: the driver checks the state against the controller's answers.
         self.admin.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -150,7 +150,7 @@ impl Shared {
         if self.closed.load(Ordering::Acquire) { Err(Error::Closed) } else { Ok(()) }
     }
 
-    /// Whether commands can still end.
+    /// Returns an error if commands can no longer complete.
     fn check(&self) -> Result<(), Error> {
         self.check_open()?;
         self.registers.check()
@@ -164,37 +164,39 @@ impl fmt::Debug for Driver {
 }
 
 impl Driver {
-    /// Resets and enables a controller (CC.EN), and asks what it is (Identify).
+    /// Resets and enables a controller (CC.EN), and identifies it (Identify). Returns the driver.
     ///
     /// # Errors
     ///
-    /// [`Error::Unfit`] when it cannot be used; [`Error::NotReady`], [`Error::Fatal`],
-    /// [`Error::Gone`] when it does not start; [`Error::Interrupt`] when it gets no vector.
+    /// - [`Error::Unfit`] if this driver cannot use the controller
+    /// - [`Error::NotReady`], [`Error::Fatal`] or [`Error::Gone`] if the controller does not start
+    /// - [`Error::Interrupt`] if no vector can be attached
     pub fn open(function: impl Function + 'static, options: Options) -> Result<Self, Error> {
         start::start(Arc::new(function), &options).map(|shared| Self(Arc::new(shared)))
     }
 
-    /// What the controller says of itself.
+    /// Returns the identity and limits of the controller.
     pub fn info(&self) -> &Info {
         &self.0.info
     }
 
-    /// What the admin queue has counted.
+    /// Returns the counts of the admin queue.
     pub fn admin_stats(&self) -> Stats {
         self.0.admin().pair.stats
     }
 
-    /// Memory for `len` bytes of data.
+    /// Allocates a buffer of `len` bytes, which the controller can access.
     ///
     /// # Errors
     ///
-    /// [`Error::Memory`]; [`Error::Request`] when it is larger than [`Info::transfer`].
+    /// Returns [`Error::Memory`] if the allocation fails, and [`Error::Request`] if `len` is 0 or
+    /// exceeds [`Info::transfer`].
     pub fn buffer(&self, len: usize) -> Result<Buffer, Error> {
         let mut buffers = self.buffers(1, len)?;
         buffers.pop().ok_or_else(|| Error::Request("a buffer needs a length".into()))
     }
 
-    /// Several buffers in one piece of memory, which is less work for the system.
+    /// Allocates several buffers in one mapping, which is cheaper than separate buffers.
     ///
     /// # Errors
     ///
@@ -210,13 +212,13 @@ impl Driver {
         Buffer::many(&self.0.space, self.0.registers.limits.page, count, len)
     }
 
-    /// Creates an I/O queue for so many commands at one time (or as many as the controller can), and
-    /// attaches a vector for it. Other queues may be at work.
+    /// Creates an I/O queue for `depth` commands, or fewer if the controller's limit is lower.
+    /// Attaches its vector. Other queues may be in use.
     ///
     /// # Errors
     ///
-    /// [`Error::NoQueue`], [`Error::Interrupt`], [`Error::Memory`]; [`Error::Status`] with what the
-    /// controller said. Nothing is left behind then.
+    /// Returns [`Error::NoQueue`], [`Error::Interrupt`], [`Error::Memory`], or [`Error::Status`]
+    /// with the status of the controller. Nothing is left allocated then.
     pub fn create_queue(&self, depth: u16) -> Result<Queue, Error> {
         let shared = &self.0;
         let Registers { limits, .. } = &shared.registers;
@@ -243,12 +245,12 @@ impl Driver {
         Ok(Queue::new(Arc::clone(shared), Pair::new(ring, trigger, vector)))
     }
 
-    /// Shuts the controller down (CC.SHN) and says if that fails; dropping only logs.
+    /// Shuts the controller down (CC.SHN). Dropping the driver does the same, but only logs errors.
     ///
     /// # Errors
     ///
-    /// [`Error::NotReady`] and others when the controller does not stop in order. It cannot reach
-    /// for memory any more all the same, unless it does not answer at all.
+    /// Returns [`Error::NotReady`] or another error if the controller does not shut down cleanly.
+    /// Bus mastering is off in any case, unless the device does not respond.
     pub fn close(self) -> Result<(), Error> {
         self.shut_down()
     }
@@ -260,7 +262,7 @@ impl Driver {
             return Ok(());
         }
         shared.closed.store(true, Ordering::Release);
-        // No completion will come that could wake them.
+        // No completion will wake the waiting threads, so the driver signals them.
         for trigger in admin.queues.values().flatten() {
             if let Err(error) = trigger.signal() {
                 tracing::warn!(%error, "a queue that waits is not told of the end");
@@ -284,7 +286,7 @@ impl Drop for Driver {
     }
 }
 
-/// Lower and upper half.
+/// Returns the lower and the upper half.
 fn halves(value: u64) -> (u32, u32) {
     let [a, b, c, d, e, f, g, h] = value.to_le_bytes();
     (u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h]))

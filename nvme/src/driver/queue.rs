@@ -21,22 +21,21 @@ mod opcode {
     pub(super) const ZEROES: u32 = 0x08;
 }
 
-/// Blocks of one command at most.
+/// The limit of blocks per command (NLB is 16 bits).
 const MOST_BLOCKS: u32 = 1 << 16;
 
-/// An I/O queue pair with a vector of its own.
+/// An I/O queue pair with its own vector.
 ///
-/// It belongs to one thread at a time. Dropping it deletes it and detaches its vector; other queues do
-/// not notice.
+/// One thread uses it at a time. Dropping it deletes the queue pair and detaches its vector. Other
+/// queues are not affected.
 ///
 /// # Without blocking
 ///
-/// [`Queue::submit`] hands a command over, [`Queue::drain`] takes completions. In between, wait until
-/// the queue's descriptor ([`AsFd`]) is readable: it is an eventfd, so `poll`, `epoll`, io_uring and
-/// every runtime can. It may be readable without a completion, so look and go on.
+/// [`Queue::submit`] submits a command, and [`Queue::drain`] takes completions. Between them, wait
+/// until the descriptor of the queue ([`AsFd`]) is readable. It is an eventfd, so `poll`, `epoll`,
+/// io_uring and every runtime can wait for it. It may be readable without a completion.
 ///
-/// A future needs a runtime that wakes it, and there is more than one, so this has none of its own.
-/// With tokio:
+/// This crate depends on no runtime, so it has no futures. With tokio:
 ///
 /// ```no_run
 /// use tokio::io::unix::AsyncFd;
@@ -67,7 +66,7 @@ impl fmt::Debug for Queue {
 }
 
 impl AsFd for Queue {
-    /// Readable when there may be completions. Leave it to [`Queue::drain`] to read it.
+    /// Returns the eventfd of the vector. Do not read it; [`Queue::drain`] does.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pair.trigger.as_fd()
     }
@@ -84,93 +83,95 @@ impl Queue {
         Self { shared, pair, deleted: false }
     }
 
-    /// Its number, which is also its vector's.
+    /// Returns the queue ID, which is also the number of the vector.
     pub fn id(&self) -> u16 {
         self.pair.ring.id()
     }
 
-    /// How many commands can be under way.
+    /// Returns how many commands can be outstanding.
     pub fn depth(&self) -> usize {
         self.pair.ring.depth()
     }
 
-    /// How many commands are under way.
+    /// Returns how many commands are outstanding.
     pub fn open(&self) -> usize {
         self.pair.ring.open()
     }
 
-    /// The eventfd that its vector signals.
+    /// Returns the eventfd of the vector.
     pub fn trigger(&self) -> &Trigger {
         &self.pair.trigger
     }
 
-    /// What was counted so far.
+    /// Returns the counts of the queue.
     pub fn stats(&self) -> Stats {
         self.pair.stats
     }
 
-    /// Hands a command to the controller and returns at once; `token` comes back with its
-    /// [`Completion`].
+    /// Submits a command, and returns without waiting. The [`Completion`] carries `token`.
     ///
     /// # Errors
     ///
-    /// [`Error::Full`] when as many as it holds are under way; [`Error::Request`] for what the
-    /// buffer or the controller is too small for; [`Error::Access`] when the controller is gone.
+    /// - [`Error::Full`] if the queue is full
+    /// - [`Error::Request`] if the request exceeds the buffer or a limit of the controller
+    /// - [`Error::Access`] if the controller does not respond
     pub fn submit(&mut self, request: Request<'_>, token: u64) -> Result<(), Error> {
         self.shared.check_open()?;
         let (words, data) = self.command(request)?;
         self.pair.ring.submit(words, token, data)
     }
 
-    /// Takes all completions that are there, after the descriptor was readable or at any time; how
-    /// many.
+    /// Takes all available completions. Returns how many.
     ///
     /// # Errors
     ///
-    /// [`Error::Broken`] when the controller wrote what makes no sense, [`Error::Access`] when it is
-    /// gone, [`Error::Dead`] after either. Completions before that were handed out.
-    /// [`Error::Closed`] when there are none and none will come: the driver was closed.
+    /// - [`Error::Broken`] if the controller wrote an invalid completion; valid ones before it were
+    ///   passed to `each`
+    /// - [`Error::Access`] if the controller does not respond
+    /// - [`Error::Dead`] after either error
+    /// - [`Error::Closed`] if the driver was closed and no completion was left
     pub fn drain(&mut self, each: impl FnMut(Completion)) -> Result<usize, Error> {
         let count = self.pair.drain(each)?;
-        // Asked last: the signal that tells of the end may be one of those just taken.
+        // The driver is checked last, because one of the signals just taken may announce the close.
         match (self.shared.check_open(), count) {
             (Ok(()), _) => Ok(count),
             (Err(closed), 0) => Err(closed),
-            // The next call says so.
+            // The signal makes the next call return the error.
             (Err(_), _) => self.pair.trigger.signal().map(|()| count).map_err(Error::from),
         }
     }
 
-    /// Whether a completion waits that no signal told of, and for how long it was seen to: from the
-    /// first call on that finds it. More than a second is a lost interrupt, and the next
-    /// [`Queue::drain`] counts it as [`Stats::stalls`].
+    /// Looks for a completion without a signal. Returns the time since the first call that saw it.
+    /// More than a second means a lost interrupt; the next [`Queue::drain`] counts it in
+    /// [`Stats::stalls`].
     pub fn untold(&mut self) -> Option<Duration> {
         self.pair.untold()
     }
 
-    /// Whether the controller is still there and can go on: for those who wait longer than they like.
+    /// Checks that the controller still responds and works. Call this if a command takes too long.
     ///
     /// # Errors
     ///
-    /// [`Error::Gone`], [`Error::Access`], [`Error::Fatal`], [`Error::Closed`].
+    /// Returns [`Error::Gone`], [`Error::Access`], [`Error::Fatal`] or [`Error::Closed`].
     pub fn check(&self) -> Result<(), Error> {
         self.shared.check()
     }
 
-    /// Reads as many blocks as the buffer holds from block `start` on, and waits for them (Read, opcode
-    /// 0x02).
+    /// Reads blocks from `start` to fill the buffer, and waits for completion (Read, opcode 0x02).
     ///
     /// # Errors
     ///
-    /// [`Error::Status`] with what the controller said; [`Error::Busy`] while other commands are
-    /// under way; [`Error::Timeout`] after [`super::Options::timeout`]; as [`Queue::submit`] and
-    /// [`Queue::drain`].
+    /// - [`Error::Status`] with the status of the controller
+    /// - [`Error::Busy`] if other commands are outstanding
+    /// - [`Error::Timeout`] after [`super::Options::timeout`]
+    /// - the errors of [`Queue::submit`] and [`Queue::drain`]
     pub fn read(&mut self, start: u64, into: &Buffer) -> Result<(), Error> {
         let blocks = self.whole(into)?;
         self.run(Request::Read { start, blocks, into })
     }
 
-    /// Writes the whole buffer from block `start` on, and waits for it (Write, opcode 0x01).
+    /// Writes the whole buffer to the blocks from `start`, and waits for completion (Write, opcode
+    /// 0x01).
     ///
     /// # Errors
     ///
@@ -180,7 +181,7 @@ impl Queue {
         self.run(Request::Write { start, blocks, from })
     }
 
-    /// Brings everything that was written to where it survives a loss of power, and waits for it.
+    /// Makes all completed writes durable, and waits for completion (Flush, opcode 0x00).
     ///
     /// # Errors
     ///
@@ -189,16 +190,16 @@ impl Queue {
         self.run(Request::Flush)
     }
 
-    /// Makes blocks read as zeroes, and waits for it (Write Zeroes, opcode 0x08).
+    /// Writes zeroes to blocks, and waits for completion (Write Zeroes, opcode 0x08).
     ///
     /// # Errors
     ///
-    /// As [`Queue::read`]; [`Error::Request`] when the controller has no such command.
+    /// As [`Queue::read`]; [`Error::Request`] if the controller does not support Write Zeroes.
     pub fn write_zeroes(&mut self, start: u64, blocks: u32) -> Result<(), Error> {
         self.run(Request::WriteZeroes { start, blocks })
     }
 
-    /// Carries out one command while no other is under way.
+    /// Submits one command while no other is outstanding, and waits for completion.
     ///
     /// # Errors
     ///
@@ -210,11 +211,12 @@ impl Queue {
         pair.run(request.name(), work, shared.timeout, || shared.check()).map(drop)
     }
 
-    /// Deletes it and says if that fails; dropping only logs.
+    /// Deletes the queue pair. Dropping does the same, but only logs errors.
     ///
     /// # Errors
     ///
-    /// When the controller does not delete it: its number is not used again then.
+    /// Returns an error if the controller does not delete it. The driver then never reuses the
+    /// queue ID.
     pub fn delete(mut self) -> Result<(), Error> {
         self.let_go()
     }
@@ -225,11 +227,12 @@ impl Queue {
         }
         let mut admin = self.shared.admin();
         let deleted = match admin.closed {
-            // A controller that was shut down has no queues.
+            // After shutdown the controller has no queues.
             true => Ok(()),
             false => admin.delete(&self.shared.registers, self.id()),
         };
-        // Under the lock, so that the number's next user finds its vector free.
+        // The vector is detached under the lock, so that the next user of the queue ID finds it
+        // free.
         self.pair.vector = None;
         match &deleted {
             Ok(()) => _ = admin.queues.remove(&self.id()),
@@ -296,7 +299,7 @@ impl Queue {
     }
 }
 
-/// The command with its blocks. Whether they exist is the controller's to say.
+/// Adds the block range to a command. The controller checks that the blocks exist.
 fn on_blocks(mut words: Words, start: u64, blocks: u32) -> Result<Words, Error> {
     if !(1..=MOST_BLOCKS).contains(&blocks) {
         return Err(Error::Request(format!(

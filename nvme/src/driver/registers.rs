@@ -1,4 +1,4 @@
-//! The controller's registers: what it can do, turning it on and off.
+//! The registers of the controller: its capabilities, enable and shutdown.
 
 use super::Error;
 use super::function::AnyFunction;
@@ -25,7 +25,7 @@ const SHUTDOWN_DONE: u32 = 2 << 2;
 /// Pages of the controller that this driver can live with, as powers of two.
 const PAGES: std::ops::RangeInclusive<u32> = 12..=16;
 
-/// What CAP says.
+/// The limits in CAP.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Limits {
     /// Bytes of a page.
@@ -36,7 +36,7 @@ pub(super) struct Limits {
     pub(super) queues: u16,
     /// Bytes from one doorbell to the next.
     stride: u64,
-    /// How long it may take to become ready, or to stop.
+    /// The time limit of CSTS.RDY changes.
     patience: Duration,
 }
 
@@ -72,7 +72,7 @@ impl Limits {
         Ok(Self { page: 1 << least, entries, queues, stride, patience })
     }
 
-    /// Where the two doorbells of a queue are.
+    /// Returns the offsets of the two doorbells of a queue.
     pub(super) fn bells(&self, queue: u16) -> (u64, u64) {
         let tail = DOORBELLS + 2 * u64::from(queue) * self.stride;
         (tail, tail + self.stride)
@@ -85,7 +85,7 @@ pub(super) struct Registers {
 }
 
 impl Registers {
-    /// Reads what the controller can do.
+    /// Reads the capabilities.
     pub(super) fn open(function: AnyFunction) -> Result<Self, Error> {
         let bar = function.size();
         if bar < DOORBELLS + 8 {
@@ -110,7 +110,7 @@ impl Registers {
         self.function.write32(CC, value).map_err(Error::access("writing CC"))
     }
 
-    /// Whether the controller is there and can go on.
+    /// Returns an error if the controller is gone or has failed.
     pub(super) fn check(&self) -> Result<(), Error> {
         if self.status()? & FATAL != 0 { Err(Error::Fatal) } else { Ok(()) }
     }
@@ -131,14 +131,14 @@ impl Registers {
         Ok(())
     }
 
-    /// Stops the controller, whatever it is doing: it forgets all queues.
+    /// Resets the controller, which deletes all queues.
     pub(super) fn disable(&self) -> Result<(), Error> {
         self.configure(0)?;
         // A controller that failed stops, too: its fatal bit goes with the ready bit.
         self.wait("disabled", self.limits.patience, |status| Ok(status & READY == 0))
     }
 
-    /// Starts the controller with its admin queue.
+    /// Enables the controller with its admin queue.
     pub(super) fn enable(&self, queue: (u64, u64), entries: u16) -> Result<(), Error> {
         let failed = Error::access("writing where the admin queue is");
         let last = u32::from(entries.saturating_sub(1));
@@ -153,7 +153,7 @@ impl Registers {
         })
     }
 
-    /// Has the controller bring everything to where it survives a loss of power, then stops it.
+    /// Shuts the controller down, which makes all writes durable.
     pub(super) fn shut_down(&self, patience: Duration) -> Result<(), Error> {
         let page = self.limits.page.trailing_zeros().saturating_sub(12);
         let done = self.check().and_then(|()| {

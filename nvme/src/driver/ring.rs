@@ -1,7 +1,7 @@
-//! A submission queue and its completion queue, as the controller sees them.
+//! A submission queue and its completion queue in memory.
 //!
-//! Whatever the controller writes is checked before it is used. What makes no sense makes the ring
-//! dead: nobody can tell any more which commands are under way.
+//! The driver checks what the controller writes. An invalid completion makes the ring dead: the
+//! driver cannot know which commands are outstanding.
 
 use super::function::AnyFunction;
 use super::memory::{Dma, Space};
@@ -13,22 +13,22 @@ use std::sync::atomic::{Ordering, fence};
 const COMMAND: usize = 64;
 const COMPLETION: usize = 16;
 
-/// The sixteen words of a command; the number of the command is filled in by [`Ring::submit`].
+/// The sixteen words of a command. [`Ring::submit`] fills in the command ID.
 pub(super) type Words = [u32; 16];
 
-/// A command that ended.
+/// A completed command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Completion {
-    /// What its submitter said.
+    /// The token of the submitter.
     pub token: u64,
-    /// The first word of the controller's answer, or its error.
+    /// The first word of the completion, or the error status.
     pub result: Result<u32, Status>,
 }
 
-/// What is kept while a command is under way.
+/// The state of an outstanding command.
 struct Slot {
     token: u64,
-    /// The device may reach it until the command ends.
+    /// The data of the command. The device may access it until the command completes.
     _data: Option<Arc<Dma>>,
 }
 
@@ -41,10 +41,10 @@ pub(super) struct Ring {
     /// Doorbells.
     tail_bell: u64,
     head_bell: u64,
-    /// Where the next command goes, and the first that the controller has not fetched.
+    /// The submission tail, and the head that the controller has reported.
     tail: u16,
     fetched: u16,
-    /// Where the next completion comes, and the phase bit that it has.
+    /// The completion head, and its phase bit.
     head: u16,
     phase: bool,
     slots: Vec<Option<Slot>>,
@@ -53,8 +53,8 @@ pub(super) struct Ring {
 }
 
 impl Ring {
-    /// Memory for a ring of so many entries, of which one stays empty. `bells`: where its two
-    /// doorbells are.
+    /// Allocates a ring of `entries` entries, of which one stays empty. `bells` are the offsets of
+    /// its two doorbells.
     pub(super) fn new(
         function: AnyFunction,
         space: &Arc<Space>,
@@ -84,7 +84,7 @@ impl Ring {
         })
     }
 
-    /// Where commands and completions are for the device.
+    /// Returns the device addresses of both queues.
     pub(super) fn addresses(&self) -> (u64, u64) {
         let address = self.memory.address();
         (address, address.saturating_add(self.completions as u64))
@@ -98,28 +98,28 @@ impl Ring {
         self.entries
     }
 
-    /// How many commands it holds.
+    /// Returns how many commands fit.
     pub(super) fn depth(&self) -> usize {
         self.slots.len()
     }
 
-    /// How many commands are under way.
+    /// Returns how many commands are outstanding.
     pub(super) fn open(&self) -> usize {
         self.depth().saturating_sub(self.free.len())
     }
 
-    /// No more is submitted or taken.
+    /// Marks the ring as dead: it takes no more commands or completions.
     pub(super) fn kill(&mut self) {
         self.dead = true;
     }
 
-    /// Everything that the device may still reach.
+    /// Returns all memory that the device may still access.
     pub(super) fn held(&mut self) -> impl Iterator<Item = Arc<Dma>> {
         let data = self.slots.iter_mut().filter_map(|slot| slot.take()?._data);
         std::iter::once(Arc::clone(&self.memory)).chain(data)
     }
 
-    /// Whether it is of use.
+    /// Returns an error if the ring is dead.
     pub(super) fn alive(&self) -> Result<(), Error> {
         if self.dead { Err(Error::Dead { queue: self.id }) } else { Ok(()) }
     }
@@ -128,12 +128,12 @@ impl Ring {
         if place.saturating_add(1) >= self.entries { 0 } else { place.saturating_add(1) }
     }
 
-    /// How many places lie between two, going forward.
+    /// Returns the distance between two entries, going forward.
     fn distance(&self, from: u16, to: u16) -> u16 {
         if to >= from { to - from } else { self.entries - from + to }
     }
 
-    /// Hands a command to the controller.
+    /// Submits a command.
     pub(super) fn submit(
         &mut self,
         words: Words,
@@ -144,7 +144,7 @@ impl Ring {
         let full = Error::Full { queue: self.id, depth: self.depth() };
         let next = self.next(self.tail);
         if next == self.fetched {
-            // With nothing under way nobody could ever make room.
+            // With no outstanding command, no completion could make room.
             return Err(match self.open() {
                 0 => self.broken(format!(
                     "it ended every command, but says that it has fetched up to place {next} only"
@@ -166,14 +166,14 @@ impl Ring {
             *slot = Some(Slot { token, _data: data });
         }
         self.tail = next;
-        // The command, and the data it speaks of, before the doorbell.
+        // The command and its data must be visible before the doorbell.
         fence(Ordering::SeqCst);
         self.ring(self.tail_bell, next, "ringing for a command")
     }
 
     fn ring(&mut self, bell: u64, value: u16, what: &'static str) -> Result<(), Error> {
         self.function.ring(bell, value.into()).map_err(|source| {
-            // Whether the controller heard it nobody knows.
+            // It is unknown whether the controller saw the doorbell.
             self.dead = true;
             Error::Access { what, source }
         })
@@ -188,18 +188,18 @@ impl Ring {
         self.completions.saturating_add(usize::from(self.head) * COMPLETION)
     }
 
-    /// The last word of the next completion, if it is there.
+    /// Returns the last word of the next completion, if it was posted.
     fn arrived(&self) -> Option<u32> {
         let word = self.memory.load(self.place().saturating_add(12))?;
         ((word >> 16 & 1 != 0) == self.phase).then_some(word)
     }
 
-    /// Whether a completion waits to be taken.
+    /// Returns true if a completion was posted.
     pub(super) fn has_completion(&self) -> bool {
         !self.dead && self.arrived().is_some()
     }
 
-    /// Takes every completion that is there; how many.
+    /// Takes all posted completions. Returns how many.
     pub(super) fn take(&mut self, mut each: impl FnMut(Completion)) -> Result<usize, Error> {
         self.alive()?;
         let mut count = 0;

@@ -1,4 +1,4 @@
-//! A controller behind a vfio-user socket.
+//! A controller over vfio-user.
 
 use super::Function;
 use super::memory::Memory;
@@ -11,37 +11,37 @@ use vfio_irq_user::{Client, ClientError, ClientOptions};
 
 /// BAR 0.
 const REGISTERS: u32 = 0;
-/// Where in configuration space the revision and the class are.
+/// The offset of revision and class in configuration space.
 const CLASS: u64 = 8;
-/// Where the command register is, and its bits.
+/// The command register, and its bits.
 const COMMAND: u64 = 4;
 const MEMORY: u16 = 1 << 1;
 const MASTER: u16 = 1 << 2;
 
 /// A controller that another process emulates.
 ///
-/// Its memory is shared with that process. Registers are read and written by messages; doorbells are
-/// messages that nobody waits for.
+/// The driver shares its memory with that process. Register accesses are messages with a reply;
+/// doorbells are messages without one.
 pub struct Socket {
     remote: Remote<Client>,
     size: u64,
 }
 
 impl Socket {
-    /// Connects to a server's socket.
+    /// Connects to the socket of a server.
     ///
     /// # Errors
     ///
-    /// When nobody listens there, or it is no PCI device.
+    /// Returns an error if no server listens, or the device is no PCI device.
     pub fn connect(path: impl AsRef<Path>) -> Result<Self, ClientError> {
         Self::over(Client::connect(path, ClientOptions::default())?)
     }
 
-    /// Takes a connection.
+    /// Takes an existing connection.
     ///
     /// # Errors
     ///
-    /// When it is no PCI device.
+    /// Returns an error if the device is no PCI device.
     pub fn over(client: Client) -> Result<Self, ClientError> {
         let size = client.region(REGISTERS)?.size;
         Ok(Self { remote: Remote::new(client), size })

@@ -12,14 +12,14 @@ pub trait DmaHandler: Send {
     ///
     /// # Errors
     ///
-    /// Go to the server.
+    /// The server receives the errno.
     fn read(&mut self, address: u64, data: &mut [u8]) -> Result<(), Errno>;
 
     /// Serves a DMA_WRITE of the device.
     ///
     /// # Errors
     ///
-    /// Go to the server.
+    /// The server receives the errno.
     fn write(&mut self, address: u64, data: &[u8]) -> Result<(), Errno>;
 }
 

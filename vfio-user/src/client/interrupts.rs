@@ -23,7 +23,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As every call.
+    /// Returns an error if the connection has ended or the server refuses.
     pub fn irq_info(&self, index: Index) -> Result<IrqInfo, ClientError> {
         let put = |out: &mut Vec<u8>| info::put_words(out, &[16, 0, index.raw(), 0]);
         self.channel().call(Command::DeviceGetIrqInfo, put, &[], |payload, _| {

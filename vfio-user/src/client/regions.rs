@@ -6,28 +6,28 @@ use crate::errno;
 use crate::wire::{Access, Command, Writes};
 use vfio_irq_engine::Errno;
 
-/// Writes that a client puts into one message at most, as QEMU does.
+/// The limit of writes per message, as in QEMU.
 const WRITES: usize = 200;
 
-/// Parts of something of this length, none longer than `most`: where each begins, and its length. At
-/// least one, which may be empty.
+/// Splits `len` into parts of at most `most`. Returns the start and the length of each; at least
+/// one part, which may be empty.
 fn pieces(len: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
     let last = len.saturating_sub(1) / most * most;
     (0..=last).step_by(most).map(move |start| (start, most.min(len - start)))
 }
 
-/// A part of an access. One that goes beyond 64 bits is for the server to refuse.
+/// Returns a part of an access. The server refuses an overflow.
 fn access(region: u32, offset: u64, start: usize, len: usize) -> Access {
     let count = u32::try_from(len).unwrap_or(u32::MAX);
     Access { offset: offset.saturating_add(start as u64), region, count }
 }
 
 impl Client {
-    /// A region, with what of it can be mapped (`VFIO_USER_DEVICE_GET_REGION_INFO`).
+    /// Returns the size, flags and mapping of a region (`VFIO_USER_DEVICE_GET_REGION_INFO`).
     ///
     /// # Errors
     ///
-    /// `EINVAL` from the server when there is no such region; as every call.
+    /// Returns `EINVAL` if the region does not exist.
     pub fn region(&self, index: u32) -> Result<Region, ClientError> {
         let mut room = 32;
         loop {
@@ -44,11 +44,12 @@ impl Client {
         }
     }
 
-    /// Reads a region from a byte on (`VFIO_USER_REGION_READ`), with as many messages as it takes.
+    /// Reads a region at `offset` (`VFIO_USER_REGION_READ`). Splits long reads into several
+    /// messages.
     ///
     /// # Errors
     ///
-    /// What the device answers; as every call.
+    /// Returns the errno of the device, or an error if the connection has ended.
     pub fn region_read(
         &self,
         region: u32,
@@ -70,11 +71,11 @@ impl Client {
         Ok(())
     }
 
-    /// Writes a region from a byte on (`VFIO_USER_REGION_WRITE`), and waits until it is done.
+    /// Writes a region at `offset` (`VFIO_USER_REGION_WRITE`), and waits for the reply.
     ///
     /// # Errors
     ///
-    /// What the device answers; as every call.
+    /// Returns the errno of the device, or an error if the connection has ended.
     pub fn region_write(&self, region: u32, offset: u64, data: &[u8]) -> Result<(), ClientError> {
         let most = self.most(data.len())?;
         let mut channel = self.channel();
@@ -89,11 +90,11 @@ impl Client {
         Ok(())
     }
 
-    /// Writes a region without waiting for it to be done; errors are not told.
+    /// Writes a region without a reply (posted); errors of the device are lost.
     ///
     /// # Errors
     ///
-    /// When the connection is over.
+    /// Returns an error if the connection has ended.
     pub fn region_post(&self, region: u32, offset: u64, data: &[u8]) -> Result<(), ClientError> {
         let most = self.most(data.len())?;
         let mut channel = self.channel();
@@ -107,7 +108,7 @@ impl Client {
         Ok(())
     }
 
-    /// Returns how many bytes one message can move, of an access of `len` bytes: what both sides take.
+    /// Returns the data limit per message of both sides, for an access of `len` bytes.
     fn most(&self, len: usize) -> Result<usize, ClientError> {
         let most = self.limits.peer_transfer.min(TRANSFER) as usize;
         if most == 0 && len > 0 {
@@ -116,13 +117,14 @@ impl Client {
         Ok(most.max(1))
     }
 
-    /// Does many writes of at most 8 bytes, each a region, an offset and data, up to 200 of them with one
-    /// message, or one by one if the server does not take `VFIO_USER_REGION_WRITE_MULTI`. Returns how many
-    /// were done.
+    /// Carries out several writes of at most 8 bytes, each with region, offset and data. Uses
+    /// `VFIO_USER_REGION_WRITE_MULTI` with up to 200 writes per message if the server supports it.
+    /// Returns how many writes were carried out.
     ///
     /// # Errors
     ///
-    /// `EINVAL` when one is longer; what the device answers to the first; as every call.
+    /// Returns `EINVAL` if a write is longer than 8 bytes, and the errno of the device if the first
+    /// write fails.
     pub fn region_write_multi(&self, writes: &[(u32, u64, &[u8])]) -> Result<u64, ClientError> {
         if !self.limits.peer_write_multiple {
             return self.write_one_by_one(writes);
@@ -167,11 +169,11 @@ impl Client {
         Ok(done)
     }
 
-    /// Descriptors that stand for accesses to a region (`VFIO_USER_DEVICE_GET_REGION_IO_FDS`).
+    /// Returns the sub-regions with descriptors (`VFIO_USER_DEVICE_GET_REGION_IO_FDS`).
     ///
     /// # Errors
     ///
-    /// As every call; `Senseless` when a part is outside of the region.
+    /// Returns `Senseless` if a sub-region is outside the region.
     pub fn region_io_fds(&self, region: u32) -> Result<Vec<IoSubRegion>, ClientError> {
         let command = Command::DeviceGetRegionIoFds;
         let size = self.region(region)?.size;

@@ -17,8 +17,6 @@
 //!   pointer in use names a freed or reused cell.
 //! - A forked child inherits hazard pointers of threads that do not exist in the child. The child
 //!   must not serve devices.
-//!
-//!
 
 use super::cell::Word;
 use std::cell::Cell;

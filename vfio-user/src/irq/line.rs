@@ -13,7 +13,7 @@ impl Outlet {
         lock(&self.0).is_some()
     }
 
-    /// When this returns, the eventfd that was there is used no more.
+    /// Replaces the eventfd. When it returns, no thread uses the old eventfd.
     pub(crate) fn set(&self, trigger: Option<Trigger>) {
         let old = std::mem::replace(&mut *lock(&self.0), trigger.map(Arc::new));
         old.iter().for_each(|old| Trigger::settle(old, 1));
@@ -24,7 +24,7 @@ impl Outlet {
         trigger.iter().for_each(|trigger| trigger.signal());
     }
 
-    /// Ends the wait of whoever is signalling.
+    /// Empties the counter, so that a thread that blocks in a write continues.
     pub(crate) fn make_room(&self) {
         let trigger = lock(&self.0).clone();
         trigger.iter().for_each(|trigger| trigger.make_room());
@@ -87,7 +87,7 @@ impl Line {
         self.set_trigger(None);
     }
 
-    /// When this returns, the eventfd that was there is used no more.
+    /// Replaces the eventfd. When it returns, no thread uses the old eventfd.
     pub(crate) fn set_trigger(&self, trigger: Option<Trigger>) {
         let new = trigger.map(Arc::new);
         let old = self.change(|state| std::mem::replace(&mut state.trigger, new));
@@ -121,7 +121,7 @@ impl Line {
         self.trigger().iter().for_each(|trigger| trigger.signal());
     }
 
-    /// Ends the wait of whoever is signalling.
+    /// Empties the counter, so that a thread that blocks in a write continues.
     pub(crate) fn make_room(&self) {
         self.trigger().iter().for_each(|trigger| trigger.make_room());
     }

@@ -1,11 +1,11 @@
-//! Building a function, and what cannot be built.
+//! Builds PCI functions.
 
 use super::bar::{Bar, Kind};
 use super::caps::{self, Msi, Msix};
 use super::config::Config;
 use crate::irq::IrqCaps;
 
-/// Why a function makes no sense.
+/// The reason why a function is invalid.
 ///
 /// ```
 /// use vfio_irq_user::pci::Function;
@@ -23,9 +23,9 @@ pub enum FunctionError {
         "BAR {bar} has {size} bytes, which is not a power of two within the limits of its kind"
     )]
     BarSize {
-        /// Which.
+        /// The BAR.
         bar: usize,
-        /// How many bytes.
+        /// The size in bytes.
         size: u64,
     },
     /// A part of a BAR that can be mapped, or has an eventfd, is outside of it.
@@ -37,7 +37,8 @@ pub enum FunctionError {
     /// MSI-X has 1 to 2048 vectors.
     #[error("MSI-X cannot have {0} vectors")]
     MsixVectors(u32),
-    /// The table and the pending bits are in a memory BAR, on 8 bytes each, and apart.
+    /// The MSI-X table and the PBA must be in a memory BAR, aligned to 8 bytes, and must not
+    /// overlap.
     #[error("the MSI-X table and its pending bits do not fit where they are put")]
     MsixPlace,
     /// There are pins A to D.
@@ -45,7 +46,7 @@ pub enum FunctionError {
     Pin(u8),
 }
 
-/// What a device is on its bus.
+/// A PCI function.
 #[derive(Clone, Debug)]
 pub struct Function {
     pub(crate) bars: [Option<Bar>; 6],
@@ -55,7 +56,7 @@ pub struct Function {
 }
 
 impl Function {
-    /// Begins a function with these vendor and device numbers.
+    /// Starts a function with these vendor and device IDs.
     ///
     /// ```
     /// use vfio_irq_user::pci::{Bar, Function};
@@ -85,13 +86,13 @@ impl Function {
         }
     }
 
-    /// Vectors of MSI or MSI-X, whichever has more.
+    /// Returns the number of vectors of MSI or MSI-X, whichever is greater.
     pub fn vectors(&self) -> u32 {
         self.shape.msi.max(self.shape.msix)
     }
 }
 
-/// Collects what a [`Function`] has.
+/// Builds a [`Function`].
 ///
 /// ```
 /// use vfio_irq_user::pci::{Bar, Function};
@@ -119,71 +120,72 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Base class, sub-class and programming interface: the class code register, at 0x09.
+    /// Sets the class code (register 0x09): base class, sub-class, programming interface.
     pub fn class(mut self, base: u8, sub: u8, interface: u8) -> Self {
         self.class = [base, sub, interface];
         self
     }
 
-    /// The revision ID register, at 0x08.
+    /// Sets the revision ID (register 0x08).
     pub fn revision(mut self, revision: u8) -> Self {
         self.revision = revision;
         self
     }
 
-    /// Vendor and device numbers of the subsystem, at 0x2c and 0x2e.
+    /// Sets the subsystem vendor and device IDs (registers 0x2c and 0x2e).
     pub fn subsystem(mut self, vendor: u16, device: u16) -> Self {
         self.subsystem = (vendor, device);
         self
     }
 
-    /// A base address register, at 0x10 + 4 × `number`.
+    /// Sets a BAR (register 0x10 + 4 × `number`).
     pub fn bar(mut self, number: usize, bar: Bar) -> Self {
         match self.bars.get_mut(number) {
             Some(place) => *place = Some((number, bar)),
-            // Remembered in any place, for `build` to complain about.
+            // `build` reports a wrong number.
             None => self.bars = std::array::from_fn(|_| Some((number, bar.clone()))),
         }
         self
     }
 
-    /// An interrupt line on pin A (1) to D (4), as the interrupt pin register at 0x3d says; 0 for none.
+    /// Sets the INTx pin (register 0x3d): A (1) to D (4), or 0 for none.
     pub fn pin(mut self, pin: u8) -> Self {
         self.pin = pin;
         self
     }
 
-    /// MSI (capability 0x05) with so many vectors, and with mask bits if so wanted (`CONTRACT.md`, I-07).
+    /// Adds MSI (capability 0x05) with this many vectors, with or without mask bits (`CONTRACT.md`,
+    /// I-07).
     pub fn msi(mut self, vectors: u32, maskable: bool) -> Self {
         self.msi = Some(Msi { vectors, maskable });
         self
     }
 
-    /// MSI-X (capability 0x11) with so many vectors, its table and its pending bits at these offsets of a BAR. The
-    /// server emulates both: accesses to them do not reach the device.
+    /// Adds MSI-X (capability 0x11) with this many vectors, with table and PBA at these offsets of
+    /// a BAR. The server emulates both; the device sees no access to them.
     pub fn msix(mut self, vectors: u32, bar: u8, table: u32, pending: u32) -> Self {
         self.msix = Some(Msix { vectors, bar, table, pending });
         self
     }
 
-    /// The power management capability (0x01): D0 and D3hot.
+    /// Adds the power management capability (0x01): D0 and D3hot.
     pub fn power_management(mut self) -> Self {
         self.power_management = true;
         self
     }
 
-    /// The PCI Express capability (0x10) of an endpoint that can reset itself, and 4 KiB of
-    /// configuration space.
+    /// Adds the PCI Express capability (0x10) of an endpoint with FLR, and 4 KiB of configuration
+    /// space.
     pub fn pcie(mut self) -> Self {
         self.pcie = true;
         self
     }
 
-    /// The function.
+    /// Builds the function.
     ///
     /// # Errors
     ///
-    /// What makes no sense of it.
+    /// Returns a [`FunctionError`] if the function is invalid.
     pub fn build(self) -> Result<Function, FunctionError> {
         self.check_bars()?;
         let msi = self.msi.map_or(0, |msi| msi.vectors);

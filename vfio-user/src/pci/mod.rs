@@ -1,4 +1,4 @@
-//! PCI functions: what a device is on its bus, and its configuration space.
+//! PCI functions and their configuration space.
 //!
 //! ```
 //! use vfio_irq_user::pci::{Bar, Function};
@@ -31,6 +31,6 @@ pub mod region {
     pub const ROM: u32 = 6;
     /// Configuration space.
     pub const CONFIG: u32 = 7;
-    /// How many there are; the last is VGA's.
+    /// The number of regions; the last is VGA.
     pub const COUNT: u32 = 9;
 }

@@ -150,7 +150,7 @@ fn b02_a_raise_meets_one_of_two_replacements() {
     });
 }
 
-/// What a request does that names many vectors.
+/// Models a request for several vectors.
 #[test]
 fn b02_two_vectors_are_replaced_with_one_fence() {
     explore(|| {
