@@ -4,7 +4,7 @@
 //! send DMA_READ and DMA_WRITE, and the replies arrive on the same socket. If no thread reads the
 //! socket, a waiting thread becomes the reader. The reader queues messages for other threads.
 //!
-//! A dedicated reader thread was rejected: it would cost a wake-up for each command.
+//! There is no dedicated reader thread: it would cost a wake-up for each command.
 //!
 //! The session's thread never sends DMA_READ or DMA_WRITE; they fail with EDEADLK there. A client
 //! need not answer a command before its own command is answered, and QEMU does not. So the

@@ -6,7 +6,7 @@
 //! comes later, the thread that publishes the work does that. So a slow command delays other queues
 //! only if all workers are busy. Fast commands need one worker and no wake-up.
 //!
-//! A thread per queue was rejected: a guest may create a thousand queues.
+//! There is no thread per queue, because a guest may create a thousand queues.
 //!
 //! # Invariants
 //!
