@@ -1,14 +1,14 @@
-//! Entries of queues.
+//! Queue entries.
 
 use crate::status::Status;
 
-/// Bytes of a command.
+/// The size of a submission queue entry.
 pub(crate) const COMMAND_SIZE: u64 = 64;
 
-/// Bytes of a completion.
+/// The size of a completion queue entry.
 pub(crate) const COMPLETION_SIZE: u64 = 16;
 
-/// A command, as it was fetched.
+/// A fetched command.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Command([u8; 64]);
 
@@ -17,13 +17,13 @@ impl Command {
         Self(bytes)
     }
 
-    /// One of the 16 words; 0 beyond them.
+    /// Returns one of the 16 words, or 0 beyond them.
     pub(crate) fn word(&self, number: usize) -> u32 {
         let (words, _) = self.0.as_chunks::<4>();
         words.get(number).map_or(0, |word| u32::from_le_bytes(*word))
     }
 
-    /// Two words that follow one another.
+    /// Returns two adjacent words.
     pub(crate) fn wide(&self, number: usize) -> u64 {
         u64::from(self.word(number)) | u64::from(self.word(number + 1)) << 32
     }
@@ -48,30 +48,29 @@ impl Command {
         self.wide(8)
     }
 
-    /// Whether it is one half of a fused pair, or its data is described by scatter gather lists:
-    /// neither is offered.
+    /// Returns true for a fused command or a command with SGLs: the controller supports neither.
     pub(crate) fn is_exotic(&self) -> bool {
         self.0[1] & 0b1100_0011 != 0
     }
 }
 
-/// The lower half of a word.
+/// Returns the lower half of a word.
 pub(crate) const fn low(word: u32) -> u16 {
     let [a, b, _, _] = word.to_le_bytes();
     u16::from_le_bytes([a, b])
 }
 
-/// The upper half of a word.
+/// Returns the upper half of a word.
 pub(crate) const fn high(word: u32) -> u16 {
     low(word >> 16)
 }
 
-/// The last word of a completion, which is written last: it is what its reader looks for.
+/// Returns the last word of a completion. It holds the phase bit, so it is written last.
 pub(crate) fn last_word(command: u16, status: Status, phase: bool) -> u32 {
     u32::from(command) | u32::from(phase) << 16 | u32::from(status.bits()) << 17
 }
 
-/// The other words of a completion.
+/// Returns the other words of a completion.
 pub(crate) fn first_words(result: u32, queue: u16, head: u16) -> [u8; 12] {
     let mut bytes = [0; 12];
     let ([a, _, b], _) = bytes.as_chunks_mut::<4>() else { return bytes };

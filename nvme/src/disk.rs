@@ -1,4 +1,4 @@
-//! What is behind a controller: a file, or memory that looks like one.
+//! The medium of a controller: a file, a block device, or memory.
 
 use rustix::fs::{FallocateFlags, FileType, MemfdFlags, OFlags, SeekFrom};
 use rustix::io::{Errno as System, ReadWriteFlags};
@@ -9,21 +9,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes of a logical block.
-///
-/// ```
-/// use vfio_irq_nvme::{BLOCK, Disk};
-///
-/// let disk = Disk::memory(100 * BLOCK)?;
-/// assert_eq!(disk.size() / BLOCK, 100);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// The size of a logical block in bytes.
 pub const BLOCK: u64 = 512;
 
 /// Zeroes are written in pieces of this size where they cannot be had otherwise.
 static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
 
-/// Why there is no disk.
+/// The reason why a disk could not be opened.
 ///
 /// ```
 /// use vfio_irq_nvme::{Disk, DiskError};
@@ -34,31 +26,31 @@ static ZEROES: [u8; 64 << 10] = [0; 64 << 10];
 /// ```
 #[derive(Debug, thiserror::Error)]
 pub enum DiskError {
-    /// The system says no.
+    /// The system call failed.
     #[error("cannot open {path} for reading and writing: {source}")]
     Open {
-        /// Which.
+        /// The name.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// It must be a file or a block device.
+    /// The path is neither a regular file nor a block device.
     #[error("{0} is neither a file nor a block device")]
     Kind(PathBuf),
-    /// It is locked or, for a block device, mounted or claimed with O_EXCL.
+    /// Another process has locked the file, or the block device is mounted or claimed with O_EXCL.
     #[error("{0} is in use by another program, or it is mounted")]
     InUse(PathBuf),
-    /// Blocks are whole.
+    /// The size is not a multiple of the block size.
     #[error(
         "a disk of {0} bytes cannot be served: its size must be a multiple of {BLOCK}, and not 0 (truncate -s SIZE changes it)"
     )]
     Size(u64),
-    /// The system says no.
+    /// The system call failed.
     #[error("cannot set aside {size} bytes of memory: {source}")]
     Memory {
-        /// How many.
+        /// The number.
         size: u64,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
 }
@@ -78,23 +70,16 @@ pub struct Disk {
     file: OwnedFd,
     size: u64,
     may_wait: bool,
-    /// How often everything written was brought to where it survives.
+    /// The number of flushes.
     syncs: AtomicU64,
 }
 
 impl Disk {
-    /// A disk of so many bytes in memory, which is forgotten with this value. Blocks take memory once they are written.
+    /// Creates a disk in memory, which is lost on drop. Blocks take memory once they are written.
     ///
     /// # Errors
     ///
-    /// When the size is no number of blocks, or the system refuses.
-    ///
-    /// ```
-    /// use vfio_irq_nvme::Disk;
-    ///
-    /// assert!(Disk::memory(512).is_ok());
-    /// assert!(Disk::memory(0).is_err(), "a disk has a block at least");
-    /// ```
+    /// Returns an error if the size is no multiple of [`BLOCK`], or the allocation fails.
     pub fn memory(size: u64) -> Result<Self, DiskError> {
         check_size(size)?;
         let failed = |source: System| DiskError::Memory { size, source: source.into() };
@@ -104,25 +89,12 @@ impl Disk {
         Ok(Self { file, size, may_wait: false, syncs: AtomicU64::new(0) })
     }
 
-    /// Opens a file or a block device as a disk, and locks it. A block device is opened with O_EXCL, so
-    /// that neither the kernel nor another program that asks for O_EXCL has it.
+    /// Opens a file or a block device as a disk, and locks it. O_EXCL on a block device keeps out
+    /// mounts and other O_EXCL users.
     ///
     /// # Errors
     ///
-    /// When it cannot be opened or locked, or its size is no number of blocks.
-    ///
-    /// ```
-    /// use vfio_irq_nvme::{Disk, DiskError};
-    /// # let folder = tempfile::tempdir()?;
-    /// # let path = folder.path().join("disk.img");
-    /// std::fs::File::create(&path)?.set_len(1 << 20)?;
-    /// let disk = Disk::open(&path)?;
-    /// // Two guests on one file would destroy each other's file systems.
-    /// assert!(matches!(Disk::open(&path), Err(DiskError::InUse(_))));
-    /// drop(disk);
-    /// assert!(Disk::open(&path).is_ok());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns an error if it cannot be opened or locked, or its size is no multiple of [`BLOCK`].
     pub fn open(path: &Path) -> Result<Self, DiskError> {
         let failed = |source| DiskError::Open { path: path.to_owned(), source };
         // Linux gives O_EXCL a meaning for block devices: EBUSY if they are mounted or claimed.
@@ -146,7 +118,7 @@ impl Disk {
             Err(std::fs::TryLockError::WouldBlock) => {
                 return Err(DiskError::InUse(path.to_owned()));
             }
-            // Some file systems have no locks.
+            // Some file systems do not support locks.
             Err(std::fs::TryLockError::Error(_)) | Ok(()) => {}
         }
         let end = rustix::fs::seek(&file, SeekFrom::End(0));
@@ -155,32 +127,22 @@ impl Disk {
         Ok(Self { file: file.into(), size, may_wait: true, syncs: AtomicU64::new(0) })
     }
 
-    /// Bytes.
-    ///
-    /// ```
-    /// use vfio_irq_nvme::Disk;
-    /// # let folder = tempfile::tempdir()?;
-    /// # let path = folder.path().join("disk.img");
-    /// std::fs::File::create(&path)?.set_len(3 << 20)?;
-    /// // What the file has when it is opened.
-    /// assert_eq!(Disk::open(&path)?.size(), 3 << 20);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns the size in bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// How many blocks.
+    /// Returns the number of blocks.
     pub(crate) fn blocks(&self) -> u64 {
         self.size / BLOCK
     }
 
-    /// Whether accesses may have to wait for a medium.
+    /// Returns true if accesses may block on a medium.
     pub(crate) fn may_wait(&self) -> bool {
         self.may_wait
     }
 
-    /// Reads what the system has in its memory; `false` where that is not all of it.
+    /// Reads from the page cache only. Returns false if it does not hold all bytes.
     pub(crate) fn read_now(&self, data: &mut [u8], offset: u64) -> bool {
         let (len, mut data) = (data.len(), [IoSliceMut::new(data)]);
         rustix::io::preadv2(&self.file, &mut data, offset, ReadWriteFlags::NOWAIT) == Ok(len)
@@ -190,20 +152,20 @@ impl Disk {
         self.file.as_fd()
     }
 
-    /// Returns once everything written is where it survives a loss of power.
+    /// Makes all writes durable.
     pub(crate) fn flush(&self) -> Result<(), System> {
         retry(|| rustix::fs::fdatasync(&self.file))?;
         self.syncs.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
-    /// How often that has been done.
+    /// Returns the number of flushes.
     pub(crate) fn syncs(&self) -> u64 {
         self.syncs.load(Ordering::Relaxed)
     }
 
-    /// Gives blocks back to the file system where it can; they read as zeroes then. Where it cannot,
-    /// nothing happens, which is what a hint allows.
+    /// Deallocates blocks, which then read as zeroes. Does nothing if the file system cannot;
+    /// Deallocate is a hint.
     pub(crate) fn deallocate(&self, offset: u64, len: u64) -> Result<(), System> {
         match self.allocate(FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len) {
             Err(error) if cannot(error) => Ok(()),
@@ -211,7 +173,7 @@ impl Disk {
         }
     }
 
-    /// Writes zeroes, by giving blocks back if that is allowed.
+    /// Writes zeroes, by deallocation if that is allowed.
     pub(crate) fn zero(&self, offset: u64, len: u64, hole: bool) -> Result<(), System> {
         let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         let range = FallocateFlags::ZERO_RANGE | FallocateFlags::KEEP_SIZE;

@@ -1,25 +1,22 @@
-//! NVMe: a device with many queues, each with an interrupt of its own, each enabled whenever its user
-//! comes.
+//! NVMe: a device with many queues. Each queue has its own vector, which is enabled with the queue.
 //!
-//! [`Controller`] is an NVMe 1.4 controller as a device of `vfio-irq-user`. A guest's own driver boots
-//! its disk from it:
+//! [`Controller`] is an NVMe 1.4 controller, implemented as a device of `vfio-irq-user`. The NVMe driver
+//! of the guest can boot from it:
 //!
-//! ```
+//! ```no_run
 //! use vfio_irq_nvme::{Controller, Disk, Settings};
 //! use vfio_irq_user::{Options, Server};
 //!
-//! # let folder = tempfile::tempdir()?;
-//! # let path = folder.path().join("nvme.sock");
-//! let settings = Settings { queues: 4, serial: "example".into() };
-//! let disk = Disk::memory(64 << 20)?;
+//! let settings = Settings { queues: 64, serial: "S3RIAL".into() };
+//! let disk = Disk::open("/var/lib/disk.img".as_ref())?;
 //! let server = Server::start(Options::default())?;
-//! server.add(&path, settings.function()?, |bus| Controller::new(bus, disk, &settings))?;
-//! // Guests come and go, until somebody calls `server.stopper().stop()`.
-//! # drop(server);
+//! let function = settings.function()?;
+//! server.add("/run/nvme.sock", function, |bus| Controller::new(bus, disk, &settings))?;
+//! server.wait();
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! [`driver`] is the other side: a driver in user space, for this controller and for real ones.
+//! [`driver`] is a user-space driver for this controller and for hardware.
 
 mod command;
 mod controller;

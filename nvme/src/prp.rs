@@ -1,22 +1,21 @@
-//! Physical region pages: where a command's data is in the guest's memory.
+//! Physical region pages (PRP): the data of a command in guest memory.
 
 use crate::command::Command;
 use crate::status::Status;
 use vfio_irq_user::Memory;
 
-/// A piece of the guest's memory.
+/// A segment of guest memory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Segment {
     pub(crate) address: u64,
     pub(crate) len: usize,
 }
 
-/// Where `len` bytes of a command's data are. Pages that follow one another become one segment.
+/// Computes the segments of `len` bytes of a command's data. Adjacent pages become one segment.
 ///
 /// # Errors
 ///
-/// `PRP_OFFSET` for a pointer that is not aligned as it must be, `DATA_TRANSFER` where a list cannot be
-/// read.
+/// Returns `PRP_OFFSET` for a misaligned pointer, and `DATA_TRANSFER` if a list cannot be read.
 pub(crate) fn map(
     memory: &Memory,
     page: u32,
@@ -94,7 +93,7 @@ fn aligned(address: u64, page: u64) -> Result<(), Status> {
 }
 
 fn push(segments: &mut Vec<Segment>, address: u64, len: u64) {
-    // A page at most, so it fits.
+    // At most a page, so it fits.
     let len = usize::try_from(len).unwrap_or(usize::MAX);
     if let Some(last) = segments.last_mut()
         && last.address.checked_add(last.len as u64) == Some(address)

@@ -1,24 +1,14 @@
-//! How a command ended, in the controller's words: what one says, and what one is told.
+//! The status field of completions.
 
 use std::fmt;
 
-/// The status field of a completion (bits 17 to 31 of its last word), without its phase bit.
-///
-/// ```
-/// use vfio_irq_nvme::driver::Error;
-/// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-/// let mut queue = driver.create_queue(1)?;
-/// let error = queue.write_zeroes(driver.info().blocks, 1).unwrap_err();
-/// let Error::Status { status, .. } = error else { return Err(error.into()) };
-/// assert_eq!(status.to_string(), "LBA out of range (type 0x0, code 0x80)");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// The status field of a completion (bits 17 to 31 of its last word), without the phase bit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Status(u16);
 
-/// Trying again would end the same way.
+/// Do Not Retry (DNR).
 const DO_NOT_RETRY: u16 = 1 << 14;
-/// Status code type and status code: what it is, apart from what it says of trying again.
+/// Status code type and status code, without DNR.
 const KIND: u16 = 0x7ff;
 
 /// Status code types.
@@ -52,78 +42,33 @@ impl Status {
         Self(code | DO_NOT_RETRY)
     }
 
-    /// What the upper half of a completion's last word says; `None` is success.
+    /// Decodes the upper half of the last word of a completion. Returns `None` for success.
     pub(crate) fn of_failure(half: u16) -> Option<Self> {
-        // Bit 0 is the phase. What it says of trying again is no part of what happened.
+        // Bit 0 is the phase. DNR does not matter for success.
         Some(Self(half >> 1)).filter(|status| status.0 & KIND != 0)
     }
 
-    /// The 15 bits of a completion.
+    /// Returns the 15 bits of the status field.
     pub(crate) const fn bits(self) -> u16 {
         self.0
     }
 
-    /// Whether the medium failed, not the command.
+    /// Returns true if the medium failed, not the command.
     pub(crate) const fn is_media(self) -> bool {
         self.0 & 0x700 == MEDIA
     }
 
-    /// Status code type (SCT): 0 generic, 1 of this command, 2 of the medium.
-    ///
-    /// ```
-    /// use vfio_irq_nvme::driver::Status;
-    ///
-    /// fn blame(status: Status) -> &'static str {
-    ///     match status.code_type() {
-    ///         0 | 1 => "the command",
-    ///         2 => "the medium",
-    ///         _ => "whoever made the controller",
-    ///     }
-    /// }
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// # let error = driver.create_queue(1)?.write_zeroes(driver.info().blocks, 1).unwrap_err();
-    /// # let vfio_irq_nvme::driver::Error::Status { status, .. } = error else { return Err(error.into()) };
-    /// assert_eq!(blame(status), "the command");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns the status code type (SCT): 0 generic, 1 command specific, 2 media.
     pub fn code_type(self) -> u8 {
         (self.0 >> 8 & 7).to_le_bytes()[0]
     }
 
-    /// Status code (SC), which means something together with its type only.
-    ///
-    /// ```
-    /// use vfio_irq_nvme::driver::Error;
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// # let mut queue = driver.create_queue(1)?;
-    /// let error = queue.read(driver.info().blocks, &driver.buffer(512)?).unwrap_err();
-    /// let Error::Status { status, .. } = error else { return Err(error.into()) };
-    /// // Codes mean something together with their type only.
-    /// assert_eq!((status.code_type(), status.code()), (0, 0x80));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns the status code (SC), whose meaning depends on the type.
     pub fn code(self) -> u8 {
         self.0.to_le_bytes()[0]
     }
 
-    /// Whether the same command would fail again (DNR).
-    ///
-    /// ```
-    /// use vfio_irq_nvme::driver::{Error, Queue, Request};
-    ///
-    /// /// Tries again as long as the controller says that it may help.
-    /// fn insist(queue: &mut Queue, request: Request<'_>) -> Result<(), Error> {
-    ///     loop {
-    ///         match queue.run(request) {
-    ///             Err(Error::Status { status, .. }) if !status.is_final() => {}
-    ///             end => return end,
-    ///         }
-    ///     }
-    /// }
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// assert!(insist(&mut driver.create_queue(1)?, Request::Flush).is_ok());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns true if a retry would fail as well (DNR).
     pub fn is_final(self) -> bool {
         self.0 & DO_NOT_RETRY != 0
     }
@@ -140,7 +85,7 @@ impl Status {
     }
 }
 
-/// What people call them, those among them that only other controllers say.
+/// The names of the codes, including codes that only other controllers return.
 const NAMES: &[(Status, &str)] = &[
     (Status::SUCCESS, "success"),
     (Status::INVALID_OPCODE, "invalid opcode"),
@@ -180,7 +125,7 @@ impl fmt::Display for Status {
 mod tests {
     use super::{NAMES, Status};
 
-    /// What the controller says is what the driver is told.
+    /// The driver decodes what the controller encodes.
     #[test]
     fn a_status_goes_through_a_completion() {
         for (status, name) in NAMES {
@@ -190,7 +135,7 @@ mod tests {
             }
             assert!(status.to_string().starts_with(&format!("{name} (type ")), "{status}");
         }
-        // Whatever success says of trying again.
+        // DNR does not matter for success.
         assert_eq!(Status::of_failure(1 << 15), None);
         let range = Status::of_failure(Status::LBA_RANGE.bits() << 1).unwrap();
         assert_eq!((range.code_type(), range.code(), range.is_final()), (0, 0x80, true));

@@ -1,4 +1,4 @@
-//! The other side: using a device that somebody emulates.
+//! The client: uses a device that a server emulates.
 
 mod channel;
 mod dma;
@@ -13,7 +13,7 @@ pub use info::{IoFd, IoSubRegion, IrqInfo, Region, SharedRegion};
 pub use interrupts::IrqData;
 
 use crate::errno;
-use crate::transport::Broken;
+use crate::transport::ConnectionError;
 use crate::wire::{Capabilities, Command, Limits, VERSION};
 use channel::Channel;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -22,7 +22,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use vfio_irq_engine::Errno;
 
-/// How a client behaves.
+/// The time limits of a client.
 ///
 /// ```
 /// use std::time::Duration;
@@ -35,9 +35,9 @@ use vfio_irq_engine::Errno;
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ClientOptions {
-    /// How long to look for a reply before sleeping.
+    /// How long a call polls for a reply before it sleeps.
     pub spin: Duration,
-    /// How long a reply may take.
+    /// How long the server may take to reply.
     pub patience: Duration,
 }
 
@@ -47,20 +47,18 @@ impl Default for ClientOptions {
     }
 }
 
-/// A connection to an emulated device. May be used by several threads: one message at a time.
+/// A connection to an emulated device. Several threads may share it; calls run one at a time.
 ///
-/// ```
-/// # use rustix::event::{EventfdFlags, eventfd};
-/// # use std::os::fd::AsFd;
-/// use vfio_irq_user::abi::Index;
-/// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
+/// ```no_run
+/// use rustix::event::{EventfdFlags, eventfd};
+/// use std::os::fd::AsFd;
+/// use vfio_irq_user::{Client, ClientOptions, abi::Index};
+///
+/// let client = Client::connect("/run/doorbell.sock", ClientOptions::default())?;
 /// let fd = eventfd(0, EventfdFlags::CLOEXEC)?;
 /// client.attach(Index::Msix, 3, &[fd.as_fd()])?;
-/// // This device raises the vector whose number is written to 0x40.
-/// client.region_write(0, 0x40, &[3])?;
-/// let mut signals = [0; 8];
-/// rustix::io::read(&fd, &mut signals)?;
-/// assert_eq!(u64::from_ne_bytes(signals), 1);
+/// client.region_write(0, 0, &[3])?;
+/// rustix::io::read(&fd, &mut [0; 8])?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Client {
@@ -69,26 +67,11 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects and agrees on a version.
+    /// Connects to a server and negotiates a version. Returns the client.
     ///
     /// # Errors
     ///
-    /// When nobody listens, or speaks another version.
-    ///
-    /// ```
-    /// # use vfio_irq_user::{Broken, Client, ClientError, ClientOptions, Options, Server};
-    /// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
-    /// # let folder = tempfile::tempdir()?;
-    /// # let path = folder.path().join("device.sock");
-    /// # let succession = std::time::Duration::from_millis(1);
-    /// let server = Server::start(Options { succession, ..Options::default() })?;
-    /// server.add(&path, function, make)?;
-    /// let first = Client::connect(&path, ClientOptions::default())?;
-    /// // A device has one client at a time: a second one waits for a while, and is refused.
-    /// let second = Client::connect(&path, ClientOptions::default());
-    /// assert!(matches!(second, Err(ClientError::Broken(Broken::Busy))));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns [`ClientError::Connect`] if no server listens, and an error if the versions differ.
     pub fn connect(path: impl AsRef<Path>, options: ClientOptions) -> Result<Self, ClientError> {
         let path = path.as_ref();
         let socket = std::os::unix::net::UnixStream::connect(path)
@@ -96,23 +79,11 @@ impl Client {
         Self::over(socket.into(), options)
     }
 
-    /// Agrees on a version over a socket that is connected. Its reads get a time limit, for all that
-    /// share it.
+    /// Negotiates a version over a connected socket. Sets a receive timeout on the socket.
     ///
     /// # Errors
     ///
-    /// When the peer speaks another version, or none.
-    ///
-    /// ```
-    /// use std::os::unix::net::UnixStream;
-    /// use vfio_irq_user::{Broken, Client, ClientError, ClientOptions};
-    ///
-    /// let (ours, theirs) = UnixStream::pair()?;
-    /// drop(theirs); // A server that has gone before it agreed on anything.
-    /// let agreed = Client::over(ours.into(), ClientOptions::default());
-    /// assert!(matches!(agreed, Err(ClientError::Broken(Broken::Closed | Broken::Socket(_)))));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns an error if the server does not reply, or has another version.
     pub fn over(socket: OwnedFd, options: ClientOptions) -> Result<Self, ClientError> {
         let mut channel = Channel::new(socket, options);
         let ours = Capabilities::ours(channel::TRANSFER, u32::from(u16::MAX));
@@ -123,7 +94,7 @@ impl Client {
             |payload, _| {
                 let (major, minor, theirs) = info::version(payload)?;
                 theirs.check()?;
-                // A second socket for the server's commands, which this side has not proposed.
+                // A second socket for the server's commands, which this client has not proposed.
                 if theirs.wants_twin() {
                     return Err(errno::EIO);
                 }
@@ -131,8 +102,8 @@ impl Client {
             },
         );
         let limits = agreed.map_err(|error| match error {
-            // What servers say of a device that has a client.
-            ClientError::Refused { errno: Errno::EBUSY, .. } => Broken::Busy.into(),
+            // Servers refuse a second client with EBUSY.
+            ClientError::Refused { errno: Errno::EBUSY, .. } => ConnectionError::Busy.into(),
             error => error,
         })?;
         match limits {
@@ -147,34 +118,17 @@ impl Client {
         self.channel.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was agreed on.
-    ///
-    /// ```
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// let limits = client.limits();
-    /// assert_eq!(limits.peer_fds, 253, "eventfds that one SET_IRQS can attach");
-    /// assert_eq!(limits.peer_transfer, 1 << 20, "bytes that one access can move");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns the negotiated limits.
     pub fn limits(&self) -> Limits {
         self.limits
     }
 
-    /// Sends any payload under any command, and gives back what comes: for tests, and for commands
+    /// Sends a command and returns the payload of the reply. Use this for tests and for commands
     /// that this crate does not know.
     ///
     /// # Errors
     ///
-    /// When the connection is over, or the server answers with an error.
-    ///
-    /// ```
-    /// use vfio_irq_user::{errno, wire::Command};
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// // Live migration, which these servers do not have.
-    /// let refused = client.call(Command::DeviceFeature, &[0; 8], &[]).unwrap_err();
-    /// assert_eq!(refused.errno(), Some(errno::EOPNOTSUPP));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns an error if the connection has ended, or the server's reply is an error.
     pub fn call(
         &self,
         command: Command,
@@ -189,20 +143,12 @@ impl Client {
         )
     }
 
-    /// Flags, number of regions and of interrupt indexes (`VFIO_USER_DEVICE_GET_INFO`).
+    /// Returns the flags, the number of regions and the number of interrupt indexes
+    /// (`VFIO_USER_DEVICE_GET_INFO`).
     ///
     /// # Errors
     ///
-    /// As every call.
-    ///
-    /// ```
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// let (flags, regions, indexes) = client.device_info()?;
-    /// assert_eq!(flags & 2, 2, "it is a PCI device");
-    /// assert_eq!(flags & 1, 1, "it can be reset");
-    /// assert_eq!((regions, indexes), (9, 5));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns an error if the connection has ended or the server refuses.
     pub fn device_info(&self) -> Result<(u32, u32, u32), ClientError> {
         let put = |out: &mut Vec<u8>| info::put_words(out, &[16, 0, 0, 0]);
         self.channel().call(Command::DeviceGetInfo, put, &[], |payload, _| {
@@ -211,21 +157,12 @@ impl Client {
         })
     }
 
-    /// Resets the device (`VFIO_USER_DEVICE_RESET`). Attached vectors stay so (`CONTRACT.md`, V-12).
+    /// Resets the device (`VFIO_USER_DEVICE_RESET`). Attached eventfds stay attached
+    /// (`CONTRACT.md`, V-12).
     ///
     /// # Errors
     ///
-    /// As every call.
-    ///
-    /// ```
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// client.region_write(0, 0x10, &[1])?;
-    /// client.reset()?;
-    /// let mut register = [1];
-    /// client.region_read(0, 0x10, &mut register)?;
-    /// assert_eq!(register, [0]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns an error if the connection has ended or the server refuses.
     pub fn reset(&self) -> Result<(), ClientError> {
         self.channel().call(Command::DeviceReset, |_| {}, &[], |_, _| Ok(()))
     }

@@ -1,4 +1,4 @@
-//! What somebody writes who emulates a device.
+//! The interface between a device and the server.
 
 use crate::irq::{Interrupts, Table};
 use crate::memory::Memory;
@@ -6,86 +6,53 @@ use crate::pci::{Config, Effects, Function, MsixTable, Part, region};
 use std::sync::Arc;
 use vfio_irq_engine::Errno;
 
-/// What a device has on its side of the bus. Both are handles that may be cloned, kept and used from
-/// any thread.
-///
-/// ```
-/// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-/// let device = bus.clone();
-/// let working = std::thread::spawn(move || {
-///     // A device's own thread: data first, then the interrupt that tells of it.
-///     device.memory.write(0x1000, b"data")?;
-///     device.interrupts.raise(0);
-///     Ok::<(), vfio_irq_user::Errno>(())
-/// });
-/// // This client has mapped nothing.
-/// assert_eq!(working.join().expect("no panic"), Err(vfio_irq_user::Errno::EFAULT));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// The device's access to its client. Clones share the client, and any thread may use them.
 #[derive(Clone, Debug)]
 pub struct Bus {
-    /// To raise interrupts with.
+    /// Raises interrupts.
     pub interrupts: Interrupts,
-    /// To reach the client's memory with.
+    /// Accesses the memory of the client.
     pub memory: Memory,
 }
 
-/// A device that is emulated.
+/// An emulated device.
 ///
-/// Its methods are called by the thread of the client's connection, one at a time. Offsets and lengths
-/// are within the BAR. Whatever else a device does, it does in threads of its own, with clones of its
-/// [`Bus`]; doorbells can be eventfds ([`crate::pci::Bar::io_eventfd`]) or shared memory that it polls
-/// ([`crate::pci::Bar::shared`]). Configuration space, the MSI-X table and the interrupts themselves
-/// are not its business.
+/// The thread that serves the client calls the methods, one at a time. Offsets and lengths are
+/// inside the BAR. The server emulates configuration space, the MSI-X table and the masks of
+/// interrupts.
 ///
-/// A timer that fires a vector after as many milliseconds as are written to its register:
+/// A device may have its own threads, which use clones of its [`Bus`]. A doorbell can be an eventfd
+/// ([`crate::pci::Bar::io_eventfd`]) or shared memory that a thread polls
+/// ([`crate::pci::Bar::shared`]).
 ///
-/// ```
-/// use std::{thread, time::Duration};
+/// ```no_run
 /// use vfio_irq_user::pci::{Bar, Function};
 /// use vfio_irq_user::{Bus, Device, Errno, Options, Server};
 ///
-/// struct Timer {
-///     bus: Bus,
-///     millis: u32,
-/// }
+/// /// Raises the vector whose number the guest writes to BAR 0.
+/// struct Doorbell(Bus);
 ///
-/// impl Device for Timer {
-///     fn read(&mut self, _bar: u32, offset: u64, data: &mut [u8]) -> Result<(), Errno> {
-///         let register = self.millis.to_le_bytes();
-///         for (at, byte) in (offset..).zip(data) {
-///             *byte = register.get(at as usize).copied().unwrap_or(0);
-///         }
+/// impl Device for Doorbell {
+///     fn read(&mut self, _: u32, _: u64, data: &mut [u8]) -> Result<(), Errno> {
+///         data.fill(0);
 ///         Ok(())
 ///     }
 ///
-///     fn write(&mut self, _bar: u32, offset: u64, data: &[u8]) -> Result<(), Errno> {
-///         let (0, Ok(value)) = (offset, data.try_into()) else { return Err(Errno::EINVAL) };
-///         self.millis = u32::from_le_bytes(value);
-///         let (interrupts, after) = (self.bus.interrupts.clone(), self.millis);
-///         thread::spawn(move || {
-///             thread::sleep(Duration::from_millis(after.into()));
-///             interrupts.raise(0);
-///         });
+///     fn write(&mut self, _: u32, _: u64, data: &[u8]) -> Result<(), Errno> {
+///         self.0.interrupts.raise(data[0].into());
 ///         Ok(())
 ///     }
 ///
-///     fn reset(&mut self) {
-///         self.millis = 0;
-///     }
+///     fn reset(&mut self) {}
 /// }
 ///
 /// let function = Function::builder(0x1234, 0x0001)
-///     .class(0x08, 0x02, 0x00)
-///     .bar(0, Bar::memory32(0x2000))
-///     .msix(1, 0, 0x1000, 0x1800)
+///     .bar(0, Bar::memory32(0x4000))
+///     .msix(8, 0, 0x2000, 0x3000)
 ///     .build()?;
-/// # let folder = tempfile::tempdir()?;
-/// # let path = folder.path().join("timer.sock");
 /// let server = Server::start(Options::default())?;
-/// server.add(&path, function, |bus| Timer { bus, millis: 0 })?;
-/// // Clients come and go, until somebody calls `server.stopper().stop()`.
-/// # drop(server);
+/// server.add("/run/doorbell.sock", function, Doorbell)?;
+/// server.wait();
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub trait Device: Send {
@@ -93,210 +60,47 @@ pub trait Device: Send {
     ///
     /// # Errors
     ///
-    /// Go to the client.
-    ///
-    /// ```
-    /// # use vfio_irq_user::{Device, Errno};
-    /// # struct Board;
-    /// # impl Device for Board {
-    /// #     fn write(&mut self, _: u32, _: u64, _: &[u8]) -> Result<(), Errno> { Ok(()) }
-    /// #     fn reset(&mut self) {}
-    /// fn read(&mut self, bar: u32, offset: u64, data: &mut [u8]) -> Result<(), Errno> {
-    ///     match (bar, offset) {
-    ///         (0, 0x00) => data.copy_from_slice(&self.version().to_le_bytes()[..data.len().min(4)]),
-    ///         // As on a bus where nobody answers.
-    ///         _ => data.fill(0xff),
-    ///     }
-    ///     Ok(())
-    /// }
-    /// # }
-    /// # impl Board { fn version(&self) -> u32 { 0x0102 } }
-    /// let mut low = [0; 2];
-    /// Board.read(0, 0x00, &mut low)?;
-    /// assert_eq!(low, [0x02, 0x01]);
-    /// # Ok::<(), Errno>(())
-    /// ```
+    /// The client receives the errno.
     fn read(&mut self, bar: u32, offset: u64, data: &mut [u8]) -> Result<(), Errno>;
 
     /// The client writes a BAR.
     ///
     /// # Errors
     ///
-    /// Go to the client.
-    ///
-    /// ```
-    /// # use vfio_irq_user::{Bus, Device, Errno};
-    /// # struct Board { bells: Vec<u32> }
-    /// # impl Device for Board {
-    /// #     fn read(&mut self, _: u32, _: u64, _: &mut [u8]) -> Result<(), Errno> { Ok(()) }
-    /// #     fn reset(&mut self) {}
-    /// fn write(&mut self, _bar: u32, offset: u64, data: &[u8]) -> Result<(), Errno> {
-    ///     // Doorbells are words from 0x1000 on. A guest decides offset and length, so check both.
-    ///     let value = u32::from_le_bytes(data.try_into().map_err(|_| Errno::EINVAL)?);
-    ///     let number = offset.checked_sub(0x1000).ok_or(Errno::EINVAL)? / 4;
-    ///     *self.bells.get_mut(number as usize).ok_or(Errno::EINVAL)? = value;
-    ///     Ok(())
-    /// }
-    /// # }
-    /// let mut board = Board { bells: vec![0; 2] };
-    /// assert_eq!(board.write(0, 0x1004, &7_u32.to_le_bytes()), Ok(()));
-    /// assert_eq!(board.write(0, 0x1008, &[0; 4]), Err(Errno::EINVAL));
-    /// # assert_eq!(board.bells, [0, 7]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// The client receives the errno.
     fn write(&mut self, bar: u32, offset: u64, data: &[u8]) -> Result<(), Errno>;
 
-    /// Puts the device back to how it comes up: the client resets it, or has left. What a client that
-    /// stays has attached to interrupts stays as well (`CONTRACT.md`, V-12). Bus Master Enable is off
-    /// afterwards, which [`Device::bus_master`] is told if it was on.
-    ///
-    /// ```
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// # use {rustix::event::{EventfdFlags, eventfd}, std::os::fd::AsFd, vfio_irq_user::{Raised, abi::Index}};
-    /// # let fd = eventfd(0, EventfdFlags::CLOEXEC)?;
-    /// client.attach(Index::Msix, 0, &[fd.as_fd()])?;
-    /// client.reset()?;
-    /// // The device forgets its registers; who is to be told of an interrupt is the client's to say.
-    /// assert_eq!(bus.interrupts.raise(0), Raised::Signalled);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Resets the device, because the client requested it or has disconnected. Eventfds that a
+    /// connected client has attached stay attached (`CONTRACT.md`, V-12). Bus Master Enable is then
+    /// off; if it was on, the server calls [`Device::bus_master`].
     fn reset(&mut self);
 
-    /// A client has come, and agreed on a version.
-    ///
-    /// ```
-    /// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
-    /// # use vfio_irq_user::{Client, ClientOptions, Device, Errno, Options, Server};
-    /// # let (folder, server) = (tempfile::tempdir()?, Server::start(Options::default())?);
-    /// # struct Board(std::sync::mpsc::Sender<&'static str>);
-    /// # impl Device for Board {
-    /// #     fn read(&mut self, _: u32, _: u64, _: &mut [u8]) -> Result<(), Errno> { Ok(()) }
-    /// #     fn write(&mut self, _: u32, _: u64, _: &[u8]) -> Result<(), Errno> { Ok(()) }
-    /// #     fn reset(&mut self) {}
-    /// fn connected(&mut self) {
-    ///     let _ = self.0.send("a client came");
-    /// }
-    /// # }
-    /// let (diary, seen) = std::sync::mpsc::channel();
-    /// # let path = folder.path().join("device.sock");
-    /// server.add(&path, function, |_| Board(diary))?;
-    /// let client = Client::connect(&path, ClientOptions::default())?;
-    /// assert_eq!(seen.recv()?, "a client came");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Called when a client has connected and negotiated a version.
     fn connected(&mut self) {}
 
-    /// The client is gone. Its interrupts go next, then [`Device::reset`] is called, and then its
-    /// memory goes: the next client finds the device as it comes up.
-    ///
-    /// ```
-    /// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
-    /// # use vfio_irq_user::{Client, ClientOptions, Device, Errno, Options, Server};
-    /// # let (folder, server) = (tempfile::tempdir()?, Server::start(Options::default())?);
-    /// # let path = folder.path().join("device.sock");
-    /// # struct Board(std::sync::mpsc::Sender<bool>, vfio_irq_user::Bus);
-    /// # impl Device for Board {
-    /// #     fn read(&mut self, _: u32, _: u64, _: &mut [u8]) -> Result<(), Errno> { Ok(()) }
-    /// #     fn write(&mut self, _: u32, _: u64, _: &[u8]) -> Result<(), Errno> { Ok(()) }
-    /// #     fn reset(&mut self) {}
-    /// fn disconnected(&mut self) {
-    ///     // Last words: the memory can still be reached.
-    ///     let _ = self.0.send(self.1.memory.covers(0, 0x1000));
-    /// }
-    /// # }
-    /// # let (diary, seen) = std::sync::mpsc::channel();
-    /// server.add(&path, function, |bus| Board(diary, bus))?;
-    /// let client = Client::connect(&path, ClientOptions::default())?;
-    /// client.dma_map(0, 0x1000, None)?;
-    /// drop(client);
-    /// assert!(seen.recv()?);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Called when the client has disconnected. The server then detaches the interrupts, calls
+    /// [`Device::reset`], and unmaps the memory last. The next client sees a device after reset.
     fn disconnected(&mut self) {}
 
-    /// The client has mapped memory: so many bytes at this address.
-    ///
-    /// ```
-    /// # use vfio_irq_user::{Device, Errno};
-    /// # #[derive(Default)]
-    /// # struct Board { total: u64 }
-    /// # impl Device for Board {
-    /// #     fn read(&mut self, _: u32, _: u64, _: &mut [u8]) -> Result<(), Errno> { Ok(()) }
-    /// #     fn write(&mut self, _: u32, _: u64, _: &[u8]) -> Result<(), Errno> { Ok(()) }
-    /// #     fn reset(&mut self) {}
-    /// fn mapped(&mut self, _address: u64, size: u64) {
-    ///     self.total = self.total.saturating_add(size);
-    /// }
-    /// # }
-    /// let mut board = Board::default();
-    /// board.mapped(0, 2 << 30);
-    /// board.mapped(4 << 30, 6 << 30);
-    /// assert_eq!(board.total, 8 << 30, "bytes of the guest's memory");
-    /// ```
+    /// Called when the client has mapped `size` bytes at `address`.
     fn mapped(&mut self, address: u64, size: u64) {
         let _ = (address, size);
     }
 
-    /// The client is about to take memory away. It waits for accesses that are under way by itself; a
-    /// device that has more in flight on it than single accesses ends that here.
-    ///
-    /// ```
-    /// # use vfio_irq_user::{Device, Errno};
-    /// # struct Board { rings: Vec<u64> }
-    /// # impl Device for Board {
-    /// #     fn read(&mut self, _: u32, _: u64, _: &mut [u8]) -> Result<(), Errno> { Ok(()) }
-    /// #     fn write(&mut self, _: u32, _: u64, _: &[u8]) -> Result<(), Errno> { Ok(()) }
-    /// #     fn reset(&mut self) {}
-    /// fn unmapping(&mut self, address: u64, size: u64) {
-    ///     // Rings in that memory are not looked at any more.
-    ///     self.rings.retain(|ring| !(address..address.saturating_add(size)).contains(ring));
-    /// }
-    /// # }
-    /// let mut board = Board { rings: vec![0x1000, 0x8000] };
-    /// board.unmapping(0x8000, 0x1000);
-    /// assert_eq!(board.rings, [0x1000]);
-    /// ```
+    /// Called before the server unmaps memory of the client. The server itself waits for [`Memory`]
+    /// accesses in progress. If the device has longer transfers in flight, it must end them here.
     fn unmapping(&mut self, address: u64, size: u64) {
         let _ = (address, size);
     }
 
-    /// The client allows or forbids the device to reach for memory (bit 2 of the
-    /// command register, Bus Master Enable).
-    ///
-    /// ```
-    /// # use vfio_irq_user::{Device, Errno};
-    /// # struct Board { may_fetch: bool }
-    /// # impl Device for Board {
-    /// #     fn read(&mut self, _: u32, _: u64, _: &mut [u8]) -> Result<(), Errno> { Ok(()) }
-    /// #     fn write(&mut self, _: u32, _: u64, _: &[u8]) -> Result<(), Errno> { Ok(()) }
-    /// #     fn reset(&mut self) {}
-    /// fn bus_master(&mut self, on: bool) {
-    ///     // A guest turns it off before it takes memory back: fetch no command from now on.
-    ///     self.may_fetch = on;
-    /// }
-    /// # }
-    /// # let mut board = Board { may_fetch: true };
-    /// board.bus_master(false);
-    /// assert!(!board.may_fetch);
-    /// ```
+    /// Called when the guest writes Bus Master Enable (bit 2 of the command register).
     fn bus_master(&mut self, on: bool) {
         let _ = on;
     }
 }
 
-/// A device with all that is emulated around it. It outlives the clients that come and go, and each
-/// of them finds it as after a reset.
-///
-/// ```
-/// use vfio_irq_user::{Endpoint, Grants, Session};
-/// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
-/// let mut endpoint = Endpoint::new(function, make);
-/// // One client after another.
-/// drop(Session::new(&mut endpoint, Grants { transfer: 4096, dma_maps: 16 }));
-/// let next = Session::new(&mut endpoint, Grants { transfer: 4096, dma_maps: 16 });
-/// assert_eq!(next.limits(), None, "nothing is agreed on yet");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// A device with its configuration space, interrupts and memory. It outlives its clients; each
+/// client sees a device after reset.
 pub struct Endpoint {
     pub(crate) device: Box<dyn Device>,
     pub(crate) function: Function,
@@ -307,21 +111,7 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Puts a device on its bus.
-    ///
-    /// ```
-    /// use vfio_irq_user::{Endpoint, Raised};
-    /// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
-    /// let mut kept = None;
-    /// let endpoint = Endpoint::new(function, |bus| {
-    ///     kept = Some(bus.clone());
-    ///     make(bus)
-    /// });
-    /// // The bus is there before any client is.
-    /// let bus = kept.ok_or("not called")?;
-    /// assert_eq!(bus.interrupts.raise(0), Raised::Dropped);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Creates an endpoint. Calls `make` with the bus of the device.
     pub fn new<D: Device + 'static>(function: Function, make: impl FnOnce(Bus) -> D) -> Self {
         let irqs = Arc::new(Table::new(function.vectors()));
         let memory = Memory::default();
@@ -336,7 +126,8 @@ impl Endpoint {
         }
     }
 
-    /// Bytes of a region; 0 where there is none, `None` beyond the last index.
+    /// Returns the size of a region in bytes: 0 if the region does not exist, `None` beyond the
+    /// last index.
     pub(crate) fn region_size(&self, index: u32) -> Option<u64> {
         match index {
             region::CONFIG => Some(self.config.size()),
@@ -348,7 +139,7 @@ impl Endpoint {
         }
     }
 
-    /// `EINVAL` unless the region is there and reaches that far.
+    /// Returns `EINVAL` unless the region exists and contains `end` bytes.
     pub(crate) fn check(&self, index: u32, end: u64) -> Result<(), Errno> {
         let size = self.region_size(index).filter(|size| *size > 0 && end <= *size);
         size.map(drop).ok_or(Errno::EINVAL)
@@ -393,7 +184,7 @@ impl Endpoint {
             match part {
                 Part::Device => self.device.write(index, at, now)?,
                 Part::Table(from) => self.table.write(from, now),
-                // Pending bits are read only.
+                // The PBA is read-only.
                 Part::Pending(_) => {}
             }
             at = at.saturating_add(len as u64);
@@ -418,11 +209,11 @@ impl Endpoint {
         }
     }
 
-    /// Puts everything back to how the device comes up, but for what the client has attached to its
-    /// interrupts.
+    /// Resets everything except the eventfds that the client has attached.
     pub(crate) fn reset(&mut self) {
-        // First the device, whose threads raise interrupts, and may wait for the client. Then what they
-        // have raised is forgotten, before masks are cleared, which would deliver it.
+        // The order matters. The device is reset first: its threads raise interrupts, and may wait
+        // for the client, hence the quiesce. Then pending bits are cleared, before the masks:
+        // clearing a mask would deliver them.
         let quiesced = self.memory.quiesce();
         self.device.reset();
         drop(quiesced);

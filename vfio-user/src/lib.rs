@@ -1,31 +1,33 @@
-//! vfio-user: a PCI device in one process, its user in another, a socket between them. The protocol is
-//! that of the [specification](https://www.qemu.org/docs/master/interop/vfio-user.html), version 0.1.
+//! vfio-user: one process emulates a PCI device, and another uses it over a UNIX socket. The
+//! protocol is that of the
+//! [specification](https://www.qemu.org/docs/master/interop/vfio-user.html), version 0.1.
 //!
-//! - To emulate a device, implement [`Device`] and hand it to a [`Server`]. Interrupts, configuration
-//!   space, the client's memory and its misbehaviour are taken care of.
-//! - To use a device that somebody emulates, [`Client`] speaks the other side.
-//! - To do something else with the protocol, [`wire`] has its messages without I/O, and [`Session`] is
-//!   a whole conversation without a socket.
+//! - To emulate a device, implement [`Device`] and add it to a [`Server`]. The server handles
+//!   interrupts, configuration space, the memory of the client, and protocol errors.
+//! - To use an emulated device, connect a [`Client`].
+//! - For other uses, [`wire`] has the messages without I/O, and [`Session`] is the state machine of
+//!   a client without a socket.
 //!
 //! # Interrupts
 //!
-//! What a client's requests about interrupts mean is `vfio-irq-engine`'s to say, and `CONTRACT.md`
-//! lists it rule by rule. What the protocol cannot carry of it:
+//! `vfio-irq-engine` implements the interrupt requests, and `CONTRACT.md` lists the rules. The
+//! protocol cannot carry these parts of the contract:
 //!
-//! - Descriptors are beside the message, so there is no -1 among them: one SET_IRQS attaches to each
-//!   vector of its range, or (with none) detaches all. The engine's all-or-nothing (B-01) holds for
-//!   each message.
-//! - One message carries as many descriptors as the server has said (`max_msg_fds`; at most 253), so a
-//!   longer range takes several messages, each of which is carried out or refused by itself.
-//! - There are no addresses, so no EFAULT (I-01, C-09): a message of the wrong length is EINVAL.
-//! - There is no positive answer (V-06). It does not come up: an emulated device has all its vectors.
+//! - Descriptors are ancillary data, so none can be -1. One SET_IRQS attaches an eventfd to each
+//!   vector of its range, or, without descriptors, detaches all. All-or-nothing (B-01) holds per
+//!   message.
+//! - One message carries at most `max_msg_fds` descriptors (253 or fewer). A longer range takes
+//!   several messages, and the server accepts or refuses each.
+//! - There are no user addresses, so there is no EFAULT (I-01, C-09). A message of the wrong length
+//!   gets EINVAL.
+//! - There is no positive return (V-06). It is not needed: an emulated device has all its vectors.
 //!
 //! # Where servers differ
 //!
-//! Each client finds the device as after a reset. The specification says that a device should keep its
+//! Each client sees the device after reset. The specification says that a device should keep its
 //! state when its client disconnects; libvfio-user resets it as well.
 //!
-//! This server takes what libvfio-user takes, unless the specification forbids it:
+//! This server accepts what libvfio-user accepts, unless the specification forbids it:
 //!
 //! | request | taken |
 //! |---|---|
@@ -37,7 +39,7 @@
 //! | SET_IRQS, NONE with count 0 | an index that is idle already, where `CONTRACT.md` has EINVAL (V-03, X-03, E-04) |
 //! | REGION_WRITE_MULTI | without `write_multiple` among the client's capabilities |
 //!
-//! It refuses what libvfio-user takes in these cases:
+//! It refuses requests that libvfio-user accepts in these cases:
 //!
 //! | request | refused |
 //! |---|---|
@@ -46,17 +48,17 @@
 //! | DMA_UNMAP | a request for the dirty bitmap: EINVAL |
 //! | any | more descriptors than the command has: EINVAL |
 //!
-//! A client need not answer the server's DMA_READ and DMA_WRITE before its own command is answered. See
-//! [`Memory::quiesce`] for what that means for a device.
+//! A client need not answer DMA_READ and DMA_WRITE before its own command is answered.
+//! [`Memory::quiesce`] explains the consequence for a device.
 //!
 //! # In a sandbox
 //!
-//! For a process that filters its system calls: beside sockets, eventfds, `poll`, `epoll` and mapping
-//! files, a server uses `membarrier`, `fcntl`, `kcmp`, `io_setup` and `io_submit`, and reads
-//! `/proc/self/fd`. Each of these five calls and the reading may be refused with an error, at some cost in
-//! time; they may also be forbidden later, with a server under way.
+//! For a seccomp filter: besides sockets, eventfds, `poll`, `epoll` and file mappings, a server
+//! uses `membarrier`, `fcntl`, `kcmp`, `io_setup` and `io_submit`, and reads `/proc/self/fd`. A
+//! filter may refuse each of these with an error, at some cost in time. A filter may also be
+//! installed while the server runs.
 //!
-//! A process may fork, but the child must neither serve devices nor raise interrupts.
+//! A process may fork. The child must neither serve devices nor raise interrupts.
 
 mod client;
 mod device;
@@ -80,21 +82,6 @@ pub use irq::{Interrupts, Raised, VectorCounts};
 pub use memory::{Memory, Quiesced};
 pub use server::{Options, Server, ServerError, Stopper};
 pub use session::{Flow, Grants, Session};
-pub use transport::Broken;
-/// ```
-/// use vfio_irq_user::{Errno, errno};
-///
-/// let refused = std::io::Error::from_raw_os_error(Errno::EINVAL.raw());
-/// assert_eq!(refused.kind(), std::io::ErrorKind::InvalidInput);
-/// // The engine names those that the contract has; the others are in `errno`.
-/// assert_ne!(errno::EIO, Errno::EINVAL);
-/// ```
+pub use transport::ConnectionError;
 pub use vfio_irq_engine::Errno;
-/// ```
-/// use vfio_irq_user::abi::{Header, Index, flags};
-///
-/// // The structure of SET_IRQS is the ioctl's own: argsz, flags, index, start, count.
-/// let header = Header::from_words([20, flags::DATA_NONE | flags::ACTION_TRIGGER, 2, 0, 0]);
-/// assert_eq!(header.index(), Ok(Index::Msix));
-/// ```
 pub use vfio_irq_engine::abi;

@@ -1,17 +1,24 @@
-//! One socket that two directions of commands share.
+//! The socket of a client, shared by commands of both directions.
 //!
-//! The session's thread takes the client's commands. Any thread of the device's may meanwhile ask the
-//! client for memory, and its reply comes over the same socket: a thread that waits while no thread
-//! reads becomes the reader, and leaves to others what is theirs.
+//! The session's thread handles the commands of the client. At the same time, threads of the device
+//! send DMA_READ and DMA_WRITE, and the replies arrive on the same socket. If no thread reads the
+//! socket, a waiting thread becomes the reader. The reader queues messages for other threads.
 //!
-//! The session's thread itself never asks. A client need not answer a command before its own command is
-//! answered (QEMU does not), so a server that waits within a command waits for itself.
+//! There is no dedicated reader thread: it would cost a wake-up for each command.
+//!
+//! The session's thread never sends DMA_READ or DMA_WRITE; they fail with EDEADLK there. A client
+//! need not answer a command before its own command is answered, and QEMU does not. So the
+//! session's thread would wait for itself.
+//!
+//! # Lock order
+//!
+//! `outbox` comes before `inbox`. No thread blocks on the socket while it holds `inbox`.
 
 mod questions;
 mod reader;
 
 use crate::errno;
-use crate::transport::{self, Broken, Received, Woken};
+use crate::transport::{self, ConnectionError, Received, Woken};
 use crate::wire::{Command, Header, MAX_FDS, Reply};
 pub(crate) use questions::Window;
 use questions::{Questions, Unasked};
@@ -26,57 +33,57 @@ use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 use vfio_irq_engine::Errno;
 
-/// How patient a connection is.
+/// The time limits of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
-    /// How long to look for the next message before sleeping.
+    /// How long a thread polls for the next message before it sleeps.
     pub(crate) spin: Duration,
-    /// How long a message may take once it has begun, and a reply that the peer owes.
+    /// How long the peer may take to finish a message, or to reply.
     pub(crate) stall: Duration,
 }
 
-/// What the session's thread finds.
+/// The result of waiting for a command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Arrival {
     /// A command.
     Command,
-    /// An eventfd that it watches.
+    /// The watched eventfd is readable.
     Watched,
-    /// Nothing, and the time is over.
+    /// The deadline expired.
     Nothing,
 }
 
 struct Inbox {
-    /// Away while a thread reads.
+    /// `None` while a thread reads.
     reader: Option<Reader>,
     commands: VecDeque<Message>,
     questions: Questions,
-    dead: Option<Broken>,
+    dead: Option<ConnectionError>,
     waiting: usize,
 }
 
-/// Why a command of the server's has failed.
+/// The reason why a command of the server failed.
 enum Failure {
-    /// The connection goes on.
+    /// The connection continues.
     Errno(Errno),
-    /// It does not.
-    Broken(Broken),
+    /// The connection has ended.
+    Broken(ConnectionError),
 }
 
-impl From<Broken> for Failure {
-    fn from(why: Broken) -> Self {
+impl From<ConnectionError> for Failure {
+    fn from(why: ConnectionError) -> Self {
         Self::Broken(why)
     }
 }
 
-/// One socket.
+/// The socket of a client, for the session's thread and the threads of the device.
 pub(crate) struct Link {
     socket: Arc<OwnedFd>,
     stop: Arc<OwnedFd>,
     stopping: Arc<AtomicBool>,
-    /// Wakes the thread that reads for others: a command was abandoned, its own perhaps.
+    /// Wakes the reader if a command was abandoned. The command may be that of the reader.
     abandoned: OwnedFd,
-    /// The thread that answers the client.
+    /// The session's thread.
     answering: ThreadId,
     patience: Patience,
     inbox: Mutex<Inbox>,
@@ -85,18 +92,19 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    /// Commands that are kept for the session while a thread of the device's reads.
+    /// The greatest number of commands that the reader queues for the session.
     const KEPT: usize = 256;
-    /// Bytes and descriptors of theirs.
+    /// Limits of their bytes and descriptors.
     const KEPT_BYTES: usize = 8 << 20;
     const KEPT_FDS: usize = 4 * MAX_FDS;
 
-    /// A link whose commands the calling thread answers. To stop it, set the second of `stop`, then
-    /// make the first readable, and shut the socket for reading: this thread may be asleep in either.
+    /// Creates a link. The calling thread becomes the session's thread. To stop the link, set the
+    /// second element of `stop`, make the first readable, and shut down the socket for reading. All
+    /// three are needed, because the session's thread may sleep in `poll(2)` or in `recvmsg(2)`.
     ///
     /// # Errors
     ///
-    /// When this process can have no more descriptors.
+    /// Returns EMFILE or ENFILE if no eventfd can be created.
     pub(crate) fn new(
         socket: Arc<OwnedFd>,
         stop: (Arc<OwnedFd>, Arc<AtomicBool>),
@@ -131,16 +139,16 @@ impl Link {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The connection is over: all threads that wait for something are told.
-    pub(crate) fn kill(&self, why: Broken) {
+    /// Ends the connection, and wakes all waiting threads.
+    pub(crate) fn kill(&self, why: ConnectionError) {
         self.lock().dead.get_or_insert(why);
-        // It may be closed already.
+        // ENOTCONN is harmless: the peer may have closed the socket.
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
         self.changed.notify_all();
     }
 
-    /// Sends a message.
-    pub(crate) fn send(&self, reply: &Reply) -> Result<(), Broken> {
+    /// Sends a message. Returns an error if the connection has ended.
+    pub(crate) fn send(&self, reply: &Reply) -> Result<(), ConnectionError> {
         self.send_alone(reply, &self.alone())
     }
 
@@ -148,19 +156,24 @@ impl Link {
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn send_alone(&self, reply: &Reply, _alone: &MutexGuard<'_, ()>) -> Result<(), Broken> {
+    fn send_alone(
+        &self,
+        reply: &Reply,
+        _alone: &MutexGuard<'_, ()>,
+    ) -> Result<(), ConnectionError> {
         let stop = Some(self.stop.as_fd());
         transport::send(self.socket(), reply.bytes(), reply.fds(), self.patience.stall, stop)
             .map(drop)
     }
 
-    /// The next command of the client's. `watched` is an eventfd that ends the wait, too.
+    /// Waits for the next command of the client. The wait also ends if the `watched` eventfd is
+    /// readable, or at `deadline`. Returns an error if the connection has ended.
     pub(crate) fn next_command<'w>(
         &self,
         message: &mut Message,
         watched: impl Fn() -> Option<BorrowedFd<'w>>,
         deadline: Option<Instant>,
-    ) -> Result<Arrival, Broken> {
+    ) -> Result<Arrival, ConnectionError> {
         loop {
             let mut inbox = self.lock();
             if let Some(command) = inbox.commands.pop_front() {
@@ -197,8 +210,9 @@ impl Link {
         message: &mut Message,
         watched: &impl Fn() -> Option<BorrowedFd<'w>>,
         deadline: Option<Instant>,
-    ) -> Result<Arrival, Broken> {
-        // Without looking before sleeping, the first look is saved as well.
+    ) -> Result<Arrival, ConnectionError> {
+        // If the session does not poll before it sleeps, the first nonblocking receive is skipped
+        // as well.
         let mut awake = !self.patience.spin.is_zero();
         loop {
             while reader.take(message)? {
@@ -209,7 +223,7 @@ impl Link {
                 self.deliver(std::mem::take(message))?;
             }
             if self.stopping.load(Ordering::Relaxed) {
-                return Err(Broken::Stopped);
+                return Err(ConnectionError::Stopped);
             }
             if awake && transport::receive(self.socket(), &mut reader.decoder)? == Received::Bytes {
                 continue;
@@ -228,26 +242,29 @@ impl Link {
             match transport::wait(self.socket(), PollFlags::IN, others, left)? {
                 Woken::Socket => awake = true,
                 Woken::Other if self.stopping.load(Ordering::Relaxed) => {
-                    return Err(Broken::Stopped);
+                    return Err(ConnectionError::Stopped);
                 }
                 Woken::Other => return Ok(Arrival::Watched),
                 Woken::Nobody if until == deadline => return Ok(Arrival::Nothing),
-                Woken::Nobody => return Err(Broken::Stuck),
+                Woken::Nobody => return Err(ConnectionError::Stuck),
             }
         }
     }
 
-    /// Sleeps until there is something to read, and reads it. `false` when something else ended it.
-    fn sleep_and_receive(&self, reader: &mut Reader) -> Result<bool, Broken> {
+    /// Sleeps in `recvmsg(2)`. Returns true if bytes were received.
+    fn sleep_and_receive(&self, reader: &mut Reader) -> Result<bool, ConnectionError> {
         match transport::sleep_and_receive(self.socket(), &mut reader.decoder) {
-            // Its end for reading was shut, to stop the server.
-            Err(Broken::Closed) if self.stopping.load(Ordering::Acquire) => Err(Broken::Stopped),
+            // The server shut down the socket for reading, to stop this thread.
+            Err(ConnectionError::Closed) if self.stopping.load(Ordering::Acquire) => {
+                Err(ConnectionError::Stopped)
+            }
             received => Ok(received? == Received::Bytes),
         }
     }
 
-    /// Looks for a while before sleeping: a peer that is busy needs no wake-up then.
-    fn spin(&self, reader: &mut Reader) -> Result<bool, Broken> {
+    /// Polls for a while before the thread sleeps, so that a busy client needs no wake-up. Returns
+    /// true if bytes were received.
+    fn spin(&self, reader: &mut Reader) -> Result<bool, ConnectionError> {
         if self.patience.spin.is_zero() {
             return Ok(false);
         }
@@ -256,30 +273,34 @@ impl Link {
             if transport::receive(self.socket(), &mut reader.decoder)? == Received::Bytes {
                 return Ok(true);
             }
-            // The peer may be what this processor would run next.
+            // The client may be waiting for this processor.
             std::thread::yield_now();
         }
         Ok(false)
     }
 
-    /// Hands a reply to the thread that awaits it. A reply to no command is no part of the protocol.
-    fn deliver(&self, message: Message) -> Result<(), Broken> {
+    /// Hands a reply to the thread that waits for it. A reply with an unknown ID is a protocol
+    /// error.
+    fn deliver(&self, message: Message) -> Result<(), ConnectionError> {
         let id = message.packet().map_or(0, |packet| packet.header().id);
         if !self.lock().questions.deliver(id, message) {
-            return Err(Broken::Garbage(Errno::EINVAL));
+            return Err(ConnectionError::Garbage(Errno::EINVAL));
         }
         self.changed.notify_all();
         Ok(())
     }
 
-    /// Asks the peer about a window of memory, and waits for its reply. What `put` writes is the
-    /// payload; what `read` gets is that of the reply.
+    /// Sends a command about a window of memory, and waits for the reply. `put` writes the payload
+    /// of the command; `read` decodes the payload of the reply. Returns what `read` returns.
     ///
     /// # Errors
     ///
-    /// What the peer answers; `EFAULT` when the window is unmapped, before or meanwhile; `ECANCELED`
-    /// while the link is quiesced; `EDEADLK` in the thread that answers the peer; `ENOTCONN` when the
-    /// connection ends; `ETIMEDOUT` when the reply takes too long, which ends the connection.
+    /// - the errno of the peer's reply
+    /// - `EFAULT` if the window is unmapped, before or during the command
+    /// - `ECANCELED` while the link is quiesced
+    /// - `EDEADLK` in the session's thread
+    /// - `ENOTCONN` if the connection ends
+    /// - `ETIMEDOUT` if the reply is late, which ends the connection
     pub(crate) fn call<T>(
         &self,
         command: Command,
@@ -298,7 +319,11 @@ impl Link {
                 Failure::Errno(errno) => errno,
                 Failure::Broken(why) => {
                     self.kill(why);
-                    if why == Broken::Silent { errno::ETIMEDOUT } else { errno::ENOTCONN }
+                    if why == ConnectionError::ReplyTimeout {
+                        errno::ETIMEDOUT
+                    } else {
+                        errno::ENOTCONN
+                    }
                 }
             })?;
         let packet = message.packet().ok_or(errno::EIO)?;
@@ -309,10 +334,10 @@ impl Link {
         }
     }
 
-    /// Sends a command. Returns its ID.
+    /// Sends a command. Returns its message ID.
     ///
-    /// The lock for sending is taken before the command is noted: a command that is noted before its
-    /// window is unmapped is sent before the reply to DMA_UNMAP.
+    /// `outbox` is locked before the command is recorded. So a command that is recorded before its
+    /// window is unmapped is also sent before the reply to DMA_UNMAP.
     fn ask(
         &self,
         question: &mut Reply,
@@ -327,7 +352,7 @@ impl Link {
             }
             inbox.questions.ask(window).map_err(|why| match why {
                 Unasked::Refused(errno) => Failure::Errno(errno),
-                Unasked::TooMany => Failure::Broken(Broken::Silent),
+                Unasked::TooMany => Failure::Broken(ConnectionError::ReplyTimeout),
             })?
         };
         question.ask(id, command);
@@ -335,19 +360,19 @@ impl Link {
         Ok(id)
     }
 
-    /// Ends the wait of all threads that have asked about a window, which was unmapped before.
+    /// Wakes all threads whose commands are about a window. The caller has unmapped the window.
     pub(crate) fn abandon(&self, window: &Window) {
         let any = self.lock().questions.abandon(window);
         self.tell_abandoned(any);
     }
 
-    /// Ends the wait of all threads, and lets none ask until [`Link::resume`].
+    /// Wakes all waiting threads, and refuses new commands until [`Link::resume`].
     pub(crate) fn quiesce(&self) {
         let any = self.lock().questions.quiesce();
         self.tell_abandoned(any);
     }
 
-    /// Lets threads ask again.
+    /// Allows commands again.
     pub(crate) fn resume(&self) {
         self.lock().questions.resume();
     }
@@ -371,7 +396,7 @@ impl Link {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(Broken::Silent.into());
+                return Err(ConnectionError::ReplyTimeout.into());
             }
             let Some(mut reader) = inbox.reader.take() else {
                 self.sleep(inbox, left);
@@ -383,14 +408,19 @@ impl Link {
             inbox.reader = Some(reader);
             drop(inbox);
             self.changed.notify_all();
-            // The answer may have come before what ends the connection.
+            // The loop continues, because the reply may have arrived before the connection ended.
             read.unwrap_or_else(|why| self.kill(why));
         }
     }
 
-    /// Leaves each message where it belongs: those that the session's thread has read with the one that
-    /// it is busy with, or else what comes next. Returns early if a command was abandoned.
-    fn read_for_others(&self, reader: &mut Reader, deadline: Instant) -> Result<(), Broken> {
+    /// Sorts the messages that were received, or receives once and sorts then. Returns early if a
+    /// command was abandoned. The first pass is needed: the session's thread may have received
+    /// several messages with its current command.
+    fn read_for_others(
+        &self,
+        reader: &mut Reader,
+        deadline: Instant,
+    ) -> Result<(), ConnectionError> {
         if self.sort(reader)? {
             return Ok(());
         }
@@ -402,18 +432,19 @@ impl Link {
             match transport::wait(self.socket(), PollFlags::IN, others, Some(left))? {
                 Woken::Socket => _ = transport::receive(self.socket(), &mut reader.decoder)?,
                 Woken::Other if self.stopping.load(Ordering::Acquire) => {
-                    return Err(Broken::Stopped);
+                    return Err(ConnectionError::Stopped);
                 }
                 Woken::Other => transport::calm(&self.abandoned),
-                Woken::Nobody if until == deadline => return Err(Broken::Silent),
-                Woken::Nobody => return Err(Broken::Stuck),
+                Woken::Nobody if until == deadline => return Err(ConnectionError::ReplyTimeout),
+                Woken::Nobody => return Err(ConnectionError::Stuck),
             }
         }
         self.sort(reader).map(drop)
     }
 
-    /// Leaves each message that was read where it belongs; whether there was one.
-    fn sort(&self, reader: &mut Reader) -> Result<bool, Broken> {
+    /// Hands replies to their threads, and queues commands for the session. Returns true if there
+    /// was a message.
+    fn sort(&self, reader: &mut Reader) -> Result<bool, ConnectionError> {
         let mut message = Message::default();
         let mut any = false;
         while reader.take(&mut message)? {
@@ -425,14 +456,14 @@ impl Link {
             }
             let mut inbox = self.lock();
             if !Self::may_keep(&inbox.commands, &message) {
-                return Err(Broken::Garbage(Errno::ENOMEM));
+                return Err(ConnectionError::Garbage(Errno::ENOMEM));
             }
             inbox.commands.push_back(message);
         }
         Ok(any)
     }
 
-    /// Whether one more command is not too much.
+    /// Returns true if the queue has room for one more command.
     fn may_keep(kept: &VecDeque<Message>, more: &Message) -> bool {
         let all = || kept.iter().chain([more]);
         all().count() <= Self::KEPT
@@ -440,13 +471,13 @@ impl Link {
             && all().map(|message| message.fds.len()).sum::<usize>() <= Self::KEPT_FDS
     }
 
-    /// The header of what made [`Broken::Garbage`] of the stream.
+    /// Returns the header of the message that caused [`ConnectionError::Garbage`].
     pub(crate) fn offender(&self) -> Option<Header> {
         self.lock().reader.as_ref().and_then(|reader| reader.decoder.offender())
     }
 }
 
-/// The earlier of two times, where there are any.
+/// Returns the earlier of two optional times.
 fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {
     match (one, other) {
         (Some(one), Some(other)) => Some(one.min(other)),

@@ -1,4 +1,4 @@
-//! The client's memory, as the device reaches it.
+//! The memory of the client, as the device accesses it.
 
 mod messages;
 
@@ -15,9 +15,9 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use vfio_irq_engine::Errno;
 
 enum Backing {
-    /// A descriptor came with it.
+    /// DMA_MAP came with a descriptor.
     Mapped(Mapping),
-    /// None did: accesses are messages to the client.
+    /// DMA_MAP came without a descriptor, so accesses are DMA_READ and DMA_WRITE messages.
     Messages(Arc<Window>),
 }
 
@@ -34,25 +34,12 @@ struct State {
     peer: Option<Peer>,
 }
 
-/// A handle to the client's memory, for any thread of the device's.
+/// The memory of the client. Clones share it, and any thread of the device may use it.
 ///
-/// Addresses are those that the client has told: the guest's. An access may span several mappings that
-/// follow one another. DMA_UNMAP of memory that is mapped waits for the accesses that are under way.
-/// DMA_UNMAP of memory that the client serves by messages ends them, with `EFAULT`. Accesses that come
-/// later fail with `EFAULT`, as all do that reach beyond what is mapped.
-///
-/// ```
-/// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-/// let memory = bus.memory.clone();
-/// client.dma_map(0x1000, 0x1000, None)?;
-/// client.dma_map(0x2000, 0x1000, None)?;
-/// // Two mappings that follow one another are one piece of memory for the device.
-/// assert!(memory.covers(0x1f00, 0x200));
-/// drop(client);
-/// # while memory.covers(0x1000, 1) { std::thread::yield_now(); }
-/// assert!(!memory.covers(0x1000, 1), "a client takes its memory along");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// Addresses are those of DMA_MAP (guest physical addresses or IOVAs). An access may span adjacent
+/// mappings. If memory is mapped by a descriptor, DMA_UNMAP waits for accesses in progress. If the
+/// client serves memory by messages, DMA_UNMAP ends accesses in progress with `EFAULT`. Later
+/// accesses to unmapped memory fail with `EFAULT`.
 #[derive(Clone, Default)]
 pub struct Memory(Arc<RwLock<State>>);
 
@@ -65,28 +52,17 @@ impl Memory {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Copies out of the client's memory.
+    /// Copies from the memory of the client to `data`.
     ///
     /// # Errors
     ///
-    /// `EFAULT` when part of it is not mapped, or is unmapped before the client has answered; `EACCES`
-    /// when it may not be read. Where the client has to be asked: what it answers; `ECANCELED` when the
-    /// device is reset meanwhile ([`Memory::quiesce`]); `EDEADLK` in a method of [`crate::Device`],
-    /// which the client waits for itself.
-    ///
-    /// ```
-    /// # use {rustix::fs::{MemfdFlags, ftruncate, memfd_create}, std::os::fd::AsFd, vfio_irq_user::Errno};
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// # let file = memfd_create("guest", MemfdFlags::CLOEXEC)?;
-    /// # ftruncate(&file, 0x1000)?;
-    /// client.dma_map(0x8000, 0x1000, Some((file.as_fd(), 0)))?;
-    /// let mut descriptor = [1; 16];
-    /// assert_eq!(bus.memory.read(0x8ff0, &mut descriptor), Ok(()));
-    /// assert_eq!(descriptor, [0; 16]);
-    /// // A guest may say any address: one byte too far is an error, and no panic.
-    /// assert_eq!(bus.memory.read(0x8ff1, &mut descriptor), Err(Errno::EFAULT));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// - `EFAULT` if a part is not mapped, or is unmapped before the client has replied
+    /// - `EACCES` if a part is not readable
+    /// - `ECANCELED` if the device is quiesced ([`Memory::quiesce`]) while the client serves the
+    ///   access
+    /// - `EDEADLK` if the client must serve the access and the caller is a method of
+    ///   [`crate::Device`]: the client waits for that method
+    /// - the errno of the client's reply
     pub fn read(&self, address: u64, data: &mut [u8]) -> Result<(), Errno> {
         let mut rest = data;
         self.each(address, rest.len(), Access::Read, |at, piece| {
@@ -99,26 +75,11 @@ impl Memory {
         })
     }
 
-    /// Copies into the client's memory.
+    /// Copies `data` to the memory of the client.
     ///
     /// # Errors
     ///
-    /// `EFAULT` when part of it is not mapped, `EACCES` when it may not be written, and what the
-    /// client answers where it has to be asked.
-    ///
-    /// ```
-    /// # use {rustix::fs::{MemfdFlags, ftruncate, memfd_create}, std::os::fd::AsFd};
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// # let file = memfd_create("guest", MemfdFlags::CLOEXEC)?;
-    /// # ftruncate(&file, 0x1000)?;
-    /// client.dma_map(0x8000, 0x1000, Some((file.as_fd(), 0)))?;
-    /// assert_eq!(bus.memory.write(0x8010, &[1, 2]), Ok(()));
-    /// // The file is the guest's memory, so the guest sees it there.
-    /// let mut seen = [0; 2];
-    /// rustix::io::pread(&file, &mut seen, 0x10)?;
-    /// assert_eq!(seen, [1, 2]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// As [`Memory::read`]; `EACCES` if a part is not writable.
     pub fn write(&self, address: u64, data: &[u8]) -> Result<(), Errno> {
         let mut rest = data;
         self.each(address, rest.len(), Access::Write, |at, piece| {
@@ -131,24 +92,11 @@ impl Memory {
         })
     }
 
-    /// Reads an aligned word at once, before everything that is read after it: a doorbell, a flag.
+    /// Loads an aligned word atomically with acquire ordering, as for a doorbell. Returns the word.
     ///
     /// # Errors
     ///
-    /// As [`Memory::read`]; `EINVAL` when it is not aligned.
-    ///
-    /// ```
-    /// # use {rustix::fs::{MemfdFlags, ftruncate, memfd_create}, std::os::fd::AsFd, vfio_irq_user::Errno};
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// # let file = memfd_create("guest", MemfdFlags::CLOEXEC)?;
-    /// # ftruncate(&file, 0x1000)?;
-    /// client.dma_map(0, 0x1000, Some((file.as_fd(), 0)))?;
-    /// rustix::io::pwrite(&file, &5_u32.to_ne_bytes(), 0x100)?;
-    /// // The tail of a ring first; the entries that it tells of are read after it.
-    /// assert_eq!(bus.memory.load(0x100), Ok(5));
-    /// assert_eq!(bus.memory.load(0x102), Err(Errno::EINVAL));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// As [`Memory::read`]; `EINVAL` if the address is not aligned.
     pub fn load(&self, address: u64) -> Result<u32, Errno> {
         let mut word = 0;
         self.each(address, 4, Access::Read, |at, piece| {
@@ -166,25 +114,12 @@ impl Memory {
         Ok(word)
     }
 
-    /// Writes an aligned word at once, after everything that was written before it: the word that
-    /// tells the client to look at the rest.
+    /// Stores an aligned word atomically with release ordering, as for the phase bit of a
+    /// completion.
     ///
     /// # Errors
     ///
-    /// As [`Memory::write`]; `EINVAL` when it is not aligned.
-    ///
-    /// ```
-    /// # use {rustix::fs::{MemfdFlags, ftruncate, memfd_create}, std::os::fd::AsFd};
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// # let file = memfd_create("guest", MemfdFlags::CLOEXEC)?;
-    /// # ftruncate(&file, 0x1000)?;
-    /// # client.dma_map(0, 0x1000, Some((file.as_fd(), 0)))?;
-    /// assert_eq!(bus.memory.write(0x200, b"a completion"), Ok(()));
-    /// // Only now: whoever sees the new head sees the completion, too.
-    /// assert_eq!(bus.memory.store(0x100, 1), Ok(()));
-    /// assert_eq!(bus.memory.load(0x100), Ok(1));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// As [`Memory::write`]; `EINVAL` if the address is not aligned.
     pub fn store(&self, address: u64, value: u32) -> Result<(), Errno> {
         self.each(address, 4, Access::Write, |at, piece| match piece.place {
             Place::Mapped(mapping) if piece.len == 4 => mapping.store(piece.offset, value),
@@ -193,27 +128,11 @@ impl Memory {
         })
     }
 
-    /// Reads from a file into the client's memory, without a copy where the memory is mapped.
+    /// Reads `len` bytes of a file to the memory of the client. Mapped memory needs no copy.
     ///
     /// # Errors
     ///
-    /// As [`Memory::write`]; what the file answers; `EIO` at the end of the file.
-    ///
-    /// ```
-    /// # use {rustix::fs::{MemfdFlags, ftruncate, memfd_create}, std::os::fd::AsFd, vfio_irq_user::errno};
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// # let file = memfd_create("guest", MemfdFlags::CLOEXEC)?;
-    /// # ftruncate(&file, 0x1000)?;
-    /// # client.dma_map(0, 0x1000, Some((file.as_fd(), 0)))?;
-    /// let disk = memfd_create("disk", MemfdFlags::CLOEXEC)?;
-    /// rustix::io::pwrite(&disk, b"a sector", 512)?;
-    /// assert_eq!(bus.memory.fill_from(0x100, 8, disk.as_fd(), 512), Ok(()));
-    /// let mut there = [0; 8];
-    /// assert_eq!(bus.memory.read(0x100, &mut there), Ok(()));
-    /// assert_eq!(&there, b"a sector");
-    /// assert_eq!(bus.memory.fill_from(0x100, 9, disk.as_fd(), 512), Err(errno::EIO));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// As [`Memory::write`]; the errno of the file; `EIO` at the end of the file.
     pub fn fill_from(
         &self,
         address: u64,
@@ -243,25 +162,11 @@ impl Memory {
         })
     }
 
-    /// Writes from the client's memory to a file, without a copy where the memory is mapped.
+    /// Writes `len` bytes of the memory of the client to a file. Mapped memory needs no copy.
     ///
     /// # Errors
     ///
-    /// As [`Memory::read`]; what the file answers.
-    ///
-    /// ```
-    /// # use {rustix::fs::{MemfdFlags, ftruncate, memfd_create}, std::os::fd::AsFd};
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// # let file = memfd_create("guest", MemfdFlags::CLOEXEC)?;
-    /// # ftruncate(&file, 0x1000)?;
-    /// # client.dma_map(0, 0x1000, Some((file.as_fd(), 0)))?;
-    /// assert_eq!(bus.memory.write(0x100, b"new"), Ok(()));
-    /// let disk = memfd_create("disk", MemfdFlags::CLOEXEC)?;
-    /// assert_eq!(bus.memory.drain_to(0x100, 3, disk.as_fd(), 1024), Ok(()));
-    /// // The file grows as far as it must.
-    /// assert_eq!(rustix::fs::fstat(&disk)?.st_size, 1027);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// As [`Memory::read`]; the errno of the file.
     pub fn drain_to(
         &self,
         address: u64,
@@ -291,48 +196,27 @@ impl Memory {
         })
     }
 
-    /// Whether all of this is mapped.
-    ///
-    /// ```
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// client.dma_map(0x1000, 0x1000, None)?;
-    /// assert!(bus.memory.covers(0x1000, 0x1000));
-    /// assert!(!bus.memory.covers(0x1fff, 2));
-    /// // No byte is anywhere.
-    /// assert!(bus.memory.covers(0, 0));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns true if the whole range is mapped.
     pub fn covers(&self, address: u64, len: usize) -> bool {
         self.each(address, len, Access::Look, |_, _| Ok(())).is_ok()
     }
 
-    /// Ends every access that waits for the client with `ECANCELED`, and has others that would ask it
-    /// fail as well, until the returned value is dropped. Memory that is mapped can be reached meanwhile.
+    /// Ends every access that waits for a reply of the client with `ECANCELED`. New accesses that
+    /// need a reply fail as well, until the returned guard is dropped. Mapped memory stays
+    /// accessible.
     ///
-    /// A client need not answer the device before its own command is answered. So a device that waits
-    /// for its threads in a method of [`crate::Device`] does that with this: they might wait for the
-    /// client. It is in force already while [`crate::Device::reset`] is called.
-    ///
-    /// ```
-    /// # use vfio_irq_user::errno;
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// client.dma_map(0x1000, 0x1000, None)?;
-    /// // This client is not there to answer.
-    /// let memory = bus.memory.clone();
-    /// let quiesced = bus.memory.quiesce();
-    /// let worker = std::thread::spawn(move || memory.load(0x1000));
-    /// assert_eq!(worker.join().expect("no panic"), Err(errno::ECANCELED));
-    /// drop(quiesced); // From now on, accesses wait for the client again.
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// A client need not answer DMA_READ before its own command is answered. So a method of
+    /// [`crate::Device`] that waits for threads of the device must quiesce first; otherwise both
+    /// sides wait (deadlock). The server quiesces before it calls [`crate::Device::reset`].
     #[must_use = "accesses may wait for the client again once it is dropped"]
     pub fn quiesce(&self) -> Quiesced {
         let link = self.state().peer.as_ref().map(|peer| Arc::clone(&peer.link));
         Quiesced::new(link)
     }
 
-    /// Calls `act` for each mapping's part of a range, in order. A part that is mapped is not unmapped
-    /// meanwhile. For a part that is served by messages, no lock is held.
+    /// Calls `act` for the part of each mapping in the range, in order. The read lock keeps mapped
+    /// parts mapped. If the client serves a part by messages, the lock is released: DMA_UNMAP must
+    /// not wait for a reply of the client that sends it.
     fn each(
         &self,
         address: u64,
@@ -368,13 +252,13 @@ impl Memory {
         Ok(())
     }
 
-    /// A client is there. `transfer` is how many bytes one message can move.
+    /// Connects a client. `transfer` is the limit of bytes per message.
     pub(crate) fn connect(&self, link: Arc<Link>, transfer: u32) {
         let transfer = usize::try_from(transfer).unwrap_or(usize::MAX);
         self.state_mut().peer = Some(Peer { link, transfer });
     }
 
-    /// The client is gone, and everything of its memory with it.
+    /// Disconnects the client, and drops its mappings.
     pub(crate) fn disconnect(&self) {
         *self.state_mut() = State::default();
     }
@@ -382,7 +266,7 @@ impl Memory {
     pub(crate) fn map(&self, map: &DmaMap, fd: Option<OwnedFd>, most: u32) -> Result<(), Errno> {
         let mut state = self.state_mut();
         let before = state.ranges.range(..=map.last()).next_back();
-        // No range is empty.
+        // No range is empty, so the subtraction cannot underflow.
         if before.is_some_and(|(start, range)| start + (range.size - 1) >= map.address) {
             return Err(errno::EEXIST);
         }
@@ -400,12 +284,13 @@ impl Memory {
         Ok(())
     }
 
-    /// Whether exactly this was mapped in one piece.
+    /// Returns true if one mapping covers exactly this range.
     pub(crate) fn is_range(&self, address: u64, size: u64) -> bool {
         self.state().ranges.get(&address).is_some_and(|range| range.size == size)
     }
 
-    /// Waits for accesses to what is mapped, and abandons those that the client has not answered.
+    /// Unmaps a range. Waits for accesses in progress, and abandons accesses without a reply.
+    /// Returns ENOENT if no mapping covers exactly this range.
     pub(crate) fn unmap(&self, address: u64, size: u64) -> Result<(), Errno> {
         let mut state = self.state_mut();
         if state.ranges.get(&address).is_none_or(|range| range.size != size) {
@@ -416,7 +301,7 @@ impl Memory {
         Ok(())
     }
 
-    /// The same for all mappings.
+    /// Unmaps everything, as [`Memory::unmap`] does.
     pub(crate) fn unmap_all(&self) {
         let mut state = self.state_mut();
         let gone = std::mem::take(&mut state.ranges);
@@ -430,7 +315,7 @@ impl fmt::Debug for Memory {
     }
 }
 
-/// What is done with memory.
+/// The kind of an access.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Access {
     Look,
@@ -450,7 +335,7 @@ impl Range {
 }
 
 impl State {
-    /// Mappings have gone.
+    /// Abandons the accesses to unmapped ranges.
     fn abandon(&self, gone: impl IntoIterator<Item = Range>) {
         for range in gone {
             let Backing::Messages(window) = range.backing else { continue };
@@ -460,21 +345,21 @@ impl State {
     }
 }
 
-/// Where a part of an access goes.
+/// The backing of a part of an access.
 #[derive(Clone, Copy)]
 enum Place<'s> {
     Mapped(&'s Mapping),
     Messages(&'s Messages),
 }
 
-/// What of an access lies in one mapping.
+/// The part of an access in one mapping.
 struct Piece<'s> {
     place: Place<'s>,
     offset: usize,
     len: usize,
 }
 
-/// Repeats what may do less than it was asked to.
+/// Repeats a transfer that may be short. Returns EIO if a step transfers nothing.
 fn whole(len: usize, mut step: impl FnMut(usize) -> Result<usize, Errno>) -> Result<(), Errno> {
     let mut done = 0;
     while done < len {

@@ -1,7 +1,7 @@
-//! Many devices in one process: a socket and at most one client each.
+//! A server: many devices in one process. Each device has a socket and at most one client.
 //!
-//! A thread waits for clients, and each client is served by a thread of its own, so that nothing a
-//! client does or fails to do reaches another: a device without a client has no thread.
+//! One thread accepts clients, and one thread per client serves it. So a slow or hostile client
+//! cannot delay other clients. A device without a client has no thread.
 
 mod connection;
 mod listening;
@@ -22,32 +22,31 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// How a server treats its clients.
+/// The limits that a server imposes on its clients.
 ///
 /// ```
 /// use std::time::Duration;
 /// use vfio_irq_user::Options;
 ///
-/// // A host with more devices than processors: sleep at once, and let nobody hold a device for long.
+/// // A host with more devices than processors: sleep at once, and limit slow clients to two seconds.
 /// let options = Options { spin: Duration::ZERO, stall: Duration::from_secs(2), ..Options::default() };
 /// assert_eq!(options.dma_maps, 16_384);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Options {
-    /// How long to look for a client's next message before sleeping. A client that is busy is then
-    /// answered without a wake-up, at the price of this much of a processor after each message.
+    /// How long a thread polls for the next message before it sleeps. Polling saves the wake-up for
+    /// a busy client, and costs this much processor time after each message.
     pub spin: Duration,
-    /// How long a client may take to finish a message that it began, to read what it was sent, and to
-    /// reply to what it was asked.
+    /// How long a client may take to finish a message, to read a message, or to reply.
     pub stall: Duration,
-    /// How long a client may take to agree on a version, from its first byte to its last.
+    /// How long a client may take to negotiate a version.
     pub handshake: Duration,
-    /// How long a second client may wait for the first one to leave. After that its VERSION is answered
-    /// with EBUSY, and that of a third client at once.
+    /// How long a second client may wait for the first to disconnect. Then the server answers its
+    /// VERSION with EBUSY. A third client gets EBUSY at once.
     pub succession: Duration,
-    /// Bytes of data that one message may have.
+    /// The limit of data bytes per message.
     pub transfer: u32,
-    /// Mappings that one client may have.
+    /// The limit of mappings per client.
     pub dma_maps: u32,
 }
 
@@ -69,55 +68,45 @@ impl Options {
         Grants { transfer: self.transfer, dma_maps: self.dma_maps }
     }
 
-    /// The longest message that makes sense.
+    /// Returns the size of the longest valid message.
     fn longest(&self) -> usize {
-        // A client that is not told of a limit goes by the default.
+        // If a client ignores the limit, the default of the protocol applies.
         (self.transfer.max(crate::wire::DEFAULT_TRANSFER) as usize).saturating_add(32)
     }
 }
 
-/// Why a server, or one of its sockets, is not there.
-///
-/// ```
-/// use vfio_irq_user::{Options, Server, ServerError};
-/// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
-/// let server = Server::start(Options::default())?;
-/// let error = server.add("/nonexistent/device.sock", function, make).unwrap_err();
-/// assert!(matches!(error, ServerError::Listen { .. }));
-/// assert!(error.to_string().starts_with("cannot listen on /nonexistent/device.sock: "));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// The reason why a server could not start, or a socket could not be added.
 #[derive(Debug, thiserror::Error)]
 pub enum ServerError {
-    /// Somebody answers there.
+    /// Another server listens on the socket.
     #[error("{path} is in use by another server")]
     InUse {
-        /// Where.
+        /// The path.
         path: PathBuf,
     },
-    /// The system says no.
+    /// The system call failed.
     #[error("cannot listen on {path}: {source}")]
     Listen {
-        /// Where.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// The system says no.
+    /// The system call failed.
     #[error("cannot start a server: {0}")]
     Start(#[source] io::Error),
-    /// It is about to end.
+    /// The server is stopping.
     #[error("the server was asked to stop")]
     Stopped,
 }
 
-/// What all threads share.
+/// The state that all threads of the server share.
 struct Shared {
     options: Options,
-    /// Readable from the moment on that the server is to stop.
+    /// Readable once the server is to stop.
     stop: Arc<OwnedFd>,
     stopping: Arc<AtomicBool>,
-    /// Wakes the thread that waits for clients.
+    /// Wakes the thread that accepts clients.
     wake: OwnedFd,
     epoll: OwnedFd,
     sockets: Mutex<Vec<Arc<Listening>>>,
@@ -134,20 +123,17 @@ impl Shared {
     }
 }
 
-/// Devices that are served, until this is dropped or stopped.
+/// Serves devices until it is dropped or stopped.
 ///
-/// ```
-/// # use vfio_irq_user::{Client, ClientOptions, Options, Server};
-/// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
-/// # let folder = tempfile::tempdir()?;
-/// # let path = folder.path().join("device.sock");
+/// ```no_run
+/// use vfio_irq_user::{Options, Server};
+///
 /// let server = Server::start(Options::default())?;
-/// server.add(&path, function, make)?;
-/// let client = Client::connect(&path, ClientOptions::default())?;
-/// drop(server);
-/// // Every connection is over then, and every thread has ended.
-/// assert!(client.device_info().is_err());
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// let stopper = server.stopper();
+/// // A signal handler's thread calls `stopper.stop()`.
+/// server.wait();
+/// # drop(stopper);
+/// # Ok::<(), vfio_irq_user::ServerError>(())
 /// ```
 pub struct Server {
     shared: Arc<Shared>,
@@ -155,33 +141,11 @@ pub struct Server {
 }
 
 /// Stops a server, from any thread.
-///
-/// ```
-/// # use vfio_irq_user::{Options, Server};
-/// let server = Server::start(Options::default())?;
-/// let stopper = server.stopper();
-/// // For instance when a signal came.
-/// let signalled = std::thread::spawn(move || stopper.stop());
-/// server.wait();
-/// # signalled.join().expect("no panic");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 #[derive(Clone)]
 pub struct Stopper(Arc<Shared>);
 
 impl Stopper {
-    /// Has the server close every connection and end. Does not wait for it.
-    ///
-    /// ```
-    /// # use vfio_irq_user::{Options, Server, ServerError};
-    /// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
-    /// # let folder = tempfile::tempdir()?;
-    /// let server = Server::start(Options::default())?;
-    /// server.stopper().stop();
-    /// let late = server.add(folder.path().join("late.sock"), function, make);
-    /// assert!(matches!(late, Err(ServerError::Stopped)));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Makes the server close all connections and end. Does not wait for the end.
     pub fn stop(&self) {
         self.0.stop();
     }
@@ -194,27 +158,11 @@ impl fmt::Debug for Stopper {
 }
 
 impl Server {
-    /// A server without devices.
+    /// Starts a server without devices.
     ///
     /// # Errors
     ///
-    /// When this process can have no more threads or descriptors.
-    ///
-    /// ```
-    /// # use vfio_irq_user::{Client, ClientError, ClientOptions, Options, Server};
-    /// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
-    /// # let folder = tempfile::tempdir()?;
-    /// # let path = folder.path().join("device.sock");
-    /// // A process has one for all its devices; they are added while others have clients.
-    /// let server = Server::start(Options { dma_maps: 1, ..Options::default() })?;
-    /// server.add(&path, function, make)?;
-    /// let client = Client::connect(&path, ClientOptions::default())?;
-    /// client.dma_map(0, 0x1000, None)?;
-    /// // The server has said how many it takes, so the client does not even ask.
-    /// let more = client.dma_map(0x1000, 0x1000, None);
-    /// assert!(matches!(more, Err(ClientError::TooManyMappings { most: 1 })));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns [`ServerError::Start`] if the process has no more threads or descriptors.
     pub fn start(options: Options) -> Result<Self, ServerError> {
         let started = |source: rustix::io::Errno| ServerError::Start(source.into());
         let shared = Arc::new(Shared {
@@ -233,24 +181,12 @@ impl Server {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Serves a device on a socket. A socket that nobody answers on any more is replaced.
+    /// Serves a device on a socket. Replaces a stale socket, on which no server listens.
     ///
     /// # Errors
     ///
-    /// When somebody answers there, or the system refuses the socket.
-    ///
-    /// ```
-    /// # use vfio_irq_user::{Options, Server, ServerError};
-    /// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
-    /// # let folder = tempfile::tempdir()?;
-    /// # let path = folder.path().join("device.sock");
-    /// let server = Server::start(Options::default())?;
-    /// server.add(&path, function.clone(), make)?;
-    /// // A socket that somebody answers on is not taken away.
-    /// let again = server.add(&path, function, make);
-    /// assert!(matches!(again, Err(ServerError::InUse { .. })));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns [`ServerError::InUse`] if another server listens there, and [`ServerError::Listen`]
+    /// if the socket cannot be created.
     pub fn add<D: Device + 'static>(
         &self,
         path: impl AsRef<Path>,
@@ -270,46 +206,19 @@ impl Server {
         Ok(())
     }
 
-    /// What stops it.
-    ///
-    /// ```
-    /// # use vfio_irq_user::{Options, Server};
-    /// let server = Server::start(Options::default())?;
-    /// // Clones are the same, for as many threads as may want to end it.
-    /// let (one, other) = (server.stopper(), server.stopper());
-    /// one.stop();
-    /// other.stop();
-    /// server.wait();
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns a handle that stops the server.
     pub fn stopper(&self) -> Stopper {
         Stopper(Arc::clone(&self.shared))
     }
 
-    /// Waits until it was stopped, every client is gone, and every thread has ended.
-    ///
-    /// ```
-    /// # use vfio_irq_user::{Client, ClientOptions, Options, Server};
-    /// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
-    /// # let folder = tempfile::tempdir()?;
-    /// # let path = folder.path().join("device.sock");
-    /// # let server = Server::start(Options::default())?;
-    /// # server.add(&path, function, make)?;
-    /// let client = Client::connect(&path, ClientOptions::default())?;
-    /// let stopper = server.stopper();
-    /// let served = std::thread::spawn(move || server.wait());
-    /// assert!(client.device_info().is_ok(), "it serves while that thread waits");
-    /// stopper.stop();
-    /// served.join().expect("no panic");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Waits until the server was stopped and all its threads have ended.
     pub fn wait(mut self) {
         self.join();
     }
 
     fn join(&mut self) {
         if let Some(thread) = self.thread.take() {
-            // A panic there was reported already, and there is nothing left to end.
+            // The panic hook has reported a panic of that thread.
             let _ = thread.join();
         }
     }

@@ -1,4 +1,4 @@
-//! One client, from its first message to its last, without I/O.
+//! The state machine of one client, without I/O.
 
 mod grants;
 
@@ -17,52 +17,20 @@ use tracing::debug;
 use vfio_irq_engine::abi::{Header, Index, InfoHeader, flags};
 use vfio_irq_engine::{Errno, Event, EventHost, IrqEngine, Refusal};
 
-/// Whether a connection goes on.
-///
-/// ```
-/// use vfio_irq_user::wire::{Command, Header, Packet, Reply};
-/// use vfio_irq_user::{Endpoint, Flow, Grants, Session};
-/// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
-/// # let mut endpoint = Endpoint::new(function, make);
-/// # let mut session = Session::new(&mut endpoint, Grants { transfer: 4096, dma_maps: 16 });
-/// # let mut reply = Reply::default();
-/// // Whoever asks before a version was agreed on is told so, and the connection ends.
-/// let bytes = Header::command(1, Command::DeviceReset, 0).to_bytes();
-/// # let packet = Packet::split(&bytes).ok().flatten().ok_or("no packet")?;
-/// assert_eq!(session.handle(packet, &mut Vec::new(), false, &mut reply), Flow::End);
-/// assert!(!reply.bytes().is_empty());
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// Whether the connection continues.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Flow {
-    /// It does.
+    /// The connection continues.
     On,
-    /// It ends once the reply is sent.
+    /// The connection ends after the reply is sent.
     End,
 }
 
-/// A client of a device. Dropping it gives back all that the client had: its memory, its eventfds
+/// The session of a client. Dropping it unmaps the memory of the client, closes its eventfds
 /// (`CONTRACT.md`, V-13), and resets the device.
-///
-/// ```
-/// use vfio_irq_user::wire::{Capabilities, Command, Header, Packet, Reply, VERSION};
-/// use vfio_irq_user::{Endpoint, Flow, Grants, Session};
-/// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
-/// # let mut endpoint = Endpoint::new(function, make);
-/// let mut session = Session::new(&mut endpoint, Grants { transfer: 4096, dma_maps: 16 });
-/// let mut hello = Reply::default();
-/// Capabilities::default().put(VERSION, hello.begin());
-/// hello.ask(1, Command::Version);
-/// let packet = Packet::split(hello.bytes()).ok().flatten().ok_or("not all there")?;
-/// let mut reply = Reply::default();
-/// // No socket, no thread: bytes in, bytes out.
-/// assert_eq!(session.handle(packet, &mut Vec::new(), false, &mut reply), Flow::On);
-/// # assert!(Header::from_bytes(reply.bytes().first_chunk().ok_or("short")?).is_reply());
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 pub struct Session<'e> {
     endpoint: &'e mut Endpoint,
-    /// Goes before the engine, whose eventfds its vectors name.
+    /// Dropped before the engine: the cells name eventfds of the engine.
     host: IrqHost,
     engine: IrqEngine<IrqHost>,
     grants: Grants,
@@ -72,56 +40,21 @@ pub struct Session<'e> {
 }
 
 impl<'e> Session<'e> {
-    /// A client that has said nothing yet.
-    ///
-    /// ```
-    /// # use vfio_irq_user::{Endpoint, Grants, Session};
-    /// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
-    /// # let mut endpoint = Endpoint::new(function, make);
-    /// let session = Session::new(&mut endpoint, Grants { transfer: 1 << 20, dma_maps: 1024 });
-    /// assert_eq!(session.active(), None);
-    /// assert!(session.resample().is_none());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Starts a session. The first message must be VERSION.
     pub fn new(endpoint: &'e mut Endpoint, grants: Grants) -> Self {
         let host = IrqHost::new(Arc::clone(&endpoint.irqs), endpoint.function.shape);
         let engine = IrqEngine::new(Known::new());
         Self { endpoint, engine, host, grants, limits: None, places: Vec::new() }
     }
 
-    /// What was agreed on, once it was.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::Capabilities;
-    /// # let (mut endpoint, agreed) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/session.rs"));
-    /// let offer = Capabilities { max_msg_fds: Some(8), ..Capabilities::default() };
-    /// let session = agreed(&mut endpoint, offer);
-    /// // No reply of this session has more descriptors than the client can receive.
-    /// assert_eq!(session.limits().map(|limits| limits.peer_fds), Some(8));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns the negotiated limits, or `None` before VERSION.
     pub fn limits(&self) -> Option<Limits> {
         self.limits
     }
 
-    /// Handles one message with its descriptors, all of which are used or closed. `robbed` says that
-    /// descriptors came with it that this process had no room for. The reply stays empty when the
-    /// client wants none.
-    ///
-    /// ```
-    /// use vfio_irq_user::errno;
-    /// use vfio_irq_user::wire::{Capabilities, Command, Header, Packet, Reply};
-    /// # let (mut endpoint, agreed) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/session.rs"));
-    /// let mut session = agreed(&mut endpoint, Capabilities::default());
-    /// let bytes = Header::command(2, Command::DeviceReset, 0).to_bytes();
-    /// # let packet = Packet::split(&bytes).ok().flatten().ok_or("not all there")?;
-    /// # let mut reply = Reply::default();
-    /// // A descriptor was lost on the way, so nobody can tell what the message was to do.
-    /// session.handle(packet, &mut Vec::new(), true, &mut reply);
-    /// let answer = Header::from_bytes(reply.bytes().first_chunk().ok_or("short")?);
-    /// assert_eq!(answer.errno(), Some(errno::EMFILE));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Handles one message, and takes or closes its descriptors. `robbed` is true if descriptors
+    /// were lost (MSG_CTRUNC). Leaves `reply` empty if the client wants no reply. Returns whether
+    /// the connection continues.
     pub fn handle(
         &mut self,
         packet: Packet<'_>,
@@ -134,8 +67,8 @@ impl<'e> Session<'e> {
         flow
     }
 
-    /// The same, but eventfds that the message took away, which nobody uses any more, stay open until
-    /// [`Session::close_spent`]: the client need not wait for that.
+    /// Does the same as [`Session::handle`], but leaves detached eventfds open until
+    /// [`Session::close_spent`]. So the client does not wait for `close(2)`.
     pub(crate) fn answer(
         &mut self,
         packet: Packet<'_>,
@@ -185,7 +118,7 @@ impl<'e> Session<'e> {
         let out = reply.begin();
         match request {
             Request::Version(proposal) => {
-                // Without a reply there is nothing to agree on.
+                // VERSION without a reply negotiates nothing.
                 if !packet.header().wants_reply() {
                     return Err(Errno::EINVAL);
                 }
@@ -252,7 +185,7 @@ impl<'e> Session<'e> {
             info.flags = RegionInfo::READ | RegionInfo::WRITE;
         }
         let bar = self.endpoint.function.bars.get(index as usize).and_then(Option::as_ref);
-        // A client that can receive no descriptor is not offered one.
+        // A client that cannot receive descriptors is offered none.
         let share = bar.and_then(|bar| bar.share.as_ref()).filter(|_| self.fds_bearable() > 0);
         if let Some(share) = share {
             info.flags |= RegionInfo::MMAP;
@@ -280,7 +213,8 @@ impl<'e> Session<'e> {
             let same = |fd: &Arc<OwnedFd>| fd.as_raw_fd() == eventfd.fd.as_raw_fd();
             let place = fds.iter().position(same);
             if place.is_none() && fds.len() >= self.fds_bearable() {
-                // What the client cannot receive is written with messages.
+                // If the client cannot receive the descriptor, writes to the sub-region are
+                // messages.
                 continue;
             }
             let place = place.unwrap_or_else(|| {
@@ -336,7 +270,8 @@ impl<'e> Session<'e> {
         })
     }
 
-    /// What `CONTRACT.md` (V-03, X-03, E-04) has EINVAL for, and the protocol's clients do as they please.
+    /// Returns true for a DISABLE of an idle index. The contract has EINVAL for it (`CONTRACT.md`,
+    /// V-03, X-03, E-04), but clients of the protocol send it.
     fn disables_what_is_idle(&self, header: &Header) -> bool {
         let disables = header.flags == flags::DATA_NONE | flags::ACTION_TRIGGER;
         let idle = |index| match index {
@@ -368,8 +303,9 @@ impl<'e> Session<'e> {
         Ok(())
     }
 
-    /// All writes are checked before the first is done. A device that refuses one ends it: the client
-    /// is told how many were done, and the error when none was.
+    /// Carries out several writes. All are checked before the first is carried out. If the device
+    /// refuses a write, the session stops there. It reports the number of writes, or the error if
+    /// there was none.
     fn write_multi(&mut self, writes: Writes<'_>, out: &mut Vec<u8>) -> Result<(), Errno> {
         for write in writes.iter() {
             self.endpoint.check(write.access.region, write.access.end())?;
@@ -386,68 +322,23 @@ impl<'e> Session<'e> {
         Ok(())
     }
 
-    /// The client's eventfd that is armed to unmask INTx (`CONTRACT.md`, X-02).
-    ///
-    /// ```
-    /// # use vfio_irq_user::{Endpoint, Grants, Session};
-    /// # let (function, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
-    /// # let mut endpoint = Endpoint::new(function, make);
-    /// let session = Session::new(&mut endpoint, Grants { transfer: 4096, dma_maps: 16 });
-    /// match session.resample() {
-    ///     None => println!("read the socket"),
-    ///     Some(_) => println!("poll the socket and this eventfd"),
-    /// }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns the eventfd that unmasks INTx (resample), if the client set one (`CONTRACT.md`,
+    /// X-02).
     pub fn resample(&self) -> Option<BorrowedFd<'_>> {
         self.host.resample()
     }
 
     /// Unmasks INTx if the eventfd of [`Session::resample`] was signalled (`CONTRACT.md`, X-02).
-    ///
-    /// ```
-    /// # use {rustix::event::{EventfdFlags, eventfd}, std::os::fd::AsFd};
-    /// # use vfio_irq_user::{Client, ClientOptions, IrqData, Options, Server, abi::{Index, flags}};
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// # let (line, unmask) = (eventfd(0, EventfdFlags::CLOEXEC)?, eventfd(0, EventfdFlags::CLOEXEC)?);
-    /// client.attach(Index::Intx, 0, &[line.as_fd()])?;
-    /// // KVM's resamplefd: the guest's end of interrupt unmasks the line.
-    /// let resample = [unmask.as_fd()];
-    /// client.set_irqs(Index::Intx, flags::ACTION_UNMASK, 0, IrqData::Eventfds(&resample))?;
-    /// bus.interrupts.set_line(true);
-    /// rustix::io::read(&line, &mut [0; 8])?;
-    /// rustix::io::write(&unmask, &1_u64.to_ne_bytes())?;
-    /// // The server's session has served the resample eventfd: a line that is still asserted signals again.
-    /// rustix::io::read(&line, &mut [0; 8])?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn serve_resample(&mut self) {
         self.host.serve_resample();
     }
 
-    /// Which interrupt index is in use.
-    ///
-    /// ```
-    /// use vfio_irq_user::abi::{Header, Index, flags};
-    /// # use vfio_irq_user::wire::{Capabilities, Command, Packet, Reply};
-    /// # use rustix::event::{EventfdFlags, eventfd};
-    /// # let (mut endpoint, agreed) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/session.rs"));
-    /// # let mut session = agreed(&mut endpoint, Capabilities::default());
-    /// # let (mut message, mut reply) = (Reply::default(), Reply::default());
-    /// let words = [24, flags::DATA_EVENTFD | flags::ACTION_TRIGGER, Index::Msix.raw(), 0, 1];
-    /// message.begin().extend(Header::from_words(words).to_bytes());
-    /// message.ask(2, Command::DeviceSetIrqs);
-    /// # let packet = Packet::split(message.bytes()).ok().flatten().ok_or("not all there")?;
-    /// let mut fds = vec![eventfd(0, EventfdFlags::CLOEXEC)?];
-    /// session.handle(packet, &mut fds, false, &mut reply);
-    /// assert_eq!(session.active(), Some(Index::Msix));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns the enabled interrupt index.
     pub fn active(&self) -> Option<Index> {
         self.engine.active()
     }
 
-    /// The client's memory.
+    /// Returns the memory of the client.
     pub(crate) fn memory(&self) -> &crate::Memory {
         &self.endpoint.memory
     }
@@ -455,7 +346,7 @@ impl<'e> Session<'e> {
 
 impl Drop for Session<'_> {
     fn drop(&mut self) {
-        // Before a version is agreed on, nothing can have changed.
+        // Before VERSION the client cannot have changed anything.
         let used = self.limits.is_some();
         if used {
             self.endpoint.device.disconnected();

@@ -1,5 +1,5 @@
-//! What no safe crate wraps: memory that is shared with a client, an eventfd known by its number, and
-//! whether two descriptors are of one file. The only module with unsafe code.
+//! System calls without a safe wrapper: shared mappings, eventfds by number, and descriptor
+//! comparison. The only module with unsafe code.
 #![allow(unsafe_code)]
 
 mod guard;
@@ -14,14 +14,14 @@ use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use vfio_irq_engine::Errno;
 
-/// The engine's number of a system call's error.
+/// Converts the errno of a system call to that of the engine.
 pub(crate) fn errno_of(error: rustix::io::Errno) -> Errno {
     Errno::from_raw(error.raw_os_error())
 }
 
-/// Adds one to an eventfd. A counter that is full says all there is to say already.
+/// Adds one to an eventfd. If the counter is full, the eventfd is readable already.
 ///
-/// The caller keeps the eventfd open for the time of the call: a cell pins its word.
+/// The caller keeps the eventfd open during the call: a hazard pointer protects the cell.
 #[inline]
 pub(crate) fn signal(fd: u32, may_block: bool) {
     // SAFETY: the caller keeps the descriptor open; as it came from a descriptor, it fits.
@@ -29,32 +29,32 @@ pub(crate) fn signal(fd: u32, may_block: bool) {
     signal_fd(fd, may_block);
 }
 
-/// Adds one to an eventfd, and does not wait where its counter is full.
+/// Adds one to an eventfd without blocking.
 #[inline]
 pub(crate) fn signal_fd(fd: BorrowedFd<'_>, may_block: bool) {
     if may_block && !has_room(fd) {
         return;
     }
-    // The one error left is that the counter is full.
+    // EAGAIN is the only possible error: the counter is full.
     let _ = rustix::io::write(fd, &1_u64.to_ne_bytes());
 }
 
-/// Whether an eventfd can be written to without waiting.
+/// Returns true if a write to the eventfd does not block.
 pub(crate) fn has_room(fd: BorrowedFd<'_>) -> bool {
     let mut polled = [PollFd::new(&fd, PollFlags::OUT)];
     let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
     !rustix::event::poll(&mut polled, Some(&now)).is_ok_and(|ready| ready == 0)
 }
 
-/// Takes what an eventfd has counted, without waiting: a write that waits for room goes on.
+/// Reads the counter of an eventfd without blocking. A blocked write then continues.
 pub(crate) fn drain(fd: BorrowedFd<'_>) -> bool {
     let mut count = [0; 8];
     let mut into = [IoSliceMut::new(&mut count)];
     rustix::io::preadv2(fd, &mut into, u64::MAX, ReadWriteFlags::NOWAIT).is_ok()
 }
 
-/// Empties an eventfd whose counter is full. Not while there is room: a write to it does not wait then,
-/// and what is counted is the client's.
+/// Empties an eventfd whose counter is full, to unblock a write. Otherwise leaves the counter
+/// alone: it belongs to the client.
 ///
 /// The caller keeps the eventfd open for the time of the call.
 pub(crate) fn make_room(fd: u32) {
@@ -65,18 +65,20 @@ pub(crate) fn make_room(fd: u32) {
     }
 }
 
-/// As [`same_file`]; the caller keeps the other one open for the time of the call.
+/// As [`same_file`]. The caller keeps the other descriptor open during the call.
 pub(crate) fn is_same(one: BorrowedFd<'_>, other: u32) -> bool {
     // SAFETY: the caller keeps the descriptor open; as it came from a descriptor, it fits.
     let other = unsafe { BorrowedFd::borrow_raw(other.cast_signed()) };
     same_file(one, other)
 }
 
-/// Whether two descriptors are of one open file. `false` where the kernel does not say.
+/// Returns true if two descriptors refer to the same open file description, and false if the kernel
+/// does not tell.
 pub(crate) fn same_file(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
-    // Linux 6.10, and a sixth of the time of the other.
+    // `F_DUPFD_QUERY` needs Linux 6.10, and takes a sixth of the time of `kcmp(2)`.
     const F_DUPFD_QUERY: libc::c_int = 1027;
-    // SAFETY: the command takes a number and touches no memory, and so does what it is elsewhere.
+    // SAFETY: the command takes a number and accesses no memory. Where the kernel does not know the
+    // command, it does nothing.
     let same = unsafe { libc::fcntl(one.as_raw_fd(), F_DUPFD_QUERY, other.as_raw_fd()) };
     if same >= 0 {
         return same == 1;
@@ -84,7 +86,7 @@ pub(crate) fn same_file(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
     is_same_by_kcmp(one, other)
 }
 
-/// What kernels before 6.10 have.
+/// Compares by `kcmp(2)`, for kernels before 6.10.
 fn is_same_by_kcmp(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
     const KCMP_FILE: libc::c_int = 0;
     let pid = std::process::id();
@@ -95,7 +97,7 @@ fn is_same_by_kcmp(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
     compared == 0
 }
 
-/// Whether a descriptor is of an eventfd.
+/// Returns true if the descriptor is an eventfd.
 pub(crate) fn is_eventfd(fd: BorrowedFd<'_>) -> bool {
     if probe::is_surely_eventfd(fd) {
         return true;
@@ -103,13 +105,13 @@ pub(crate) fn is_eventfd(fd: BorrowedFd<'_>) -> bool {
     let path = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
     match rustix::fs::readlink(path, Vec::with_capacity(32)) {
         Ok(target) => target.to_bytes() == b"anon_inode:[eventfd]",
-        // No /proc here. Any other file of the kernel's own only harms who sent it; one of a file
-        // system could have a raise wait that nobody can wake.
+        // Without /proc, any anonymous inode passes; it harms only the client that sent it. A file
+        // of a file system is refused, because it could block a raise forever.
         Err(_) => is_anonymous(fd),
     }
 }
 
-/// Whether it is of no file system, pipe or socket.
+/// Returns true for an anonymous inode: no file system, pipe or socket.
 fn is_anonymous(fd: BorrowedFd<'_>) -> bool {
     use rustix::fs::{FileType, fstat};
     fstat(fd).is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Unknown)

@@ -1,4 +1,4 @@
-//! Bytes and descriptors over a socket, without waiting longer than agreed.
+//! Sends and receives bytes and descriptors over a socket, with a time limit.
 
 use crate::wire::{Decoder, MAX_FDS};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 const FDS_SPACE: usize = rustix::cmsg_space!(ScmRights(MAX_FDS));
 
-/// Why a connection cannot go on.
+/// The reason why a connection ended.
 ///
 /// ```
-/// use vfio_irq_user::{Broken, Client, ClientError, ClientOptions};
+/// use vfio_irq_user::{ConnectionError, Client, ClientError, ClientOptions};
 /// use std::os::unix::net::UnixStream;
 ///
 /// // A server that takes the connection and says nothing.
@@ -25,34 +25,34 @@ const FDS_SPACE: usize = rustix::cmsg_space!(ScmRights(MAX_FDS));
 /// let patience = std::time::Duration::from_millis(1);
 /// let options = ClientOptions { patience, ..ClientOptions::default() };
 /// let error = Client::over(ours.into(), options).err().ok_or("connected")?;
-/// assert!(matches!(error, ClientError::Broken(Broken::Silent)), "{error}");
+/// assert!(matches!(error, ClientError::Broken(ConnectionError::ReplyTimeout)), "{error}");
 /// # drop(theirs);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Broken {
-    /// It was closed at the end of a message, which is how clients leave.
+pub enum ConnectionError {
+    /// The peer closed the socket between messages, as a client does that disconnects.
     #[error("the peer closed the connection")]
     Closed,
-    /// It was closed within a message.
+    /// The peer closed the socket within a message.
     #[error("the peer closed the connection in the middle of a message")]
-    Amid,
-    /// What came is no message.
+    UnexpectedEof,
+    /// The peer sent bytes that do not decode to a message.
     #[error("the peer sent what is no message ({0})")]
     Garbage(vfio_irq_engine::Errno),
-    /// It did not agree on a version, or broke the rules in a way that nothing sensible can follow.
+    /// The peer did not negotiate a version, or broke the protocol beyond recovery.
     #[error("the peer does not keep to the protocol")]
-    Unruly,
-    /// It does not read what is sent to it, or does not finish what it began to send.
+    ProtocolViolation,
+    /// The peer does not read what it was sent, or does not finish a message.
     #[error("the peer is stuck in a message")]
     Stuck,
-    /// A reply that it owes did not come in time.
+    /// The peer did not reply within the time limit.
     #[error("the peer did not reply in time")]
-    Silent,
-    /// The device has a client already.
+    ReplyTimeout,
+    /// The device has another client.
     #[error("the device has another client")]
     Busy,
-    /// This process is asked to stop.
+    /// The server was asked to stop.
     #[error("the server was asked to stop")]
     Stopped,
     /// The socket failed.
@@ -60,55 +60,58 @@ pub enum Broken {
     Socket(Errno),
 }
 
-/// What an attempt to read came to.
+/// The result of a receive.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Received {
     Bytes,
     Nothing,
 }
 
-/// Reads what is there, without waiting.
-pub(crate) fn receive(socket: BorrowedFd<'_>, decoder: &mut Decoder) -> Result<Received, Broken> {
+/// Receives available bytes without blocking. Returns an error if the connection has ended.
+pub(crate) fn receive(
+    socket: BorrowedFd<'_>,
+    decoder: &mut Decoder,
+) -> Result<Received, ConnectionError> {
     receive_with(socket, decoder, RecvFlags::DONTWAIT)
 }
 
-/// Sleeps in the read itself, which saves the system call that would wait before it. Ends with nothing
-/// when a signal came, when the socket's own time is over, and at once where the socket does not block.
+/// Blocks in `recvmsg(2)` itself, which saves a `poll(2)` before it. Returns `Nothing` if a signal
+/// arrives, if the receive timeout of the socket expires, or if the socket does not block.
 pub(crate) fn sleep_and_receive(
     socket: BorrowedFd<'_>,
     decoder: &mut Decoder,
-) -> Result<Received, Broken> {
+) -> Result<Received, ConnectionError> {
     receive_with(socket, decoder, RecvFlags::empty())
 }
 
-/// Reads bytes alone, which takes less; descriptors that came with them are closed. `flags` as for the
-/// other two: [`RecvFlags::DONTWAIT`] or none.
+/// Receives bytes without ancillary data, which is cheaper; the kernel closes descriptors that came
+/// along. `flags` is [`RecvFlags::DONTWAIT`] or empty.
 pub(crate) fn receive_bytes(
     socket: BorrowedFd<'_>,
     decoder: &mut Decoder,
     flags: RecvFlags,
-) -> Result<Received, Broken> {
+) -> Result<Received, ConnectionError> {
     let amid = decoder.is_amid();
     let got = rustix::net::recv(socket, decoder.room(), flags);
     let Some((bytes, _)) = ready(got)? else { return Ok(Received::Nothing) };
-    decoder.filled(bytes, None, false).map_err(Broken::Garbage)?;
+    decoder.filled(bytes, None, false).map_err(ConnectionError::Garbage)?;
     received(bytes, amid)
 }
 
-/// What a read came to; `None` when there was nothing.
-fn ready<T>(got: rustix::io::Result<T>) -> Result<Option<T>, Broken> {
+/// Maps the result of a system call. Returns `None` if there was nothing to receive.
+fn ready<T>(got: rustix::io::Result<T>) -> Result<Option<T>, ConnectionError> {
     match got {
         Ok(got) => Ok(Some(got)),
         Err(Errno::AGAIN | Errno::INTR) => Ok(None),
-        Err(Errno::CONNRESET) => Err(Broken::Closed),
-        Err(error) => Err(Broken::Socket(error)),
+        Err(Errno::CONNRESET) => Err(ConnectionError::Closed),
+        Err(error) => Err(ConnectionError::Socket(error)),
     }
 }
 
-fn received(bytes: usize, amid: bool) -> Result<Received, Broken> {
+fn received(bytes: usize, amid: bool) -> Result<Received, ConnectionError> {
     match bytes {
-        0 if amid => Err(Broken::Amid),
-        0 => Err(Broken::Closed),
+        0 if amid => Err(ConnectionError::UnexpectedEof),
+        0 => Err(ConnectionError::Closed),
         _ => Ok(Received::Bytes),
     }
 }
@@ -117,7 +120,7 @@ fn receive_with(
     socket: BorrowedFd<'_>,
     decoder: &mut Decoder,
     flags: RecvFlags,
-) -> Result<Received, Broken> {
+) -> Result<Received, ConnectionError> {
     let mut space = [MaybeUninit::uninit(); FDS_SPACE];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let amid = decoder.is_amid();
@@ -130,26 +133,26 @@ fn receive_with(
         _ => None,
     });
     let robbed = got.flags.contains(ReturnFlags::CTRUNC);
-    decoder.filled(got.bytes, fds.flatten(), robbed).map_err(Broken::Garbage)?;
+    decoder.filled(got.bytes, fds.flatten(), robbed).map_err(ConnectionError::Garbage)?;
     received(got.bytes, amid)
 }
 
-/// When so much time will be over: in a century, where it is more than a clock can tell.
+/// Returns the instant after `time`. Limits `time` to a century, because `Instant` overflows.
 pub(crate) fn after(time: Duration) -> Instant {
     const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
     Instant::now() + time.min(CENTURY)
 }
 
-/// Sends a whole message. Waits for a peer that does not read until `patience` is over, or until
-/// `stop` can be read. Returns whether it had to wait.
+/// Sends a whole message. If the peer does not read, blocks until `patience` expires or `stop` is
+/// readable. Returns true if it blocked.
 pub(crate) fn send<'f>(
     socket: BorrowedFd<'_>,
     mut bytes: &[u8],
     fds: impl ExactSizeIterator<Item = BorrowedFd<'f>>,
     patience: Duration,
     stop: Option<BorrowedFd<'_>>,
-) -> Result<bool, Broken> {
-    // An empty vector takes no memory, and most messages have no descriptor.
+) -> Result<bool, ConnectionError> {
+    // An empty vector does not allocate, and most messages carry no descriptor.
     let fds: Vec<BorrowedFd<'_>> = fds.collect();
     let mut fds = fds.as_slice();
     let mut deadline = None;
@@ -164,13 +167,13 @@ pub(crate) fn send<'f>(
                 let left = deadline.saturating_duration_since(Instant::now());
                 match wait(socket, PollFlags::OUT, stop.into_iter(), Some(left))? {
                     Woken::Socket => {}
-                    Woken::Other => return Err(Broken::Stopped),
-                    Woken::Nobody => return Err(Broken::Stuck),
+                    Woken::Other => return Err(ConnectionError::Stopped),
+                    Woken::Nobody => return Err(ConnectionError::Stuck),
                 }
             }
             Err(Errno::INTR) => {}
-            Err(Errno::PIPE | Errno::CONNRESET) => return Err(Broken::Closed),
-            Err(error) => return Err(Broken::Socket(error)),
+            Err(Errno::PIPE | Errno::CONNRESET) => return Err(ConnectionError::Closed),
+            Err(error) => return Err(ConnectionError::Socket(error)),
         }
     }
     Ok(deadline.is_some())
@@ -193,7 +196,7 @@ fn send_once(
     sendmsg(socket, &[IoSlice::new(bytes)], &mut control, flags)
 }
 
-/// Who ended a wait.
+/// The reason why a wait ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Woken {
     Socket,
@@ -201,18 +204,19 @@ pub(crate) enum Woken {
     Nobody,
 }
 
-/// Waits for the socket or for any of the others to become readable.
+/// Waits until the socket or one of the others is ready, or until `timeout` expires. Returns which.
 pub(crate) fn wait<'f>(
     socket: BorrowedFd<'f>,
     events: PollFlags,
     others: impl Iterator<Item = BorrowedFd<'f>>,
     timeout: Option<Duration>,
-) -> Result<Woken, Broken> {
+) -> Result<Woken, ConnectionError> {
     let timeout = timeout.map(|left| Timespec {
         tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
         tv_nsec: i64::from(left.subsec_nanos()),
     });
-    // The socket, and the eventfd that stops it; more only while eventfds of the client's are armed.
+    // The common case is the socket and the stop eventfd. There are more only while the client has
+    // resample eventfds.
     let mut few = [
         PollFd::from_borrowed_fd(socket, events),
         PollFd::from_borrowed_fd(socket, PollFlags::empty()),
@@ -238,30 +242,33 @@ pub(crate) fn wait<'f>(
     poll_once(&mut many, timeout.as_ref())
 }
 
-fn poll_once(polled: &mut [PollFd<'_>], timeout: Option<&Timespec>) -> Result<Woken, Broken> {
+fn poll_once(
+    polled: &mut [PollFd<'_>],
+    timeout: Option<&Timespec>,
+) -> Result<Woken, ConnectionError> {
     match poll(polled, timeout) {
         Ok(0) => return Ok(Woken::Nobody),
         Ok(_) => {}
         Err(Errno::INTR) => return Ok(Woken::Socket),
-        Err(error) => return Err(Broken::Socket(error)),
+        Err(error) => return Err(ConnectionError::Socket(error)),
     }
     let other = polled.iter().skip(1).any(|fd| !fd.revents().is_empty());
     Ok(if other { Woken::Other } else { Woken::Socket })
 }
 
-/// An eventfd of our own, to wake a thread with.
+/// Creates an eventfd that wakes a thread.
 pub(crate) fn waker() -> rustix::io::Result<std::os::fd::OwnedFd> {
     use rustix::event::EventfdFlags;
     rustix::event::eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
 }
 
-/// Wakes whoever waits for it.
+/// Wakes the thread that polls `waker`.
 pub(crate) fn wake(waker: impl AsFd) {
-    // A counter that is full wakes just as well.
+    // EAGAIN is harmless: a full counter is readable, so it wakes the thread as well.
     let _ = rustix::io::write(waker, &1_u64.to_ne_bytes());
 }
 
-/// Takes the wake-ups that have come.
+/// Consumes the wake-ups of `waker`.
 pub(crate) fn calm(waker: impl AsFd) {
     let _ = rustix::io::read(waker, &mut [0_u8; 8]);
 }

@@ -1,4 +1,4 @@
-//! Clients that do not keep to the rules: each gets an error or is sent away, and nobody else notices.
+//! Clients that do not keep to the rules: each gets an error or is disconnected, and other clients are not affected.
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // All small.
 
 mod common;

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 use vfio_irq_user::abi::{Index, flags};
 use vfio_irq_user::wire::Command;
-use vfio_irq_user::{Broken, Client, ClientError, ClientOptions, Errno, Options};
+use vfio_irq_user::{Client, ClientError, ClientOptions, ConnectionError, Errno, Options};
 
 /// Sends VERSION.
 fn hello(raw: &mut Raw, id: u16) {
@@ -56,7 +56,7 @@ fn a_second_client_is_refused_when_it_has_waited_long_enough() {
     hello(&mut second, 3);
     refused(second, 3);
     let late = Client::connect(&bench.path, ClientOptions::default());
-    assert!(matches!(late, Err(ClientError::Broken(Broken::Busy))));
+    assert!(matches!(late, Err(ClientError::Broken(ConnectionError::Busy))));
     first.device_info().unwrap();
 }
 

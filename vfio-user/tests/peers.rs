@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use vfio_irq_user::wire::{Command, Header};
-use vfio_irq_user::{Broken, Client, ClientError, ClientOptions, IoFd};
+use vfio_irq_user::{Client, ClientError, ClientOptions, ConnectionError, IoFd};
 
 /// What a server says to a command: a payload and descriptors.
 type Said = (Vec<u8>, Vec<OwnedFd>);
@@ -230,7 +230,7 @@ fn capabilities_that_cannot_be_are_refused() {
 }
 
 /// Makes a call that fails; the test fails as well if the call never ends.
-fn fails(client: Client) -> (Client, Broken) {
+fn fails(client: Client) -> (Client, ConnectionError) {
     let (done, outcome) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let outcome = client.device_info();
@@ -254,16 +254,21 @@ fn a_reply_to_another_command_ends_the_connection() {
             assert!(peer.next().is_none(), "the client asks no more");
         });
         let (client, why) = fails(client);
-        assert_eq!(why, Broken::Unruly);
+        assert_eq!(why, ConnectionError::ProtocolViolation);
         let again = client.device_info().unwrap_err();
-        assert!(matches!(again, ClientError::Broken(Broken::Unruly)), "{again}");
+        assert!(
+            matches!(again, ClientError::Broken(ConnectionError::ProtocolViolation)),
+            "{again}"
+        );
         assert!(client.region_post(0, 0, &[0]).is_err() && client.serve(Duration::ZERO).is_err());
         server.join().unwrap();
     }
 }
 
 /// A server that does not answer, but does this instead, until the client is gone.
-fn busy(mut act: impl FnMut(&mut UnixStream) -> std::io::Result<()> + Send + 'static) -> Broken {
+fn busy(
+    mut act: impl FnMut(&mut UnixStream) -> std::io::Result<()> + Send + 'static,
+) -> ConnectionError {
     let (socket, server) = served(move |mut peer| {
         peer.agree("");
         peer.next().unwrap();
@@ -286,12 +291,12 @@ fn patience_is_for_the_whole_reply_whatever_else_the_server_does() {
         Header { id: 1, command: command.raw(), size, flags, error: 0 }.to_bytes().to_vec()
     };
     let read = [header(Command::DmaRead, 32, 0x10), longs(&[0, 8])].concat();
-    assert_eq!(busy(move |socket| socket.write_all(&read)), Broken::Silent, "asks");
+    assert_eq!(busy(move |socket| socket.write_all(&read)), ConnectionError::ReplyTimeout, "asks");
     let mut begun = false;
     let endless = header(Command::DeviceGetInfo, 1 << 20, 1);
     let why = busy(move |socket| {
         let bytes = if std::mem::replace(&mut begun, true) { &[0][..] } else { &endless };
         socket.write_all(bytes)
     });
-    assert_eq!(why, Broken::Silent, "a byte now and then");
+    assert_eq!(why, ConnectionError::ReplyTimeout, "a byte now and then");
 }

@@ -28,7 +28,7 @@ mod opcode {
 pub(super) const ALL: u32 = u32::MAX;
 
 impl Worker {
-    /// Carries out a command; `None` when it ends later.
+    /// Carries out an admin command. Returns `None` if the command completes later.
     pub(super) fn admin(&mut self, command: &Command) -> Result<Option<u32>, Status> {
         add(&self.shared.common.counters.others, 1);
         if command.is_exotic() {
@@ -58,16 +58,16 @@ impl Worker {
         if !lock(&self.shared.events).request(command.id()) {
             return Err(Status::TOO_MANY_EVENTS);
         }
-        // It may be long until it ends.
+        // An Asynchronous Event Request may stay outstanding for long.
         self.shared.release_admin();
         Ok(None)
     }
 
-    /// A command that was fetched goes to its end, and one that was not is nobody's yet, so only
-    /// requests for events can be aborted.
+    /// Aborts a command. Fetched commands run to completion, so only Asynchronous Event Requests
+    /// can be aborted.
     fn abort(&mut self, command: &Command) -> Answer {
         let (queue, id) = (low(command.word(10)), high(command.word(10)));
-        // There must be room for two: the one that is aborted, and this.
+        // Two completions must fit: that of the aborted command, and this one.
         if queue == 0 && self.shared.reserve_admin() {
             let aborted = lock(&self.shared.events).abort(id);
             if aborted {
@@ -95,8 +95,8 @@ impl Worker {
                 1 => identify::descriptors(&mut page, &self.shared.common),
                 _ => return Err(Status::INVALID_NAMESPACE),
             },
-            // What newer controllers say of the NVM command set: zeroes, as there is no more to say. Linux
-            // asks all, and a refusal would stand among the errors.
+            // Newer controllers report these structures for the NVM command set. All fields are
+            // zero. Linux requests them all, and an error would fill the error log.
             0x05 | 0x06 if command.word(11) >> 24 != 0 => return Err(Status::INVALID_FIELD),
             0x05 if namespace != 1 => return Err(Status::INVALID_NAMESPACE),
             0x05 | 0x06 => {}

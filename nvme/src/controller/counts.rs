@@ -1,4 +1,4 @@
-//! What a controller counts, for the guest's health log and for whoever runs it.
+//! The counts of a controller, for the health log and for the operator.
 
 use super::Common;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use vfio_irq_user::Interrupts;
 
-/// Counters that the worker adds to.
+/// The counters that the workers update.
 #[derive(Default)]
 pub(super) struct Counters {
     pub(super) reads: AtomicU64,
@@ -26,64 +26,27 @@ pub(super) fn add(counter: &AtomicU64, more: u64) {
     counter.fetch_add(more, Ordering::Relaxed);
 }
 
-/// The value of a counter.
+/// Returns the value of a counter.
 pub(super) fn get(counter: &AtomicU64) -> u64 {
     counter.load(Ordering::Relaxed)
 }
 
-/// A handle to what a controller counts, for any thread.
-///
-/// ```
-/// # use vfio_irq_nvme::driver::{Driver, Options, Socket};
-/// # let (path, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/server.rs"));
-/// let handle = counts.clone(); // While the controller is the server's.
-/// let driver = Driver::open(Socket::connect(&path)?, Options::default())?;
-/// driver.create_queue(1)?.flush()?;
-/// assert_eq!(handle.totals().flushes, 1);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// The counts of a controller. Clones share them, and any thread may read them.
 #[derive(Clone)]
 pub struct Counts(pub(super) Arc<Common>);
 
 impl Counts {
-    /// The controller's interrupts, each with its own counts.
-    ///
-    /// ```
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// let queue = driver.create_queue(1)?;
-    /// // Which vectors the guest has taken, out of those that there are.
-    /// let taken = (0..counts.vectors()).filter(|v| counts.interrupts().is_attached(*v));
-    /// assert_eq!(taken.collect::<Vec<_>>(), [0, 1]);
-    /// # drop(queue);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns the interrupts of the controller, with counts per vector.
     pub fn interrupts(&self) -> &Interrupts {
         &self.0.bus.interrupts
     }
 
-    /// How many vectors the controller uses at most: one for the admin queue, one for each I/O queue.
-    ///
-    /// ```
-    /// # let (path, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/server.rs"));
-    /// // Four I/O queues and the admin queue.
-    /// assert_eq!(counts.vectors(), 5);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns the number of vectors: one for the admin queue, and one for each I/O queue.
     pub fn vectors(&self) -> u32 {
         u32::from(self.0.queues) + 1
     }
 
-    /// What was counted so far.
-    ///
-    /// ```
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// let mut queue = driver.create_queue(1)?;
-    /// queue.read(0, &driver.buffer(4096)?)?;
-    /// let totals = counts.totals();
-    /// assert_eq!((totals.reads, totals.read_blocks), (1, 8));
-    /// assert_eq!(totals.failures, 0);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns a snapshot of the counts.
     pub fn totals(&self) -> Totals {
         let (counters, interrupts) = (&self.0.counters, &self.0.bus.interrupts);
         Totals {
@@ -107,8 +70,8 @@ impl fmt::Debug for Counts {
     }
 }
 
-/// What was counted. As text it is one line, with the vectors that were raised:
-/// `12 reads of 96 blocks, …; interrupts 0:31 1:12`.
+/// A snapshot of the counts. `Display` prints one line, with the vectors that were raised: `12
+/// reads of 96 blocks, …; interrupts 0:31 1:12`.
 ///
 /// ```
 /// use vfio_irq_nvme::Totals;
@@ -121,42 +84,31 @@ impl fmt::Debug for Counts {
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Totals {
-    /// Commands that read.
+    /// Read commands.
     pub reads: u64,
-    /// Commands that write.
+    /// Write commands.
     pub writes: u64,
-    /// Blocks that were read.
+    /// Blocks read.
     pub read_blocks: u64,
-    /// Blocks that were written.
+    /// Blocks written.
     pub written_blocks: u64,
-    /// Commands that flush.
+    /// Flush commands.
     pub flushes: u64,
-    /// All other commands, those of the admin queue included.
+    /// All other commands, including admin commands.
     pub others: u64,
-    /// Commands that ended with an error.
+    /// Commands that completed with an error.
     pub failures: u64,
-    /// Writes to doorbell registers. A guest whose doorbells are in memory needs fewer.
+    /// Doorbell register writes. Shadow doorbells need fewer.
     pub doorbells: u64,
-    /// How often everything that had been written was brought to where it survives a loss of power:
-    /// for each flush, for each write that asks for it (FUA, or with the write cache turned off), for
-    /// each shutdown.
+    /// Flushes of the medium: for each flush command, for each durable write (FUA, or no write
+    /// cache), and for each shutdown.
     pub syncs: u64,
-    /// How often each vector was signalled.
+    /// Signals per vector.
     pub vectors: Vec<u64>,
 }
 
 impl Totals {
-    /// What was counted after `before`.
-    ///
-    /// ```
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// let (mut queue, buffer) = (driver.create_queue(1)?, driver.buffer(512)?);
-    /// let before = counts.totals();
-    /// (0..10).try_for_each(|block| queue.write(block, &buffer))?;
-    /// let meanwhile = counts.totals().since(&before);
-    /// assert_eq!((meanwhile.writes, meanwhile.others), (10, 0));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns the difference to the earlier snapshot `before`.
     pub fn since(&self, before: &Self) -> Self {
         let at = |v: usize| before.vectors.get(v).copied().unwrap_or(0);
         let vectors = self.vectors.iter().enumerate();

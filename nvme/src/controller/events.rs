@@ -1,21 +1,22 @@
-//! Asynchronous events: what the controller tells a guest that has asked to be told.
+//! Asynchronous events, and the requests for them.
 
 use std::collections::VecDeque;
 
-/// Requests that may be outstanding.
+/// The limit of outstanding requests.
 pub(super) const MOST_REQUESTS: usize = 4;
 
-/// What can be wrong with a doorbell.
+/// An error of a doorbell write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Event {
-    /// There is no such queue.
+    /// The queue does not exist.
     NoQueue,
-    /// A queue cannot be filled, or emptied, to there.
+    /// The value is out of range.
     Value,
 }
 
 impl Event {
-    /// The first word of its completion: the type (an error), what it is, and the log to read.
+    /// Returns the first word of the completion: the type (error), the event, and the log page to
+    /// read.
     fn word(self) -> u32 {
         let what = match self {
             Self::NoQueue => 0,
@@ -25,17 +26,17 @@ impl Event {
     }
 }
 
-/// Requests and events that wait for one another.
+/// Outstanding requests and pending events.
 #[derive(Debug, Default)]
 pub(super) struct Events {
     requests: VecDeque<u16>,
     waiting: Option<Event>,
-    /// One was told: no more until its log was read.
+    /// An event was reported; the next follows after the guest has read the log page.
     told: bool,
 }
 
 impl Events {
-    /// The guest asks to be told; `false` when it has asked often enough.
+    /// Adds a request. Returns false if the limit is reached.
     pub(super) fn request(&mut self, command: u16) -> bool {
         let room = self.requests.len() < MOST_REQUESTS;
         if room {
@@ -44,28 +45,28 @@ impl Events {
         room
     }
 
-    /// Takes a request back.
+    /// Removes an aborted request.
     pub(super) fn abort(&mut self, command: u16) -> bool {
         let place = self.requests.iter().position(|request| *request == command);
         place.and_then(|place| self.requests.remove(place)).is_some()
     }
 
-    /// Something happened. Of what the guest was not told yet, the latest is kept.
+    /// Records an event. Only the latest unreported event is kept.
     pub(super) fn happen(&mut self, event: Event) {
         self.waiting = Some(event);
     }
 
-    /// The log of errors was read.
+    /// Allows the next report, because the guest has read the error log.
     pub(super) fn rearm(&mut self) {
         self.told = false;
     }
 
-    /// Whether a request is to be completed now.
+    /// Returns true if a request can complete now.
     pub(super) fn is_ready(&self) -> bool {
         !self.told && self.waiting.is_some() && !self.requests.is_empty()
     }
 
-    /// The request to complete now, and with what.
+    /// Returns the request to complete, and its first word.
     pub(super) fn next(&mut self) -> Option<(u16, u32)> {
         if !self.is_ready() {
             return None;

@@ -1,4 +1,4 @@
-//! Features: what a guest may ask and set.
+//! Features (Get Features, Set Features).
 
 use super::shared::Admin;
 use super::worker::{Answer, Worker};
@@ -23,7 +23,7 @@ mod id {
 /// Warn above this, in kelvin.
 pub(super) const WARM: u16 = 343;
 
-/// What the guest has set since the controller was enabled.
+/// The values that the guest has set since the controller was enabled.
 #[derive(Debug)]
 pub(super) struct Features {
     arbitration: u32,
@@ -65,7 +65,7 @@ impl Worker {
         let (feature, word) = (command.word(10).to_le_bytes()[0], command.word(11));
         let saved = match command.word(10) >> 8 & 7 {
             0 => false,
-            // What it is by default, and what is saved: nothing can be, so both are the same.
+            // No feature can be saved, so the default and the saved value are equal.
             1 | 2 => true,
             3 => return self.feature_abilities(feature),
             _ => return Err(Status::INVALID_FIELD),
@@ -93,7 +93,7 @@ impl Worker {
         })
     }
 
-    /// Whether a feature can be saved, is a namespace's, can be changed.
+    /// Returns whether a feature can be saved, is namespace specific, and can be changed.
     fn feature_abilities(&self, feature: u8) -> Answer {
         match feature {
             id::ARBITRATION..=id::POWER | id::TEMPERATURE..=id::EVENTS => Ok(1 << 2),
@@ -119,7 +119,7 @@ impl Worker {
             id::ERROR_RECOVERY => admin.features.error_recovery = word & 0xffff,
             id::WRITE_CACHE => return self.set_write_cache(word & 1 != 0),
             id::QUEUES => return self.set_queues(admin, word),
-            // Accepted. A completion is told at once all the same, as the time may be 0.
+            // Accepted without effect: the time may be 0, so each completion is signalled at once.
             id::COALESCING => admin.features.coalescing = word & 0xffff,
             id::VECTOR if u32::from(low(word)) <= u32::from(self.shared.common.queues) => {}
             id::ATOMICITY => admin.features.atomicity = word & 1,
@@ -129,9 +129,9 @@ impl Worker {
         Ok(0)
     }
 
-    /// Whoever turns the cache off has what it holds flushed.
+    /// Enables or disables the write cache. Disabling it flushes it.
     fn set_write_cache(&mut self, on: bool) -> Answer {
-        // Whatever is written from now on does not need it; then what was written before.
+        // Later writes are durable by themselves. The flush covers earlier ones.
         self.shared.write_cache.store(on, Ordering::Release);
         if !on {
             self.step_aside();

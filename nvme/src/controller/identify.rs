@@ -1,4 +1,4 @@
-//! What the controller and its namespace say of themselves.
+//! Identify data structures.
 
 use super::Common;
 use super::admin::ALL;
@@ -10,14 +10,14 @@ use super::registers::VERSION;
 /// Bytes of one command's data, at most, as a power of two of the smallest page: 1 MiB.
 pub(super) const MOST_PAGES: u8 = 8;
 
-/// Writes bytes into a page; what does not fit is left out.
+/// Writes bytes into a page; truncates at its end.
 pub(super) fn put(page: &mut [u8], at: usize, bytes: &[u8]) {
     if let Some(place) = page.get_mut(at..at + bytes.len()) {
         place.copy_from_slice(bytes);
     }
 }
 
-/// Text, padded with spaces.
+/// Writes text, padded with spaces.
 fn put_text(page: &mut [u8], at: usize, len: usize, text: &str) {
     if let Some(place) = page.get_mut(at..at + len) {
         place.fill(b' ');
@@ -27,7 +27,7 @@ fn put_text(page: &mut [u8], at: usize, len: usize, text: &str) {
     }
 }
 
-/// Sixteen bytes that stand for a disk, the same whenever its serial number is.
+/// Returns a UUID that depends on the serial number only.
 fn uuid(common: &Common) -> [u8; 16] {
     let hash = |salt: u64| {
         let bytes = common.serial.bytes();
@@ -38,7 +38,7 @@ fn uuid(common: &Common) -> [u8; 16] {
     let mut uuid = [0; 16];
     put(&mut uuid, 0, &hash(0).to_be_bytes());
     put(&mut uuid, 8, &hash(0x9e37_79b9_7f4a_7c15).to_be_bytes());
-    // Version 8, whose content is anybody's, and the usual variant.
+    // UUID version 8 (vendor specific), and the usual variant.
     uuid[6] = uuid[6] & 0x0f | 0x80;
     uuid[8] = uuid[8] & 0x3f | 0x80;
     uuid
@@ -88,7 +88,7 @@ pub(super) fn namespace(page: &mut [u8], common: &Common) {
     for at in [0, 8, 16] {
         put(page, at, &blocks);
     }
-    // What is deallocated reads as zeroes, and write zeroes may deallocate.
+    // Deallocated blocks read as zeroes, and Write Zeroes may deallocate.
     put(page, 33, &[0b1001]);
     put(page, 104, &uuid(common));
     // The only format: no metadata, 2^9 bytes.
@@ -101,7 +101,7 @@ pub(super) fn descriptors(page: &mut [u8], common: &Common) {
     put(page, 4, &uuid(common));
 }
 
-/// Whether a command that may be about all namespaces is about the one there is.
+/// Returns true if the namespace ID is that of the namespace, or means all namespaces.
 pub(super) fn is_ours(namespace: u32) -> bool {
     matches!(namespace, 1 | ALL)
 }

@@ -2,7 +2,7 @@
 
 use super::counts::add;
 use super::identify::{MOST_PAGES, is_ours};
-use super::ranges::Held;
+use super::lba_locks::LbaLock;
 use super::shared::Shared;
 use super::worker::{Answer, Worker};
 use crate::command::{Command, low};
@@ -21,14 +21,14 @@ mod opcode {
     pub(super) const DATASET: u8 = 0x09;
 }
 
-/// Bytes that take long enough for another thread to look for work meanwhile, even if they are in
-/// memory.
+/// Transfers of this size or more take long enough that another worker should look for work, even
+/// in memory.
 const LONG: u64 = 512 << 10;
 
-/// Bytes that may be copied once more if that saves another thread's wake-up.
+/// Transfers up to this size are copied once more if that saves a wake-up.
 const SHORT: u64 = 32 << 10;
 
-/// Which way data goes.
+/// The direction of a transfer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Direction {
     ToGuest,
@@ -36,7 +36,7 @@ enum Direction {
 }
 
 impl Worker {
-    /// Carries out a command.
+    /// Carries out an I/O command. Returns the first word of its completion, or an error status.
     pub(super) fn io(&mut self, command: &Command) -> Answer {
         let opcode = command.opcode();
         let counters = &self.shared.common.counters;
@@ -89,7 +89,7 @@ impl Worker {
         if shared.common.disk.may_wait() || len >= LONG {
             self.step_aside();
         }
-        // What is read by force must be on the medium, too.
+        // A read with FUA must return data from the medium, so writes are flushed first.
         if direction == Direction::ToGuest && is_forced(command) {
             self.flush()?;
         }
@@ -118,14 +118,14 @@ impl Worker {
         Ok(0)
     }
 
-    /// Reads a little of a file if that needs no waiting; whether it did.
+    /// Reads a short range without blocking. Returns true on success.
     fn read_now(&mut self, command: &Command, offset: u64, len: u64) -> Result<bool, Status> {
         let shared = Arc::clone(&self.shared);
         let disk = &shared.common.disk;
         if !disk.may_wait() || len > SHORT || is_forced(command) {
             return Ok(false);
         }
-        let Some(_held) = shared.ranges.try_hold(offset, len, false) else { return Ok(false) };
+        let Some(_held) = shared.lba_locks.try_hold(offset, len, false) else { return Ok(false) };
         let bytes = usize::try_from(len).map_err(|_| Status::INVALID_FIELD)?;
         let mut copy = std::mem::take(&mut self.copy);
         copy.resize(bytes, 0);
@@ -139,15 +139,16 @@ impl Worker {
         Ok(there)
     }
 
-    /// Keeps blocks for this command; it waits until others have done with them.
-    fn hold<'s>(&mut self, shared: &'s Shared, start: u64, len: u64, writes: bool) -> Held<'s> {
-        shared.ranges.try_hold(start, len, writes).unwrap_or_else(|| {
+    /// Locks the blocks for this command. Waits for conflicting commands.
+    fn hold<'s>(&mut self, shared: &'s Shared, start: u64, len: u64, writes: bool) -> LbaLock<'s> {
+        shared.lba_locks.try_hold(start, len, writes).unwrap_or_else(|| {
             self.step_aside();
-            shared.ranges.hold(start, len, writes)
+            shared.lba_locks.hold(start, len, writes)
         })
     }
 
-    /// Makes a write survive a loss of power before it ends, where the guest wants that.
+    /// Makes a write durable before it completes, if the guest requests it (FUA, or no write
+    /// cache).
     fn settle(&mut self, command: &Command) -> Result<(), Status> {
         let cached = self.shared.write_cache.load(Ordering::Acquire);
         if is_forced(command) || !cached { self.flush().map(drop) } else { Ok(()) }
@@ -165,7 +166,8 @@ impl Worker {
         self.settle(command).map(|()| 0)
     }
 
-    /// Deallocates ranges of blocks; what else this command can say are hints that change nothing.
+    /// Deallocates ranges of blocks. Other attributes of Dataset Management are hints and have no
+    /// effect.
     fn manage_dataset(&mut self, command: &Command) -> Answer {
         let ranges = usize::from(command.word(10).to_le_bytes()[0]) + 1;
         if command.word(11) >> 2 & 1 == 0 {
@@ -193,7 +195,7 @@ impl Worker {
     }
 }
 
-/// Force unit access.
+/// FUA (force unit access).
 fn is_forced(command: &Command) -> bool {
     command.word(12) >> 30 & 1 != 0
 }
@@ -202,7 +204,7 @@ fn raw(error: rustix::io::Errno) -> Errno {
     Errno::from_raw(error.raw_os_error())
 }
 
-/// Whether it was the guest's memory, a full file system, or the medium.
+/// Maps an errno to the status of guest memory, of a full file system, or of the medium.
 fn failure(error: Errno, medium: Status) -> Status {
     match error {
         Errno::EFAULT | errno::EACCES | errno::ENOTCONN | errno::ECANCELED | errno::ETIMEDOUT => {

@@ -9,13 +9,13 @@ use crate::command::{Command, low};
 use crate::status::Status;
 use std::collections::VecDeque;
 
-/// Errors that are remembered.
+/// The size of the error log in entries.
 pub(super) const ERRORS: usize = 16;
 
-/// Bytes of one of them.
+/// The size of an entry in bytes.
 const ENTRY: usize = 64;
 
-/// Errors since the controller was enabled, the latest first.
+/// The errors since the controller was enabled, the latest first.
 #[derive(Debug, Default)]
 pub(super) struct Errors {
     count: u64,
@@ -30,7 +30,7 @@ impl Errors {
         put(&mut entry, 8, &queue.to_le_bytes());
         put(&mut entry, 10, &command.id().to_le_bytes());
         put(&mut entry, 12, &(status.bits() << 1).to_le_bytes());
-        // Which part of the command was wrong is not said.
+        // The parameter error location is not reported.
         put(&mut entry, 14, &u16::MAX.to_le_bytes());
         if queue != 0 {
             put(&mut entry, 16, &command.wide(10).to_le_bytes());

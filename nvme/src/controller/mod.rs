@@ -1,26 +1,26 @@
-//! The controller as a device: its registers, and the threads that work for it while it is enabled.
+//! The controller as a device: its registers, and the workers while it is enabled.
 //!
-//! Registers are the connection's thread's; queues, features and data are the workers'. Between them
-//! are a doorbell a queue, a bit a doorbell, and a few flags ([`run::Run`]), so a doorbell is answered
-//! at once, whatever the workers are doing. Workers are few and take turns ([`crew`]); what they share
-//! is in [`shared`].
+//! The thread that serves the client handles registers; the workers handle queues, features and
+//! data. They share one word per doorbell, one bit per doorbell, and a few flags ([`run::Run`]). So
+//! the serving thread never waits for a worker. The worker pool is [`worker_pool`]; the state of
+//! the workers is [`shared`].
 
 mod admin;
 mod counts;
-mod crew;
 mod events;
 mod features;
 mod identify;
 mod io;
+mod lba_locks;
 mod logs;
 mod queue;
 mod queues;
-mod ranges;
 mod registers;
 mod run;
-mod shadow;
+mod shadow_doorbells;
 mod shared;
 mod worker;
+mod worker_pool;
 
 use crate::disk::Disk;
 use counts::Counters;
@@ -34,23 +34,23 @@ use tracing::{info, warn};
 use vfio_irq_user::pci::{Bar, Function, FunctionError};
 use vfio_irq_user::{Bus, Device, Errno};
 
-/// Most I/O queues of a controller.
+/// The limit of I/O queues of a controller.
 const MOST_QUEUES: u16 = 1024;
 
-/// Where doorbells begin.
+/// The offset of the doorbells.
 const DOORBELLS: u64 = 0x1000;
 
-/// Where the MSI-X table and its pending bits are.
+/// The offsets of the MSI-X table and the PBA.
 const TABLE: u32 = 0x8000;
 const PENDING: u32 = 0xe000;
 
-/// Bytes of the BAR.
+/// The size of the BAR in bytes.
 const SIZE: u64 = 0x1_0000;
 
-/// How often it is said what a client has done wrong.
+/// The limit of log messages about one client's errors.
 const COMPLAINTS: u32 = 16;
 
-/// What a controller is like.
+/// The configuration of a controller.
 ///
 /// ```
 /// use vfio_irq_nvme::Settings;
@@ -62,9 +62,9 @@ const COMPLAINTS: u32 = 16;
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Settings {
-    /// I/O queues that a guest may have: 1 to 1024. Each has a vector of its own.
+    /// I/O queues that a guest may create: 1 to 1024. Each has its own vector.
     pub queues: u16,
-    /// The serial number; at most 20 characters are shown to the guest.
+    /// The serial number; the guest sees at most 20 characters.
     pub serial: String,
 }
 
@@ -73,22 +73,13 @@ impl Settings {
         self.queues.clamp(1, MOST_QUEUES)
     }
 
-    /// The controller on its bus: registers and doorbells in BAR 0, and a vector for each queue.
+    /// Builds the PCI function: registers and doorbells in BAR 0, and one vector per queue.
     ///
     /// # Errors
     ///
-    /// Does not happen with any settings; what is wrong with the function otherwise.
-    ///
-    /// ```
-    /// use vfio_irq_nvme::Settings;
-    ///
-    /// // Numbers out of range are brought into it: one queue at least.
-    /// let settings = Settings { queues: 0, serial: String::new() };
-    /// assert_eq!(settings.function()?.vectors(), 2);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// No settings cause an error; the builder's errors are passed on.
     pub fn function(&self) -> Result<Function, FunctionError> {
-        // Nobody's numbers: drivers know it by its class.
+        // Drivers match the class code, not these numbers.
         Function::builder(0x1234, 0x4e4d)
             .class(0x01, 0x08, 0x02)
             .subsystem(0x1234, 0x4e4d)
@@ -100,19 +91,19 @@ impl Settings {
     }
 }
 
-/// What outlives the enabling and disabling of a controller.
+/// The state that outlives one enabling of the controller.
 struct Common {
     bus: Bus,
     disk: Disk,
     serial: String,
     queues: u16,
     counters: Counters,
-    /// What was said of this client, so that it cannot fill the log.
+    /// Messages about this client, to limit the log rate.
     complaints: AtomicU32,
 }
 
 impl Common {
-    /// Whether something that the client did wrong is to be said.
+    /// Returns true if another error of the client may be logged.
     fn may_complain(&self) -> bool {
         self.complaints.fetch_add(1, Ordering::Relaxed) < COMPLAINTS
     }
@@ -138,27 +129,12 @@ pub struct Controller {
     registers: Registers,
     bus_master: bool,
     running: Option<Arc<Shared>>,
-    /// What had been counted when the client came.
+    /// The counts when the client connected.
     before: Totals,
 }
 
 impl Controller {
-    /// A controller with its disk.
-    ///
-    /// ```
-    /// # use vfio_irq_nvme::{Controller, Disk, Settings};
-    /// # use vfio_irq_user::Bus;
-    /// # use vfio_irq_nvme::driver::{Driver, Options, Socket};
-    /// # let (folder, server) = (tempfile::tempdir()?, vfio_irq_user::Server::start(Default::default())?);
-    /// # let path = folder.path().join("nvme.sock");
-    /// let settings = Settings { queues: 2, serial: "two\nlines".into() };
-    /// let disk = Disk::memory(8 * 512)?;
-    /// server.add(&path, settings.function()?, |bus| Controller::new(bus, disk, &settings))?;
-    /// let driver = Driver::open(Socket::connect(&path)?, Options::default())?;
-    /// // Of the serial number, what may be in one.
-    /// assert_eq!((driver.info().serial.as_str(), driver.info().blocks), ("twolines", 8));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Creates a controller with its disk.
     pub fn new(bus: Bus, disk: Disk, settings: &Settings) -> Self {
         let queues = settings.queues();
         let serial = settings.serial.chars().filter(char::is_ascii_graphic).take(20).collect();
@@ -173,24 +149,7 @@ impl Controller {
         }
     }
 
-    /// A handle to what the controller counts.
-    ///
-    /// ```
-    /// use vfio_irq_nvme::{Controller, Disk, Settings};
-    /// # let settings = Settings { queues: 2, serial: "counted".into() };
-    /// # let disk = Disk::memory(1 << 20)?;
-    /// # let server = vfio_irq_user::Server::start(Default::default())?;
-    /// # let folder = tempfile::tempdir()?;
-    /// # let path = folder.path().join("nvme.sock");
-    /// let mut counts = None;
-    /// server.add(&path, settings.function()?, |bus| {
-    ///     let controller = Controller::new(bus, disk, &settings);
-    ///     counts = Some(controller.counts()); // The server takes the controller.
-    ///     controller
-    /// })?;
-    /// assert_eq!(counts.ok_or("no controller")?.totals().reads, 0);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns a handle to the counts.
     pub fn counts(&self) -> Counts {
         Counts(Arc::clone(&self.common))
     }
@@ -209,7 +168,7 @@ impl Controller {
             return;
         };
         let shared = Arc::new(Shared::new(Arc::clone(&self.common), self.bus_master, setup));
-        match shared.crew.begin(|| shared.begin()) {
+        match shared.workers.begin(|| shared.begin()) {
             Ok(()) => self.running = Some(shared),
             Err(error) => {
                 warn!(serial = %self.common.serial, %error, "a controller stays off: no thread for it");
@@ -218,13 +177,14 @@ impl Controller {
         }
     }
 
-    /// Has the workers end after the commands at hand, and waits for that. A command that waits for
-    /// the client ends with an error: the client may be waiting for this.
+    /// Stops the workers after their current commands, and waits for them. If a command waits for
+    /// the client, the quiesce ends it with an error: the client may be waiting for this thread
+    /// (deadlock).
     fn halt(&mut self) {
         if let Some(shared) = self.running.take() {
             shared.stop();
             let _quiesced = self.common.bus.memory.quiesce();
-            shared.crew.join();
+            shared.workers.join();
         }
     }
 
@@ -232,14 +192,14 @@ impl Controller {
         self.running.as_ref().is_some_and(|shared| !shared.run.is_stopping())
     }
 
-    /// Tells the workers something.
+    /// Publishes something to the workers.
     fn tell(&self, words: impl FnOnce(&Run)) {
         if let Some(shared) = &self.running {
             shared.tell(words);
         }
     }
 
-    /// Has the workers end, and does not wait.
+    /// Stops the workers without waiting.
     fn stop(&self) {
         if let Some(shared) = &self.running {
             shared.stop();
@@ -250,7 +210,7 @@ impl Controller {
         match wish {
             Wish::Nothing => {}
             Wish::Enable => self.enable(),
-            // The guest waits until the ready bit is gone, so nobody else has to.
+            // The guest polls CSTS.RDY, so this thread need not wait.
             Wish::Disable => self.stop(),
             Wish::Shutdown if self.is_running() => self.tell(Run::shut_down),
             Wish::Shutdown => self.registers.shut_down(),
@@ -268,7 +228,7 @@ impl Device for Controller {
         Ok(())
     }
 
-    /// Accesses that make no sense do nothing, as with hardware.
+    /// Ignores invalid accesses, as hardware does.
     fn write(&mut self, _bar: u32, offset: u64, data: &[u8]) -> Result<(), Errno> {
         if offset < DOORBELLS {
             let wish = self.registers.write(offset, data);

@@ -1,39 +1,40 @@
-//! One queue, as the controller sees it.
+//! The queues, as the controller sees them.
 
-use super::shadow::{Buffers, Doorbell, Found};
+use super::shadow_doorbells::{Buffers, Doorbell, Found};
 use crate::command::{COMMAND_SIZE, COMPLETION_SIZE};
 use vfio_irq_user::{Errno, Memory};
 
-/// Where a queue stands among those that have commands.
+/// The service state of a submission queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Turn {
-    /// Nobody has asked for one, or it may have another.
+    /// Idle: the queue may be queued for service.
     Idle,
-    /// It waits for it.
+    /// The queue waits for service.
     Waits,
-    /// It has one, and no other one meanwhile.
+    /// One worker serves the queue exclusively.
     Has {
-        /// Somebody has asked for another.
+        /// Service was requested again.
         again: bool,
     },
 }
 
-/// Commands of the guest's.
+/// A submission queue.
 #[derive(Debug)]
 pub(super) struct Submission {
     base: u64,
     entries: u32,
     head: u32,
     tail: u32,
-    /// Where its completions go.
+    /// The ID of its completion queue.
     pub(super) completion: u16,
     turn: Turn,
-    /// Commands that were fetched and have not ended.
+    /// Outstanding commands.
     open: u32,
-    /// It goes when they have ended, which is the end of this admin command.
-    leaving: Option<u16>,
-    /// Its doorbell in memory. While the queue is empty and not queued, the guest rings for the next
+    /// The admin command that deletes the queue, which completes after the last outstanding
     /// command.
+    leaving: Option<u16>,
+    /// The shadow doorbell. While the queue is empty and not queued, the event index asks for the
+    /// next command.
     doorbell: Option<Doorbell>,
 }
 
@@ -44,7 +45,7 @@ impl Submission {
         Self { base, entries, head, tail, completion, turn, open, leaving, doorbell }
     }
 
-    /// Asks for a turn; whether it is to be put among those that wait.
+    /// Requests service. Returns true if the caller must queue it.
     pub(super) fn ask(&mut self) -> bool {
         let wait = self.turn == Turn::Idle;
         self.turn = match self.turn {
@@ -54,24 +55,25 @@ impl Submission {
         wait
     }
 
-    /// Its turn begins. `alone`: whoever asks for one meanwhile has it later.
+    /// Starts service. If `alone` is true, requests are delayed until the service ends.
     pub(super) fn begin_turn(&mut self, alone: bool) {
         self.turn = if alone { Turn::Has { again: false } } else { Turn::Idle };
     }
 
-    /// A turn is over; whether somebody has asked for another that was alone.
+    /// Ends service. Returns true if service was requested during exclusive service.
     pub(super) fn end_turn(&mut self) -> bool {
         let Turn::Has { again } = self.turn else { return false };
         self.turn = Turn::Idle;
         again
     }
 
-    /// Whether it is about to go.
+    /// Returns true if the queue is being deleted.
     pub(super) fn is_leaving(&self) -> bool {
         self.leaving.is_some()
     }
 
-    /// It is to go; whether it can at once. If not, `command` ends when it has.
+    /// Starts the deletion. Returns true if no command is outstanding. Otherwise the admin command
+    /// `command` completes after the last one.
     pub(super) fn leave(&mut self, command: u16) -> bool {
         if self.open > 0 {
             self.leaving = Some(command);
@@ -79,7 +81,7 @@ impl Submission {
         self.open == 0
     }
 
-    /// A command has ended. If it was the last one of a queue that is to go, what ends with it.
+    /// Counts a completed command. Returns the deleting admin command if this was the last one.
     pub(super) fn ended(&mut self) -> Option<u16> {
         self.open = self.open.saturating_sub(1);
         self.leaving.filter(|_| self.open == 0)
@@ -89,14 +91,15 @@ impl Submission {
         self.head == self.tail
     }
 
-    /// Its doorbell is in buffers of the guest's from now on; it is rung for the next command.
+    /// Switches to the shadow doorbell. The event index asks for the next command.
     pub(super) fn move_doorbell(
         &mut self,
         buffers: Buffers,
         memory: &Memory,
         id: u16,
     ) -> Result<(), Errno> {
-        // The guest may use the old buffers until it knows of the new ones: it rings for that.
+        // The guest may use the old buffers until this command completes. The event index makes it
+        // write the register.
         for _ in 0..self.entries {
             let Some(doorbell) = &mut self.doorbell else { break };
             let tail = doorbell.arm(memory, self.tail)?;
@@ -110,7 +113,7 @@ impl Submission {
         Ok(())
     }
 
-    /// The guest has moved the tail; whether it can be there.
+    /// Takes a new tail. Returns false if the tail is out of range.
     fn set_tail(&mut self, tail: u32) -> bool {
         if tail < self.entries {
             self.tail = tail;
@@ -127,7 +130,7 @@ impl Submission {
         Ok(self.found(tail))
     }
 
-    /// Looks for commands. If there are none, the guest rings for the next.
+    /// Looks for commands. If there are none, arms the doorbell.
     pub(super) fn look(&mut self, memory: &Memory) -> Result<Found, Errno> {
         if !self.is_empty() {
             return Ok(Found::Something);
@@ -150,7 +153,7 @@ impl Submission {
         if self.is_empty() { Found::Nothing } else { Found::Something }
     }
 
-    /// Where the next command is; it counts as taken.
+    /// Returns the address of the next command, and advances the head.
     pub(super) fn take(&mut self) -> u64 {
         let address = self.base.saturating_add(u64::from(self.head) * COMMAND_SIZE);
         self.head = (self.head + 1) % self.entries;
@@ -158,13 +161,13 @@ impl Submission {
         address
     }
 
-    /// The head, as completions tell it.
+    /// Returns the head, as completions report it.
     pub(super) fn head(&self) -> u16 {
         crate::command::low(self.head)
     }
 }
 
-/// Completions for the guest.
+/// A completion queue.
 #[derive(Debug)]
 pub(super) struct Completion {
     base: u64,
@@ -172,17 +175,17 @@ pub(super) struct Completion {
     head: u32,
     tail: u32,
     phase: bool,
-    /// Places that are kept for commands under way.
+    /// Entries that are reserved for outstanding commands.
     reserved: u32,
-    /// A command waits for a place.
+    /// A command waits for an entry.
     waiting: bool,
-    /// What is raised, if the guest wants interrupts.
+    /// The vector, if the guest wants interrupts.
     vector: Option<u32>,
-    /// The queues whose completions come here.
+    /// The submission queues that complete here.
     pub(super) users: Vec<u16>,
-    /// Something was posted and not signalled yet.
+    /// A completion was posted and not signalled.
     owes: bool,
-    /// Its doorbell in memory. The guest rings it when the queue was full.
+    /// The shadow doorbell. The event index asks for it if the queue was full.
     doorbell: Option<Doorbell>,
 }
 
@@ -194,12 +197,12 @@ impl Completion {
         Self { base, entries, head, tail, phase, reserved, waiting, vector, users, owes, doorbell }
     }
 
-    /// Whether every place is taken or kept.
+    /// Returns true if no entry is free.
     fn is_full(&self) -> bool {
         (self.head + self.entries - self.tail - 1) % self.entries <= self.reserved
     }
 
-    /// Keeps a place for a command, if there is one. If there is not, the command waits.
+    /// Reserves an entry for a command. If there is none, the command waits.
     pub(super) fn reserve(&mut self, memory: &Memory) -> Result<Found, Errno> {
         let found = self.look(memory)?;
         if found == Found::Something {
@@ -210,13 +213,13 @@ impl Completion {
         Ok(found)
     }
 
-    /// Gives a place back; whether a command waits for it.
+    /// Releases a reserved entry. Returns true if a command waits for one.
     pub(super) fn release(&mut self) -> bool {
         self.reserved = self.reserved.saturating_sub(1);
         std::mem::take(&mut self.waiting)
     }
 
-    /// The queues of commands that wait for a place, now that there is one.
+    /// Returns the submission queues that wait for an entry, if there is one now.
     pub(super) fn waiting_users(&mut self) -> Vec<u16> {
         if !self.waiting || self.is_full() {
             return Vec::new();
@@ -225,18 +228,18 @@ impl Completion {
         self.users.clone()
     }
 
-    /// What is to be raised.
+    /// Returns the vector if there are new completions, once.
     pub(super) fn owed(&mut self) -> Option<u32> {
         std::mem::take(&mut self.owes).then_some(self.vector).flatten()
     }
 
-    /// What the guest passes last, going round from where it is: the controller looks at the head
-    /// before that, as the queue is full then for all that it knows.
+    /// Returns the event index that the guest passes last, going round from its head. The
+    /// controller reads the head before that, because it then takes the queue for full.
     fn last_event(&self) -> u32 {
         (self.head + self.entries - 1) % self.entries
     }
 
-    /// Its doorbell is in buffers of the guest's from now on; it is rung when room is wanted.
+    /// Switches to the shadow doorbell. The event index asks for it when room is needed.
     pub(super) fn move_doorbell(
         &mut self,
         buffers: Buffers,
@@ -257,7 +260,7 @@ impl Completion {
         Ok(())
     }
 
-    /// The guest has moved the head; whether it can be there: it cannot overtake the tail.
+    /// Takes a new head. Returns false if the head would pass the tail.
     fn set_head(&mut self, head: u32) -> bool {
         let distance = |to: u32| (to + self.entries - self.head) % self.entries;
         let possible = head < self.entries && distance(head) <= distance(self.tail);
@@ -276,9 +279,9 @@ impl Completion {
         self.found(memory, head)
     }
 
-    /// Looks for room. If there is none, the guest rings when it makes some.
+    /// Looks for free entries. If there are none, arms the doorbell.
     fn look(&mut self, memory: &Memory) -> Result<Found, Errno> {
-        // Each time round the head has moved on, so this ends.
+        // The head moves on in each iteration, so the loop ends.
         while self.is_full() {
             let Some(doorbell) = &mut self.doorbell else { return Ok(Found::Nothing) };
             let head = match doorbell.look(memory, None)? {
@@ -310,7 +313,7 @@ impl Completion {
         Ok(Found::Something)
     }
 
-    /// Where the next completion goes, and its phase. It was kept for a command, and counts as used.
+    /// Returns the address and phase of the next completion, for which an entry was reserved.
     pub(super) fn place(&mut self) -> (u64, bool) {
         let at = (self.base.saturating_add(u64::from(self.tail) * COMPLETION_SIZE), self.phase);
         self.tail = (self.tail + 1) % self.entries;

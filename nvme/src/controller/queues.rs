@@ -1,8 +1,8 @@
-//! Queues come and go.
+//! Creates and deletes queues.
 
 use super::queue::{Completion, Submission};
 use super::registers::MOST_ENTRIES;
-use super::shadow::Buffers;
+use super::shadow_doorbells::Buffers;
 use super::shared::{Admin, DOORBELLS};
 use super::worker::{Answer, Worker};
 use crate::command::{Command, high, low};
@@ -97,7 +97,7 @@ impl Worker {
         if !queue.users.is_empty() {
             return Err(Status::QUEUE_DELETION);
         }
-        // What was posted is told, whoever has not come to it yet.
+        // Signals posted completions, before the vector goes.
         if let Some(vector) = queue.owed() {
             self.shared.common.bus.interrupts.raise(vector);
         }

@@ -1,4 +1,4 @@
-//! The controller's registers, but for its doorbells.
+//! The registers of the controller, except doorbells.
 
 use super::run::{FATAL, SHUT_DOWN};
 
@@ -20,7 +20,7 @@ const AQA: u64 = 0x24;
 const ASQ: u64 = 0x28;
 const ACQ: u64 = 0x30;
 
-/// What a write asks for.
+/// The action that a register write requests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Wish {
     Nothing,
@@ -29,7 +29,7 @@ pub(super) enum Wish {
     Shutdown,
 }
 
-/// What the registers say when the controller is enabled.
+/// The values of the registers at enable.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Setup {
     pub(super) page: u32,
@@ -47,22 +47,22 @@ pub(super) struct Registers {
 }
 
 impl Registers {
-    /// Bits of CSTS that do not come from a worker.
+    /// Returns the bits of CSTS that no worker sets.
     pub(super) fn own_status(&self) -> u32 {
         self.own_status
     }
 
-    /// The controller cannot do what it was asked to.
+    /// Sets the fatal status.
     pub(super) fn fail(&mut self) {
         self.own_status |= FATAL;
     }
 
-    /// Shut down while nothing was running.
+    /// Completes a shutdown while the controller is disabled.
     pub(super) fn shut_down(&mut self) {
         self.own_status |= SHUT_DOWN;
     }
 
-    /// The registers as bytes.
+    /// Returns the registers as bytes.
     pub(super) fn image(&self, status: u32) -> [u8; 0x38] {
         let mut image = [0; 0x38];
         let words = [
@@ -80,7 +80,7 @@ impl Registers {
         image
     }
 
-    /// A write of 4 or 8 bytes; others do nothing.
+    /// Writes a register with 4 or 8 bytes; ignores other sizes. Returns the requested action.
     pub(super) fn write(&mut self, offset: u64, data: &[u8]) -> Wish {
         let (low, high) = match data.as_chunks::<4>() {
             ([low], []) => (*low, None),
@@ -126,7 +126,7 @@ impl Registers {
         }
     }
 
-    /// What the controller starts with; `None` when that makes no sense.
+    /// Returns the values to start with, or `None` if they are invalid.
     pub(super) fn setup(&self) -> Option<Setup> {
         let field = |at: u32, bits: u32| self.configuration >> at & ((1 << bits) - 1);
         let (page, arbitration, set) = (field(7, 4), field(11, 3), field(4, 3));

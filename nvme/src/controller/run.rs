@@ -1,4 +1,4 @@
-//! What the connection's thread tells the workers, and the other way round, without waiting.
+//! The lock-free state between the serving thread and the workers.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -7,18 +7,18 @@ pub(super) const READY: u32 = 1;
 pub(super) const FATAL: u32 = 1 << 1;
 pub(super) const SHUT_DOWN: u32 = 2 << 2;
 
-/// The time from one enabling of a controller to its disabling.
+/// One enabling of a controller, until it is disabled.
 pub(super) struct Run {
     /// The tail of submission queue n at 2n, the head of completion queue n at 2n + 1.
     doorbells: Box<[AtomicU32]>,
-    /// A bit a doorbell: it was rung.
+    /// One bit per doorbell: the guest has written it.
     rung: Box<[AtomicU64]>,
-    /// Something is to be done: a bit of `rung`, or a flag.
+    /// There is work: a bit of `rung`, or a flag.
     news: AtomicBool,
     stop: AtomicBool,
     shut_down: AtomicBool,
     allowed: AtomicBool,
-    /// The controller cannot go on.
+    /// The controller has failed (CSTS.CFS).
     broken: AtomicBool,
     status: AtomicU32,
 }
@@ -38,7 +38,7 @@ impl Run {
         }
     }
 
-    /// A doorbell is written. One that does not exist is nobody's.
+    /// Stores a doorbell write. Ignores a doorbell that does not exist.
     pub(super) fn ring(&self, place: usize, value: u32) {
         let (Some(doorbell), Some(rung)) = (self.doorbells.get(place), self.rung.get(place / 64))
         else {
@@ -49,26 +49,26 @@ impl Run {
         self.tell();
     }
 
-    /// Something is new, and there to be seen. Whoever says so looks next whether anybody is awake.
+    /// Publishes that there is work. The caller wakes a worker next.
     fn tell(&self) {
         self.news.store(true, Ordering::SeqCst);
     }
 
-    /// What was written to a doorbell last. What the guest wrote to its memory before that is seen by
-    /// whatever is read afterwards.
+    /// Returns the last value of a doorbell. Later loads see what the guest wrote to its memory
+    /// before the doorbell (acquire).
     pub(super) fn doorbell(&self, place: usize) -> u32 {
         self.doorbells.get(place).map_or(0, |doorbell| doorbell.load(Ordering::Acquire))
     }
 
-    /// A doorbell's queue is created: whatever was written before was another's. Somebody who has seen
-    /// that it was rung may not have looked yet.
+    /// Clears the doorbell of a new queue: earlier writes were for an old queue. A worker may have
+    /// taken the bit and not read the value yet.
     pub(super) fn clear(&self, place: usize) {
         if let Some(doorbell) = self.doorbells.get(place) {
             doorbell.store(0, Ordering::Relaxed);
         }
     }
 
-    /// Calls `hear` for each doorbell that was rung since; whether anything was new.
+    /// Calls `hear` for each written doorbell. Returns true if there was one.
     pub(super) fn listen(&self, mut hear: impl FnMut(usize)) -> bool {
         if !self.news.swap(false, Ordering::AcqRel) {
             return false;
@@ -87,23 +87,23 @@ impl Run {
         true
     }
 
-    /// Whether nothing is new.
+    /// Returns true if nothing was published.
     pub(super) fn is_quiet(&self) -> bool {
         !self.news.load(Ordering::SeqCst)
     }
 
-    /// Whether commands may be carried out.
+    /// Returns true if commands may be carried out.
     pub(super) fn is_active(&self) -> bool {
         self.allowed.load(Ordering::SeqCst) && !self.broken.load(Ordering::SeqCst)
     }
 
-    /// Whether a thread has something to do. `turns`: a queue waits for its turn.
+    /// Returns true if there is work. `turns` is true if a queue waits for service.
     pub(super) fn has_work(&self, turns: bool) -> bool {
         let commands = self.is_active() && (turns || !self.is_quiet());
         commands || self.is_stopping() || self.shut_down.load(Ordering::SeqCst)
     }
 
-    /// The controller cannot go on: the guest must disable it.
+    /// Sets CSTS.CFS; the guest must disable the controller.
     pub(super) fn fail(&self) {
         self.broken.store(true, Ordering::SeqCst);
         self.set_status(FATAL);
@@ -123,7 +123,7 @@ impl Run {
         self.tell();
     }
 
-    /// Whether the guest has asked to shut down, once.
+    /// Returns true once after the guest has requested a shutdown.
     pub(super) fn take_shut_down(&self) -> bool {
         self.shut_down.swap(false, Ordering::AcqRel)
     }
@@ -141,7 +141,7 @@ impl Run {
         self.status.fetch_or(bits, Ordering::AcqRel);
     }
 
-    /// All workers have ended: neither ready nor anything else.
+    /// Clears CSTS after the last worker has ended.
     pub(super) fn over(&self) {
         self.status.store(0, Ordering::Release);
     }

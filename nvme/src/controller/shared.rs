@@ -1,20 +1,22 @@
-//! What the workers of an enabled controller share, and how they end commands.
+//! The state that the workers of an enabled controller share, and how commands complete.
 //!
-//! Locks are taken in this order: a submission queue, its completion queue, one of the small ones
-//! (events, errors, the crew's). The admin commands' own lock comes before all of them.
+//! # Lock order
+//!
+//! The lock of the admin commands comes first, then a submission queue, then its completion queue.
+//! The locks of the events, the errors and the worker pool come last, one at a time.
 
 use super::Common;
 use super::counts::{add, get};
-use super::crew::Crew;
 use super::events::{Event, Events};
 use super::features::Features;
+use super::lba_locks::LbaLocks;
 use super::logs::Errors;
 use super::queue::{Completion, Submission};
-use super::ranges::Ranges;
 use super::registers::Setup;
 use super::run::Run;
-use super::shadow::{Buffers, Found};
+use super::shadow_doorbells::{Buffers, Found};
 use super::worker::{Answer, Worker};
+use super::worker_pool::WorkerPool;
 use crate::command::{Command, first_words, last_word};
 use crate::status::Status;
 use std::sync::atomic::AtomicBool;
@@ -23,37 +25,37 @@ use std::thread::JoinHandle;
 use tracing::{debug, warn};
 use vfio_irq_user::{Errno, errno};
 
-/// What cannot be reached.
+/// The name of the doorbell buffers in the log.
 pub(super) const DOORBELLS: &str = "a doorbell buffer";
 
-/// A queue that may be there.
+/// A queue, if the guest has created it.
 type Place<T> = Mutex<Option<T>>;
 
-/// What admin commands change.
+/// The state that admin commands change.
 pub(super) struct Admin {
     /// I/O queues that the guest may create.
     pub(super) granted: u16,
     pub(super) features: Features,
-    /// Doorbells in memory, if the guest has them.
+    /// The shadow doorbells, if the guest has configured them.
     pub(super) buffers: Option<Buffers>,
 }
 
 pub(super) struct Shared {
     pub(super) common: Arc<Common>,
     pub(super) run: Run,
-    pub(super) crew: Crew,
+    pub(super) workers: WorkerPool,
     pub(super) page: u32,
     pub(super) submissions: Box<[Place<Submission>]>,
     pub(super) completions: Box<[Place<Completion>]>,
     pub(super) admin: Mutex<Admin>,
     pub(super) events: Mutex<Events>,
     pub(super) errors: Mutex<Errors>,
-    /// Writes need not survive a loss of power before they are flushed.
+    /// The volatile write cache is enabled: writes need not survive a power loss before a flush.
     pub(super) write_cache: AtomicBool,
-    pub(super) ranges: Ranges,
+    pub(super) lba_locks: LbaLocks,
 }
 
-/// A lock that is good whatever became of who held it.
+/// Locks a mutex, and ignores poison.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -75,7 +77,7 @@ impl Shared {
         Self {
             run: Run::new(common.queues, allowed),
             common,
-            crew: Crew::default(),
+            workers: WorkerPool::default(),
             page: setup.page,
             submissions,
             completions,
@@ -83,27 +85,27 @@ impl Shared {
             events: Mutex::default(),
             errors: Mutex::default(),
             write_cache: AtomicBool::new(true),
-            ranges: Ranges::default(),
+            lba_locks: LbaLocks::default(),
         }
     }
 
-    /// Another thread.
+    /// Spawns a worker. Returns its handle, or an error if the system has no more threads.
     pub(super) fn begin(self: &Arc<Self>) -> std::io::Result<JoinHandle<()>> {
         let worker = Worker::new(Arc::clone(self));
         let thread = std::thread::Builder::new().name("nvme".into()).stack_size(256 << 10);
         thread.spawn(move || worker.work())
     }
 
-    /// Tells the workers something.
+    /// Publishes something to the workers, and then wakes one if all are idle.
     pub(super) fn tell(self: &Arc<Self>, words: impl FnOnce(&Run)) {
         words(&self.run);
-        self.crew.rouse(&self.run, || self.begin());
+        self.workers.wake(&self.run, || self.begin());
     }
 
-    /// Has the workers end after the commands at hand.
+    /// Makes the workers end after their current commands. Does not wait for them.
     pub(super) fn stop(&self) {
         self.run.stop();
-        self.crew.dismiss();
+        self.workers.wake_all();
     }
 
     pub(super) fn submission(&self, id: u16) -> Option<MutexGuard<'_, Option<Submission>>> {
@@ -114,9 +116,9 @@ impl Shared {
         self.completions.get(usize::from(id)).map(lock)
     }
 
-    /// The controller cannot go on: the guest must disable it.
+    /// Stops the controller with a fatal status (CSTS.CFS); the guest must disable it.
     pub(super) fn fail(&self, what: &str, why: Errno) {
-        // The controller is being reset, or the client has left: no fault of the guest.
+        // During a reset or a disconnect these errors are expected.
         let ending = matches!(why, errno::ECANCELED | errno::ENOTCONN);
         if !ending && self.common.may_complain() {
             warn!(serial = %self.common.serial, %why, "a controller has stopped: {what} cannot be reached in the guest's memory");
@@ -124,16 +126,16 @@ impl Shared {
         self.run.fail();
     }
 
-    /// Gives a queue a turn. It ends soon if there are no commands.
+    /// Queues a submission queue for service.
     pub(super) fn enqueue(&self, id: u16) {
         let Some(mut place) = self.submission(id) else { return };
         if place.as_mut().is_some_and(Submission::ask) {
-            self.crew.push(id);
+            self.workers.push(id);
         }
     }
 
-    /// A queue's turn begins. The admin queue has one at a time, so that its commands are carried out
-    /// one by one.
+    /// Starts to serve a queue. Only one worker at a time serves the admin queue, so admin commands
+    /// run one by one.
     pub(super) fn begin_turn(&self, id: u16) {
         if let Some(mut place) = self.submission(id)
             && let Some(queue) = place.as_mut()
@@ -142,16 +144,16 @@ impl Shared {
         }
     }
 
-    /// A queue's turn is over; `more`: it wants another.
+    /// Ends the service of a queue. If `more` is true, queues it again.
     pub(super) fn end_turn(&self, id: u16, more: bool) {
         let Some(mut place) = self.submission(id) else { return };
         let Some(queue) = place.as_mut() else { return };
         if (queue.end_turn() || more) && queue.ask() {
-            self.crew.push(id);
+            self.workers.push(id);
         }
     }
 
-    /// Gives a queue a turn if it has commands; if not, the guest rings for the next.
+    /// Queues a submission queue if it has commands. Otherwise arms the doorbell.
     pub(super) fn enqueue_rest(&self, id: u16) {
         let found = {
             let Some(mut place) = self.submission(id) else { return };
@@ -162,7 +164,7 @@ impl Shared {
         }
     }
 
-    /// Whether there is something to do; what is wrong is told.
+    /// Reports an invalid doorbell or an error. Returns true if there is work.
     pub(super) fn judge(&self, found: Option<Result<Found, Errno>>) -> bool {
         match found {
             Some(Ok(Found::Nonsense)) => self.happen(Event::Value),
@@ -172,26 +174,27 @@ impl Shared {
         found == Some(Ok(Found::Something))
     }
 
-    /// Something to be told to a guest that wants to know.
+    /// Records an asynchronous event, and reports it if the guest has a request outstanding.
     pub(super) fn happen(&self, event: Event) {
         lock(&self.events).happen(event);
         self.tell_events();
     }
 
-    /// Keeps a place among the admin completions for a command; whether there was one.
+    /// Reserves an admin completion queue entry. Returns true on success.
     pub(super) fn reserve_admin(&self) -> bool {
         let reserved = {
             let Some(mut place) = self.completion(0) else { return false };
             place.as_mut().map(|queue| queue.reserve(&self.common.bus.memory))
         };
-        // Nonsense is told to nobody here: there is no room to tell it.
+        // An invalid doorbell is not reported here, because reporting needs a completion queue
+        // entry.
         if let Some(Err(why)) = reserved {
             self.fail(DOORBELLS, why);
         }
         reserved == Some(Ok(Found::Something))
     }
 
-    /// Gives such a place back.
+    /// Releases a reserved admin completion queue entry.
     pub(super) fn release_admin(&self) {
         let waits = {
             let Some(mut place) = self.completion(0) else { return };
@@ -202,14 +205,14 @@ impl Shared {
         }
     }
 
-    /// Completes requests for events as long as there are both.
+    /// Completes Asynchronous Event Requests while there are events and requests.
     pub(super) fn tell_events(&self) {
         loop {
             let ready = lock(&self.events).is_ready();
             if !ready || !self.reserve_admin() {
                 break;
             }
-            // Another thread may have been faster.
+            // Another worker may have taken the event.
             let next = lock(&self.events).next();
             let Some((command, word)) = next else {
                 self.release_admin();
@@ -220,14 +223,14 @@ impl Shared {
         self.signal(0);
     }
 
-    /// Remembers a command that failed.
+    /// Counts and logs a failed command.
     pub(super) fn note(&self, id: u16, command: &Command, status: Status) {
         let counters = &self.common.counters;
         add(&counters.failures, 1);
         if status.is_media() {
             add(&counters.media_failures, 1);
             let failures = get(&counters.media_failures);
-            // A guest can repeat this for ever: the log tells the first, and each time it has doubled.
+            // The guest can repeat this without end, so the log rate decreases exponentially.
             if failures.is_power_of_two() {
                 warn!(serial = %self.common.serial, opcode = command.opcode(), failures, "the disk failed a command of the guest");
             }
@@ -236,7 +239,7 @@ impl Shared {
         lock(&self.errors).note(id, command, status);
     }
 
-    /// Posts how a command of a queue ended. A place was kept for it.
+    /// Posts the completion of a command, for which an entry was reserved.
     pub(super) fn post(&self, id: u16, command: u16, answer: Answer) {
         let Some(mut place) = self.submission(id) else { return };
         let Some(queue) = place.as_mut() else { return };
@@ -250,7 +253,7 @@ impl Shared {
             }
         }
         let Some(deletion) = queue.ended() else { return };
-        // It was the last command of a queue that is to go.
+        // This was the last command of a queue that is being deleted.
         *place = None;
         drop(place);
         self.forget_user(completion, id);
@@ -271,12 +274,12 @@ impl Shared {
             Err(status) => (0, status),
         };
         let memory = &self.common.bus.memory;
-        // The last word is what the guest looks for, so it is written when all else is there.
+        // The guest polls the phase bit in the last word, so the last word is stored last.
         memory.write(address, &first_words(result, id, head))?;
         memory.store(address.saturating_add(12), last_word(command, status, phase).to_le())
     }
 
-    /// A submission queue is gone.
+    /// Removes a deleted submission queue from its completion queue.
     pub(super) fn forget_user(&self, completion: u16, id: u16) {
         if let Some(mut place) = self.completion(completion)
             && let Some(queue) = place.as_mut()
@@ -285,7 +288,7 @@ impl Shared {
         }
     }
 
-    /// Raises the interrupt of a completion queue if there is something new in it.
+    /// Raises the vector of a completion queue if there are new completions.
     pub(super) fn signal(&self, completion: u16) {
         if let Some(mut place) = self.completion(completion)
             && let Some(queue) = place.as_mut()

@@ -1,8 +1,8 @@
-//! A thread that works for an enabled controller: it fetches commands, carries them out one by one, and
-//! posts how they ended.
+//! A worker of an enabled controller. It fetches commands, carries them out one by one, and posts
+//! the completions.
 
 use super::events::Event;
-use super::shadow::Found;
+use super::shadow_doorbells::Found;
 use super::shared::{DOORBELLS, Shared, lock};
 use crate::command::Command;
 use crate::prp::{self, Segment};
@@ -10,22 +10,22 @@ use crate::status::Status;
 use std::sync::Arc;
 use tracing::{debug, warn};
 
-/// Commands of one queue before the next has its turn, and before their completions are signalled.
+/// Commands of one queue before the next queue is served and the completions are signalled.
 const BURST: usize = 8;
 
-/// How a command ended: with the first word of its completion, or with an error.
+/// The result of a command: the first word of its completion, or an error status.
 pub(super) type Answer = Result<u32, Status>;
 
-/// What became of a queue's turn.
+/// The result of serving a queue.
 enum Turn {
-    /// There may be more.
+    /// The queue may have more commands.
     More,
-    /// Its commands are done, or wait for room among the completions, or it is gone, or another
-    /// thread may go on with it.
+    /// The queue has no commands, no room for completions, is deleted, or is left to another
+    /// worker.
     Over,
 }
 
-/// A command that was fetched; a place is kept for its completion.
+/// A fetched command. A completion queue entry is reserved for it.
 #[derive(Clone, Copy)]
 struct Fetched {
     queue: u16,
@@ -35,12 +35,12 @@ struct Fetched {
 
 pub(super) struct Worker {
     pub(super) shared: Arc<Shared>,
-    /// The queue of the command at hand, and where it completes.
+    /// The submission and completion queue of the current command.
     current: Option<(u16, u16)>,
-    /// Another thread looks for work.
+    /// This worker has stepped aside; another worker looks for work.
     aside: bool,
     segments: Vec<Segment>,
-    /// What is copied once more on its way to the guest.
+    /// A copy of the data on its way to the guest.
     pub(super) copy: Vec<u8>,
 }
 
@@ -49,7 +49,7 @@ impl Worker {
         Self { shared, current: None, aside: false, segments: Vec::new(), copy: Vec::new() }
     }
 
-    /// Works until the controller is disabled.
+    /// Runs the worker until the controller is disabled.
     pub(super) fn work(mut self) {
         let shared = Arc::clone(&self.shared);
         debug!(serial = %shared.common.serial, "a thread of the controller begins");
@@ -58,16 +58,17 @@ impl Worker {
             if shared.run.take_shut_down() {
                 self.shut_down();
             } else if !worked {
-                shared.crew.rest(&shared.run);
+                shared.workers.rest(&shared.run);
             }
         }
         debug!(serial = %shared.common.serial, "a thread of the controller ends");
-        if shared.crew.leave() {
+        if shared.workers.leave() {
             shared.run.over();
         }
     }
 
-    /// What comes next may take a while: this thread has others do the rest until then.
+    /// Steps aside before a command that may block. Signals finished completions, and leaves the
+    /// rest of the queue to other workers.
     pub(super) fn step_aside(&mut self) {
         if self.aside {
             return;
@@ -78,12 +79,12 @@ impl Worker {
             shared.signal(completion);
             shared.enqueue_rest(queue);
         }
-        shared.crew.step_aside(&shared.run, || shared.begin());
+        shared.workers.step_aside(&shared.run, || shared.begin());
     }
 
     fn step_back(&mut self) {
         if std::mem::take(&mut self.aside) {
-            self.shared.crew.step_back();
+            self.shared.workers.step_back();
         }
     }
 
@@ -96,7 +97,7 @@ impl Worker {
         self.shared.run.set_status(super::run::SHUT_DOWN);
     }
 
-    /// Hears the doorbells that were rung.
+    /// Reads the doorbells that the guest has written. Returns true if there was one.
     fn listen(&self) -> bool {
         let shared = &self.shared;
         shared.run.listen(|place| {
@@ -114,7 +115,8 @@ impl Worker {
         let found = {
             let mut queue = shared.submission(id).ok_or(Event::NoQueue)?;
             let queue = queue.as_mut().ok_or(Event::NoQueue)?;
-            // Read with the lock held: what is heard last was rung last.
+            // The register is read under the lock of the queue, so the last reader sees the last
+            // write.
             queue.hear(&shared.common.bus.memory, shared.run.doorbell(place))
         };
         match found {
@@ -146,10 +148,10 @@ impl Worker {
         Ok(())
     }
 
-    /// Gives the next queue its turn; whether there was one.
+    /// Serves the next queue. Returns true if there was one.
     fn serve(&mut self) -> bool {
         let shared = Arc::clone(&self.shared);
-        let Some(id) = shared.crew.pop() else { return false };
+        let Some(id) = shared.workers.pop() else { return false };
         shared.begin_turn(id);
         let (mut turn, mut completion) = (Turn::More, None);
         for _ in 0..BURST {
@@ -165,7 +167,8 @@ impl Worker {
         true
     }
 
-    /// Fetches a command of a queue, if there is room to say how it ended.
+    /// Fetches a command of a queue if the completion queue has room. Returns `None` if there is no
+    /// command or no room.
     fn fetch(&self, id: u16) -> Option<Fetched> {
         let shared = &self.shared;
         let memory = &shared.common.bus.memory;
@@ -185,7 +188,7 @@ impl Worker {
             return None;
         }
         let mut bytes = [0; 64];
-        // Before any completion says that the place is free.
+        // The entry is copied before a completion tells the guest that the entry is free.
         let read = memory.read(queue.take(), &mut bytes);
         drop(place);
         if let Err(why) = read {
@@ -195,7 +198,7 @@ impl Worker {
         Some(Fetched { queue: id, completion, command: Command::new(bytes) })
     }
 
-    /// Carries out one command of a queue.
+    /// Carries out one command of a queue. Returns whether the queue may have more.
     fn step(&mut self, id: u16, completion: &mut Option<u16>) -> Turn {
         let Some(fetched) = self.fetch(id) else { return Turn::Over };
         self.current = Some((id, fetched.completion));
@@ -204,15 +207,15 @@ impl Worker {
         let answer = if id == 0 { self.admin(command) } else { self.io(command).map(Some) };
         self.current = None;
         let turn = if self.aside { Turn::Over } else { Turn::More };
-        // Before the guest sees the end and rings for its next command, which would wake another
-        // thread for nothing.
+        // The worker steps back before it posts. Otherwise the guest could ring for its next
+        // command first and wake another worker needlessly.
         self.step_back();
         self.end(id, command, answer);
         turn
     }
 
     fn end(&self, id: u16, command: &Command, answer: Result<Option<u32>, Status>) {
-        // Without an answer it ends later.
+        // A command without an answer completes later (Asynchronous Event Request, deletion).
         if let Some(answer) = answer.transpose() {
             if let Err(status) = answer {
                 self.shared.note(id, command, status);
@@ -224,7 +227,8 @@ impl Worker {
         }
     }
 
-    /// Calls `act` for each piece of a command's data.
+    /// Calls `act` for each segment of the data of a command. Returns the error status of the PRP
+    /// list or of `act`.
     pub(super) fn each_segment(
         &mut self,
         command: &Command,
@@ -242,7 +246,8 @@ impl Worker {
         })
     }
 
-    /// Copies an answer into a command's data.
+    /// Copies `bytes` to the data of a command. Returns a data transfer error if the memory cannot
+    /// be written.
     pub(super) fn give(&mut self, command: &Command, bytes: &[u8]) -> Result<(), Status> {
         self.each_segment(command, bytes.len(), |shared, segment, at| {
             let part = bytes.get(at..at + segment.len).ok_or(Status::DATA_TRANSFER)?;
@@ -251,7 +256,8 @@ impl Worker {
         })
     }
 
-    /// Copies out of a command's data.
+    /// Copies the data of a command to `bytes`. Returns a data transfer error if the memory cannot
+    /// be read.
     pub(super) fn take(&mut self, command: &Command, bytes: &mut [u8]) -> Result<(), Status> {
         self.each_segment(command, bytes.len(), |shared, segment, at| {
             let part = bytes.get_mut(at..at + segment.len).ok_or(Status::DATA_TRANSFER)?;
@@ -260,7 +266,7 @@ impl Worker {
         })
     }
 
-    /// Whether the guest has created any queue.
+    /// Returns true if the guest has created an I/O queue.
     pub(super) fn has_queues(&self) -> bool {
         let shared = &self.shared;
         shared.submissions.iter().skip(1).any(|place| lock(place).is_some())

@@ -1,4 +1,4 @@
-//! The admin queue: what the controller is, its features, its other queues.
+//! The admin queue: Identify, features, and queue management.
 
 use super::buffer::Buffer;
 use super::memory::Dma;
@@ -21,7 +21,7 @@ mod opcode {
     pub(super) const SET_FEATURE: u32 = 0x09;
 }
 
-/// What Identify is about.
+/// The structures of Identify (CNS).
 const NAMESPACE: u32 = 0;
 const CONTROLLER: u32 = 1;
 /// The feature with the number of queues.
@@ -39,17 +39,17 @@ const HAS_ZEROES: u16 = 1 << 3;
 pub(super) struct Admin {
     pub(super) pair: Pair,
     pub(super) timeout: Duration,
-    /// Queues that exist, or may, and the eventfds of those who use them.
+    /// The queue IDs in use, with the eventfds of their users.
     pub(super) queues: BTreeMap<u16, Option<Trigger>>,
-    /// What a controller that did not delete a queue may still reach.
+    /// Memory that the controller may still access, because it did not delete a queue.
     pub(super) lost: Vec<Arc<Dma>>,
     pub(super) closed: bool,
 }
 
-/// Why there is no queue.
+/// The reason why a queue was not created.
 pub(super) struct NotCreated {
     pub(super) error: Error,
-    /// The controller may have half of it all the same.
+    /// The controller may still have one of the two queues.
     pub(super) remains: bool,
 }
 
@@ -74,7 +74,7 @@ impl Admin {
         let work = (words, data.map(Buffer::memory));
         let done = self.pair.run(command, work, self.timeout, || registers.check());
         if self.pair.ring.open() > 0 {
-            // It may end at any time, and be taken for the end of the next.
+            // The command may complete at any time, and would be taken for the next one.
             self.pair.ring.kill();
         }
         done
@@ -96,7 +96,7 @@ impl Admin {
         Ok(answer)
     }
 
-    /// What the controller and its first namespace are. `most` is what a list of pages describes.
+    /// Identifies the controller and its first namespace. `most` is the limit of a PRP list.
     pub(super) fn info(
         &mut self,
         registers: &Registers,
@@ -108,7 +108,7 @@ impl Admin {
         if namespaces == 0 {
             return Err(Error::Unfit("it has no namespace".into()));
         }
-        // What the page had from before must not be taken for an answer.
+        // Stale bytes of the page must not be taken for an answer.
         page.write(0, &[0; PAGE])?;
         let namespace = self.identify(registers, NAMESPACE, 1, page)?;
         let (blocks, block) = geometry(&namespace)?;
@@ -138,7 +138,7 @@ impl Admin {
         })
     }
 
-    /// Asks for so many I/O queues; how many there are, which may be fewer or more.
+    /// Requests I/O queues. Returns how many the controller granted, which may be more or fewer.
     pub(super) fn set_queues(&mut self, registers: &Registers, wanted: u16) -> Result<u16, Error> {
         let most = u32::from(wanted.clamp(1, u16::MAX) - 1).min(0xfffe);
         let mut words = Words::default();
@@ -150,7 +150,7 @@ impl Admin {
         Ok(u16::try_from(fewer).unwrap_or(u16::MAX).saturating_add(1))
     }
 
-    /// Creates the two queues of a ring, which interrupt with the vector of the same number.
+    /// Creates both queues of a ring. They use the vector with the same number.
     pub(super) fn create(&mut self, registers: &Registers, ring: &Ring) -> Result<(), NotCreated> {
         let (commands, completions) = ring.addresses();
         let id = u32::from(ring.id());
@@ -172,7 +172,7 @@ impl Admin {
         })
     }
 
-    /// Deletes both queues of this number. The controller ends what is under way before it says so.
+    /// Deletes both queues with this ID. The controller completes outstanding commands first.
     pub(super) fn delete(&mut self, registers: &Registers, id: u16) -> Result<(), Error> {
         self.delete_one(registers, opcode::DELETE_SUBMISSION, id)?;
         self.delete_one(registers, opcode::DELETE_COMPLETION, id)

@@ -1,38 +1,24 @@
-//! Memory for data.
+//! Data buffers.
 
 use super::Error;
 use super::memory::{Dma, Space};
 use std::fmt;
 use std::sync::Arc;
 
-/// Memory that commands read from or write to. Clones are the same memory.
+/// Memory that commands read or write. Clones share the memory.
 ///
-/// The device writes to it while a command is under way, so it is copied in and out. It stays mapped
-/// for the device until the last clone is gone and no command uses it.
+/// The device may write to it while a command is outstanding, so data is copied in and out. It
+/// stays mapped for the device until the last clone is dropped and no command uses it.
 ///
-/// The list of its pages that the device wants to see is made once, so that a command costs nothing.
-///
-/// ```
-/// use vfio_irq_nvme::driver::{Driver, Options, Socket};
-/// # let (path, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/server.rs"));
-/// # let driver = Driver::open(Socket::connect(&path)?, Options::default())?;
-///
-/// let buffer = driver.buffer(4096)?;
-/// buffer.write(510, b"over the edge of a block")?;
-/// let mut text = [0; 4];
-/// buffer.clone().read(510, &mut text)?;
-/// assert_eq!(&text, b"over");
-/// assert!(buffer.write(4090, b"beyond its end").is_err());
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// The PRP list is built once, so a command does not build it.
 #[derive(Clone)]
 pub struct Buffer {
     memory: Arc<Dma>,
-    /// Where its data begins in `memory`.
+    /// The offset of the data in `memory`.
     at: usize,
     len: usize,
     page: usize,
-    /// Where its list of pages is for the device.
+    /// The device address of the PRP list.
     list: u64,
 }
 
@@ -44,7 +30,8 @@ impl fmt::Debug for Buffer {
 }
 
 impl Buffer {
-    /// So many buffers of so many bytes in one piece of memory. Before each is a page with its list.
+    /// Allocates `count` buffers of `len` bytes in one mapping. The page before each buffer holds
+    /// its PRP list.
     pub(super) fn many(
         space: &Arc<Space>,
         page: u64,
@@ -71,7 +58,7 @@ impl Buffer {
         (0..count).map(buffer).collect()
     }
 
-    /// The list has every page but the first, which a command names itself.
+    /// The list has every page but the first, which the command contains (PRP1).
     fn write_list(&self, place: usize) -> Option<()> {
         let pages = self.len.div_ceil(self.page);
         (1..pages).try_for_each(|number| {
@@ -84,7 +71,7 @@ impl Buffer {
         self.memory.address() + self.at as u64
     }
 
-    /// The two pointers of a command about the first `len` bytes.
+    /// Returns PRP1 and PRP2 for the first `len` bytes.
     pub(super) fn pointers(&self, len: usize) -> (u64, u64) {
         let first = self.address();
         match len.div_ceil(self.page) {
@@ -104,27 +91,11 @@ impl Buffer {
     }
 
     /// Returns the size in bytes.
-    ///
-    /// ```
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// let buffers = driver.buffers(3, 1536)?;
-    /// // As much as was asked for, not the pages that it takes.
-    /// assert!(buffers.iter().all(|buffer| buffer.len() == 1536));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn len(&self) -> usize {
         self.len
     }
 
     /// Returns true if the size is 0.
-    ///
-    /// ```
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// // Nobody gets one that is: no command is about nothing.
-    /// assert!(driver.buffer(0).is_err());
-    /// assert!(!driver.buffer(1)?.is_empty());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -142,16 +113,6 @@ impl Buffer {
     /// # Errors
     ///
     /// [`Error::Request`] when that would be beyond its end.
-    ///
-    /// ```
-    /// # use vfio_irq_nvme::driver::Error;
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// let buffer = driver.buffer(512)?;
-    /// buffer.write(508, b"last")?;
-    /// // All of it or nothing.
-    /// assert!(matches!(buffer.write(509, b"last"), Err(Error::Request(_))));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn write(&self, offset: usize, data: &[u8]) -> Result<(), Error> {
         let place = self.place(offset, data.len())?;
         self.memory.write(place, data).ok_or(Error::Closed)
@@ -162,18 +123,6 @@ impl Buffer {
     /// # Errors
     ///
     /// [`Error::Request`] when that would be beyond its end.
-    ///
-    /// ```
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// let (mut queue, buffer) = (driver.create_queue(1)?, driver.buffer(4096)?);
-    /// buffer.write(0, &[0xee; 4096])?;
-    /// queue.read(0, &buffer)?;
-    /// // Out of the piece that eight blocks make, the second one alone.
-    /// let mut block = [1; 512];
-    /// buffer.read(512, &mut block)?;
-    /// assert_eq!(block, [0; 512]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn read(&self, offset: usize, data: &mut [u8]) -> Result<(), Error> {
         let place = self.place(offset, data.len())?;
         self.memory.read(place, data).ok_or(Error::Closed)

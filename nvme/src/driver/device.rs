@@ -12,9 +12,9 @@ use vfio_bindings::bindings::vfio::{
 use vfio_ioctls::{VfioContainer, VfioDevice, VfioOps, VfioRegionInfoCap};
 use vfio_irq::{Index, Info, SetIrqs, Transport};
 
-/// Where in configuration space the revision and the class are.
+/// The offset of revision and class in configuration space.
 const CLASS: u64 = 8;
-/// Where the command register is, and its bits.
+/// The command register, and its bits.
 const COMMAND: u64 = 4;
 const MEMORY: u16 = 1 << 1;
 const MASTER: u16 = 1 << 2;
@@ -43,17 +43,6 @@ impl Device {
     ///
     /// Returns [`Error::Open`] if the device does not exist, is not bound to a VFIO driver, or is
     /// in use.
-    ///
-    /// ```no_run
-    /// use vfio_irq_nvme::driver::{Device, Error};
-    ///
-    /// match Device::open("0000:01:00.0") {
-    ///     Ok(controller) => drop(controller),
-    ///     // Says what would help: another address, a VFIO driver, an IOMMU.
-    ///     Err(error @ Error::Open { .. }) => eprintln!("{error}"),
-    ///     Err(error) => eprintln!("its registers cannot be mapped: {error}"),
-    /// }
-    /// ```
     pub fn open(bdf: &str) -> Result<Self, Error> {
         let failed = |why: String| Error::Open { bdf: bdf.into(), why };
         let path = Path::new("/sys/bus/pci/devices").join(bdf);
@@ -79,19 +68,6 @@ impl Device {
     /// # Errors
     ///
     /// Returns [`Error::Access`] if its registers cannot be mapped.
-    ///
-    /// ```no_run
-    /// use std::{path::Path, sync::Arc};
-    /// use vfio_ioctls::{VfioContainer, VfioDevice, VfioOps};
-    /// use vfio_irq_nvme::driver::{Device, Driver, Options};
-    ///
-    /// // A VMM that has a container already keeps to it.
-    /// let container: Arc<dyn VfioOps> = Arc::new(VfioContainer::new(None)?);
-    /// let path = Path::new("/sys/bus/pci/devices/0000:01:00.0");
-    /// let device = VfioDevice::new(path, Arc::clone(&container), true)?;
-    /// let driver = Driver::open(Device::over(device, container)?, Options::default())?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn over(device: VfioDevice, container: Arc<dyn VfioOps>) -> Result<Self, Error> {
         let size = device.get_region_size(VFIO_PCI_BAR0_REGION_INDEX);
         let registers = if can_map(&device) {
@@ -110,7 +86,7 @@ impl Device {
     }
 }
 
-/// Whether all of BAR 0 can be mapped. Where only parts can, it is read and written.
+/// Returns true if BAR 0 can be mapped as a whole. Otherwise the driver uses reads and writes.
 fn can_map(device: &VfioDevice) -> bool {
     let flags = device.get_region_flags(VFIO_PCI_BAR0_REGION_INDEX);
     let caps = device.get_region_caps(VFIO_PCI_BAR0_REGION_INDEX);
@@ -170,7 +146,7 @@ impl Function for Device {
         let other = (u16::from_le_bytes(command) | MEMORY) & !MASTER;
         let wanted = if on { other | MASTER } else { other };
         self.device.region_write(VFIO_PCI_CONFIG_REGION_INDEX, &wanted.to_le_bytes(), COMMAND);
-        // Failures are logged and not told, so look.
+        // The container only logs failures, so the driver checks the result.
         self.device.region_read(VFIO_PCI_CONFIG_REGION_INDEX, &mut command, COMMAND);
         let same = (u16::from_le_bytes(command) ^ wanted) & MASTER == 0;
         if same { Ok(()) } else { Err(io::Error::other("the command register stays as it was")) }

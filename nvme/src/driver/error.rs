@@ -5,21 +5,6 @@ use std::io;
 use std::time::Duration;
 
 /// The reason why a call of the driver failed.
-///
-/// ```
-/// use vfio_irq_nvme::driver::{Driver, Error, Options, Socket};
-/// # let (path, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/server.rs"));
-/// # let driver = Driver::open(Socket::connect(&path)?, Options::default())?;
-///
-/// let mut queue = driver.create_queue(1)?;
-/// let beyond = driver.info().blocks;
-/// let error = queue.read(beyond, &driver.buffer(512)?).unwrap_err();
-/// assert_eq!(error.to_string(), "Read ended with an error: LBA out of range (type 0x0, code 0x80)");
-/// let Error::Status { status, .. } = error else { return Err(error.into()) };
-/// // Asking again would not help.
-/// assert!(status.is_final());
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -34,9 +19,9 @@ pub enum Error {
     /// The device does not respond.
     #[error("{what} failed: {source}")]
     Access {
-        /// What was tried.
+        /// The attempted action.
         what: &'static str,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// All registers read as ones: the device was unplugged or powered off.
@@ -50,7 +35,7 @@ pub enum Error {
     NotReady {
         /// `ready`, `disabled` or `shut down`.
         wanted: &'static str,
-        /// How long it was waited for.
+        /// The time limit.
         waited: Duration,
     },
     /// This driver does not support the controller.
@@ -62,35 +47,35 @@ pub enum Error {
     /// Memory could not be allocated, or not be mapped for the device.
     #[error("{size} bytes of memory cannot be had for the controller: {source}")]
     Memory {
-        /// How many bytes.
+        /// The size in bytes.
         size: u64,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// The controller completed a command with an error status.
     #[error("{command} ended with an error: {status}")]
     Status {
-        /// Which command.
+        /// The command.
         command: &'static str,
-        /// What the controller said.
+        /// The status of the controller.
         status: Status,
     },
     /// A command did not complete in time.
     #[error("{command} on queue {queue} has not ended within {waited:?}")]
     Timeout {
-        /// Which command.
+        /// The command.
         command: &'static str,
-        /// On which queue.
+        /// The queue ID.
         queue: u16,
-        /// How long it was waited for.
+        /// The time limit.
         waited: Duration,
     },
     /// The queue is full.
     #[error("queue {queue} is full: {depth} commands are under way, take completions first")]
     Full {
-        /// Which queue.
+        /// The queue ID.
         queue: u16,
-        /// How many it holds.
+        /// The limit.
         depth: usize,
     },
     /// A blocking call found other commands outstanding.
@@ -98,23 +83,23 @@ pub enum Error {
         "{open} commands are under way on queue {queue}: take their completions before a call that waits"
     )]
     Busy {
-        /// Which queue.
+        /// The queue ID.
         queue: u16,
-        /// How many.
+        /// The number.
         open: usize,
     },
     /// The controller wrote an invalid completion. The queue is dead.
     #[error("the controller broke queue {queue}: {why}")]
     Broken {
-        /// Which queue.
+        /// The queue ID.
         queue: u16,
-        /// What it did.
+        /// The violation.
         why: String,
     },
     /// The queue is dead after an earlier error.
     #[error("queue {queue} is of no more use after an earlier error: {}", instead(*queue))]
     Dead {
-        /// Which queue.
+        /// The queue ID.
         queue: u16,
     },
     /// The driver was closed.
@@ -123,7 +108,7 @@ pub enum Error {
     /// The controller has no more queues.
     #[error("the controller has {most} I/O queues, and all are in use: delete one")]
     NoQueue {
-        /// How many.
+        /// The number.
         most: u16,
     },
     /// The request is invalid.
@@ -131,7 +116,7 @@ pub enum Error {
     Request(String),
 }
 
-/// What helps when a queue is of no more use.
+/// Returns advice for a dead queue.
 fn instead(queue: u16) -> &'static str {
     match queue {
         // Without its admin queue a controller does nothing new.

@@ -8,19 +8,6 @@ use vfio_irq::{
 };
 
 /// How the driver adds a vector for a new queue.
-///
-/// ```
-/// use vfio_irq_nvme::driver::{Driver, Method, Options, Socket};
-/// # let (path, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/server.rs"));
-/// // What was done before vectors could be added: each new queue takes all others' vectors away.
-/// let options = Options { method: Method::ReleaseAll, ..Options::default() };
-/// let driver = Driver::open(Socket::connect(&path)?, options)?;
-/// let queues = [driver.create_queue(4)?, driver.create_queue(4)?];
-/// // They work all the same, unless an interrupt comes at the wrong time.
-/// assert!((0..3).all(|vector| counts.interrupts().is_attached(vector)));
-/// # drop(queues);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Method {
     /// One SET_IRQS for the new vector, through [`Vectors`]. If the host cannot add vectors

@@ -18,18 +18,6 @@ const FIRST: u64 = 1 << 32;
 const END: u64 = 1 << 38;
 
 /// Memory that can be mapped for a device: an anonymous file (memfd).
-///
-/// ```
-/// use std::os::fd::AsFd;
-/// use vfio_irq_nvme::driver::Memory;
-/// # let mapped = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/memory.rs"));
-/// // What a `Function` gets to map: a file, whose beginning the device sees at an address.
-/// let files = mapped(|memory: &Memory, _| memory.as_fd().try_clone_to_owned())?;
-/// let sizes = files.into_iter().map(|file| Ok(rustix::fs::fstat(file?)?.st_size));
-/// let sizes: std::io::Result<Vec<_>> = sizes.collect();
-/// assert!(sizes?.iter().all(|size| *size >= 4096));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 #[derive(Debug)]
 pub struct Memory {
     region: MmapRegion,
@@ -51,30 +39,12 @@ impl Memory {
     }
 
     /// Returns the size in bytes.
-    ///
-    /// ```
-    /// use vfio_irq_nvme::driver::Memory;
-    /// # let mapped = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/memory.rs"));
-    /// let ends = mapped(|memory: &Memory, address| address + memory.size())?;
-    /// // Whole pages, and within what every IOMMU reaches.
-    /// assert!(ends.iter().all(|end| end % 4096 == 0 && *end <= 1 << 38));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn size(&self) -> u64 {
         self.region.size() as u64
     }
 
     /// Returns the address in this process, for a VFIO map call. The memory stays mapped as long as
     /// this value lives.
-    ///
-    /// ```
-    /// use vfio_irq_nvme::driver::Memory;
-    /// # let mapped = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/memory.rs"));
-    /// // `vaddr` of VFIO_IOMMU_MAP_DMA.
-    /// let vaddrs = mapped(|memory: &Memory, _| memory.as_ptr() as u64)?;
-    /// assert!(vaddrs.iter().all(|vaddr| *vaddr != 0 && vaddr % 4096 == 0));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn as_ptr(&self) -> *mut u8 {
         self.region.as_ptr()
     }

@@ -1,4 +1,4 @@
-//! A ring and the interrupt that tells of its completions.
+//! A ring and its vector.
 
 use super::interrupts::Attached;
 use super::memory::Dma;
@@ -8,18 +8,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vfio_irq::Trigger;
 
-/// A completion that lies there for so long without a signal was told to nobody.
+/// If a completion stays this long without a signal, its interrupt is lost.
 pub(super) const STALL: Duration = Duration::from_secs(1);
-/// How often a call that waits looks whether the controller is still there.
+/// How often a blocking call checks the controller.
 const LOOK: Duration = Duration::from_millis(250);
 
 pub(super) struct Pair {
     pub(super) ring: Ring,
     pub(super) trigger: Trigger,
-    /// `None` once it was detached.
+    /// `None` after the vector was detached.
     pub(super) vector: Option<Attached>,
     pub(super) stats: Stats,
-    /// When a completion was first seen that no signal had told of.
+    /// When a completion without a signal was first seen.
     untold: Option<Instant>,
 }
 
@@ -28,7 +28,8 @@ impl Pair {
         Self { ring, trigger, vector: Some(vector), stats: Stats::default(), untold: None }
     }
 
-    /// Takes the signal, then every completion.
+    /// Consumes the signal first, then takes all completions. The reverse order could consume the
+    /// signal of a completion that was not taken (lost wake-up).
     pub(super) fn drain(&mut self, each: impl FnMut(Completion)) -> Result<usize, Error> {
         let signals = self.trigger.take();
         self.stats.signals = self.stats.signals.saturating_add(signals);
@@ -42,9 +43,9 @@ impl Pair {
         Ok(count)
     }
 
-    /// How long a completion has been lying there, as far as was looked, without a signal.
+    /// Returns how long a completion has been seen without a signal.
     pub(super) fn untold(&mut self) -> Option<Duration> {
-        // In this order: a signal follows its completion.
+        // The order matters: a signal follows its completion.
         if self.ring.has_completion() && !self.trigger.is_signalled() {
             return Some(self.untold.get_or_insert_with(Instant::now).elapsed());
         }
@@ -52,7 +53,8 @@ impl Pair {
         None
     }
 
-    /// Has a command carried out while no other is under way. `check` says whether it still can be.
+    /// Submits a command while no other is outstanding, and waits for completion. `check` returns
+    /// an error if the command can no longer complete.
     pub(super) fn run(
         &mut self,
         command: &'static str,
@@ -71,7 +73,7 @@ impl Pair {
         loop {
             let left = timeout.saturating_sub(since.elapsed());
             let told = self.trigger.wait(left.min(LOOK));
-            // An interrupt that nobody was told of must not keep its command from ending.
+            // If the interrupt is lost, polling still completes the command.
             if told || self.untold().is_some_and(|time| time >= STALL) || left.is_zero() {
                 self.drain(|completion| end = Some(completion.result))?;
             }

@@ -37,35 +37,21 @@ const MOST_BLOCKS: u32 = 1 << 16;
 ///
 /// This crate depends on no runtime, so it has no futures. With tokio:
 ///
-/// ```
+/// ```no_run
 /// use tokio::io::unix::AsyncFd;
-/// use vfio_irq_nvme::driver::{Buffer, Queue, Request};
+/// use vfio_irq_nvme::driver::{Error, Queue, Request};
 ///
-/// async fn read(queue: &mut AsyncFd<Queue>, start: u64, into: &Buffer) -> std::io::Result<()> {
-///     let request = Request::Read { start, blocks: 1, into };
-///     queue.get_mut().submit(request, 0).map_err(std::io::Error::other)?;
-///     let mut end = None;
-///     while end.is_none() {
-///         queue.readable_mut().await?.clear_ready();
-///         let drained = queue.get_mut().drain(|done| end = Some(done.result));
-///         drained.map_err(std::io::Error::other)?;
+/// /// Flushes, and waits without blocking the runtime.
+/// async fn flush(queue: &mut AsyncFd<Queue>) -> Result<(), Error> {
+///     queue.get_mut().submit(Request::Flush, 1)?;
+///     loop {
+///         let mut ready = queue.readable_mut().await.expect("an eventfd");
+///         ready.clear_ready();
+///         if ready.get_inner_mut().drain(|completion| println!("{completion:?}"))? > 0 {
+///             return Ok(());
+///         }
 ///     }
-///     Ok(())
 /// }
-/// # use vfio_irq_nvme::driver::{Driver, Options, Socket};
-/// # let (path, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/server.rs"));
-/// # let driver = Driver::open(Socket::connect(&path)?, Options::default())?;
-/// # let buffer = driver.buffer(512)?;
-/// # let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-/// # runtime.block_on(async {
-/// #     let mut queue = AsyncFd::new(driver.create_queue(1)?)?;
-/// #     for start in 0..1000 {
-/// #         read(&mut queue, start, &buffer).await?;
-/// #     }
-/// #     assert_eq!(queue.get_ref().stats().completions, 1000);
-/// #     Ok::<(), Box<dyn std::error::Error>>(())
-/// # })?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Queue {
     shared: Arc<Shared>,
@@ -98,73 +84,26 @@ impl Queue {
     }
 
     /// Returns the queue ID, which is also the number of the vector.
-    ///
-    /// ```
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// let (one, two) = (driver.create_queue(1)?, driver.create_queue(1)?);
-    /// assert_eq!((one.id(), two.id()), (1, 2));
-    /// assert!(counts.interrupts().is_attached(two.id().into()));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn id(&self) -> u16 {
         self.pair.ring.id()
     }
 
     /// Returns how many commands can be outstanding.
-    ///
-    /// ```
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// assert_eq!(driver.create_queue(16)?.depth(), 16);
-    /// // More than the controller can be asked for: the most that it can.
-    /// let most = usize::from(driver.info().entries) - 1;
-    /// assert_eq!(driver.create_queue(u16::MAX)?.depth(), most);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn depth(&self) -> usize {
         self.pair.ring.depth()
     }
 
     /// Returns how many commands are outstanding.
-    ///
-    /// ```
-    /// use vfio_irq_nvme::driver::Request;
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// let mut queue = driver.create_queue(4)?;
-    /// queue.submit(Request::Flush, 1)?;
-    /// queue.submit(Request::Flush, 2)?;
-    /// // Until their completions are taken, whatever the controller has done.
-    /// assert_eq!(queue.open(), 2);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn open(&self) -> usize {
         self.pair.ring.open()
     }
 
     /// Returns the eventfd of the vector.
-    ///
-    /// ```
-    /// use std::os::fd::{AsFd, AsRawFd};
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// let queue = driver.create_queue(4)?;
-    /// // The same descriptor, for those who keep eventfds of their own.
-    /// assert_eq!(queue.trigger().as_fd().as_raw_fd(), queue.as_raw_fd());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn trigger(&self) -> &Trigger {
         &self.pair.trigger
     }
 
     /// Returns the counts of the queue.
-    ///
-    /// ```
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// let (mut queue, idle) = (driver.create_queue(1)?, driver.create_queue(1)?);
-    /// queue.flush()?;
-    /// assert_eq!(queue.stats().completions, 1);
-    /// // Each has a vector of its own: what one is told, the other is not.
-    /// assert_eq!(idle.stats().signals, 0);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn stats(&self) -> Stats {
         self.pair.stats
     }
@@ -176,18 +115,6 @@ impl Queue {
     /// - [`Error::Full`] if the queue is full
     /// - [`Error::Request`] if the request exceeds the buffer or a limit of the controller
     /// - [`Error::Access`] if the controller does not respond
-    ///
-    /// ```
-    /// use vfio_irq_nvme::driver::{Error, Request};
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// let (mut queue, small) = (driver.create_queue(2)?, driver.buffer(512)?);
-    /// let larger = Request::Read { start: 0, blocks: 2, into: &small };
-    /// assert!(matches!(queue.submit(larger, 0), Err(Error::Request(_))));
-    /// queue.submit(Request::Flush, 1)?;
-    /// queue.submit(Request::Flush, 2)?;
-    /// assert!(matches!(queue.submit(Request::Flush, 3), Err(Error::Full { depth: 2, .. })));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn submit(&mut self, request: Request<'_>, token: u64) -> Result<(), Error> {
         self.shared.check_open()?;
         let (words, data) = self.command(request)?;
@@ -203,21 +130,6 @@ impl Queue {
     /// - [`Error::Access`] if the controller does not respond
     /// - [`Error::Dead`] after either error
     /// - [`Error::Closed`] if the driver was closed and no completion was left
-    ///
-    /// ```
-    /// use vfio_irq_nvme::driver::Request;
-    /// # use rustix::event::{PollFd, PollFlags, poll};
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// let mut queue = driver.create_queue(4)?;
-    /// queue.submit(Request::Flush, 77)?;
-    /// let mut tokens = Vec::new();
-    /// while queue.open() > 0 {
-    ///     poll(&mut [PollFd::new(&queue, PollFlags::IN)], None)?;
-    ///     queue.drain(|completion| tokens.push(completion.token))?;
-    /// }
-    /// assert_eq!(tokens, [77]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn drain(&mut self, each: impl FnMut(Completion)) -> Result<usize, Error> {
         let count = self.pair.drain(each)?;
         // The driver is checked last, because one of the signals just taken may announce the close.
@@ -232,19 +144,6 @@ impl Queue {
     /// Looks for a completion without a signal. Returns the time since the first call that saw it.
     /// More than a second means a lost interrupt; the next [`Queue::drain`] counts it in
     /// [`Stats::stalls`].
-    ///
-    /// ```
-    /// use vfio_irq_nvme::driver::Request;
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// let mut queue = driver.create_queue(4)?;
-    /// assert_eq!(queue.untold(), None, "nothing was asked for");
-    /// // Whoever polls with a time limit asks when the time is over.
-    /// queue.submit(Request::Flush, 0)?;
-    /// if let Some(since) = queue.untold() {
-    ///     println!("its interrupt is late by {since:?}");
-    /// }
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn untold(&mut self) -> Option<Duration> {
         self.pair.untold()
     }
@@ -254,15 +153,6 @@ impl Queue {
     /// # Errors
     ///
     /// Returns [`Error::Gone`], [`Error::Access`], [`Error::Fatal`] or [`Error::Closed`].
-    ///
-    /// ```
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// let queue = driver.create_queue(1)?;
-    /// assert!(queue.check().is_ok());
-    /// driver.close()?;
-    /// assert_eq!(queue.check().unwrap_err().to_string(), "the controller was shut down by its driver");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn check(&self) -> Result<(), Error> {
         self.shared.check()
     }
@@ -275,16 +165,6 @@ impl Queue {
     /// - [`Error::Busy`] if other commands are outstanding
     /// - [`Error::Timeout`] after [`super::Options::timeout`]
     /// - the errors of [`Queue::submit`] and [`Queue::drain`]
-    ///
-    /// ```
-    /// # use vfio_irq_nvme::driver::Error;
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// let mut queue = driver.create_queue(1)?;
-    /// queue.read(0, &driver.buffer(8 * 512)?)?; // Blocks 0 to 7.
-    /// let uneven = queue.read(0, &driver.buffer(700)?);
-    /// assert!(matches!(uneven, Err(Error::Request(_))), "no number of blocks");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn read(&mut self, start: u64, into: &Buffer) -> Result<(), Error> {
         let blocks = self.whole(into)?;
         self.run(Request::Read { start, blocks, into })
@@ -296,20 +176,6 @@ impl Queue {
     /// # Errors
     ///
     /// As [`Queue::read`].
-    ///
-    /// ```
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// let (mut queue, buffer) = (driver.create_queue(1)?, driver.buffer(512)?);
-    /// buffer.write(0, b"kept")?;
-    /// queue.write(7, &buffer)?;
-    /// // Another queue of the same controller sees it.
-    /// let other = driver.buffer(512)?;
-    /// driver.create_queue(1)?.read(7, &other)?;
-    /// let mut there = [0; 4];
-    /// other.read(0, &mut there)?;
-    /// assert_eq!(&there, b"kept");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn write(&mut self, start: u64, from: &Buffer) -> Result<(), Error> {
         let blocks = self.whole(from)?;
         self.run(Request::Write { start, blocks, from })
@@ -320,15 +186,6 @@ impl Queue {
     /// # Errors
     ///
     /// As [`Queue::read`].
-    ///
-    /// ```
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// let (mut queue, buffer) = (driver.create_queue(1)?, driver.buffer(512)?);
-    /// queue.write(0, &buffer)?; // May be in a cache,
-    /// queue.flush()?; // and is not only there now.
-    /// assert_eq!(counts.totals().syncs, 1);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn flush(&mut self) -> Result<(), Error> {
         self.run(Request::Flush)
     }
@@ -338,20 +195,6 @@ impl Queue {
     /// # Errors
     ///
     /// As [`Queue::read`]; [`Error::Request`] if the controller does not support Write Zeroes.
-    ///
-    /// ```
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// let (mut queue, buffer) = (driver.create_queue(1)?, driver.buffer(512)?);
-    /// buffer.write(0, &[1; 512])?;
-    /// queue.write(9, &buffer)?;
-    /// // A MiB in one command, without a byte of data.
-    /// queue.write_zeroes(0, 2048)?;
-    /// queue.read(9, &buffer)?;
-    /// let mut bytes = [1; 512];
-    /// buffer.read(0, &mut bytes)?;
-    /// assert_eq!(bytes, [0; 512]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn write_zeroes(&mut self, start: u64, blocks: u32) -> Result<(), Error> {
         self.run(Request::WriteZeroes { start, blocks })
     }
@@ -361,17 +204,6 @@ impl Queue {
     /// # Errors
     ///
     /// As [`Queue::read`].
-    ///
-    /// ```
-    /// use vfio_irq_nvme::driver::{Error, Request};
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// let mut queue = driver.create_queue(2)?;
-    /// queue.run(Request::Flush)?;
-    /// queue.submit(Request::Flush, 1)?;
-    /// // Not while others are under way: their completions would have nobody to go to.
-    /// assert!(matches!(queue.run(Request::Flush), Err(Error::Busy { open: 1, .. })));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn run(&mut self, request: Request<'_>) -> Result<(), Error> {
         self.shared.check_open()?;
         let work = self.command(request)?;
@@ -385,15 +217,6 @@ impl Queue {
     ///
     /// Returns an error if the controller does not delete it. The driver then never reuses the
     /// queue ID.
-    ///
-    /// ```
-    /// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-    /// let queue = driver.create_queue(1)?;
-    /// assert!(counts.interrupts().is_attached(1));
-    /// queue.delete()?;
-    /// assert!(!counts.interrupts().is_attached(1));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn delete(mut self) -> Result<(), Error> {
         self.let_go()
     }

@@ -36,7 +36,7 @@ pub(super) struct Limits {
     pub(super) queues: u16,
     /// Bytes from one doorbell to the next.
     stride: u64,
-    /// How long it may take to become ready, or to stop.
+    /// The time limit of CSTS.RDY changes.
     patience: Duration,
 }
 

@@ -1,50 +1,35 @@
-//! What queues are asked for.
+//! Requests of an I/O queue.
 
 use super::buffer::Buffer;
 
-/// What an I/O queue is asked for. Blocks are those of [`super::Info::block`].
-///
-/// ```
-/// use vfio_irq_nvme::driver::Request;
-/// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-/// let (mut queue, buffer) = (driver.create_queue(4)?, driver.buffer(4096)?);
-/// buffer.write(0, &[7; 4096])?;
-/// queue.run(Request::Write { start: 100, blocks: 8, from: &buffer })?;
-/// // Of the eight blocks, the first two are to be zeroes again.
-/// queue.run(Request::WriteZeroes { start: 100, blocks: 2 })?;
-/// queue.run(Request::Read { start: 101, blocks: 2, into: &buffer })?;
-/// let mut bytes = [1; 1024];
-/// buffer.read(0, &mut bytes)?;
-/// assert_eq!((bytes[511], bytes[512]), (0, 7));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// A request of an I/O queue, in blocks of [`super::Info::block`].
 #[derive(Clone, Copy, Debug)]
 pub enum Request<'b> {
-    /// Reads blocks from `start` on into the beginning of a buffer.
+    /// Reads blocks from `start` to the beginning of a buffer.
     Read {
         /// The first block.
         start: u64,
-        /// How many.
+        /// The number.
         blocks: u32,
-        /// Where to.
+        /// The destination.
         into: &'b Buffer,
     },
-    /// Writes blocks from `start` on from the beginning of a buffer.
+    /// Writes blocks from `start` with the beginning of a buffer.
     Write {
         /// The first block.
         start: u64,
-        /// How many.
+        /// The number.
         blocks: u32,
-        /// Where from.
+        /// The source.
         from: &'b Buffer,
     },
-    /// Brings everything that was written to where it survives a loss of power.
+    /// Makes all completed writes durable.
     Flush,
-    /// Makes blocks read as zeroes.
+    /// Writes zeroes to blocks.
     WriteZeroes {
         /// The first block.
         start: u64,
-        /// How many.
+        /// The number.
         blocks: u32,
     },
 }

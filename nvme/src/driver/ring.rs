@@ -17,21 +17,6 @@ const COMPLETION: usize = 16;
 pub(super) type Words = [u32; 16];
 
 /// A completed command.
-///
-/// ```
-/// use vfio_irq_nvme::driver::{Completion, Request};
-/// # use rustix::event::{PollFd, PollFlags, poll};
-/// # let (driver, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/driver.rs"));
-/// let (mut queue, buffer) = (driver.create_queue(1)?, driver.buffer(512)?);
-/// let beyond = driver.info().blocks;
-/// queue.submit(Request::Read { start: beyond, blocks: 1, into: &buffer }, 5)?;
-/// # poll(&mut [PollFd::new(&queue, PollFlags::IN)], None)?;
-/// queue.drain(|Completion { token, result }| {
-///     assert_eq!(token, 5);
-///     assert_eq!(result.unwrap_err().code(), 0x80); // LBA out of range
-/// })?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Completion {
     /// The token of the submitter.

@@ -11,9 +11,9 @@ use vfio_irq_user::{Client, ClientError, ClientOptions};
 
 /// BAR 0.
 const REGISTERS: u32 = 0;
-/// Where in configuration space the revision and the class are.
+/// The offset of revision and class in configuration space.
 const CLASS: u64 = 8;
-/// Where the command register is, and its bits.
+/// The command register, and its bits.
 const COMMAND: u64 = 4;
 const MEMORY: u16 = 1 << 1;
 const MASTER: u16 = 1 << 2;
@@ -22,17 +22,6 @@ const MASTER: u16 = 1 << 2;
 ///
 /// The driver shares its memory with that process. Register accesses are messages with a reply;
 /// doorbells are messages without one.
-///
-/// ```
-/// use vfio_irq_nvme::driver::{Driver, Options, Socket};
-/// # let (path, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/server.rs"));
-///
-/// let driver = Driver::open(Socket::connect(&path)?, Options::default())?;
-/// assert_eq!(driver.info().serial, "example");
-/// let mut queue = driver.create_queue(8)?;
-/// queue.read(0, &driver.buffer(512)?)?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 pub struct Socket {
     remote: Remote<Client>,
     size: u64,
@@ -44,14 +33,6 @@ impl Socket {
     /// # Errors
     ///
     /// Returns an error if no server listens, or the device is no PCI device.
-    ///
-    /// ```
-    /// use vfio_irq_nvme::driver::Socket;
-    /// # let (path, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/server.rs"));
-    /// let nobody = Socket::connect(path.with_extension("other"));
-    /// assert!(nobody.is_err_and(|error| error.to_string().starts_with("cannot connect to ")));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn connect(path: impl AsRef<Path>) -> Result<Self, ClientError> {
         Self::over(Client::connect(path, ClientOptions::default())?)
     }
@@ -61,16 +42,6 @@ impl Socket {
     /// # Errors
     ///
     /// Returns an error if the device is no PCI device.
-    ///
-    /// ```
-    /// use vfio_irq_nvme::driver::{Function, Socket};
-    /// use vfio_irq_user::{Client, ClientOptions};
-    /// # let (path, counts, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/server.rs"));
-    /// let spin = std::time::Duration::from_micros(500);
-    /// let client = Client::connect(&path, ClientOptions { spin, ..ClientOptions::default() })?;
-    /// assert_eq!(Socket::over(client)?.class()?, 0x01_08_02);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
     pub fn over(client: Client) -> Result<Self, ClientError> {
         let size = client.region(REGISTERS)?.size;
         Ok(Self { remote: Remote::new(client), size })

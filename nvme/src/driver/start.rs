@@ -1,4 +1,4 @@
-//! From a device about which nothing is known to a controller that is enabled.
+//! Brings an unknown device to an enabled controller.
 
 use super::admin::{self, Admin};
 use super::buffer::Buffer;
@@ -20,9 +20,9 @@ const CLASS: u32 = 0x01_08_02;
 /// Entries of the admin queue.
 const ENTRIES: u16 = 32;
 
-/// Resets the controller, enables it with its admin queue, and asks what it is.
+/// Resets the controller, enables it with its admin queue, and identifies it.
 pub(super) fn start(function: AnyFunction, options: &Options) -> Result<Shared, Error> {
-    // Before anything is written to a device that is something else.
+    // The class is checked before anything is written to the device.
     let class = function.class().map_err(Error::access("reading its class"))?;
     if class != CLASS {
         return Err(Error::Unfit(format!(
@@ -45,7 +45,7 @@ pub(super) fn start(function: AnyFunction, options: &Options) -> Result<Shared, 
         lost: Vec::new(),
         closed: false,
     };
-    // Vector 0 is the admin queue's.
+    // The admin queue uses vector 0.
     let vectors = u16::try_from(vectors.saturating_sub(1)).unwrap_or(u16::MAX);
     let there = vectors.min(registers.limits.queues);
     let enabled = if there == 0 {
@@ -53,7 +53,7 @@ pub(super) fn start(function: AnyFunction, options: &Options) -> Result<Shared, 
     } else {
         enable(&registers, &function, &space, &mut admin, options.queues.clamp(1, there))
     };
-    // Otherwise before the memory goes that it may reach.
+    // On failure the controller stops before its memory is freed.
     let info = enabled.inspect_err(|_| stop(&registers, &function))?;
     Ok(Shared {
         registers,

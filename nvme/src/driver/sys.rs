@@ -23,7 +23,7 @@ impl Registers {
         region.map(Self).map_err(io::Error::other)
     }
 
-    /// Where an aligned word inside of it is.
+    /// Returns the address of an aligned word in the BAR.
     fn place(&self, offset: u64) -> Option<*mut u32> {
         let at = usize::try_from(offset).ok().filter(|at| at.is_multiple_of(4))?;
         at.checked_add(4).filter(|end| *end <= self.0.size())?;

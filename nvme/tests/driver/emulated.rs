@@ -47,9 +47,14 @@ impl Emulated {
         }
     }
 
+    /// A connection to the controller.
+    pub fn socket(&self) -> Socket {
+        Socket::connect(&self.path).unwrap()
+    }
+
     pub fn driver(&self, method: Method) -> Driver {
         let options = Options { method, ..Options::default() };
-        Driver::open(Socket::connect(&self.path).unwrap(), options).unwrap()
+        Driver::open(self.socket(), options).unwrap()
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the driver refuses, and what the controller does.
 
 use crate::emulated::Emulated;
-use vfio_irq_nvme::driver::{Driver, Error, Method, Queue, Request};
+use vfio_irq_nvme::driver::{Driver, Error, Function, Method, Queue, Request};
 
 fn with(act: impl FnOnce(&Driver, &mut Queue)) {
     let emulated = Emulated::new(2);
@@ -19,6 +19,32 @@ fn the_controller_says_what_it_is() {
         assert_eq!((info.serial.as_str(), info.blocks, info.block), ("driver", 65536, 512));
         assert_eq!((info.queues, info.entries, info.write_zeroes), (2, 1024, true));
     });
+}
+
+#[test]
+fn creating_a_queue_takes_two_admin_commands() {
+    with(|driver, _| {
+        let before = driver.admin_stats().completions;
+        let _queue = driver.create_queue(1).unwrap();
+        assert_eq!(driver.admin_stats().completions - before, 2);
+    });
+}
+
+/// CAP and ASQ, by 64-bit accesses and by their halves.
+#[test]
+fn registers_have_two_halves() {
+    let emulated = Emulated::new(2);
+    let socket = emulated.socket();
+    let capabilities = socket.read64(0).unwrap();
+    assert_ne!(capabilities >> 37 & 1, 0, "the NVM command set");
+    socket.write64(0x28, 0x12_3456_7000).unwrap();
+    let halves = (socket.read32(0x28).unwrap(), socket.read32(0x2c).unwrap());
+    assert_eq!(halves, (0x3456_7000, 0x12));
+}
+
+#[test]
+fn a_disk_has_a_block_at_least() {
+    assert!(vfio_irq_nvme::Disk::memory(0).is_err());
 }
 
 #[test]

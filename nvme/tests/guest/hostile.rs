@@ -108,8 +108,8 @@ fn io_commands_that_make_no_sense() {
         ("a list that is nowhere", read(0, 32).prp(DATA, NOWHERE), TRANSFER),
         ("a list at the end of everything", read(0, 32).prp(DATA, u64::MAX - 7), TRANSFER),
         ("across the end of memory", read(0, 8).prp(BASE + MEMORY - 512, NOWHERE), TRANSFER),
-        ("ranges beyond the end", dataset(LISTS + 0x4000), RANGE),
-        ("ranges that are nowhere", dataset(NOWHERE), TRANSFER),
+        ("lba_locks beyond the end", dataset(LISTS + 0x4000), RANGE),
+        ("lba_locks that are nowhere", dataset(NOWHERE), TRANSFER),
     ];
     for (what, cmd, status) in table {
         assert_eq!(guest.run(1, cmd).status, status, "{what}");
@@ -235,13 +235,13 @@ fn all_ranges_are_checked_before_any_is_given_back() {
     let list = LISTS + 0x800;
     let range =
         |count: u32, start: u64| [&[0; 4][..], &count.to_le_bytes(), &start.to_le_bytes()].concat();
-    let ranges: Vec<u8> = (0..255).flat_map(|_| range(8, 0)).chain(range(1, 8192)).collect();
-    guest.write(list, &ranges);
+    let lba_locks: Vec<u8> = (0..255).flat_map(|_| range(8, 0)).chain(range(1, 8192)).collect();
+    guest.write(list, &lba_locks);
     let dataset = Cmd::new(9).word(10, 255).word(11, 4).prp(list, LISTS + 0x1000);
     assert_eq!(guest.run(1, dataset).status, RANGE);
     assert_eq!(guest.run(1, Cmd::new(2).prp(DATA, 0).blocks(0, 8)).status, 0);
     assert_eq!(guest.read(DATA, 4096), [7; 4096]);
-    // Ranges of nothing and of more than there can be.
+    // LbaLocks of nothing and of more than there can be.
     for (count, start, status) in [(0, 0, 0), (0, 8192, 0), (0, 8193, RANGE), (u32::MAX, 1, RANGE)]
     {
         guest.write(list, &range(count, start));

@@ -79,13 +79,13 @@ fn zeroes_and_deallocated_blocks_read_as_zeroes() {
         assert_eq!(guest.run(1, Cmd::new(WRITE).prp(DATA, 0).blocks(0, 8)).status, 0);
         let cmd = match seed {
             2 => {
-                // Two ranges: blocks 1 and 2, and 5.
-                let mut ranges = vec![0; 32];
-                ranges[4] = 2;
-                ranges[8] = 1;
-                ranges[20] = 1;
-                ranges[24] = 5;
-                guest.write(LISTS, &ranges);
+                // Two lba_locks: blocks 1 and 2, and 5.
+                let mut lba_locks = vec![0; 32];
+                lba_locks[4] = 2;
+                lba_locks[8] = 1;
+                lba_locks[20] = 1;
+                lba_locks[24] = 5;
+                guest.write(LISTS, &lba_locks);
                 Cmd::new(DATASET).word(10, 1).word(11, 4).prp(LISTS, 0)
             }
             deallocate => {

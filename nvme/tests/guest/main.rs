@@ -7,6 +7,6 @@ mod io;
 mod machine;
 mod many;
 mod parallel;
-mod shadow;
+mod shadow_doorbells;
 mod succession;
 mod unanswered;

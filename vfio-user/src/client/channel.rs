@@ -1,8 +1,8 @@
-//! Commands and their replies, one at a time, and what the server asks meanwhile.
+//! One command and its reply at a time, and the server's commands in between.
 
 use super::{ClientError, ClientOptions, DmaHandler};
 use crate::errno;
-use crate::transport::{self, Broken, Received, Woken};
+use crate::transport::{self, ConnectionError, Received, Woken};
 use crate::wire::{Command, Decoder, Header, Packet, Reply, flags};
 use rustix::event::PollFlags;
 use rustix::net::{RecvFlags, sockopt};
@@ -13,26 +13,26 @@ use vfio_irq_engine::Errno;
 
 pub(super) struct Channel {
     socket: OwnedFd,
-    /// A read of the socket ends by itself when patience does, so that one may sleep in it.
+    /// The receive timeout of the socket equals `patience`, so a call can sleep in `recvmsg(2)`.
     timed: bool,
     decoder: Decoder,
-    /// The reply that is awaited may bring descriptors. No other message of a server's does.
+    /// Only the expected reply may carry descriptors.
     with_fds: bool,
     options: ClientOptions,
     next_id: u16,
     message: Reply,
     fds: Vec<OwnedFd>,
     handler: Option<Box<dyn DmaHandler>>,
-    /// Why the connection is over.
-    dead: Option<Broken>,
-    /// Where the mappings are that [`Client::dma_map`](super::Client::dma_map) has made.
+    /// The reason why the connection ended.
+    dead: Option<ConnectionError>,
+    /// The addresses of the mappings of [`Client::dma_map`](super::Client::dma_map).
     pub(super) mappings: BTreeSet<u64>,
 }
 
-/// Bytes of data that this side takes in one message.
+/// The limit of data bytes per message that this client accepts.
 pub(super) const TRANSFER: u32 = crate::wire::DEFAULT_TRANSFER;
 
-/// The longest message that a server sends: its data, and some.
+/// The limit of a server's message: data and headers.
 const LONGEST: usize = TRANSFER as usize + (64 << 10);
 
 impl Channel {
@@ -58,14 +58,15 @@ impl Channel {
         self.handler = Some(handler);
     }
 
-    /// Ends the connection. What comes later on it cannot be told apart.
-    fn end(&mut self, why: Broken) -> Broken {
-        // It may be closed already.
+    /// Ends the connection, because the position in the stream is lost.
+    fn end(&mut self, why: ConnectionError) -> ConnectionError {
+        // ENOTCONN is harmless.
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
         *self.dead.get_or_insert(why)
     }
 
-    /// Does something with the connection, unless that is over. Whatever breaks it ends it.
+    /// Calls `act` with the connection, unless the connection has ended. A connection error ends
+    /// the connection.
     fn alive<T>(
         &mut self,
         act: impl FnOnce(&mut Self) -> Result<T, ClientError>,
@@ -80,14 +81,14 @@ impl Channel {
         outcome
     }
 
-    /// Sends the message. Returns whether it had to wait for the server to read.
-    fn send(&mut self, fds: &[BorrowedFd<'_>], deadline: Instant) -> Result<bool, Broken> {
+    /// Sends the message. Returns true if the send blocked.
+    fn send(&mut self, fds: &[BorrowedFd<'_>], deadline: Instant) -> Result<bool, ConnectionError> {
         let (socket, fds) = (self.socket.as_fd(), fds.iter().copied());
         let left = deadline.saturating_duration_since(Instant::now());
         transport::send(socket, self.message.bytes(), fds, left, None)
     }
 
-    /// Sends a command that nobody replies to.
+    /// Sends a command without a reply.
     pub(super) fn post(
         &mut self,
         command: Command,
@@ -102,7 +103,7 @@ impl Channel {
         })
     }
 
-    /// Sends a command and reads its reply.
+    /// Sends a command, and returns its reply.
     pub(super) fn call<T>(
         &mut self,
         command: Command,
@@ -122,8 +123,8 @@ impl Channel {
         })
     }
 
-    /// Serves the server until the reply is there to the command that was sent last. Until `deadline`,
-    /// whatever the server asks meanwhile. `timed` says that the socket's own time is what is left.
+    /// Serves commands of the server until the reply arrives, or until `deadline`. `timed` is true
+    /// if the receive timeout of the socket equals the time left.
     fn await_reply<T>(
         &mut self,
         command: Command,
@@ -140,7 +141,7 @@ impl Channel {
                     return None;
                 }
                 if header.id != id || header.command != command.raw() {
-                    return Some(Err(Broken::Unruly.into()));
+                    return Some(Err(ConnectionError::ProtocolViolation.into()));
                 }
                 if let Some(errno) = header.errno() {
                     return Some(Err(ClientError::Refused { command, errno }));
@@ -151,31 +152,31 @@ impl Channel {
             match taken {
                 Taken::Done(outcome) => return outcome,
                 Taken::Nothing if timed => {
-                    // Later reads have less time than the socket would give them.
+                    // Later receives have less time left than the receive timeout of the socket.
                     timed = false;
                     if !self.read(deadline, true)? {
-                        return Err(Broken::Silent.into());
+                        return Err(ConnectionError::ReplyTimeout.into());
                     }
                 }
                 Taken::Nothing if !is_over(deadline) && self.read(deadline, false)? => {}
                 Taken::Served if !is_over(deadline) => {}
-                Taken::Served | Taken::Nothing => return Err(Broken::Silent.into()),
+                Taken::Served | Taken::Nothing => return Err(ConnectionError::ReplyTimeout.into()),
             }
         }
     }
 
-    /// Serves commands of the server's.
+    /// Serves commands of the server.
     pub(super) fn serve(&mut self, time: Duration) -> Result<bool, ClientError> {
         self.alive(|channel| {
             let deadline = transport::after(time);
-            // A reply takes as long as the server's patience has it, however short `time` is.
+            // The reply may take `patience`, however short `time` is.
             let patience = transport::after(time.max(channel.options.patience));
             let mut looked = false;
             loop {
                 match channel
                     .take(patience, |packet, _| packet.header().is_reply().then_some(()))?
                 {
-                    Taken::Done(()) => return Err(Broken::Unruly.into()),
+                    Taken::Done(()) => return Err(ConnectionError::ProtocolViolation.into()),
                     Taken::Served => return Ok(true),
                     Taken::Nothing if looked && is_over(deadline) => return Ok(false),
                     Taken::Nothing if !channel.read(deadline, false)? => return Ok(false),
@@ -185,13 +186,14 @@ impl Channel {
         })
     }
 
-    /// Takes the next message: `done` may have it, else it is served.
+    /// Takes the next message. `done` may consume it; otherwise it is served as a command.
     fn take<T>(
         &mut self,
         deadline: Instant,
         done: impl FnOnce(Packet<'_>, &mut Vec<OwnedFd>) -> Option<T>,
-    ) -> Result<Taken<T>, Broken> {
-        let Some(frame) = self.decoder.next(&mut self.fds).map_err(Broken::Garbage)? else {
+    ) -> Result<Taken<T>, ConnectionError> {
+        let Some(frame) = self.decoder.next(&mut self.fds).map_err(ConnectionError::Garbage)?
+        else {
             return Ok(Taken::Nothing);
         };
         if let Some(outcome) = done(frame.packet, &mut self.fds) {
@@ -210,9 +212,9 @@ impl Channel {
         Ok(Taken::Served)
     }
 
-    /// Waits for more bytes; `false` when the time is over. `timed` says that the socket's own time
-    /// is what is left.
-    fn read(&mut self, deadline: Instant, timed: bool) -> Result<bool, Broken> {
+    /// Waits for bytes. Returns false at the deadline. `timed` is true if the receive timeout of
+    /// the socket equals the time left.
+    fn read(&mut self, deadline: Instant, timed: bool) -> Result<bool, ConnectionError> {
         if !self.options.spin.is_zero() && self.look()? {
             return Ok(true);
         }
@@ -232,8 +234,8 @@ impl Channel {
         }
     }
 
-    /// With the socket's own time as its limit, or without waiting.
-    fn receive(&mut self, flags: RecvFlags) -> Result<Received, Broken> {
+    /// Receives with the receive timeout of the socket, or without blocking.
+    fn receive(&mut self, flags: RecvFlags) -> Result<Received, ConnectionError> {
         let (socket, decoder) = (self.socket.as_fd(), &mut self.decoder);
         match self.with_fds {
             false => transport::receive_bytes(socket, decoder, flags),
@@ -242,8 +244,8 @@ impl Channel {
         }
     }
 
-    /// Looks for more bytes for a while before sleeping.
-    fn look(&mut self) -> Result<bool, Broken> {
+    /// Polls for bytes before the thread sleeps. Returns true if bytes were received.
+    fn look(&mut self) -> Result<bool, ConnectionError> {
         let until = transport::after(self.options.spin);
         loop {
             if self.receive(RecvFlags::DONTWAIT)? == Received::Bytes {
@@ -252,7 +254,7 @@ impl Channel {
             if Instant::now() >= until {
                 return Ok(false);
             }
-            // The server may be what this processor would run next.
+            // The server may be waiting for this processor.
             std::thread::yield_now();
         }
     }
@@ -268,7 +270,7 @@ enum Taken<T> {
     Nothing,
 }
 
-/// Serves an access of the device's to the client's memory.
+/// Serves a DMA_READ or DMA_WRITE of the device.
 fn serve(
     packet: Packet<'_>,
     handler: &mut Option<&mut (dyn DmaHandler + 'static)>,

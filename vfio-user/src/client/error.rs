@@ -1,10 +1,10 @@
-//! Why a call to a server failed.
+//! The errors of the client.
 
-use crate::transport::Broken;
+use crate::transport::ConnectionError;
 use crate::wire::Command;
 use vfio_irq_engine::Errno;
 
-/// Why something did not work.
+/// The reason why a call of the client failed.
 ///
 /// ```
 /// use vfio_irq_user::{Client, ClientError, ClientOptions};
@@ -15,46 +15,46 @@ use vfio_irq_engine::Errno;
 /// ```
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// Nobody listens there.
+    /// No server listens on the socket.
     #[error("cannot connect to {path}: {source}")]
     Connect {
-        /// Where.
+        /// The path.
         path: std::path::PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// The connection is of no more use.
+    /// The connection has ended.
     #[error("the connection is over: {0}")]
-    Broken(#[from] Broken),
-    /// The server answered with an error; nothing else is wrong.
+    Broken(#[from] ConnectionError),
+    /// The server's reply is an error. The connection continues.
     #[error("the server refused {command:?}: {errno}")]
     Refused {
-        /// What was asked.
+        /// The command.
         command: Command,
-        /// Its answer.
+        /// The errno of the reply.
         errno: Errno,
     },
-    /// The server answered with what makes no sense.
+    /// The server's reply is invalid.
     #[error("the server's answer to {0:?} makes no sense")]
     Senseless(Command),
-    /// The server speaks another version.
+    /// The server has another version.
     #[error("the server speaks version {0}.{1}")]
     Version(u16, u16),
     /// A message takes no more.
     #[error("the server takes {most} descriptors in one message, not {wanted}")]
     TooManyFds {
-        /// How many it takes.
+        /// The limit.
         most: usize,
-        /// How many there are.
+        /// The number in the request.
         wanted: usize,
     },
-    /// The server has no more.
+    /// The server's limit of mappings is reached.
     #[error("the server takes {most} mappings at one time")]
     TooManyMappings {
-        /// How many it takes.
+        /// The limit.
         most: u32,
     },
-    /// The server maps whole pages.
+    /// The server maps whole pages only.
     #[error("the server maps pages of {page} bytes, address and size being multiples of that")]
     PageSize {
         /// The smallest page that it has said.
@@ -63,26 +63,15 @@ pub enum ClientError {
     /// A message takes no more.
     #[error("the server takes {most} bytes in one message, not {wanted}")]
     TooLong {
-        /// How many it takes.
+        /// The limit.
         most: usize,
-        /// How many there are.
+        /// The number in the request.
         wanted: usize,
     },
 }
 
 impl ClientError {
-    /// The error that the server answered with, if that is what it is.
-    ///
-    /// ```
-    /// # use vfio_irq_user::Errno;
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// let mut word = [0; 4];
-    /// let beyond = client.region_read(0, 0x4000, &mut word).unwrap_err();
-    /// assert_eq!(beyond.errno(), Some(Errno::EINVAL));
-    /// // Nothing else is wrong: the connection goes on.
-    /// client.region_read(0, 0x3ffc, &mut word)?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns the errno of the server's reply, if the error is one.
     pub fn errno(&self) -> Option<Errno> {
         match self {
             Self::Refused { errno, .. } => Some(*errno),
@@ -91,13 +80,15 @@ impl ClientError {
     }
 }
 
-/// The error number that the server answered with, where that is what it is.
+/// Converts to an I/O error with the errno of the reply, if there is one.
 impl From<ClientError> for std::io::Error {
     fn from(error: ClientError) -> Self {
         match error {
             ClientError::Refused { errno, .. } => Self::from_raw_os_error(errno.raw()),
             ClientError::Connect { source, .. } => source,
-            ClientError::Broken(Broken::Silent) => Self::new(std::io::ErrorKind::TimedOut, error),
+            ClientError::Broken(ConnectionError::ReplyTimeout) => {
+                Self::new(std::io::ErrorKind::TimedOut, error)
+            }
             ClientError::Broken(_) => Self::new(std::io::ErrorKind::BrokenPipe, error),
             _ => Self::other(error),
         }

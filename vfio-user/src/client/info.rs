@@ -1,119 +1,66 @@
-//! Payloads that a client writes, and those that it reads.
+//! The payloads of a client's commands and replies.
 
 use crate::errno;
 use crate::wire::{Access, Area, Capabilities, IoSpan, RegionInfo, Request};
 use std::os::fd::OwnedFd;
 use vfio_irq_engine::Errno;
 
-/// What an interrupt index can do.
-///
-/// ```
-/// use vfio_irq_user::abi::{Index, flags};
-/// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-/// let line = client.irq_info(Index::Intx)?;
-/// // One line, which masks itself when it signals: whoever has served it unmasks it.
-/// assert_eq!(line.count, 1);
-/// assert_ne!(line.flags & flags::INFO_AUTOMASKED, 0);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// The capabilities of an interrupt index.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct IrqInfo {
     /// `INFO_*` of [`crate::abi::flags`].
     pub flags: u32,
-    /// How many vectors.
+    /// The number of vectors.
     pub count: u32,
 }
 
 /// A region of a device.
-///
-/// ```
-/// use vfio_irq_user::wire::RegionInfo;
-/// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-/// let registers = client.region(0)?;
-/// assert_eq!((registers.size, registers.flags), (0x4000, RegionInfo::READ | RegionInfo::WRITE));
-/// assert!(registers.shared.is_none(), "each access is a message");
-/// assert_eq!(client.region(1)?.size, 0, "the device has no such BAR");
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 #[derive(Debug)]
 pub struct Region {
     /// [`RegionInfo::READ`] and the others.
     pub flags: u32,
     /// Bytes.
     pub size: u64,
-    /// What of it can be mapped.
+    /// The mapping of the region, if there is one.
     pub shared: Option<SharedRegion>,
 }
 
-/// How a region can be mapped.
-///
-/// ```
-/// use std::os::unix::fs::FileExt;
-/// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-/// let shared = client.region(2)?.shared.ok_or("not to be mapped")?;
-/// assert!(shared.areas.is_empty(), "all of it");
-/// // Mapped, this is one instruction and no message; the file is the same.
-/// let file = std::fs::File::from(shared.fd);
-/// file.write_all_at(&7_u32.to_le_bytes(), shared.offset)?;
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// The mapping of a region.
 #[derive(Debug)]
 pub struct SharedRegion {
     /// The file.
     pub fd: OwnedFd,
-    /// Where the region begins in it.
+    /// The offset of the region in the file.
     pub offset: u64,
-    /// Which parts; none means all of it.
+    /// The mappable areas; empty means the whole region.
     pub areas: Vec<Area>,
 }
 
-/// A part of a region whose accesses a descriptor can stand for.
-///
-/// ```
-/// use vfio_irq_user::IoFd;
-/// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-/// for part in client.region_io_fds(0)? {
-///     match part.fd {
-///         IoFd::Ioeventfd { .. } => assert_eq!((part.offset, part.size), (0x80, 4)),
-///         // Accesses to this part are messages, as if it had no descriptor.
-///         IoFd::Unknown { kind, .. } => println!("a descriptor of kind {kind}"),
-///     }
-/// }
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// A sub-region whose accesses go to a descriptor.
 #[derive(Debug)]
 pub struct IoSubRegion {
-    /// First byte, from the start of the region.
+    /// The offset in the region.
     pub offset: u64,
-    /// How many bytes an access must have; 0 for any number.
+    /// The size of an access; 0 matches any size.
     pub size: u64,
     /// The descriptor.
     pub fd: IoFd,
 }
 
-/// A descriptor that stands for accesses to a part of a region.
-///
-/// ```
-/// use vfio_irq_user::IoFd;
-/// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-/// let bell = client.region_io_fds(0)?.pop().ok_or("one doorbell")?;
-/// // Any value that is written rings it.
-/// assert!(matches!(bell.fd, IoFd::Ioeventfd { datamatch: None, pio: false, .. }));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// The descriptor of a sub-region.
 #[derive(Debug)]
 pub enum IoFd {
-    /// An eventfd that is signalled in place of a write, as `KVM_IOEVENTFD` takes it.
+    /// An ioeventfd, which a write signals (`KVM_IOEVENTFD`).
     Ioeventfd {
-        /// The eventfd. Sub-regions that share it get a copy each.
+        /// The eventfd. Sub-regions with the same eventfd get duplicates.
         fd: OwnedFd,
-        /// The value that must be written, if not any (`KVM_IOEVENTFD_FLAG_DATAMATCH`).
+        /// The matching value, if not any (`KVM_IOEVENTFD_FLAG_DATAMATCH`).
         datamatch: Option<u64>,
-        /// The region is of I/O ports (`KVM_IOEVENTFD_FLAG_PIO`).
+        /// The region is in I/O port space (`KVM_IOEVENTFD_FLAG_PIO`).
         pio: bool,
     },
-    /// A kind that this crate does not know (ioregionfd is 1), or an ioeventfd with flags that it does
-    /// not know. Its descriptor is closed.
+    /// A type that this crate does not know (ioregionfd is 1), or an ioeventfd with unknown flags.
+    /// The descriptor is closed.
     Unknown {
         /// `type` of the sub-region.
         kind: u32,
@@ -170,7 +117,7 @@ pub(super) fn version(payload: &[u8]) -> Result<(u16, u16, Capabilities), Errno>
     Ok((proposal.major, proposal.minor, proposal.capabilities()?))
 }
 
-/// How many bytes the whole answer takes, and the region.
+/// Decodes a region. Returns the size of the whole reply and the region.
 pub(super) fn region(payload: &[u8], fds: &mut Vec<OwnedFd>) -> Result<(u32, Region), Errno> {
     let [needed, flags, _, cap, ..] = words::<8>(payload)?;
     // With several descriptors, what each is for is in a capability that this crate does not know.
@@ -206,8 +153,8 @@ fn areas(payload: &[u8], first: u32) -> Result<Vec<Area>, Errno> {
     Ok(areas)
 }
 
-/// How many bytes the whole answer takes, and the sub-regions that are in it if there was room for
-/// them, of a region of `size` bytes.
+/// Decodes the sub-regions of a region of `size` bytes. Returns the size of the whole reply, and
+/// the sub-regions if `argsz` had room for them.
 pub(super) fn io_fds(
     payload: &[u8],
     fds: &[OwnedFd],
@@ -219,7 +166,7 @@ pub(super) fn io_fds(
         return Ok((needed, Vec::new()));
     }
     let spans = payload.get(IoSpan::HEAD as usize..).unwrap_or_default();
-    // How long a sub-region is, the server says: its kind may have more fields than an ioeventfd's.
+    // The server reports the size of an entry: another type may have more fields than an ioeventfd.
     let all = needed.checked_sub(IoSpan::HEAD).ok_or(errno::EIO)?;
     if all % count != 0 || all / count < IoSpan::LEN || spans.len() != all as usize {
         return Err(errno::EIO);

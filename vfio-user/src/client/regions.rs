@@ -6,37 +6,28 @@ use crate::errno;
 use crate::wire::{Access, Command, Writes};
 use vfio_irq_engine::Errno;
 
-/// Writes that a client puts into one message at most, as QEMU does.
+/// The limit of writes per message, as in QEMU.
 const WRITES: usize = 200;
 
-/// Parts of something of this length, none longer than `most`: where each begins, and its length. At
-/// least one, which may be empty.
+/// Splits `len` into parts of at most `most`. Returns the start and the length of each; at least
+/// one part, which may be empty.
 fn pieces(len: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
     let last = len.saturating_sub(1) / most * most;
     (0..=last).step_by(most).map(move |start| (start, most.min(len - start)))
 }
 
-/// A part of an access. One that goes beyond 64 bits is for the server to refuse.
+/// Returns a part of an access. The server refuses an overflow.
 fn access(region: u32, offset: u64, start: usize, len: usize) -> Access {
     let count = u32::try_from(len).unwrap_or(u32::MAX);
     Access { offset: offset.saturating_add(start as u64), region, count }
 }
 
 impl Client {
-    /// A region, with what of it can be mapped (`VFIO_USER_DEVICE_GET_REGION_INFO`).
+    /// Returns the size, flags and mapping of a region (`VFIO_USER_DEVICE_GET_REGION_INFO`).
     ///
     /// # Errors
     ///
-    /// `EINVAL` from the server when there is no such region; as every call.
-    ///
-    /// ```
-    /// use vfio_irq_user::pci::region::CONFIG;
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// assert_eq!(client.region(CONFIG)?.size, 256);
-    /// assert!(client.region(2)?.shared.is_some(), "BAR 2 of this device can be mapped");
-    /// assert!(client.region(9).is_err(), "there are 0 to 8");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns `EINVAL` if the region does not exist.
     pub fn region(&self, index: u32) -> Result<Region, ClientError> {
         let mut room = 32;
         loop {
@@ -53,20 +44,12 @@ impl Client {
         }
     }
 
-    /// Reads a region from a byte on (`VFIO_USER_REGION_READ`), with as many messages as it takes.
+    /// Reads a region at `offset` (`VFIO_USER_REGION_READ`). Splits long reads into several
+    /// messages.
     ///
     /// # Errors
     ///
-    /// What the device answers; as every call.
-    ///
-    /// ```
-    /// use vfio_irq_user::pci::region::CONFIG;
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// let mut ids = [0; 4];
-    /// client.region_read(CONFIG, 0, &mut ids)?;
-    /// assert_eq!(u32::from_le_bytes(ids), 0x0001_1234, "device and vendor");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns the errno of the device, or an error if the connection has ended.
     pub fn region_read(
         &self,
         region: u32,
@@ -88,21 +71,11 @@ impl Client {
         Ok(())
     }
 
-    /// Writes a region from a byte on (`VFIO_USER_REGION_WRITE`), and waits until it is done.
+    /// Writes a region at `offset` (`VFIO_USER_REGION_WRITE`), and waits for the reply.
     ///
     /// # Errors
     ///
-    /// What the device answers; as every call.
-    ///
-    /// ```
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// client.region_write(0, 0x10, &[1, 2, 3, 4])?;
-    /// // Done, not only sent: the device has it.
-    /// let mut middle = [0; 2];
-    /// client.region_read(0, 0x11, &mut middle)?;
-    /// assert_eq!(middle, [2, 3]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns the errno of the device, or an error if the connection has ended.
     pub fn region_write(&self, region: u32, offset: u64, data: &[u8]) -> Result<(), ClientError> {
         let most = self.most(data.len())?;
         let mut channel = self.channel();
@@ -117,23 +90,11 @@ impl Client {
         Ok(())
     }
 
-    /// Writes a region without waiting for it to be done; errors are not told.
+    /// Writes a region without a reply (posted); errors of the device are lost.
     ///
     /// # Errors
     ///
-    /// When the connection is over.
-    ///
-    /// ```
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// for value in 1..=100_u32 {
-    ///     client.region_post(0, 0x20, &value.to_le_bytes())?;
-    /// }
-    /// // Messages are carried out in order, so what is asked now comes after all of them.
-    /// let mut last = [0; 4];
-    /// client.region_read(0, 0x20, &mut last)?;
-    /// assert_eq!(u32::from_le_bytes(last), 100);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns an error if the connection has ended.
     pub fn region_post(&self, region: u32, offset: u64, data: &[u8]) -> Result<(), ClientError> {
         let most = self.most(data.len())?;
         let mut channel = self.channel();
@@ -147,7 +108,7 @@ impl Client {
         Ok(())
     }
 
-    /// Returns how many bytes one message can move, of an access of `len` bytes: what both sides take.
+    /// Returns the data limit per message of both sides, for an access of `len` bytes.
     fn most(&self, len: usize) -> Result<usize, ClientError> {
         let most = self.limits.peer_transfer.min(TRANSFER) as usize;
         if most == 0 && len > 0 {
@@ -156,24 +117,14 @@ impl Client {
         Ok(most.max(1))
     }
 
-    /// Does many writes of at most 8 bytes, each a region, an offset and data, up to 200 of them with one
-    /// message, or one by one if the server does not take `VFIO_USER_REGION_WRITE_MULTI`. Returns how many
-    /// were done.
+    /// Carries out several writes of at most 8 bytes, each with region, offset and data. Uses
+    /// `VFIO_USER_REGION_WRITE_MULTI` with up to 200 writes per message if the server supports it.
+    /// Returns how many writes were carried out.
     ///
     /// # Errors
     ///
-    /// `EINVAL` when one is longer; what the device answers to the first; as every call.
-    ///
-    /// ```
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// // The device refuses what is beyond its registers. The writes before that are done.
-    /// let writes: [(u32, u64, &[u8]); 3] = [(0, 0x10, &[1]), (0, 0x100, &[2]), (0, 0x12, &[3])];
-    /// assert_eq!(client.region_write_multi(&writes)?, 1);
-    /// let mut registers = [0; 3];
-    /// client.region_read(0, 0x10, &mut registers)?;
-    /// assert_eq!(registers, [1, 0, 0]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns `EINVAL` if a write is longer than 8 bytes, and the errno of the device if the first
+    /// write fails.
     pub fn region_write_multi(&self, writes: &[(u32, u64, &[u8])]) -> Result<u64, ClientError> {
         if !self.limits.peer_write_multiple {
             return self.write_one_by_one(writes);
@@ -218,23 +169,11 @@ impl Client {
         Ok(done)
     }
 
-    /// Descriptors that stand for accesses to a region (`VFIO_USER_DEVICE_GET_REGION_IO_FDS`).
+    /// Returns the sub-regions with descriptors (`VFIO_USER_DEVICE_GET_REGION_IO_FDS`).
     ///
     /// # Errors
     ///
-    /// As every call; `Senseless` when a part is outside of the region.
-    ///
-    /// ```
-    /// use vfio_irq_user::IoFd;
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// let bells = client.region_io_fds(0)?;
-    /// let [bell] = bells.as_slice() else { return Err("one doorbell".into()) };
-    /// assert_eq!((bell.offset, bell.size), (0x80, 4));
-    /// // KVM_IOEVENTFD takes it, so that the guest's write goes to the device without a VMM.
-    /// let IoFd::Ioeventfd { fd, .. } = &bell.fd else { return Err("an eventfd".into()) };
-    /// rustix::io::write(fd, &1_u64.to_ne_bytes())?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns `Senseless` if a sub-region is outside the region.
     pub fn region_io_fds(&self, region: u32) -> Result<Vec<IoSubRegion>, ClientError> {
         let command = Command::DeviceGetRegionIoFds;
         let size = self.region(region)?.size;

@@ -1,4 +1,4 @@
-//! One vector: everything that a raise must know, in one word, and how often it was raised.
+//! One vector: one word with everything that a raise needs, and the counts.
 //!
 //! ```text
 //!   63    36   35         34     33     32         31         30      0
@@ -8,59 +8,48 @@
 //!  └────────┴──────────┴──────┴──────┴──────────┴──────────┴──────────┘
 //! ```
 //!
-//! A raise holds its thread's pin ([`super::pins`]) while it uses the eventfd that it found in the word,
-//! and never repeats a step. Whoever takes an eventfd away, or masks, first changes the word, then fences,
-//! then waits for the pins of those who may have seen the old one: the vector *settles*. Of many vectors
-//! that one request changes, all are changed first, and one fence is for all.
+//! A raise protects the cell by the hazard pointer of its thread ([`super::hazard`]) while it uses
+//! the eventfd of the word. A raise never retries.
 //!
-//! The thread that raises a vector first *owns* its count, which it adds to without a locked instruction;
-//! others count beside it. Detaching the vector ends that: nobody can own the count anew before whoever
-//! detaches has waited for the old owner's last raise. When the owner ends, its pin's next thread owns the
-//! count in its place, and has seen all that was counted.
+//! A request that detaches or masks changes the word first, fences second, and waits for the hazard
+//! pointers last. Then no raise uses the old word: the vector has *settled*. If a request changes
+//! several vectors, it changes all words and fences once.
+//!
+//! The thread that raises a vector first *owns* the count. It adds to `own` without a locked
+//! instruction; other threads add to `others`. Detaching removes the owner. No thread can own the
+//! count again before the detaching request has waited for the last raise of the old owner. If the
+//! owner ends, the next owner of its hazard pointer owns the count, and sees the old value.
 
-use super::pins::{Numbered, Pin};
+use super::hazard::{Hazard, Numbered};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What became of an interrupt.
-///
-/// ```
-/// # use {rustix::event::{EventfdFlags, eventfd}, std::os::fd::AsFd};
-/// use vfio_irq_user::{IrqData, Raised};
-/// use vfio_irq_user::abi::{Index, flags};
-/// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-/// assert_eq!(bus.interrupts.raise(0), Raised::Dropped);
-/// # let fd = eventfd(0, EventfdFlags::CLOEXEC)?;
-/// client.attach(Index::Msix, 0, &[fd.as_fd()])?;
-/// assert_eq!(bus.interrupts.raise(0), Raised::Signalled);
-/// client.set_irqs(Index::Msix, flags::ACTION_MASK, 0, IrqData::None(1))?;
-/// assert_eq!(bus.interrupts.raise(0), Raised::Held);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// The result of a raise.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Raised {
-    /// The client was told.
+    /// The server signalled the eventfd.
     Signalled,
-    /// The vector is masked: the client will be told once, when it is unmasked.
+    /// The vector is masked and now pending. The server signals the eventfd once, when the client
+    /// unmasks the vector.
     Held,
-    /// Nothing is attached to the vector, and nobody is owed anything.
+    /// No eventfd is attached. The interrupt is lost.
     Dropped,
 }
 
-/// An atomic word with the fences around it; the real one, or loom's.
+/// An atomic word with its fences: of the standard library, or of loom in tests.
 pub(crate) trait Word {
-    /// Acquires.
+    /// Loads with acquire ordering.
     fn load(&self) -> u64;
-    /// Releases.
+    /// Stores with release ordering.
     fn put(&self, value: u64);
-    /// Neither: of a word that only the caller writes.
+    /// Loads without ordering. Use this for a word that only the caller writes.
     fn peek(&self) -> u64;
     fn fetch_add(&self, value: u64) -> u64;
     fn fetch_or(&self, value: u64) -> u64;
     fn fetch_and(&self, value: u64) -> u64;
     fn compare_exchange(&self, current: u64, new: u64) -> Result<u64, u64>;
-    /// Between what a thread says it uses and what it reads of it.
+    /// Fences between the store of a hazard pointer and the load of the cell.
     fn light_fence();
-    /// Between a change and the look at who uses what it changes.
+    /// Fences between the change of a cell and the load of the hazard pointers.
     fn heavy_fence();
 }
 
@@ -105,35 +94,36 @@ macro_rules! word {
         }
     };
 }
-word!(AtomicU64, super::fences::light(), super::pins::heavy_fence());
+word!(AtomicU64, super::fences::light(), super::hazard::heavy_fence());
 
-/// What a cell needs of its process; a test's own in tests.
+/// The effects of a cell on its process; tests implement it without eventfds.
 pub(crate) trait Process<W> {
-    /// Writes to an eventfd. The caller holds a pin, or is the one that changes eventfds.
+    /// Writes to an eventfd. The caller protects the cell by a hazard pointer, or is the thread
+    /// that changes eventfds.
     fn signal(&self, target: Target);
-    /// The pins of all threads that may raise.
-    fn each_pin(&self, visit: impl FnMut(&Pin<W>));
+    /// Calls `visit` with the hazard pointer of every thread that may raise.
+    fn each_hazard(&self, visit: impl FnMut(&Hazard<W>));
 }
 
 const EVENTFD: u64 = 0x7fff_ffff;
 const HELD: u64 = 1 << 33;
 const SLOW: u64 = 1 << 34;
-/// The number of the pin whose thread owns the count; 0 for nobody's.
+/// The number of the hazard pointer whose thread owns the count; 0 if no thread does.
 const OWNER_AT: u32 = 36;
 const OWNER: u64 = u64::MAX << OWNER_AT;
-/// Numbers that fit.
+/// The greatest owner that fits into the word.
 const OWNERS: u64 = OWNER >> OWNER_AT;
 const MASKED: u64 =
     MaskSource::Request.bit() | MaskSource::Register.bit() | MaskSource::Function.bit();
 
-/// Who masked a vector. It is open when nobody did.
+/// The source of a mask. A vector is unmasked if no source masks it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum MaskSource {
-    /// SET_IRQS.
+    /// The client, by SET_IRQS.
     Request,
-    /// MSI's mask register.
+    /// The guest, by the mask register of MSI.
     Register,
-    /// The function mask of MSI-X.
+    /// The guest, by the function mask of MSI-X.
     Function,
 }
 
@@ -147,7 +137,7 @@ impl MaskSource {
     }
 }
 
-/// An eventfd as the word holds it: 31 bits of descriptor, and whether writing to it may block.
+/// The eventfd in a word: 31 bits of descriptor, and whether a write may block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Target {
     pub(crate) fd: u32,
@@ -159,42 +149,42 @@ impl Target {
         (self.fd as u64 & EVENTFD) | if self.may_block { SLOW } else { 0 }
     }
 
-    /// The eventfd of a word; `None` when nothing is attached.
+    /// Returns the eventfd of a word, or `None` if none is attached.
     const fn of(word: u64) -> Option<Self> {
         match word & EVENTFD {
             EVENTFD => None,
-            // Thirty-one bits.
+            // The mask leaves 31 bits.
             #[allow(clippy::cast_possible_truncation)]
             fd => Some(Self { fd: fd as u32, may_block: word & SLOW != 0 }),
         }
     }
 }
 
-/// One vector. Raises come from any thread; everything else from one thread at a time, the one that
-/// holds the device's [`super::IrqHost`].
+/// One vector. Any thread may raise. Only the thread that holds the [`super::IrqHost`] of the
+/// device calls the other methods.
 pub(crate) struct Cell<W> {
     word: W,
-    /// What the owner counts.
+    /// The count of the owner.
     own: W,
-    /// What everybody else counts.
+    /// The count of all other threads.
     others: W,
 }
 
 impl<W: Word> Cell<W> {
-    /// A vector with nothing attached; `word` makes an atomic word of a value.
+    /// Creates a vector without an eventfd. `word` makes an atomic word of a value.
     pub(crate) fn new(word: impl Fn(u64) -> W) -> Self {
         Self { word: word(EVENTFD), own: word(0), others: word(0) }
     }
 
-    /// What a pin calls this cell.
+    /// Returns the address by which a hazard pointer names this cell.
     fn name(&self) -> u64 {
         std::ptr::from_ref(self).addr() as u64
     }
 
-    /// The device raises the vector. The pin is the calling thread's.
+    /// Raises the vector. `by` is the hazard pointer of the calling thread. Returns the result.
     #[inline]
     pub(crate) fn raise(&self, by: Numbered<'_, W>, process: &impl Process<W>) -> Raised {
-        by.pin.begin(self.name());
+        by.hazard.begin(self.name());
         let seen = self.word.load();
         let raised = match Target::of(seen) {
             None => Raised::Dropped,
@@ -209,21 +199,22 @@ impl<W: Word> Cell<W> {
                 raised
             }
         };
-        by.pin.end();
+        by.hazard.end();
         raised
     }
 
-    /// Does something to the eventfd that is attached, which nobody closes meanwhile. The pin is the
-    /// calling thread's.
+    /// Calls `act` with the attached eventfd, if there is one. The hazard pointer, which belongs to
+    /// the calling thread, keeps the eventfd open.
     pub(crate) fn with_target(&self, by: Numbered<'_, W>, act: impl FnOnce(Target)) {
-        by.pin.begin(self.name());
+        by.hazard.begin(self.name());
         if let Some(target) = self.target() {
             act(target);
         }
-        by.pin.end();
+        by.hazard.end();
     }
 
-    /// Counts one interrupt of a raise that found `seen`, and still holds its pin.
+    /// Counts one interrupt. The raise found `seen`, and its hazard pointer still protects the
+    /// cell.
     #[inline]
     fn count(&self, seen: u64, number: u64) {
         let owned = seen >> OWNER_AT == number && number != 0;
@@ -234,20 +225,22 @@ impl<W: Word> Cell<W> {
         }
     }
 
-    /// Makes the count the caller's. Only as long as the word is what the raise found: had the vector
-    /// been detached meanwhile, the owner of then might still count.
+    /// Makes the calling thread the owner of the count. Returns true on success. This fails if the
+    /// word has changed since the raise loaded it: if the vector was detached in between, the old
+    /// owner may still count.
     #[cold]
     fn own(&self, seen: u64, number: u64) -> bool {
         let fits = number != 0 && number <= OWNERS;
         fits && self.word.compare_exchange(seen, seen | number << OWNER_AT).is_ok()
     }
 
-    /// Interrupts that were raised, whether signalled or held.
+    /// Returns how many interrupts were signalled or became pending.
     pub(crate) fn counted(&self) -> u64 {
         self.own.load().wrapping_add(self.others.load())
     }
 
-    /// Leaves the interrupt to whoever unmasks the vector, unless that has happened meanwhile.
+    /// Makes the interrupt pending. If the vector was unmasked in between, signals it at once: the
+    /// unmasking thread did not see the pending bit (lost wake-up).
     fn hold(&self, process: &impl Process<W>) -> Raised {
         let seen = self.word.fetch_or(HELD);
         if seen & MASKED != 0 {
@@ -257,8 +250,8 @@ impl<W: Word> Cell<W> {
         Raised::Signalled
     }
 
-    /// Signals an interrupt that is held, if one is. The caller has pinned the word, or is the one
-    /// that changes eventfds.
+    /// Signals a pending interrupt, if there is one. The hazard pointer of the caller protects the
+    /// cell, or the caller is the thread that changes eventfds.
     fn release(&self, process: &impl Process<W>) {
         let seen = self.word.fetch_and(!HELD);
         if let Some(target) = Target::of(seen).filter(|_| seen & HELD != 0) {
@@ -266,32 +259,32 @@ impl<W: Word> Cell<W> {
         }
     }
 
-    /// Whether an interrupt is held.
+    /// Returns true if an interrupt is pending.
     pub(crate) fn is_held(&self) -> bool {
         self.word.load() & HELD != 0
     }
 
-    /// What is attached.
+    /// Returns the attached eventfd.
     pub(crate) fn target(&self) -> Option<Target> {
         Target::of(self.word.load())
     }
 
-    /// Whether something is attached.
+    /// Returns true if an eventfd is attached.
     pub(crate) fn is_attached(&self) -> bool {
         self.target().is_some()
     }
 
-    /// Whether anybody masks it.
+    /// Returns true if a source masks the vector.
     pub(crate) fn is_masked(&self) -> bool {
         self.word.load() & MASKED != 0
     }
 
-    /// Masks the vector. What was raised before may still be signalled until it has settled.
+    /// Masks the vector. A raise in progress may still signal until the vector has settled.
     pub(crate) fn mask(&self, mask: MaskSource) {
         self.word.fetch_or(mask.bit());
     }
 
-    /// Unmasks the vector, and signals what is held unless it is masked otherwise.
+    /// Removes one mask. If no other source masks the vector, signals a pending interrupt.
     pub(crate) fn unmask(&self, mask: MaskSource, process: &impl Process<W>) {
         let seen = self.word.fetch_and(!mask.bit());
         if seen & MASKED & !mask.bit() == 0 {
@@ -299,12 +292,12 @@ impl<W: Word> Cell<W> {
         }
     }
 
-    /// Attaches an eventfd, or replaces the one there is; whether there was one, which may be used
-    /// until the vector has settled. What `mask_request` says holds from then on, and an open vector
-    /// signals what it holds.
+    /// Attaches an eventfd, or replaces the old one. Sets or clears the mask of SET_IRQS if
+    /// `mask_request` is given. If the vector is then unmasked, signals a pending interrupt.
+    /// Returns true if it replaced an eventfd; raises may use that one until the vector has
+    /// settled.
     ///
-    /// A vector that was detached has settled before it is attached again: the count may have another
-    /// owner from then on.
+    /// A detached vector must settle before it is attached again: the count may get a new owner.
     pub(crate) fn attach(
         &self,
         target: Target,
@@ -326,18 +319,18 @@ impl<W: Word> Cell<W> {
         Target::of(seen).is_some()
     }
 
-    /// Detaches. The eventfd may be used until the vector has settled. Masks stay, and so does what is
-    /// held.
+    /// Detaches the eventfd. Raises may use the eventfd until the vector has settled. Masks and the
+    /// pending bit stay.
     pub(crate) fn detach(&self) {
         self.update(|word| word & !(SLOW | OWNER) | EVENTFD);
     }
 
-    /// Forgets what is held.
+    /// Clears the pending bit.
     pub(crate) fn forget(&self) {
         self.word.fetch_and(!HELD);
     }
 
-    /// Forgets what is held and who masked it by request.
+    /// Clears the pending bit and the mask of SET_IRQS.
     pub(crate) fn clear(&self) {
         self.word.fetch_and(!(HELD | MaskSource::Request.bit()));
     }
@@ -352,10 +345,10 @@ impl<W: Word> Cell<W> {
         }
     }
 
-    /// Waits until every raise is over that may have seen the word as it was before the caller's heavy
-    /// fence: the vector has settled.
+    /// Waits until no raise uses the word as it was before the heavy fence of the caller. Then the
+    /// vector has settled.
     pub(crate) fn settle(&self, process: &impl Process<W>, mut pause: impl FnMut(u32)) {
-        process.each_pin(|pin| pin.wait(self.name(), &mut pause));
+        process.each_hazard(|hazard| hazard.wait(self.name(), &mut pause));
     }
 }
 

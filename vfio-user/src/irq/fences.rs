@@ -1,19 +1,22 @@
-//! A fence of two sides of which one is frequent and the other rare.
+//! An asymmetric fence: cheap for the frequent side, expensive for the rare side.
 //!
-//! The frequent side, a raise, only keeps the compiler from reordering; the rare one has the kernel
-//! fence for every thread of the process that is running (`membarrier(2)`; whoever is not running passed
-//! a fence when it stopped). Where the kernel does not, both sides fence for themselves.
+//! The frequent side is a raise. It uses a compiler fence only. The rare side is a request that
+//! changes a cell. It calls `membarrier(2)`, by which the kernel fences every running thread of the
+//! process. A thread that is not running passed a fence when the scheduler stopped it.
+//!
+//! If the kernel refuses `membarrier(2)`, both sides use a full fence.
 
 use rustix::thread::{MembarrierCommand, membarrier};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering, compiler_fence, fence};
 use std::time::Duration;
 
-/// Both sides fence.
+/// Both sides use a full fence.
 const OURS: u8 = 0;
-/// The kernel does it for the frequent side.
+/// The kernel fences the frequent side (`membarrier(2)`).
 const KERNEL: u8 = 1;
-/// The kernel did until just now: the frequent side has begun to fence, but may not have everywhere.
+/// The kernel has just refused `membarrier(2)`. The frequent side starts to use full fences, but a
+/// raise in progress may have read `KERNEL`.
 const LEAVING: u8 = 2;
 
 struct Fences(AtomicU8);
@@ -30,7 +33,7 @@ impl Fences {
         }
     }
 
-    /// `barrier` asks the kernel, and says whether it did it.
+    /// Fences the rare side. `barrier` calls `membarrier(2)` and returns true if the kernel obeyed.
     fn heavy(&self, barrier: impl Fn() -> bool) {
         match self.0.load(Ordering::SeqCst) {
             OURS => {}
@@ -40,10 +43,11 @@ impl Fences {
         fence(Ordering::SeqCst);
     }
 
-    /// A filter of system calls that came later forbids the barrier. From now on the frequent side
-    /// fences for itself; what it began without is over, or at least visible, after a while: no store
-    /// stays in a processor's buffer for so long, and a thread that is stopped has passed a fence.
-    /// Everybody who comes meanwhile waits for that as well.
+    /// Switches to full fences, because a seccomp filter that was installed later forbids
+    /// `membarrier(2)`. A raise that read `KERNEL` may still be in progress without a fence. After
+    /// 20 ms its stores are visible: no processor keeps a store in its buffer for that long. A
+    /// thread that was preempted has passed a fence. Callers that arrive in the meantime wait as
+    /// well.
     #[cold]
     fn leave(&self) {
         self.0.store(LEAVING, Ordering::SeqCst);
@@ -52,7 +56,7 @@ impl Fences {
     }
 }
 
-/// To be called before there is anything to raise.
+/// Registers the process for `membarrier(2)`. Call this before the first raise.
 pub(crate) fn prepare() {
     static PREPARED: OnceLock<()> = OnceLock::new();
     PREPARED.get_or_init(|| {
@@ -62,13 +66,13 @@ pub(crate) fn prepare() {
     });
 }
 
-/// The frequent side.
+/// Fences the frequent side: between the store of the hazard pointer and the load of the cell.
 #[inline]
 pub(crate) fn light() {
     FENCES.light();
 }
 
-/// The rare side.
+/// Fences the rare side: between the store to the cell and the load of the hazard pointers.
 pub(crate) fn heavy() {
     FENCES.heavy(|| membarrier(MembarrierCommand::PrivateExpedited).is_ok());
 }

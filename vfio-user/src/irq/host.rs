@@ -1,4 +1,4 @@
-//! What the engine asks of this process.
+//! The engine's host: how requests change cells of this process.
 
 use super::cell::MaskSource;
 use super::line::Outlet;
@@ -11,7 +11,7 @@ use vfio_irq_engine::{
     Errno, Event, EventHost, Host, IntxHost, Mask, MsiType, Refusal, Size, Slot, Slots,
 };
 
-/// How many interrupts of each kind a device has.
+/// The number of interrupts of each kind.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct IrqCaps {
     pub(crate) msi: u32,
@@ -26,28 +26,28 @@ pub(crate) struct Attached {
     trigger: Trigger,
 }
 
-/// A vector that was changed, and may be used as it was until the host settles.
+/// A changed vector that has not settled yet.
 struct Changed {
     number: u32,
-    /// The eventfd that was taken away; what was masked has its eventfd still.
+    /// The detached eventfd; a masked vector keeps its eventfd attached.
     old: Option<Trigger>,
 }
 
-/// The engine's host for one connection.
+/// The host of the engine for one connection.
 ///
-/// What takes an eventfd away, or masks, takes effect at once for raises that begin later. Whoever has
-/// the engine carry out a request lets the host settle after it, once for all vectors.
+/// A detach or a mask affects raises that begin later. The caller must settle the host after each
+/// request, once for all vectors.
 pub(crate) struct IrqHost {
     table: Arc<Table>,
     shape: IrqCaps,
-    /// Descriptors of the message at hand, by their place in it.
+    /// The descriptors of the current message, by position.
     fds: Vec<Option<OwnedFd>>,
-    /// The vector that the first of them is for.
+    /// The vector of the first descriptor.
     first: u32,
-    /// The client's eventfd that unmasks INTx (`CONTRACT.md`, X-02).
+    /// The resample eventfd of INTx (`CONTRACT.md`, X-02).
     resample: Option<Trigger>,
     changed: Vec<Changed>,
-    /// Eventfds that nobody uses any more, to be closed when there is time.
+    /// Detached and settled eventfds, to be closed later.
     spent: Vec<Trigger>,
 }
 
@@ -64,21 +64,20 @@ impl IrqHost {
         }
     }
 
-    /// Lends the descriptors of a message to the request that names them by their place; `first` is
-    /// the vector that it begins with.
+    /// Lends the descriptors of a message to a request, whose first vector is `first`.
     pub(crate) fn lend(&mut self, fds: &mut Vec<OwnedFd>, first: u32) {
         self.first = first;
         self.fds.clear();
         self.fds.extend(fds.drain(..).map(Some));
     }
 
-    /// Closes what the request did not use.
+    /// Closes the descriptors that the request did not take.
     pub(crate) fn take_back(&mut self) {
         self.fds.clear();
     }
 
-    /// Waits for raises that may have seen vectors as they were before they were changed. Then what was
-    /// masked is not signalled any more, and eventfds that were taken away are not used any more.
+    /// Waits until all changed vectors have settled. Then masked vectors are not signalled, and
+    /// detached eventfds are not used.
     pub(crate) fn settle(&mut self) {
         if self.changed.is_empty() {
             return;
@@ -90,17 +89,17 @@ impl IrqHost {
         self.spent.extend(self.changed.drain(..).filter_map(|changed| changed.old));
     }
 
-    /// Closes the eventfds that were taken away.
+    /// Closes the detached eventfds.
     pub(crate) fn close_spent(&mut self) {
         self.spent.clear();
     }
 
-    /// The eventfd that is armed to unmask INTx.
+    /// Returns the resample eventfd of INTx.
     pub(crate) fn resample(&self) -> Option<BorrowedFd<'_>> {
         self.resample.as_ref().map(AsFd::as_fd)
     }
 
-    /// Unmasks INTx if the armed eventfd was signalled, and takes the signal.
+    /// Unmasks INTx if the resample eventfd was signalled, and consumes the signal.
     pub(crate) fn serve_resample(&mut self) {
         if self.resample.as_ref().is_some_and(Trigger::drain) {
             self.intx_set_mask(Mask::Unmasked);
@@ -124,7 +123,7 @@ impl IrqHost {
     }
 }
 
-/// Whatever became of the requests: nothing is raised to an eventfd that is about to be closed.
+/// No raise may use an eventfd that is about to be closed.
 impl Drop for IrqHost {
     fn drop(&mut self) {
         self.settle();
@@ -137,7 +136,7 @@ impl Drop for IrqHost {
     }
 }
 
-/// What is known of vectors, in order.
+/// The attached vectors, in order.
 pub(crate) struct Known(BTreeMap<u32, Slot<IrqHost>>);
 
 impl Known {
@@ -192,7 +191,7 @@ impl Host for IrqHost {
     fn resolve(&mut self, fd: i32) -> Result<Trigger, Errno> {
         let new = self.take(fd)?;
         let vector = self.first.checked_add_signed(fd);
-        // What a cell names, the slot of its vector keeps open; both change in this thread only.
+        // The slot keeps the eventfd open that the cell names. Only this thread changes them.
         match vector.and_then(|vector| self.table.cell(vector)?.target()) {
             Some(attached) => Trigger::beside(new, attached),
             None => Trigger::new(new),
@@ -204,7 +203,7 @@ impl Host for IrqHost {
     }
 
     fn disable(&mut self, _: MsiType) {
-        // A raise that is under way may yet hold its interrupt.
+        // A raise in progress may still set the pending bit.
         self.settle();
         self.table.cells().for_each(super::cell::Cell::clear);
     }
@@ -219,7 +218,7 @@ impl Host for IrqHost {
     }
 
     fn start(&mut self, _: MsiType, number: u32, vector: &mut Attached, mask: Mask) {
-        // One that was detached by the same request has to settle first.
+        // If the same request detached the vector, the vector must settle first.
         self.settle();
         if let Some(cell) = self.table.cell(number) {
             let masked = Some(mask == Mask::Masked);

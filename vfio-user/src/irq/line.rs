@@ -1,10 +1,10 @@
-//! INTx, ERR and REQ: a lock each, for none is in anybody's way. It is never held while an eventfd is
-//! written to: a client may let that wait.
+//! INTx, ERR and REQ. Each has a mutex, because none of them is hot. No eventfd is written under
+//! the mutex: the client can make the write block, and the serving thread needs the mutex.
 
 use super::trigger::Trigger;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What has one eventfd and no masks: ERR, REQ.
+/// An interrupt with one eventfd and no mask: ERR, REQ.
 #[derive(Debug, Default)]
 pub(crate) struct Outlet(Mutex<Option<Arc<Trigger>>>);
 
@@ -13,7 +13,7 @@ impl Outlet {
         lock(&self.0).is_some()
     }
 
-    /// When this returns, the eventfd that was there is used no more.
+    /// Replaces the eventfd. When it returns, no thread uses the old eventfd.
     pub(crate) fn set(&self, trigger: Option<Trigger>) {
         let old = std::mem::replace(&mut *lock(&self.0), trigger.map(Arc::new));
         old.iter().for_each(|old| Trigger::settle(old, 1));
@@ -24,31 +24,32 @@ impl Outlet {
         trigger.iter().for_each(|trigger| trigger.signal());
     }
 
-    /// Ends the wait of whoever is signalling.
+    /// Empties the counter, so that a thread that blocks in a write continues.
     pub(crate) fn make_room(&self) {
         let trigger = lock(&self.0).clone();
         trigger.iter().for_each(|trigger| trigger.make_room());
     }
 }
 
-/// The interrupt line (`CONTRACT.md`, X-01 to X-06).
+/// INTx (`CONTRACT.md`, X-01 to X-06).
 #[derive(Debug, Default)]
 pub(crate) struct Line(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     enabled: bool,
-    /// The device holds it.
+    /// The device asserts INTx.
     asserted: bool,
-    /// Masked by a request, or by its own signal.
+    /// Masked by the client, or automatically by the last signal.
     masked: bool,
-    /// Switched off in the command register.
+    /// The guest has set Interrupt Disable in the command register.
     off: bool,
     trigger: Option<Arc<Trigger>>,
 }
 
 impl State {
-    /// A line that is asserted and open is masked, and its eventfd is due to be signalled.
+    /// Masks INTx if INTx is asserted and unmasked. Returns the eventfd to signal after the mutex
+    /// is released.
     fn due(&mut self) -> Option<Arc<Trigger>> {
         let open = self.enabled && !self.masked && !self.off;
         let due = self.trigger.clone().filter(|_| open && self.asserted);
@@ -71,9 +72,9 @@ impl Line {
         lock(&self.0).trigger.clone()
     }
 
-    /// Waits for whoever found the line open.
+    /// Waits for the threads that found INTx unmasked and are about to signal.
     fn settle(&self) {
-        // One is the line's, one ours.
+        // `State` holds one reference and this function one.
         self.trigger().iter().for_each(|trigger| Trigger::settle(trigger, 2));
     }
 
@@ -86,14 +87,14 @@ impl Line {
         self.set_trigger(None);
     }
 
-    /// When this returns, the eventfd that was there is used no more.
+    /// Replaces the eventfd. When it returns, no thread uses the old eventfd.
     pub(crate) fn set_trigger(&self, trigger: Option<Trigger>) {
         let new = trigger.map(Arc::new);
         let old = self.change(|state| std::mem::replace(&mut state.trigger, new));
         old.iter().for_each(|old| Trigger::settle(old, 1));
     }
 
-    /// When a line was masked, it is not signalled any more.
+    /// Masks or unmasks INTx. When it returns after masking, no thread signals the eventfd.
     pub(crate) fn set_masked(&self, masked: bool) {
         self.change(|state| state.masked = masked);
         if masked {
@@ -120,13 +121,13 @@ impl Line {
         self.trigger().iter().for_each(|trigger| trigger.signal());
     }
 
-    /// Ends the wait of whoever is signalling.
+    /// Empties the counter, so that a thread that blocks in a write continues.
     pub(crate) fn make_room(&self) {
         self.trigger().iter().for_each(|trigger| trigger.make_room());
     }
 }
 
-/// A lock whose holders cannot leave it half-changed, so a panic elsewhere does not matter.
+/// Locks a mutex. Poison is ignored: no panic can leave the state half changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,13 +1,13 @@
-//! The engine hosted by this process: what an emulated device raises interrupts with.
+//! The interrupt engine, hosted by this process. An emulated device raises its interrupts here.
 //!
-//! Raising a vector takes no lock, whichever thread does it and whatever a client is doing to the
-//! vector meanwhile; see [`Interrupts`].
+//! Raising a vector takes no lock, in any thread, while a client masks, attaches or detaches the
+//! same vector. See [`Interrupts`].
 
 mod cell;
 mod fences;
+mod hazard;
 mod host;
 mod line;
-mod pins;
 mod table;
 mod trigger;
 
@@ -18,4 +18,4 @@ pub(crate) use host::{IrqCaps, IrqHost, Known};
 pub(crate) use table::Table;
 
 #[cfg(test)]
-pub(crate) use pins::FENCED;
+pub(crate) use hazard::FENCED;

@@ -1,15 +1,15 @@
-//! All interrupts of one device.
+//! All interrupts of one device: a table of cells, and INTx, ERR and REQ.
 
 use super::cell::{Cell, MaskSource, Raised, Target, Word};
 use super::line::{Line, Outlet};
 use super::trigger::{self, Eventfds};
-use super::{fences, pins};
+use super::{fences, hazard};
 use crate::sys;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-/// Vectors whose memory comes and goes together.
+/// Vectors that are allocated together, on first use.
 const PAGE: usize = 64;
 
 struct Entry {
@@ -24,42 +24,28 @@ struct Entry {
 
 struct Page([Entry; PAGE]);
 
-/// How often a vector was raised, and what requests did to it while an eventfd was attached
-/// (`CONTRACT.md`, B-05). The counts are the device's: they outlive its clients. What was raised
-/// before the vector was used for the first time is not counted.
-///
-/// ```
-/// # use {rustix::event::{EventfdFlags, eventfd}, std::os::fd::AsFd};
-/// # use vfio_irq_user::{IrqData, abi::{Index, flags}};
-/// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-/// # let (one, other) = (eventfd(0, EventfdFlags::CLOEXEC)?, eventfd(0, EventfdFlags::CLOEXEC)?);
-/// client.attach(Index::Msix, 0, &[one.as_fd()])?;
-/// client.attach(Index::Msix, 0, &[other.as_fd()])?;
-/// client.set_irqs(Index::Msix, flags::ACTION_TRIGGER, 0, IrqData::None(1))?;
-/// let counts = bus.interrupts.counts(0);
-/// // The loopback is a client's test of its own eventfd: the device has raised nothing.
-/// assert_eq!((counts.retargets, counts.loopbacks, counts.signals), (1, 1, 0));
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// Counts of one vector: raises, and requests while an eventfd was attached (`CONTRACT.md`, B-05).
+/// The counts belong to the device and outlive its clients. Raises before the first use of the
+/// vector are not counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct VectorCounts {
-    /// The client was told, or will be once it unmasks.
+    /// Interrupts that were signalled or became pending.
     pub signals: u64,
-    /// It was raised while nothing was attached: nobody was told, nor will be.
+    /// Interrupts that were lost, because no eventfd was attached.
     pub dropped: u64,
-    /// A request masked it.
+    /// Requests that masked the vector.
     pub masks: u64,
-    /// A request unmasked it.
+    /// Requests that unmasked the vector.
     pub unmasks: u64,
-    /// Its eventfd was replaced by another.
+    /// Requests that replaced the eventfd by another.
     pub retargets: u64,
-    /// The loopback signalled it.
+    /// Requests that signalled the vector (loopback).
     pub loopbacks: u64,
-    /// A request was refused because of it.
+    /// Requests that were refused because of the vector.
     pub failures: u64,
 }
 
-/// What requests do to a vector, as far as it is counted.
+/// A counted effect of a request on a vector.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Done {
     Mask,
@@ -69,7 +55,7 @@ pub(crate) enum Done {
     Failure,
 }
 
-/// The table that devices raise from and that requests change.
+/// The interrupts of a device. The device raises, the client's requests change.
 pub(crate) struct Table {
     pages: Box<[OnceLock<Box<Page>>]>,
     vectors: u32,
@@ -99,13 +85,14 @@ impl Table {
         self.pages.get(number / PAGE)?.get()?.0.get(number % PAGE)
     }
 
-    /// The cell of a vector that was ever used.
+    /// Returns the cell of a vector, or `None` if the vector was never used.
     #[inline]
     pub(crate) fn cell(&self, number: u32) -> Option<&Cell<AtomicU64>> {
         self.entry(number).map(|entry| &entry.cell)
     }
 
-    /// The cell of a vector, with memory for it. `None` beyond the last one.
+    /// Returns the cell of a vector and allocates it if necessary. Returns `None` beyond the last
+    /// vector.
     pub(crate) fn ensure(&self, number: u32) -> Option<&Cell<AtomicU64>> {
         if number >= self.vectors {
             return None;
@@ -143,13 +130,13 @@ impl Table {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Every vector that was ever used, in order.
+    /// Returns the cells of all vectors that were ever used, in order.
     pub(crate) fn cells(&self) -> impl Iterator<Item = &Cell<AtomicU64>> {
         let pages = self.pages.iter().filter_map(OnceLock::get);
         pages.flat_map(|page| page.0.iter().map(|entry| &entry.cell))
     }
 
-    /// The function mask of MSI-X: all vectors or none.
+    /// Sets or clears the function mask of MSI-X, which masks all vectors.
     pub(crate) fn mask_function(&self, masked: bool) {
         if self.function_masked.swap(masked, Ordering::Relaxed) == masked {
             return;
@@ -161,7 +148,7 @@ impl Table {
         self.settle(self.cells().map(|cell| (cell, cell.target())));
     }
 
-    /// The mask register of MSI: a bit a vector.
+    /// Applies a change of the mask register of MSI, which has one bit per vector.
     pub(crate) fn mask_register(&self, vectors: u32, before: u32, now: u32) {
         let changed = || (0..vectors.min(32)).filter(|n| (before ^ now) >> n & 1 != 0);
         for number in changed() {
@@ -178,8 +165,8 @@ impl Table {
         }
     }
 
-    /// Waits for the raises that may have seen these vectors as they were before, each with the eventfd
-    /// that it had, which the caller keeps open.
+    /// Waits for the raises that may have loaded the old words of these cells. Each cell comes with
+    /// its old eventfd, which the caller keeps open. One heavy fence serves all cells.
     pub(crate) fn settle<'c>(
         &self,
         changed: impl Iterator<Item = (&'c Cell<AtomicU64>, Option<Target>)>,
@@ -190,24 +177,24 @@ impl Table {
         }
     }
 
-    /// Ends the wait of every thread that writes to an eventfd whose counter the client has filled.
-    /// From any thread: the one that serves the client may be among those that wait.
+    /// Unblocks every thread that writes to an eventfd whose counter the client has filled. Any
+    /// thread may call this: the thread that serves the client may itself be blocked.
     pub(crate) fn make_room(&self) {
         for cell in self.cells() {
-            pins::with_pin(|by| cell.with_target(by, |eventfd| sys::make_room(eventfd.fd)));
+            hazard::with_hazard(|by| cell.with_target(by, |eventfd| sys::make_room(eventfd.fd)));
         }
         self.line.make_room();
         self.error.make_room();
         self.release.make_room();
     }
 
-    /// Forgets what is held: the device was reset.
+    /// Clears all pending bits and deasserts INTx, because the device was reset.
     pub(crate) fn forget(&self) {
         self.cells().for_each(Cell::forget);
         self.line.set_asserted(false);
     }
 
-    /// The interrupt line, as the command register says.
+    /// Applies Interrupt Disable of the command register to INTx.
     pub(crate) fn switch_line(&self, off: bool) {
         self.line.set_off(off);
     }
@@ -215,7 +202,7 @@ impl Table {
     #[inline]
     fn raise(&self, number: u32) -> Raised {
         let Some(entry) = self.entry(number) else { return Raised::Dropped };
-        let raised = pins::with_pin(|pin| entry.cell.raise(pin, &Eventfds));
+        let raised = hazard::with_hazard(|hazard| entry.cell.raise(hazard, &Eventfds));
         if raised == Raised::Dropped {
             entry.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -223,128 +210,44 @@ impl Table {
     }
 }
 
-/// What a device raises its interrupts with: a handle that may be cloned and used from any thread.
+/// Raises the interrupts of a device. Clones share the interrupts, and any thread may use them.
 ///
-/// [`Interrupts::raise`] takes no lock, and waits for nobody but a client that wants it to: one that fills
-/// its own eventfd and then has it block. That lasts until the client replaces the eventfd, is gone, or
-/// another comes, or the server stops; so a thread should not raise for several clients where they may be
-/// hostile. What a client does to the vector meanwhile decides where the
-/// interrupt goes, and it goes there exactly once: to the old eventfd or to the new one while the
-/// eventfd is replaced (`CONTRACT.md`, B-02), into the pending bit while the vector is masked, from
-/// where it is signalled when the vector is unmasked (B-03).
+/// [`Interrupts::raise`] takes no lock. It blocks only if the client fills the counter of its own
+/// eventfd and clears `O_NONBLOCK`. The block ends when the client replaces the eventfd or
+/// disconnects, when another client connects, or when the server stops. So one thread should not
+/// raise for several clients that may be hostile.
 ///
-/// ```
-/// # use {rustix::event::{EventfdFlags, eventfd}, std::os::fd::AsFd, vfio_irq_user::abi::Index};
-/// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-/// # let fd = eventfd(0, EventfdFlags::CLOEXEC)?;
-/// client.attach(Index::Msix, 0, &[fd.as_fd()])?;
-/// std::thread::scope(|scope| {
-///     for _ in 0..4 {
-///         let interrupts = bus.interrupts.clone();
-///         scope.spawn(move || (0..1000).for_each(|_| _ = interrupts.raise(0)));
-///     }
-/// });
-/// // Four threads, and nothing is lost.
-/// assert_eq!(bus.interrupts.counts(0).signals, 4000);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// A raise that races with a request delivers its interrupt exactly once. If the client replaces
+/// the eventfd, the interrupt goes to the old or the new one (`CONTRACT.md`, B-02). If the client
+/// masks the vector, the interrupt becomes pending and is signalled on unmask (B-03).
 #[derive(Clone)]
 pub struct Interrupts(pub(crate) Arc<Table>);
 
 impl Interrupts {
-    /// Raises a vector of MSI or MSI-X, whichever is in use.
-    ///
-    /// ```
-    /// # use {rustix::event::{EventfdFlags, eventfd}, std::os::fd::AsFd};
-    /// # use vfio_irq_user::{Raised, abi::Index};
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// # let fd = eventfd(0, EventfdFlags::CLOEXEC)?;
-    /// client.attach(Index::Msix, 1, &[fd.as_fd()])?;
-    /// assert_eq!(bus.interrupts.raise(1), Raised::Signalled);
-    /// // A vector that the device does not have is one that nobody listens to.
-    /// assert_eq!(bus.interrupts.raise(9999), Raised::Dropped);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Raises a vector of MSI or MSI-X, whichever is enabled. Returns the result; a vector that
+    /// does not exist is [`Raised::Dropped`].
     #[inline]
     pub fn raise(&self, vector: u32) -> Raised {
         self.0.raise(vector)
     }
 
-    /// Whether the vector has an interrupt that waits behind a mask (`CONTRACT.md`, B-03): its bit among
-    /// the pending bits of MSI or MSI-X.
-    ///
-    /// ```
-    /// # use {rustix::event::{EventfdFlags, eventfd}, std::os::fd::AsFd};
-    /// # use vfio_irq_user::{IrqData, abi::{Index, flags}};
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// # let fd = eventfd(0, EventfdFlags::CLOEXEC)?;
-    /// client.attach(Index::Msix, 0, &[fd.as_fd()])?;
-    /// client.set_irqs(Index::Msix, flags::ACTION_MASK, 0, IrqData::None(1))?;
-    /// bus.interrupts.raise(0);
-    /// assert!(bus.interrupts.is_pending(0));
-    /// // Unmasking delivers it, once.
-    /// client.set_irqs(Index::Msix, flags::ACTION_UNMASK, 0, IrqData::None(1))?;
-    /// assert!(!bus.interrupts.is_pending(0));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns true if the vector is pending (`CONTRACT.md`, B-03): its bit in the pending bits of
+    /// MSI or MSI-X.
     pub fn is_pending(&self, vector: u32) -> bool {
         self.0.cell(vector).is_some_and(Cell::is_held)
     }
 
-    /// Whether the client has attached an eventfd to the vector.
-    ///
-    /// ```
-    /// # use {rustix::event::{EventfdFlags, eventfd}, std::os::fd::AsFd, vfio_irq_user::abi::Index};
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// # let fd = eventfd(0, EventfdFlags::CLOEXEC)?;
-    /// client.attach(Index::Msix, 6, &[fd.as_fd()])?;
-    /// // One vector, and no other: a client enables what it uses.
-    /// let attached: Vec<u32> = (0..8).filter(|v| bus.interrupts.is_attached(*v)).collect();
-    /// assert_eq!(attached, [6]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns true if the client has attached an eventfd to the vector.
     pub fn is_attached(&self, vector: u32) -> bool {
         self.0.cell(vector).is_some_and(Cell::is_attached)
     }
 
-    /// Whether the vector is masked, by a request or by a register of the device's own.
-    ///
-    /// ```
-    /// use vfio_irq_user::pci::region::CONFIG;
-    /// # use {rustix::event::{EventfdFlags, eventfd}, std::os::fd::AsFd, vfio_irq_user::abi::Index};
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// # let fd = eventfd(0, EventfdFlags::CLOEXEC)?;
-    /// client.attach(Index::Msi, 0, &[fd.as_fd()])?;
-    /// // The guest may mask by itself: here with MSI's own mask bits, in its capability.
-    /// # let mut space = [0; 256];
-    /// # client.region_read(CONFIG, 0, &mut space)?;
-    /// # let mut cap = usize::from(space[0x34]);
-    /// # while space[cap] != 5 { cap = usize::from(space[cap + 1]); }
-    /// # let mask_register = cap as u64 + if space[cap + 2] & 0x80 != 0 { 16 } else { 12 };
-    /// client.region_write(CONFIG, mask_register, &1_u32.to_le_bytes())?;
-    /// assert!(bus.interrupts.is_masked(0));
-    /// assert!(!bus.interrupts.is_masked(1));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns true if a request of the client or a register of the function masks the vector.
     pub fn is_masked(&self, vector: u32) -> bool {
         self.0.cell(vector).is_some_and(Cell::is_masked)
     }
 
-    /// How often the vector was raised: every raise that has returned.
-    ///
-    /// ```
-    /// # use {rustix::event::{EventfdFlags, eventfd}, std::os::fd::AsFd};
-    /// # use vfio_irq_user::{IrqData, abi::{Index, flags}};
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// # let fd = eventfd(0, EventfdFlags::CLOEXEC)?;
-    /// client.attach(Index::Msix, 0, &[fd.as_fd()])?;
-    /// (0..3).for_each(|_| _ = bus.interrupts.raise(0));
-    /// client.set_irqs(Index::Msix, flags::ACTION_TRIGGER, 0, IrqData::Detach(1))?;
-    /// bus.interrupts.raise(0);
-    /// let counts = bus.interrupts.counts(0);
-    /// assert_eq!((counts.signals, counts.dropped), (3, 1));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns the counts of the vector. They include every raise that has returned.
     pub fn counts(&self, vector: u32) -> VectorCounts {
         let Some(entry) = self.0.entry(vector) else { return VectorCounts::default() };
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
@@ -359,70 +262,23 @@ impl Interrupts {
         }
     }
 
-    /// Asserts the interrupt line, or lets go of it. A line that is still asserted when the client
-    /// unmasks it signals again (`CONTRACT.md`, X-06).
-    ///
-    /// ```
-    /// # use {rustix::event::{EventfdFlags, eventfd}, std::os::fd::AsFd};
-    /// # use vfio_irq_user::{IrqData, abi::{Index, flags}};
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-    /// client.attach(Index::Intx, 0, &[fd.as_fd()])?;
-    /// bus.interrupts.set_line(true);
-    /// rustix::io::read(&fd, &mut [0; 8])?;
-    /// // A level, not an edge: whoever unmasks it without having made the device let go hears again.
-    /// client.set_irqs(Index::Intx, flags::ACTION_UNMASK, 0, IrqData::None(1))?;
-    /// rustix::io::read(&fd, &mut [0; 8])?;
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Asserts or deasserts INTx. If INTx is still asserted when the client unmasks it, the server
+    /// signals it again (`CONTRACT.md`, X-06).
     pub fn set_line(&self, asserted: bool) {
         self.0.line.set_asserted(asserted);
     }
 
-    /// Whether the device asserts its interrupt line.
-    ///
-    /// ```
-    /// use vfio_irq_user::pci::region::CONFIG;
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// bus.interrupts.set_line(true);
-    /// assert!(bus.interrupts.line_is_asserted());
-    /// // The guest sees it in the status register.
-    /// let mut status = [0; 2];
-    /// client.region_read(CONFIG, 6, &mut status)?;
-    /// assert_ne!(status[0] & 1 << 3, 0);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns true if the device asserts INTx.
     pub fn line_is_asserted(&self) -> bool {
         self.0.line.is_asserted()
     }
 
-    /// Tells the client that the device met an error: signals the eventfd of ERR (`CONTRACT.md`, E-03).
-    ///
-    /// ```
-    /// # use {rustix::event::{EventfdFlags, eventfd}, std::os::fd::AsFd, vfio_irq_user::abi::Index};
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-    /// client.attach(Index::Err, 0, &[fd.as_fd()])?;
-    /// bus.interrupts.raise_error();
-    /// rustix::io::read(&fd, &mut [0; 8])?; // A VMM stops its guest now.
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Signals the eventfd of ERR, to report a device error to the client (`CONTRACT.md`, E-03).
     pub fn raise_error(&self) {
         self.0.error.signal();
     }
 
-    /// Asks the client to give the device back: signals the eventfd of REQ (`CONTRACT.md`, E-03).
-    ///
-    /// ```
-    /// # use {rustix::event::{EventfdFlags, eventfd}, std::os::fd::AsFd, vfio_irq_user::abi::Index};
-    /// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-    /// bus.interrupts.ask_for_release(); // Nobody listens, and that is all right.
-    /// let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-    /// client.attach(Index::Req, 0, &[fd.as_fd()])?;
-    /// bus.interrupts.ask_for_release();
-    /// rustix::io::read(&fd, &mut [0; 8])?; // A VMM unplugs the device now.
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Signals the eventfd of REQ, to ask the client to release the device (`CONTRACT.md`, E-03).
     pub fn ask_for_release(&self) {
         self.0.release.signal();
     }

@@ -1,7 +1,7 @@
-//! Eventfds of a client's.
+//! Eventfds that the client attached, and how long they stay open.
 
 use super::cell::{Process, Target};
-use super::pins::{self, Pin};
+use super::hazard::{self, Hazard};
 use crate::sys;
 use rustix::fs::OFlags;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use std::time::Duration;
 use vfio_irq_engine::Errno;
 
-/// Eventfds of the kernel's, and the threads of this process.
+/// The production [`Process`]: eventfds of the kernel and threads of this process.
 pub(crate) struct Eventfds;
 
 impl Process<AtomicU64> for Eventfds {
@@ -19,27 +19,37 @@ impl Process<AtomicU64> for Eventfds {
         sys::signal(target.fd, target.may_block);
     }
 
-    fn each_pin(&self, visit: impl FnMut(&Pin<AtomicU64>)) {
-        pins::all().for_each(visit);
+    fn each_hazard(&self, visit: impl FnMut(&Hazard<AtomicU64>)) {
+        hazard::all().for_each(visit);
     }
 }
 
-/// An eventfd that a client gave us; given up when dropped.
+/// An eventfd that the client sent. Dropping the trigger closes it.
 ///
-/// Whether a write to it waits while its counter is full is the client's to change at any time. One
-/// that makes a raise wait has it wait for as long as it leaves the vector alone: whoever takes the
-/// eventfd away empties the counter ([`pause`]), and so does who waits for the thread that serves the client
-/// ([`super::Table::make_room`]).
+/// # Lifetime
+///
+/// A cell stores the descriptor number, not an `Arc`: a raise must not touch a reference count. So
+/// the trigger may be dropped only after the cell no longer names the descriptor and all hazard
+/// pointers are clear ([`super::cell::Cell::settle`]).
+///
+/// # A write that blocks
+///
+/// The client can clear `O_NONBLOCK` and fill the counter at any time; then a raise blocks in the
+/// eventfd write. The raise blocks only while the client leaves the vector alone. If the client
+/// detaches the eventfd, the server empties the counter ([`pause`]). If a second client or a stop
+/// waits for the serving thread, the server does the same ([`super::Table::make_room`]).
 #[derive(Debug)]
 pub(crate) struct Trigger {
     fd: OwnedFd,
     may_block: bool,
-    /// The descriptor that it was compared with when it came, and whether it is the same eventfd.
+    /// The descriptor that this one was compared with on arrival, and whether both are the same
+    /// eventfd.
     compared: Option<(u32, bool)>,
 }
 
 impl Trigger {
-    /// `EINVAL` for a file that is no eventfd (`CONTRACT.md`, V-10).
+    /// Takes a descriptor that the client sent. Returns `EINVAL` if it is not an eventfd
+    /// (`CONTRACT.md`, V-10).
     pub(crate) fn new(fd: OwnedFd) -> Result<Self, Errno> {
         if !sys::is_eventfd(fd.as_fd()) {
             return Err(Errno::EINVAL);
@@ -48,8 +58,9 @@ impl Trigger {
         Ok(Self::known(fd, may_block))
     }
 
-    /// The same for a vector that has an eventfd, which the caller keeps open. Clients say again what
-    /// they have said before, and what is known of an eventfd need not be found out again.
+    /// Takes a descriptor for a vector that has an eventfd already; the caller keeps `attached`
+    /// open. Clients often attach the same eventfd again, so a match skips the checks of
+    /// [`Trigger::new`]. Returns the same errors.
     pub(crate) fn beside(fd: OwnedFd, attached: Target) -> Result<Self, Errno> {
         let same = sys::is_same(fd.as_fd(), attached.fd);
         let new = if same { Self::known(fd, attached.may_block) } else { Self::new(fd)? };
@@ -61,7 +72,7 @@ impl Trigger {
     }
 
     pub(crate) fn target(&self) -> Target {
-        // A descriptor that is open is not negative.
+        // An open descriptor is not negative.
         Target { fd: self.fd.as_raw_fd().cast_unsigned(), may_block: self.may_block }
     }
 
@@ -69,28 +80,29 @@ impl Trigger {
         sys::signal_fd(self.fd.as_fd(), self.may_block);
     }
 
-    /// Waits until nobody signals it but those that keep it. It must not be found by others any more.
+    /// Waits until only `keepers` references are left, so no thread signals the eventfd. Remove the
+    /// trigger from its owner first, so that no thread can clone it again.
     pub(crate) fn settle(shared: &Arc<Self>, keepers: usize) {
         let mut turns = 0_u32;
         while Arc::strong_count(shared) > keepers {
             pause(turns, Some(shared.target()));
             turns = turns.saturating_add(1);
         }
-        // After what they did before they let go of it.
+        // Pairs with the release in `Arc::drop` of the other threads.
         fence(Ordering::Acquire);
     }
 
-    /// Ends the wait of whoever writes to it.
+    /// Empties the counter, so that a thread that blocks in a write continues.
     pub(crate) fn make_room(&self) {
         sys::make_room(self.target().fd);
     }
 
-    /// Takes what was counted; whether there was anything.
+    /// Reads the counter. Returns true if it was not zero.
     pub(crate) fn drain(&self) -> bool {
         sys::drain(self.fd.as_fd())
     }
 
-    /// Whether one that has just come is the same eventfd.
+    /// Returns true if `new` is the same eventfd.
     pub(crate) fn is(&self, new: &Self) -> bool {
         match new.compared {
             Some((with, same)) if with == self.target().fd => same,
@@ -99,7 +111,7 @@ impl Trigger {
     }
 }
 
-/// Whether a write waits while the counter is full.
+/// Returns true if a write blocks while the counter is full.
 fn may_block(fd: std::os::fd::BorrowedFd<'_>) -> rustix::io::Result<bool> {
     Ok(!rustix::fs::fcntl_getfl(fd)?.contains(OFlags::NONBLOCK))
 }
@@ -110,11 +122,11 @@ impl AsFd for Trigger {
     }
 }
 
-/// For waiting for raises that are under way: each takes one system call. Whoever raises may run only
-/// when this thread does not, so it sleeps in the end.
+/// Pauses a thread that waits for a raise in progress. A raise is one system call, so the wait
+/// spins first. It sleeps in the end, because the raising thread may need this processor.
 ///
-/// A client that filled the counter of `eventfd` to make a write wait gains nothing: after a while the
-/// counter is emptied. The caller keeps the eventfd open.
+/// If the client filled the counter of `eventfd` to block the raise, the wait empties the counter
+/// after a while. The caller keeps the eventfd open.
 pub(crate) fn pause(turn: u32, eventfd: Option<Target>) {
     const PATIENCE: u32 = 2000;
     match turn {

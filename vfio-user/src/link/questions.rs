@@ -1,4 +1,4 @@
-//! The server's own commands, DMA_READ and DMA_WRITE, from being sent to being answered.
+//! The outstanding commands of the server (DMA_READ, DMA_WRITE).
 
 use super::Message;
 use crate::errno;
@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use vfio_irq_engine::Errno;
 
-/// Memory that the client serves by messages, from its DMA_MAP to its DMA_UNMAP.
+/// Memory that the client serves by messages, between its DMA_MAP and DMA_UNMAP.
 #[derive(Debug, Default)]
 pub(crate) struct Window {
     unmapped: AtomicBool,
 }
 
 impl Window {
-    /// Refuses commands about this window from now on. Those under way are for
-    /// [`super::Link::abandon`], afterwards.
+    /// Refuses new commands about this window. Call [`super::Link::abandon`] next, which ends
+    /// outstanding commands.
     pub(crate) fn unmap(&self) {
         self.unmapped.store(true, Ordering::Release);
     }
@@ -27,7 +27,7 @@ impl Window {
 enum Answer {
     Awaited,
     Arrived(Message),
-    /// The thread that asked has gone on. The reply is dropped when it comes.
+    /// The thread no longer waits. The reply is dropped on arrival.
     Abandoned,
 }
 
@@ -37,29 +37,30 @@ struct Question {
     answer: Answer,
 }
 
-/// Why a question gets no answer.
+/// The reason why a command was not sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Unasked {
-    /// For the thread that asks.
+    /// The error for the calling thread.
     Refused(Errno),
-    /// The client owes more replies than any client with a use for them.
+    /// The client owes more replies than a useful client would.
     TooMany,
 }
 
-/// All commands that the client has not answered.
+/// The commands that the client has not answered.
 #[derive(Default)]
 pub(super) struct Questions {
     open: Vec<Question>,
     next_id: u16,
-    /// How many times asking is forbidden for now.
+    /// How many quiesces are in force.
     quiesced: usize,
 }
 
 impl Questions {
-    /// Replies that a client may owe. Each thread of a device awaits one; the others were abandoned.
+    /// The limit of outstanding replies. Each thread of a device waits for one reply; the others
+    /// were abandoned.
     const MOST: usize = 1024;
 
-    /// Notes that a command is about to be sent. Returns its message ID.
+    /// Records a command that is about to be sent. Returns its message ID.
     pub(super) fn ask(&mut self, window: &Arc<Window>) -> Result<u16, Unasked> {
         if let Some(errno) = self.refusal(window) {
             return Err(Unasked::Refused(errno));
@@ -86,7 +87,7 @@ impl Questions {
         }
     }
 
-    /// Keeps a reply for the thread that awaits it. Returns false if no command has this ID.
+    /// Keeps a reply for the thread that waits for it. Returns false if no command has this ID.
     pub(super) fn deliver(&mut self, id: u16, message: Message) -> bool {
         let Some(place) = self.open.iter().position(|question| question.id == id) else {
             return false;
@@ -99,8 +100,8 @@ impl Questions {
         true
     }
 
-    /// Takes the reply to a command, or says why there will be none. Returns `None` while it is
-    /// awaited.
+    /// Takes the reply to a command, or the errno if it was abandoned. Returns `None` while the
+    /// reply is outstanding.
     pub(super) fn take(&mut self, id: u16) -> Option<Result<Message, Errno>> {
         let place = self.open.iter().position(|question| question.id == id)?;
         match self.open.get(place)?.answer {
@@ -116,13 +117,13 @@ impl Questions {
         }
     }
 
-    /// Abandons the commands about a window. Returns whether a thread has to be told.
+    /// Abandons the commands about a window. Returns true if a thread must be woken.
     pub(super) fn abandon(&mut self, window: &Window) -> bool {
         self.abandon_where(|of| std::ptr::eq(of, window))
     }
 
-    /// Abandons all commands, and refuses others until [`Questions::resume`]. Returns whether a thread
-    /// has to be told.
+    /// Abandons all commands, and refuses new ones until [`Questions::resume`]. Returns true if a
+    /// thread must be woken.
     pub(super) fn quiesce(&mut self) -> bool {
         self.quiesced += 1;
         self.abandon_where(|_| true)
@@ -135,7 +136,7 @@ impl Questions {
     fn abandon_where(&mut self, chosen: impl Fn(&Window) -> bool) -> bool {
         let mut any = false;
         for question in self.open.iter_mut().filter(|question| chosen(&question.window)) {
-            // A reply that has come is its thread's, which may not have taken it yet.
+            // A reply that has arrived is kept: its thread will take it.
             if matches!(question.answer, Answer::Awaited) {
                 question.answer = Answer::Abandoned;
                 any = true;

@@ -1,30 +1,30 @@
-//! What is read from the socket, message by message.
+//! Reads whole messages from the socket.
 
-use crate::transport::{self, Broken};
+use crate::transport::{self, ConnectionError};
 use crate::wire::{Decoder, Packet};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-/// A whole message with its descriptors, in memory that is used again.
+/// A whole message with its descriptors, in reused memory.
 #[derive(Debug, Default)]
 pub(crate) struct Message {
     pub(crate) bytes: Vec<u8>,
     pub(crate) fds: Vec<OwnedFd>,
-    /// Descriptors came with it that this process had no room for.
+    /// Descriptors were lost (MSG_CTRUNC).
     pub(crate) robbed: bool,
 }
 
 impl Message {
-    /// The message as a packet; it is whole.
+    /// Returns the message as a packet.
     pub(crate) fn packet(&self) -> Option<Packet<'_>> {
         Packet::split(&self.bytes).ok().flatten()
     }
 }
 
-/// What the thread has that reads the socket: one at a time.
+/// The state of the thread that reads the socket; one thread at a time.
 pub(super) struct Reader {
     pub(super) decoder: Decoder,
-    /// The message that has begun, by its place in the stream, and when it has to be there.
+    /// The incomplete message: its position in the stream, and its deadline.
     begun: Option<(u64, Instant)>,
 }
 
@@ -33,8 +33,9 @@ impl Reader {
         Self { decoder: Decoder::new(longest), begun: None }
     }
 
-    /// When the message has to be there that has begun: `stall` after its first byte, whichever thread
-    /// has read that, and however the other bytes trickle in. `None` between messages.
+    /// Returns the deadline of the incomplete message, or `None` between messages. The deadline is
+    /// `stall` after the first byte, whichever threads read the message and however slowly bytes
+    /// arrive.
     pub(super) fn message_due(&mut self, stall: Duration) -> Option<Instant> {
         if !self.decoder.is_amid() {
             return None;
@@ -42,9 +43,10 @@ impl Reader {
         Some(due(&mut self.begun, self.decoder.place(), transport::after(stall)))
     }
 
-    /// Takes the next message out; whether there was one.
-    pub(super) fn take(&mut self, message: &mut Message) -> Result<bool, Broken> {
-        let next = self.decoder.next(&mut message.fds).map_err(Broken::Garbage)?;
+    /// Takes the next whole message. Returns true if there was one, and an error if the bytes do
+    /// not decode.
+    pub(super) fn take(&mut self, message: &mut Message) -> Result<bool, ConnectionError> {
+        let next = self.decoder.next(&mut message.fds).map_err(ConnectionError::Garbage)?;
         let Some(frame) = next else { return Ok(false) };
         message.robbed = frame.robbed;
         message.bytes.clear();
@@ -54,7 +56,7 @@ impl Reader {
     }
 }
 
-/// When the message at this place has to be there: `until`, if it has just begun.
+/// Returns the deadline of the message at this position: `until` if the message has just begun.
 fn due(begun: &mut Option<(u64, Instant)>, place: u64, until: Instant) -> Instant {
     match begun {
         Some((of, until)) if *of == place => *until,
@@ -67,7 +69,7 @@ mod tests {
     use super::due;
     use std::time::{Duration, Instant};
 
-    /// Replies for threads of the device's may follow each other without an end.
+    /// Replies to threads of the device may follow each other without end.
     #[test]
     fn each_message_has_its_own_time() {
         let (mut begun, now) = (None, Instant::now());

@@ -7,14 +7,14 @@ use std::fmt;
 use std::sync::Arc;
 use vfio_irq_engine::Errno;
 
-/// The client, and how many bytes one message between it and this server can move.
+/// The client, and the limit of data bytes per message.
 #[derive(Clone)]
 pub(super) struct Peer {
     pub(super) link: Arc<Link>,
     pub(super) transfer: usize,
 }
 
-/// One window of the client's memory. No lock is held while the client is asked.
+/// One window of memory that the client serves. No lock is held while the client serves an access.
 pub(super) struct Messages {
     pub(super) peer: Option<Peer>,
     pub(super) window: Arc<Window>,
@@ -23,11 +23,11 @@ pub(super) struct Messages {
 impl Messages {
     fn peer(&self) -> Result<&Peer, Errno> {
         let peer = self.peer.as_ref().ok_or(errno::ENOTCONN)?;
-        // A client whose messages can carry no data can serve none.
+        // If the client negotiated a transfer limit of 0, it can serve no access.
         if peer.transfer == 0 { Err(errno::EMSGSIZE) } else { Ok(peer) }
     }
 
-    /// Reads from this address on.
+    /// Reads from `address`. Returns the errors of [`Link::call`].
     pub(super) fn read(&self, address: u64, data: &mut [u8]) -> Result<(), Errno> {
         let peer = self.peer()?;
         let mut at = address;
@@ -47,7 +47,7 @@ impl Messages {
         Ok(())
     }
 
-    /// Writes from this address on.
+    /// Writes to `address`. Returns the errors of [`Link::call`].
     pub(super) fn write(&self, address: u64, data: &[u8]) -> Result<(), Errno> {
         let peer = self.peer()?;
         let mut at = address;
@@ -56,7 +56,7 @@ impl Messages {
                 put_range(out, at, chunk.len());
                 out.extend_from_slice(chunk);
             };
-            // What was written is said in 4 bytes by some and in 8 by others: no error is enough.
+            // Clients report the written count in 4 or in 8 bytes, so the count is ignored.
             peer.link.call(Command::DmaWrite, &self.window, asked, |_| Ok(()))?;
             at = at.wrapping_add(chunk.len() as u64);
         }
@@ -64,20 +64,7 @@ impl Messages {
     }
 }
 
-/// Has accesses that would ask the client fail until it is dropped ([`crate::Memory::quiesce`]).
-///
-/// ```
-/// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-/// // It may be taken while it is in force: the last one to be dropped ends it.
-/// let (one, other) = (bus.memory.quiesce(), bus.memory.quiesce());
-/// drop(one);
-/// # client.dma_map(0, 0x1000, None)?;
-/// let memory = bus.memory.clone();
-/// let worker = std::thread::spawn(move || memory.load(0));
-/// assert!(worker.join().expect("no panic").is_err());
-/// # drop(other);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// Makes accesses that need a reply of the client fail, until dropped ([`crate::Memory::quiesce`]).
 pub struct Quiesced(Option<Arc<Link>>);
 
 impl Quiesced {

@@ -1,4 +1,4 @@
-//! Base address registers and what is behind them.
+//! Base address registers, and the memory behind them.
 
 use crate::wire::Area;
 use std::os::fd::OwnedFd;
@@ -11,7 +11,7 @@ pub(crate) enum Kind {
     Io,
 }
 
-/// A descriptor that is signalled in place of a write.
+/// An ioeventfd: a write to the BAR signals it.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -28,13 +28,13 @@ pub(crate) enum Kind {
 /// ```
 #[derive(Clone, Debug)]
 pub struct IoEventfd {
-    /// First byte of the BAR that it stands for.
+    /// The offset in the BAR.
     pub offset: u64,
-    /// How many bytes a write must have; 0 for any number.
+    /// The size of a write; 0 matches any size.
     pub size: u64,
-    /// The value that must be written, if not any.
+    /// The matching value, if not any.
     pub datamatch: Option<u64>,
-    /// The eventfd, which the device waits for.
+    /// The eventfd, which the device polls.
     pub fd: Arc<OwnedFd>,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct Share {
     pub(crate) areas: Vec<Area>,
 }
 
-/// One base address register.
+/// A base address register (BAR).
 ///
 /// ```
 /// use vfio_irq_user::pci::{Bar, Function};
@@ -72,100 +72,37 @@ impl Bar {
         self.kind == Kind::Io
     }
 
-    /// Memory with an address of 32 bits. The size is a power of two, 16 at least.
-    ///
-    /// ```
-    /// use vfio_irq_user::pci::{Bar, Function, FunctionError};
-    ///
-    /// let function = Function::builder(0x1234, 1).bar(0, Bar::memory32(3000)).build();
-    /// assert_eq!(function.unwrap_err(), FunctionError::BarSize { bar: 0, size: 3000 });
-    /// assert!(Function::builder(0x1234, 1).bar(0, Bar::memory32(4096)).build().is_ok());
-    /// ```
+    /// Creates a 32-bit memory BAR. The size is a power of two, at least 16.
     pub fn memory32(size: u32) -> Self {
         Self::new(Kind::Memory32, size.into())
     }
 
-    /// Memory with an address of 64 bits, which takes the next register, too. The size is a power of
-    /// two, 16 at least.
-    ///
-    /// ```
-    /// use vfio_irq_user::pci::{Bar, Function, FunctionError};
-    ///
-    /// let wide = Function::builder(0x1234, 1).bar(0, Bar::memory64(1 << 40));
-    /// assert!(wide.clone().build().is_ok());
-    /// // Register 1 is the upper half of that address.
-    /// let both = wide.bar(1, Bar::memory32(16)).build();
-    /// assert_eq!(both.unwrap_err(), FunctionError::NoBar(1));
-    /// ```
+    /// Creates a 64-bit memory BAR, which occupies the next register as well. The size is a power
+    /// of two, at least 16.
     pub fn memory64(size: u64) -> Self {
         Self::new(Kind::Memory64, size)
     }
 
-    /// I/O ports. The size is a power of two, 4 at least, 256 at most.
-    ///
-    /// ```
-    /// use vfio_irq_user::pci::{Bar, Function};
-    ///
-    /// // An old UART has eight ports, and nothing else.
-    /// let uart = Function::builder(0x1234, 1).class(0x07, 0x00, 0x02).bar(0, Bar::io(8)).pin(1);
-    /// assert!(uart.build().is_ok());
-    /// ```
+    /// Creates an I/O BAR. The size is a power of two, 4 to 256.
     pub fn io(size: u32) -> Self {
         Self::new(Kind::Io, size.into())
     }
 
-    /// Reading it has no side effects.
-    ///
-    /// ```
-    /// # use vfio_irq_user::pci::{Bar, Function};
-    /// # let config = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/config.rs"));
-    /// // A frame buffer, as opposed to registers that are cleared when they are read.
-    /// let frames = Bar::memory64(16 << 20).prefetchable();
-    /// let display = config(Function::builder(0x1234, 1).bar(0, frames).build()?)?;
-    /// assert_eq!(display[0x10] & 0xf, 0b1100, "64 bits, prefetchable");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Sets Prefetchable: reads have no side effects.
     pub fn prefetchable(mut self) -> Self {
         self.prefetchable = true;
         self
     }
 
-    /// The client may map it: the file holds the BAR from `offset` on. With `areas`, only those parts
-    /// of it; accesses elsewhere are messages.
-    ///
-    /// ```
-    /// use std::sync::Arc;
-    /// use vfio_irq_user::{pci::{Bar, Function}, wire::Area};
-    /// # use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
-    ///
-    /// let file = memfd_create("registers", MemfdFlags::CLOEXEC)?;
-    /// ftruncate(&file, 0x4000)?;
-    /// // The page with the MSI-X table stays with the server: what is not in an area is a message.
-    /// let bells = Area { offset: 0x1000, size: 0x1000 };
-    /// let bar = Bar::memory32(0x4000).shared(Arc::new(file), 0, vec![bells]);
-    /// let function = Function::builder(0x1234, 1).bar(0, bar).msix(8, 0, 0x2000, 0x3000);
-    /// assert!(function.build().is_ok());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Lets the client map the BAR: the file holds the BAR from `offset`. With `areas`, only these
+    /// areas are mappable; other accesses are messages.
     pub fn shared(mut self, fd: Arc<OwnedFd>, offset: u64, areas: Vec<Area>) -> Self {
         self.share = Some(Share { fd, offset, areas });
         self
     }
 
-    /// The client may have an eventfd signalled in place of a write: KVM does it without anybody's
-    /// help. The device waits for the eventfd, and must take ordinary writes all the same.
-    ///
-    /// ```
-    /// use vfio_irq_user::pci::{Bar, Function, FunctionError, IoEventfd};
-    /// # use rustix::event::{EventfdFlags, eventfd};
-    ///
-    /// let fd = eventfd(0, EventfdFlags::CLOEXEC)?;
-    /// let beyond = IoEventfd { offset: 0x1000, size: 4, datamatch: None, fd: fd.into() };
-    /// let bar = Bar::memory32(0x1000).io_eventfd(beyond);
-    /// let function = Function::builder(0x1234, 1).bar(0, bar).build();
-    /// assert_eq!(function.unwrap_err(), FunctionError::Outside(0));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Offers the client an ioeventfd, so that KVM signals the device without the VMM. The device
+    /// must handle ordinary writes as well.
     pub fn io_eventfd(mut self, eventfd: IoEventfd) -> Self {
         self.eventfds.push(eventfd);
         self

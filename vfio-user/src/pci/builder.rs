@@ -1,11 +1,11 @@
-//! Building a function, and what cannot be built.
+//! Builds PCI functions.
 
 use super::bar::{Bar, Kind};
 use super::caps::{self, Msi, Msix};
 use super::config::Config;
 use crate::irq::IrqCaps;
 
-/// Why a function makes no sense.
+/// The reason why a function is invalid.
 ///
 /// ```
 /// use vfio_irq_user::pci::Function;
@@ -23,9 +23,9 @@ pub enum FunctionError {
         "BAR {bar} has {size} bytes, which is not a power of two within the limits of its kind"
     )]
     BarSize {
-        /// Which.
+        /// The BAR.
         bar: usize,
-        /// How many bytes.
+        /// The size in bytes.
         size: u64,
     },
     /// A part of a BAR that can be mapped, or has an eventfd, is outside of it.
@@ -37,7 +37,8 @@ pub enum FunctionError {
     /// MSI-X has 1 to 2048 vectors.
     #[error("MSI-X cannot have {0} vectors")]
     MsixVectors(u32),
-    /// The table and the pending bits are in a memory BAR, on 8 bytes each, and apart.
+    /// The MSI-X table and the PBA must be in a memory BAR, aligned to 8 bytes, and must not
+    /// overlap.
     #[error("the MSI-X table and its pending bits do not fit where they are put")]
     MsixPlace,
     /// There are pins A to D.
@@ -45,22 +46,7 @@ pub enum FunctionError {
     Pin(u8),
 }
 
-/// What a device is on its bus.
-///
-/// ```
-/// use vfio_irq_user::pci::Function;
-/// # use vfio_irq_user::{Options, Server};
-/// # let (_, make) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/device.rs"));
-/// # let (folder, server) = (tempfile::tempdir()?, Server::start(Options::default())?);
-/// // Many devices of one kind: a socket each.
-/// let function = Function::builder(0x1234, 2).pin(1).build()?;
-/// for number in 0..4 {
-///     let path = folder.path().join(format!("{number}.sock"));
-///     server.add(&path, function.clone(), make)?;
-///     assert!(path.exists());
-/// }
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
+/// A PCI function.
 #[derive(Clone, Debug)]
 pub struct Function {
     pub(crate) bars: [Option<Bar>; 6],
@@ -70,7 +56,7 @@ pub struct Function {
 }
 
 impl Function {
-    /// Begins a function with these vendor and device numbers.
+    /// Starts a function with these vendor and device IDs.
     ///
     /// ```
     /// use vfio_irq_user::pci::{Bar, Function};
@@ -100,25 +86,13 @@ impl Function {
         }
     }
 
-    /// Vectors of MSI or MSI-X, whichever has more.
-    ///
-    /// ```
-    /// use vfio_irq_user::pci::{Bar, Function};
-    ///
-    /// let function = Function::builder(0x1234, 1)
-    ///     .bar(0, Bar::memory32(0x1000))
-    ///     .msi(32, true)
-    ///     .msix(16, 0, 0x0, 0x800);
-    /// // A guest uses one kind or the other, so this is what the device may raise: 0 to 31.
-    /// assert_eq!(function.build()?.vectors(), 32);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns the number of vectors of MSI or MSI-X, whichever is greater.
     pub fn vectors(&self) -> u32 {
         self.shape.msi.max(self.shape.msix)
     }
 }
 
-/// Collects what a [`Function`] has.
+/// Builds a [`Function`].
 ///
 /// ```
 /// use vfio_irq_user::pci::{Bar, Function};
@@ -146,165 +120,72 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Base class, sub-class and programming interface: the class code register, at 0x09.
-    ///
-    /// ```
-    /// # use vfio_irq_user::pci::Function;
-    /// # let config = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/config.rs"));
-    /// // Drivers choose by class: storage (01), non-volatile (08), NVMe (02).
-    /// let controller = config(Function::builder(0x1234, 4).class(0x01, 0x08, 0x02).build()?)?;
-    /// assert_eq!(controller[9..12], [0x02, 0x08, 0x01]);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Sets the class code (register 0x09): base class, sub-class, programming interface.
     pub fn class(mut self, base: u8, sub: u8, interface: u8) -> Self {
         self.class = [base, sub, interface];
         self
     }
 
-    /// The revision ID register, at 0x08.
-    ///
-    /// ```
-    /// # use vfio_irq_user::pci::Function;
-    /// # let config = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/config.rs"));
-    /// let second = config(Function::builder(0x1234, 5).revision(2).build()?)?;
-    /// // Drivers that must work around a bug look here.
-    /// assert_eq!(second[8], 2);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Sets the revision ID (register 0x08).
     pub fn revision(mut self, revision: u8) -> Self {
         self.revision = revision;
         self
     }
 
-    /// Vendor and device numbers of the subsystem, at 0x2c and 0x2e.
-    ///
-    /// ```
-    /// # use vfio_irq_user::pci::Function;
-    /// # let config = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/config.rs"));
-    /// // A chip of 0x1234 on a board of 0x5678.
-    /// let card = config(Function::builder(0x1234, 6).subsystem(0x5678, 1).build()?)?;
-    /// assert_eq!((&card[..2], &card[0x2c..0x30]), (&[0x34, 0x12][..], &[0x78, 0x56, 1, 0][..]));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Sets the subsystem vendor and device IDs (registers 0x2c and 0x2e).
     pub fn subsystem(mut self, vendor: u16, device: u16) -> Self {
         self.subsystem = (vendor, device);
         self
     }
 
-    /// A base address register, at 0x10 + 4 × `number`.
-    ///
-    /// ```
-    /// use vfio_irq_user::pci::{Bar, Function, FunctionError};
-    ///
-    /// let two = Function::builder(0x1234, 7).bar(0, Bar::io(16)).bar(1, Bar::memory32(256));
-    /// assert!(two.clone().build().is_ok());
-    /// assert_eq!(two.bar(6, Bar::io(16)).build().unwrap_err(), FunctionError::NoBar(6));
-    /// ```
+    /// Sets a BAR (register 0x10 + 4 × `number`).
     pub fn bar(mut self, number: usize, bar: Bar) -> Self {
         match self.bars.get_mut(number) {
             Some(place) => *place = Some((number, bar)),
-            // Remembered in any place, for `build` to complain about.
+            // `build` reports a wrong number.
             None => self.bars = std::array::from_fn(|_| Some((number, bar.clone()))),
         }
         self
     }
 
-    /// An interrupt line on pin A (1) to D (4), as the interrupt pin register at 0x3d says; 0 for none.
-    ///
-    /// ```
-    /// use vfio_irq_user::pci::{Function, FunctionError};
-    ///
-    /// // A device that raises its line with `Interrupts::set_line`.
-    /// assert!(Function::builder(0x1234, 8).pin(1).build().is_ok());
-    /// assert_eq!(Function::builder(0x1234, 8).pin(5).build().unwrap_err(), FunctionError::Pin(5));
-    /// ```
+    /// Sets the INTx pin (register 0x3d): A (1) to D (4), or 0 for none.
     pub fn pin(mut self, pin: u8) -> Self {
         self.pin = pin;
         self
     }
 
-    /// MSI (capability 0x05) with so many vectors, and with mask bits if so wanted (`CONTRACT.md`, I-07).
-    ///
-    /// ```
-    /// use vfio_irq_user::pci::{Function, FunctionError};
-    ///
-    /// assert_eq!(Function::builder(0x1234, 9).msi(16, true).build()?.vectors(), 16);
-    /// // There is no field for more than 32.
-    /// let more = Function::builder(0x1234, 9).msi(64, true).build();
-    /// assert_eq!(more.unwrap_err(), FunctionError::MsiVectors(64));
-    /// # Ok::<(), FunctionError>(())
-    /// ```
+    /// Adds MSI (capability 0x05) with this many vectors, with or without mask bits (`CONTRACT.md`,
+    /// I-07).
     pub fn msi(mut self, vectors: u32, maskable: bool) -> Self {
         self.msi = Some(Msi { vectors, maskable });
         self
     }
 
-    /// MSI-X (capability 0x11) with so many vectors, its table and its pending bits at these offsets of a BAR. The
-    /// server emulates both: accesses to them do not reach the device.
-    ///
-    /// ```
-    /// use vfio_irq_user::pci::{Bar, Function, FunctionError};
-    ///
-    /// // 2048 vectors have a table of 32 KiB (16 bytes each) and 256 bytes of pending bits.
-    /// let function = Function::builder(0x1234, 10).bar(0, Bar::memory32(0x1_0000));
-    /// assert!(function.clone().msix(2048, 0, 0x0, 0x8000).build().is_ok());
-    /// let overlapping = function.msix(2048, 0, 0x0, 0x4000).build();
-    /// assert_eq!(overlapping.unwrap_err(), FunctionError::MsixPlace);
-    /// ```
+    /// Adds MSI-X (capability 0x11) with this many vectors, with table and PBA at these offsets of
+    /// a BAR. The server emulates both; the device sees no access to them.
     pub fn msix(mut self, vectors: u32, bar: u8, table: u32, pending: u32) -> Self {
         self.msix = Some(Msix { vectors, bar, table, pending });
         self
     }
 
-    /// The power management capability (0x01): D0 and D3hot.
-    ///
-    /// ```
-    /// # use vfio_irq_user::pci::Function;
-    /// # let config = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/config.rs"));
-    /// let function = config(Function::builder(0x1234, 11).power_management().build()?)?;
-    /// // The first capability is number 1, and the guest may suspend the device.
-    /// let first = usize::from(function[0x34]);
-    /// assert_eq!(function[first], 1);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Adds the power management capability (0x01): D0 and D3hot.
     pub fn power_management(mut self) -> Self {
         self.power_management = true;
         self
     }
 
-    /// The PCI Express capability (0x10) of an endpoint that can reset itself, and 4 KiB of
-    /// configuration space.
-    ///
-    /// ```
-    /// # use vfio_irq_user::pci::Function;
-    /// # let config = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/config.rs"));
-    /// let endpoint = config(Function::builder(0x1234, 12).pcie().build()?)?;
-    /// let cap = usize::from(endpoint[0x34]);
-    /// assert_eq!(endpoint[cap], 0x10);
-    /// // Function level reset: a guest gets the device out of any state.
-    /// assert_ne!(endpoint[cap + 7] & 0x10, 0);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Adds the PCI Express capability (0x10) of an endpoint with FLR, and 4 KiB of configuration
+    /// space.
     pub fn pcie(mut self) -> Self {
         self.pcie = true;
         self
     }
 
-    /// The function.
+    /// Builds the function.
     ///
     /// # Errors
     ///
-    /// What makes no sense of it.
-    ///
-    /// ```
-    /// use vfio_irq_user::pci::{Bar, Function};
-    ///
-    /// let table = Function::builder(0x1234, 13).bar(0, Bar::io(64)).msix(1, 0, 0x0, 0x20);
-    /// assert_eq!(
-    ///     table.build().unwrap_err().to_string(),
-    ///     "the MSI-X table and its pending bits do not fit where they are put",
-    /// );
-    /// ```
+    /// Returns a [`FunctionError`] if the function is invalid.
     pub fn build(self) -> Result<Function, FunctionError> {
         self.check_bars()?;
         let msi = self.msi.map_or(0, |msi| msi.vectors);

@@ -1,4 +1,4 @@
-//! The bytes of a configuration space, and which of their bits a client can change.
+//! The initial bytes of configuration space, and the writable bits.
 
 use super::bar::{Bar, Kind};
 use super::builder::Builder;
@@ -20,29 +20,29 @@ pub(crate) struct Msix {
 }
 
 impl Msix {
-    /// Where the table is in its BAR.
+    /// The offset of the table in its BAR.
     pub(crate) fn table_range(&self) -> Range<u64> {
         let start = u64::from(self.table);
         start..start + u64::from(self.vectors) * 16
     }
 
-    /// Where the pending bits are in their BAR.
+    /// The offset of the PBA in its BAR.
     pub(crate) fn pending_range(&self) -> Range<u64> {
         let start = u64::from(self.pending);
         start..start + u64::from(self.vectors.div_ceil(64)) * 8
     }
 }
 
-/// Writes registers one after another.
+/// Appends registers.
 struct Layout {
     config: Config,
     next: usize,
-    /// Where the number of the next capability is to be written.
+    /// The offset of the pointer to the next capability.
     link: usize,
 }
 
 impl Layout {
-    /// A register of 16 bits and which of its bits can be written.
+    /// Writes a 16-bit register and its writable bits.
     fn put16(&mut self, at: usize, value: u16, writable: u16) {
         self.config.init(at, &value.to_le_bytes(), &writable.to_le_bytes());
     }
@@ -51,7 +51,7 @@ impl Layout {
         self.config.init(at, &value.to_le_bytes(), &writable.to_le_bytes());
     }
 
-    /// Room for a capability of so many bytes, linked to the one before; where it is.
+    /// Allocates a capability of this size, and links it. Returns its offset.
     fn capability(&mut self, id: u8, len: usize) -> usize {
         let at = self.next;
         // Capabilities end far below 256.
@@ -64,7 +64,7 @@ impl Layout {
     }
 }
 
-/// The whole space as it is after a reset.
+/// Returns configuration space after reset.
 pub(super) fn lay_out(builder: &Builder) -> Config {
     let size = if builder.pcie { 4096 } else { 256 };
     let mut layout = Layout { config: Config::new(size), next: 0x40, link: 0x34 };

@@ -1,6 +1,6 @@
-//! Configuration space, as a client reads and writes it.
+//! Configuration space.
 
-/// Registers that do something.
+/// Registers with side effects.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Places {
     pub(crate) msi: Option<usize>,
@@ -9,7 +9,7 @@ pub(crate) struct Places {
     pub(crate) express: Option<usize>,
 }
 
-/// What a write has changed beyond the bytes.
+/// The side effects of a write.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Effects {
     /// The command register, as it is now.
@@ -31,9 +31,9 @@ pub(crate) struct Config {
     places: Places,
 }
 
-/// Interrupt disable, in the command register.
+/// Interrupt Disable in the command register.
 pub(crate) const INTX_OFF: u16 = 1 << 10;
-/// Bus master, in the command register.
+/// Bus Master Enable in the command register.
 pub(crate) const BUS_MASTER: u16 = 1 << 2;
 
 impl Config {
@@ -65,12 +65,12 @@ impl Config {
         self.places = places;
     }
 
-    /// Bytes of the region.
+    /// Returns the size of the region.
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
 
-    /// Reads; `line` says whether the interrupt line is asserted, `pending` gives MSI's pending bits.
+    /// Reads. `line` is true if INTx is asserted; `pending` returns the pending bits of MSI.
     pub(crate) fn read(
         &self,
         offset: u64,
@@ -93,7 +93,7 @@ impl Config {
         }
     }
 
-    /// Writes the bits that can be written.
+    /// Writes the writable bits. Returns the side effects.
     pub(crate) fn write(&mut self, offset: u64, data: &[u8]) -> Effects {
         let before = self.registers();
         for (at, byte) in (offset..).zip(data) {
@@ -106,8 +106,7 @@ impl Config {
         Effects { reset: self.asks_for_reset(offset, data), ..self.effects_since(before) }
     }
 
-    /// Puts every byte back to what the function comes up with. What else has a copy of a register
-    /// learns of the change from the effects, as after a write.
+    /// Resets all bytes. Returns the side effects, as a write does.
     pub(crate) fn reset(&mut self, initial: &Self) -> Effects {
         let before = self.registers();
         self.bytes.copy_from_slice(&*initial.bytes);

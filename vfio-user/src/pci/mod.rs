@@ -1,4 +1,4 @@
-//! PCI functions: what a device is on its bus, and its configuration space.
+//! PCI functions and their configuration space.
 //!
 //! ```
 //! use vfio_irq_user::pci::{Bar, Function};
@@ -26,22 +26,11 @@ pub(crate) use config::{BUS_MASTER, Config, Effects, INTX_OFF};
 pub(crate) use msix::{MsixTable, Part};
 
 /// Regions of a PCI device, as VFIO numbers them.
-///
-/// ```
-/// use vfio_irq_user::pci::region;
-/// # let (client, bus, _server) = include!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/client.rs"));
-/// // BARs are 0 to 5; what a device does not have is empty.
-/// assert_ne!(client.region(0)?.size, 0);
-/// assert_eq!(client.region(region::ROM)?.size, 0);
-/// assert_eq!(client.region(region::CONFIG)?.size, 256);
-/// assert!(client.region(region::COUNT).is_err());
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// ```
 pub mod region {
     /// The ROM; BARs are 0 to 5.
     pub const ROM: u32 = 6;
     /// Configuration space.
     pub const CONFIG: u32 = 7;
-    /// How many there are; the last is VGA's.
+    /// The number of regions; the last is VGA.
     pub const COUNT: u32 = 9;
 }

@@ -1,24 +1,24 @@
-//! The MSI-X table and its pending bits, as a BAR shows them.
+//! The MSI-X table and the PBA in a BAR.
 //!
-//! Where an interrupt goes is said by SET_IRQS alone, as with a device that the kernel owns: what is
-//! written to the table is kept and read back. Its mask bits are set by a reset and many clients never
-//! touch them, so they mask nothing; the function mask of the capability does.
+//! SET_IRQS alone routes interrupts, as with VFIO of the kernel: the table is stored and read back
+//! only. A reset sets the mask bits of the table, and many clients never clear them; so they mask
+//! nothing. The function mask of the capability masks.
 
 use super::caps::Msix;
 use std::collections::BTreeMap;
 
-/// Which part of a BAR a byte is in.
+/// A part of a BAR.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Part {
-    /// The device's own.
+    /// Registers of the device.
     Device,
-    /// The table, from this byte on.
+    /// The MSI-X table, from this offset.
     Table(u64),
-    /// The pending bits, from this byte on.
+    /// The PBA, from this offset.
     Pending(u64),
 }
 
-/// The table of one device; entries that were never written take no memory.
+/// The MSI-X table of a device. Entries that were never written are not allocated.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MsixTable {
     msix: Option<Msix>,
@@ -37,7 +37,7 @@ impl MsixTable {
         self.entries.clear();
     }
 
-    /// Which part of the BAR a byte is in, and how many bytes of that part follow.
+    /// Returns the part at this offset, and the rest of its length.
     pub(crate) fn part(&self, bar: u32, offset: u64) -> (Part, u64) {
         let Some(msix) = self.msix.filter(|msix| u32::from(msix.bar) == bar) else {
             return (Part::Device, u64::MAX);
@@ -65,7 +65,7 @@ impl MsixTable {
             let entry = self.entries.entry(at / 16).or_insert(RESET);
             let place = usize::try_from(at % 16).ok().and_then(|i| entry.get_mut(i));
             if let Some(place) = place {
-                // Only the mask bit of the last word exists.
+                // The last word has a mask bit only.
                 *place = match at % 16 {
                     12 => byte & 1,
                     13..=15 => 0,

@@ -1,17 +1,17 @@
-//! Serving one client.
+//! Serves one client.
 
 use super::Shared;
 use super::listening::Listening;
 use crate::link::{Arrival, Link, Message, Patience};
 use crate::session::{Flow, Session};
-use crate::transport::{self, Broken};
+use crate::transport::{self, ConnectionError};
 use crate::wire::Reply;
 use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, PoisonError};
 use tracing::{info, warn};
 
-/// Frees the device for the next client, however this one ends.
+/// Frees the device for the next client, also on panic.
 struct Leaving<'s>(&'s Shared, &'s Listening);
 
 impl Drop for Leaving<'_> {
@@ -20,7 +20,7 @@ impl Drop for Leaving<'_> {
     }
 }
 
-/// Serves a client until it leaves, misbehaves, or the server stops.
+/// Serves a client until it disconnects, breaks the protocol, or the server stops.
 pub(super) fn serve(shared: &Arc<Shared>, listening: &Listening, socket: Arc<OwnedFd>) {
     let _leaving = Leaving(shared, listening);
     let path = listening.path.display();
@@ -37,21 +37,24 @@ pub(super) fn serve(shared: &Arc<Shared>, listening: &Listening, socket: Arc<Own
     };
     let session = Session::new(&mut endpoint, options.grants());
     match converse(shared, &link, session) {
-        Broken::Closed | Broken::Stopped => info!(%path, pid, "the client is gone"),
+        ConnectionError::Closed | ConnectionError::Stopped => {
+            info!(%path, pid, "the client is gone")
+        }
         why => warn!(%path, pid, %why, "the client was sent away"),
     }
 }
 
-/// Why the conversation ended.
-fn converse(shared: &Shared, link: &Arc<Link>, mut session: Session<'_>) -> Broken {
+/// Runs the conversation. Returns the reason why it ended.
+fn converse(shared: &Shared, link: &Arc<Link>, mut session: Session<'_>) -> ConnectionError {
     let Err(why) = exchange(shared, link, &mut session);
-    if let (Broken::Garbage(errno), Some(offender)) = (why, link.offender()) {
+    if let (ConnectionError::Garbage(errno), Some(offender)) = (why, link.offender()) {
         let mut reply = Reply::default();
         reply.refuse(&offender, errno);
-        // It is the last thing that this client hears, if it listens.
+        // Failure is harmless: the connection ends next.
         let _ = link.send(&reply);
     }
-    // Before the session, which waits for threads that wait for the client.
+    // The link ends before the session is dropped. The session waits for threads of the device,
+    // which may wait for the client.
     link.kill(why);
     why
 }
@@ -60,17 +63,17 @@ fn exchange(
     shared: &Shared,
     link: &Arc<Link>,
     session: &mut Session<'_>,
-) -> Result<Infallible, Broken> {
+) -> Result<Infallible, ConnectionError> {
     let handshake = transport::after(shared.options.handshake);
     let (mut message, mut reply) = (Message::default(), Reply::default());
     loop {
         let deadline = session.limits().is_none().then_some(handshake);
         match link.next_command(&mut message, || session.resample(), deadline)? {
-            Arrival::Nothing if deadline.is_some() => return Err(Broken::Silent),
+            Arrival::Nothing if deadline.is_some() => return Err(ConnectionError::ReplyTimeout),
             Arrival::Nothing | Arrival::Watched => {}
             Arrival::Command => {
                 let mut fds = std::mem::take(&mut message.fds);
-                let packet = message.packet().ok_or(Broken::Unruly)?;
+                let packet = message.packet().ok_or(ConnectionError::ProtocolViolation)?;
                 let flow = session.answer(packet, &mut fds, message.robbed, &mut reply);
                 message.fds = fds;
                 if let Some(limits) = session.limits().filter(|_| deadline.is_some()) {
@@ -82,7 +85,7 @@ fn exchange(
                 }
                 session.close_spent();
                 if flow == Flow::End {
-                    return Err(Broken::Unruly);
+                    return Err(ConnectionError::ProtocolViolation);
                 }
             }
         }

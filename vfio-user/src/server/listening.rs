@@ -1,4 +1,4 @@
-//! Waiting for clients.
+//! Accepts clients.
 
 use super::refusals::Refusals;
 use super::{ServerError, Shared, connection};
@@ -28,25 +28,25 @@ pub(super) struct Listening {
     listener: UnixListener,
     inode: u64,
     irqs: Arc<Table>,
-    /// Held by the thread of the client for as long as it is there.
+    /// Locked by the thread that serves the client, as long as the client is connected.
     pub(super) endpoint: Mutex<Endpoint>,
     clients: Mutex<Clients>,
 }
 
-/// Who is there, and who waits.
+/// The current client of a device, and the next.
 #[derive(Default)]
 struct Clients {
     served: bool,
     thread: Option<JoinHandle<()>>,
-    /// Of the client that is served. Its thread owns it.
+    /// The socket of the current client. The serving thread owns it.
     socket: Weak<OwnedFd>,
     next: Option<(Instant, OwnedFd)>,
 }
 
-/// Who is not served yet, or never will be, of all sockets.
+/// The clients of all sockets that are not served.
 #[derive(Default)]
 struct Door {
-    /// Sockets where a second client waits, the one that waits longest first.
+    /// The sockets where a second client waits, the longest wait first.
     waiting: VecDeque<Arc<Listening>>,
     refusals: Refusals,
 }
@@ -75,7 +75,7 @@ impl Listening {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The client is gone.
+    /// Marks the device as free.
     pub(super) fn leave(&self, shared: &Shared) {
         self.clients().served = false;
         transport::wake(&shared.wake);
@@ -86,13 +86,13 @@ impl Drop for Listening {
     fn drop(&mut self) {
         let ours = std::fs::symlink_metadata(&self.path).is_ok_and(|meta| meta.ino() == self.inode);
         if ours {
-            // Somebody may be faster; it is gone then.
+            // Failure is harmless: another process may have removed the socket.
             let _ = std::fs::remove_file(&self.path);
         }
     }
 }
 
-/// A socket on which nobody listens.
+/// Returns true if the path is a socket on which no server listens.
 fn is_abandoned(path: &Path) -> bool {
     use std::os::unix::fs::FileTypeExt;
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
@@ -100,7 +100,7 @@ fn is_abandoned(path: &Path) -> bool {
     is_socket && UnixStream::connect(path).err().is_some_and(refused)
 }
 
-/// Has the thread that waits for clients look at this socket, too.
+/// Adds a socket to the epoll set.
 pub(super) fn watch(
     shared: &Shared,
     listening: &Listening,
@@ -110,7 +110,7 @@ pub(super) fn watch(
     epoll::add(&shared.epoll, &listening.listener, data, epoll::EventFlags::IN)
 }
 
-/// Waits for clients until the server is stopped, and then for the threads that serve them.
+/// Accepts clients until the server is stopped. Then joins the threads that serve clients.
 pub(super) fn run(shared: &Arc<Shared>) {
     let own = [(&*shared.stop, STOP), (&shared.wake, WAKE)];
     for (fd, data) in own {
@@ -128,7 +128,7 @@ pub(super) fn run(shared: &Arc<Shared>) {
     let all = std::mem::take(&mut *sockets(shared));
     for listening in &all {
         if let Some(socket) = listening.clients().socket.upgrade() {
-            // Its thread may be asleep in a read, which ends now. It may be shut already.
+            // The thread may sleep in `recvmsg(2)`; the shutdown wakes it. ENOTCONN is harmless.
             let _ = rustix::net::shutdown(&socket, rustix::net::Shutdown::Read);
         }
     }
@@ -138,11 +138,11 @@ pub(super) fn run(shared: &Arc<Shared>) {
         drop((clients, next));
         let Some(thread) = thread else { continue };
         while !thread.is_finished() {
-            // It may wait in a write to an eventfd of its client's.
+            // The thread may block in a write to an eventfd that the client has filled.
             listening.irqs.make_room();
             std::thread::sleep(Duration::from_millis(1));
         }
-        // A panic there was reported already.
+        // The panic hook has reported a panic of that thread.
         let _ = thread.join();
     }
 }
@@ -151,16 +151,16 @@ fn sockets(shared: &Shared) -> MutexGuard<'_, Vec<Arc<Listening>>> {
     shared.sockets.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Returns how long the client may go on waiting that waits longest.
+/// Returns how long the client with the longest wait may still wait.
 fn succession_left(shared: &Shared, door: &Door) -> Option<Duration> {
     let first = door.waiting.front()?;
     let since = first.clients().next.as_ref().map(|next| next.0);
-    // One that waits no more is to be looked at now.
+    // A client that no longer waits is handled at once.
     let left = since.map(|since| shared.options.succession.saturating_sub(since.elapsed()));
     Some(left.unwrap_or_default())
 }
 
-/// Waits once, and takes care of everything that has happened.
+/// Waits once, and handles all events.
 fn turn(shared: &Arc<Shared>, door: &mut Door) {
     let left = [succession_left(shared, door), door.refusals.expire()].into_iter().flatten().min();
     let timeout = left.map(|left| Timespec {
@@ -194,13 +194,13 @@ fn turn(shared: &Arc<Shared>, door: &mut Door) {
     waiting.retain(|listening| succeed(shared, listening, refusals));
 }
 
-/// Takes a client in, has it wait, or refuses it.
+/// Accepts a client: serves it, lets it wait, or refuses it.
 fn receive(shared: &Arc<Shared>, listening: &Arc<Listening>, door: &mut Door) {
     let socket = match accept_with(&listening.listener, SocketFlags::CLOEXEC) {
         Ok(socket) => socket,
         Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return,
         Err(error) => {
-            // Out of descriptors, most likely: they come back when clients leave.
+            // EMFILE is the likely error. Descriptors return when clients disconnect.
             warn!(path = %listening.path.display(), %error, "cannot take a client in");
             std::thread::sleep(Duration::from_millis(10));
             return;
@@ -212,7 +212,7 @@ fn receive(shared: &Arc<Shared>, listening: &Arc<Listening>, door: &mut Door) {
     } else if clients.next.is_none() {
         clients.next = Some((Instant::now(), socket));
         drop(clients);
-        // The first may be gone, but for the thread that waits in a write to an eventfd of its.
+        // The first client may have disconnected while its thread blocks in an eventfd write.
         listening.irqs.make_room();
         door.waiting.push_back(Arc::clone(listening));
     } else {
@@ -221,8 +221,7 @@ fn receive(shared: &Arc<Shared>, listening: &Arc<Listening>, door: &mut Door) {
     }
 }
 
-/// Serves the client that waits, or refuses it when it has waited long enough; whether it goes on
-/// waiting.
+/// Serves the waiting client, or refuses it after its time. Returns true if it still waits.
 fn succeed(shared: &Arc<Shared>, listening: &Arc<Listening>, refusals: &mut Refusals) -> bool {
     let mut clients = listening.clients();
     let Some((since, socket)) = clients.next.take() else { return false };
@@ -246,7 +245,7 @@ fn start(
     socket: OwnedFd,
     refusals: &mut Refusals,
 ) {
-    // The thread before it has ended, but for its last instructions.
+    // The previous thread has marked the device as free, so it ends at once.
     let _ = clients.thread.take().map(JoinHandle::join);
     let (its, device) = (Arc::clone(shared), Arc::clone(listening));
     let kept = Arc::new(socket);

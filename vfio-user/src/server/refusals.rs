@@ -1,5 +1,5 @@
-//! Clients that are not taken in. Each is told so in the reply to its first command, VERSION. A closed
-//! socket alone tells a client nothing, and QEMU dies of it.
+//! Clients that are refused. The server replies to their VERSION with EBUSY. A closed socket alone
+//! carries no reason, and QEMU exits on it.
 
 use super::Shared;
 use crate::transport::{self, Received};

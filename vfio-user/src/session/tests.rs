@@ -1,4 +1,4 @@
-//! What a request costs those who raise.
+//! The cost of a request for threads that raise.
 
 use super::{Flow, Grants, Session};
 use crate::device::{Bus, Device, Endpoint};

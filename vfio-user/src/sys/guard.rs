@@ -1,16 +1,16 @@
-//! Accesses to a file that its owner may cut short.
+//! Accesses to a mapping that the client may truncate.
 //!
-//! Touching a page beyond the end of a file is SIGBUS, which ends the process with every device in it.
-//! So a thread says which memory it is about to touch; when the signal comes from there, the handler
-//! puts zeros in place of what is gone, and the thread finds out when it has finished. Any other SIGBUS
-//! goes to whoever had it before.
+//! An access beyond the end of the file raises SIGBUS, which would end the process with all its
+//! devices. So the thread publishes the range that it is about to access. If SIGBUS hits this
+//! range, the handler maps zero pages over the missing part, and the access fails afterwards. The
+//! handler passes any other SIGBUS on to the previous handler.
 
 use std::cell::Cell;
 use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 use vfio_irq_engine::Errno;
 
-/// Memory that this thread is touching.
+/// The range that this thread accesses.
 #[derive(Clone, Copy)]
 struct Watched {
     start: usize,
@@ -27,17 +27,17 @@ thread_local! {
 
 static BEFORE: OnceLock<Option<libc::sigaction>> = OnceLock::new();
 
-/// Touches memory at `start`; whether part of it was gone.
+/// Accesses memory at `start`. Returns true if a part was missing.
 pub(super) fn watch<T>(start: usize, len: usize, access: impl FnOnce() -> T) -> (T, bool) {
     WATCHED.set(Watched { start, len, cut: false });
-    // The compiler may not move the access before or behind what the handler goes by.
+    // The compiler must not reorder the access and the published range.
     std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
     let value = access();
     std::sync::atomic::compiler_fence(std::sync::atomic::Ordering::SeqCst);
     (value, WATCHED.replace(NOTHING).cut)
 }
 
-/// Installs the handler, once in a process.
+/// Installs the handler, once per process.
 pub(super) fn install() -> Result<(), Errno> {
     let before = BEFORE.get_or_init(|| {
         let mut ours = MaybeUninit::<libc::sigaction>::zeroed();
@@ -68,8 +68,8 @@ extern "C" fn handle(signal: libc::c_int, info: *mut libc::siginfo_t, context: *
     pass_on(signal, info, context);
 }
 
-/// Puts zeros in place of everything from the page of `address` to the end of the mapping; of all of
-/// it where pages are larger than most.
+/// Maps zero pages from the page of `address` to the end of the mapping. If pages are larger than
+/// the usual ones, replaces the whole mapping.
 fn patch(address: usize, watched: Watched) -> bool {
     const PAGE: usize = 4096;
     let (page, end) = (address & !(PAGE - 1), watched.start + watched.len);
@@ -87,7 +87,7 @@ fn zeros(from: usize, len: usize) -> bool {
     patched != libc::MAP_FAILED
 }
 
-/// Not ours: as if this handler were not there.
+/// Passes the signal on to the previous handler.
 fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     let before = BEFORE.get().copied().flatten();
     match before.map(|before| (before.sa_sigaction, before.sa_flags & libc::SA_SIGINFO != 0)) {
@@ -97,13 +97,13 @@ fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::
             unsafe { libc::signal(signal, libc::SIG_DFL) };
         }
         Some((handler, true)) => {
-            // SAFETY: somebody installed this address as a handler with three arguments.
+            // SAFETY: `sigaction` returned this address as a handler with three arguments.
             let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) =
                 unsafe { std::mem::transmute(handler) };
             handler(signal, info, context);
         }
         Some((handler, false)) => {
-            // SAFETY: somebody installed this address as a handler with one argument.
+            // SAFETY: `sigaction` returned this address as a handler with one argument.
             let handler: extern "C" fn(libc::c_int) = unsafe { std::mem::transmute(handler) };
             handler(signal);
         }

@@ -1,4 +1,4 @@
-//! Memory of a client's.
+//! Mappings of client memory.
 
 use super::errno_of;
 use super::guard;
@@ -10,15 +10,15 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use vfio_irq_engine::Errno;
 
-/// Memory of a client's, mapped into this process. The client writes it whenever it likes, and may cut
-/// the file short: accesses fail with `EFAULT` from then on.
+/// Client memory, mapped into this process. The client may write it at any time, so every access is
+/// a copy (TOCTOU). The client may truncate the file; accesses then fail with `EFAULT`.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     start: NonNull<u8>,
     len: usize,
-    /// Bytes before the part that was asked for: mappings begin with a page.
+    /// The bytes between the start of the page and the requested range.
     before: usize,
-    /// The client has cut its file short: part of the mapping is no memory of its any more.
+    /// The client has truncated the file.
     cut: AtomicBool,
 }
 
@@ -33,8 +33,8 @@ impl Mapping {
     ///
     /// # Errors
     ///
-    /// `EINVAL` when it is no file with a size, or shorter than what is asked for: an access past
-    /// its end would kill this process. Else what the system says.
+    /// Returns `EINVAL` if the descriptor is no file with a size, or the file is too short: an
+    /// access past its end raises SIGBUS. Otherwise returns the errno of `mmap(2)`.
     pub(crate) fn new(
         fd: BorrowedFd<'_>,
         offset: u64,
@@ -64,7 +64,7 @@ impl Mapping {
         Ok(Self { start, len, before, cut: AtomicBool::new(false) })
     }
 
-    /// Touches the memory. A page that is there no more fails the access and all that come later.
+    /// Accesses the memory. If a page is missing, this access and all later ones fail.
     fn touch<T>(&self, access: impl FnOnce() -> T) -> Result<T, Errno> {
         if self.cut.load(Ordering::Relaxed) {
             return Err(Errno::EFAULT);
@@ -83,7 +83,7 @@ impl Mapping {
         end.map(|_| self.start.as_ptr().wrapping_add(start)).ok_or(Errno::EFAULT)
     }
 
-    /// Copies out of the memory.
+    /// Copies from the mapping.
     pub(crate) fn read(&self, offset: usize, data: &mut [u8]) -> Result<(), Errno> {
         let from = self.at(offset, data.len())?;
         // SAFETY: `at` has checked that the bytes are inside the mapping, which lives as long as
@@ -93,7 +93,7 @@ impl Mapping {
         })
     }
 
-    /// Copies into the memory.
+    /// Copies to the mapping.
     pub(crate) fn write(&self, offset: usize, data: &[u8]) -> Result<(), Errno> {
         let to = self.at(offset, data.len())?;
         // SAFETY: as in `read`.
@@ -109,19 +109,19 @@ impl Mapping {
         Ok(unsafe { AtomicU32::from_ptr(at) })
     }
 
-    /// Reads a word at once, before everything that is read after it.
+    /// Loads a word with acquire ordering.
     pub(crate) fn load(&self, offset: usize) -> Result<u32, Errno> {
         let word = self.word(offset)?;
         self.touch(|| word.load(Ordering::Acquire))
     }
 
-    /// Writes a word at once, after everything that was written before it.
+    /// Stores a word with release ordering.
     pub(crate) fn store(&self, offset: usize, value: u32) -> Result<(), Errno> {
         let word = self.word(offset)?;
         self.touch(|| word.store(value, Ordering::Release))
     }
 
-    /// Reads from a file straight into the memory; how many bytes.
+    /// Reads from a file into the mapping. Returns the number of bytes.
     pub(crate) fn fill(
         &self,
         offset: usize,
@@ -136,7 +136,7 @@ impl Mapping {
         usize::try_from(read).map_err(|_| last_errno())
     }
 
-    /// Writes from the memory straight to a file; how many bytes.
+    /// Writes from the mapping to a file. Returns the number of bytes.
     pub(crate) fn drain(
         &self,
         offset: usize,
@@ -152,7 +152,7 @@ impl Mapping {
     }
 }
 
-/// Bytes of the pages that a mapping of this file consists of. Those of hugetlbfs are its blocks.
+/// Returns the page size of a mapping of this file; for hugetlbfs it is the block size.
 fn page(stat: &rustix::fs::Stat) -> u64 {
     // SAFETY: takes and returns a number.
     let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };

@@ -1,9 +1,10 @@
-//! Whether a descriptor is of an eventfd, by one system call.
+//! Checks whether a descriptor is an eventfd, with one system call.
 //!
-//! The name that /proc has for it says so as well, at ten times the cost, and clients attach eventfds
-//! all the time. Asynchronous I/O takes an eventfd to signal and looks at it before it looks at the
-//! request: one with flags that do not exist is refused with EOPNOTSUPP if the eventfd was one, with
-//! EINVAL if it was not. Where any of that is different, nothing is said to be an eventfd here.
+//! The link in /proc/self/fd tells as well, but costs ten times as much, and clients attach
+//! eventfds often. `io_submit(2)` resolves the eventfd of `IOCB_FLAG_RESFD` before it checks the
+//! flags of the request. A request with invalid flags fails with EOPNOTSUPP if the descriptor is an
+//! eventfd, and with EINVAL if not. If the kernel behaves differently, the probe recognizes no
+//! eventfd, and /proc decides.
 
 use rustix::event::epoll;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -32,7 +33,7 @@ struct Probe {
 }
 
 impl Probe {
-    /// One that tells an eventfd from what is none.
+    /// Creates a probe. Returns `None` if the probe cannot tell an eventfd from another file.
     fn new() -> Option<Self> {
         let mut context: libc::c_ulong = 0;
         // SAFETY: the context is ours, and 0 as it must be before.
@@ -47,7 +48,7 @@ impl Probe {
         tells.then_some(probe)
     }
 
-    /// Submits a read that cannot be, of which this eventfd is to be told.
+    /// Submits an invalid read with this eventfd. Returns true if the kernel accepted the eventfd.
     fn accepts(&self, fd: BorrowedFd<'_>) -> bool {
         const READ: u16 = 0;
         const NO_SUCH_FLAG: u32 = 1 << 31;
@@ -72,13 +73,13 @@ impl Probe {
 
 impl Drop for Probe {
     fn drop(&mut self) {
-        // SAFETY: the context is ours, and nobody uses it any more.
+        // SAFETY: this value owns the context, and no other call uses it.
         unsafe { libc::syscall(libc::SYS_io_destroy, self.context) };
     }
 }
 
-/// Whether the kernel takes it for an eventfd. `false` says nothing: this process may have forked, or
-/// may not use what this takes.
+/// Returns true if the kernel accepts the descriptor as an eventfd. False is no answer: the process
+/// may have forked, or a filter forbids the system call.
 pub(super) fn is_surely_eventfd(fd: BorrowedFd<'_>) -> bool {
     static PROBE: OnceLock<Option<Probe>> = OnceLock::new();
     let probe = PROBE.get_or_init(|| cfg!(target_endian = "little").then(Probe::new).flatten());

@@ -1,4 +1,4 @@
-//! From a stream of bytes and descriptors to messages, each with its own descriptors.
+//! Decodes a stream of bytes and descriptors into messages with their descriptors.
 
 use super::MAX_FDS;
 use super::packet::{Header, Packet};
@@ -7,10 +7,11 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use vfio_irq_engine::Errno;
 
-/// Collects what a socket delivers.
+/// Collects the bytes and descriptors of a socket.
 ///
-/// The kernel ends a read with the bytes that descriptors were sent with, so the descriptors of a
-/// read belong to the last message that begins in it, or to the one that goes on.
+/// `recvmsg(2)` returns no bytes beyond those that the descriptors were sent with. So the
+/// descriptors belong to the last message that begins in the received bytes, or to the incomplete
+/// one.
 ///
 /// ```
 /// use vfio_irq_user::wire::{Command, Decoder, Header};
@@ -29,42 +30,31 @@ use vfio_irq_engine::Errno;
 #[derive(Debug)]
 pub struct Decoder {
     buffer: Vec<u8>,
-    /// Where the first message that was not taken begins, and where the bytes end.
+    /// The start of the first message that was not taken, and the end of the bytes.
     start: usize,
     end: usize,
-    /// Bytes of the stream before the buffer.
+    /// The position of the buffer in the stream.
     before: u64,
-    /// Descriptors, each with the place in the stream where its message begins.
+    /// Descriptors, each with the stream position of its message.
     fds: VecDeque<(u64, OwnedFd)>,
-    /// Messages that lost descriptors, because this process can have no more.
+    /// The stream positions of messages that lost descriptors (MSG_CTRUNC).
     robbed: VecDeque<u64>,
     longest: usize,
 }
 
-/// A message that is all there.
-///
-/// ```
-/// # use vfio_irq_user::wire::{Command, Decoder, Header};
-/// # let mut decoder = Decoder::new(4096);
-/// let message = Header::command(1, Command::DeviceSetIrqs, 0).to_bytes();
-/// decoder.room()[..16].copy_from_slice(&message);
-/// decoder.filled(16, [], true)?; // The kernel says MSG_CTRUNC.
-/// let frame = decoder.next(&mut Vec::new())?.expect("all of it came");
-/// assert!(frame.robbed, "to be refused, whatever is in it");
-/// # Ok::<(), vfio_irq_user::Errno>(())
-/// ```
+/// A whole message.
 #[derive(Debug)]
 pub struct Frame<'a> {
     /// Its bytes.
     pub packet: Packet<'a>,
-    /// Descriptors came with it that this process had no room for.
+    /// Descriptors were lost (MSG_CTRUNC), so the message must be refused.
     pub robbed: bool,
 }
 
 impl Decoder {
     const FIRST: usize = 4 << 10;
 
-    /// Nothing yet. Messages of more than `longest` bytes are refused.
+    /// Creates an empty decoder, which refuses messages longer than `longest` bytes.
     ///
     /// ```
     /// use vfio_irq_user::{errno, wire::{Command, Decoder, Header}};
@@ -89,38 +79,18 @@ impl Decoder {
         }
     }
 
-    /// Whether part of a message is there.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::Decoder;
-    ///
-    /// let mut decoder = Decoder::new(4096);
-    /// decoder.filled(3, [], false)?;
-    /// // A peer that leaves now leaves in the middle of a message.
-    /// assert!(decoder.next(&mut Vec::new())?.is_none());
-    /// assert!(decoder.is_amid());
-    /// # Ok::<(), vfio_irq_user::Errno>(())
-    /// ```
+    /// Returns true if a message is incomplete.
     pub fn is_amid(&self) -> bool {
         self.start != self.end
     }
 
-    /// Where in the stream the first message begins that was not taken.
+    /// Returns the stream position of the first message that was not taken.
     pub(crate) fn place(&self) -> u64 {
         self.before.wrapping_add(self.start as u64)
     }
 
-    /// Where to read to. Never empty once [`Decoder::next`] has said that nothing is left.
-    ///
-    /// ```
-    /// use std::io::Read;
-    /// use vfio_irq_user::wire::Decoder;
-    ///
-    /// let (mut decoder, mut socket) = (Decoder::new(4096), &[7_u8; 20][..]);
-    /// let read = socket.read(decoder.room())?;
-    /// assert_eq!(read, 20, "there is room for more than a header");
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
+    /// Returns the buffer for the next receive. It is not empty after [`Decoder::next`] has
+    /// returned `None`.
     pub fn room(&mut self) -> &mut [u8] {
         if self.start == self.end {
             self.before = self.before.wrapping_add(self.start as u64);
@@ -132,19 +102,19 @@ impl Decoder {
             (self.start, self.end) = (0, self.end - self.start);
         }
         if self.end == self.buffer.len() {
-            // Grows with what has come, not with what a header promises.
+            // The buffer grows with received bytes, not with the size in an unchecked header.
             let longer = self.buffer.len().saturating_mul(2).min(self.longest);
             self.buffer.resize(longer.max(self.buffer.len()), 0);
         }
         self.buffer.get_mut(self.end..).unwrap_or_default()
     }
 
-    /// So many bytes were read to [`Decoder::room`], and descriptors with them; `robbed` says that
-    /// some were lost.
+    /// Takes `bytes` bytes that were received into [`Decoder::room`], and their descriptors.
+    /// `robbed` is true if descriptors were lost (MSG_CTRUNC).
     ///
     /// # Errors
     ///
-    /// `EINVAL` when one message has more descriptors than any may.
+    /// Returns `EINVAL` if a message has too many descriptors.
     ///
     /// ```
     /// # use vfio_irq_user::wire::{Command, Decoder, Header};
@@ -181,8 +151,8 @@ impl Decoder {
         if owned > MAX_FDS { Err(Errno::EINVAL) } else { Ok(()) }
     }
 
-    /// The place in the stream of the last message that begins at or after `from`; of the one that
-    /// goes on where none does.
+    /// Returns the stream position of the last message that begins at or after `from`, or else of
+    /// the incomplete one.
     fn last_start(&self, from: usize) -> u64 {
         let mut last = self.start;
         while let Some(head) = self.buffer.get(last..self.end).and_then(<[u8]>::first_chunk) {
@@ -196,24 +166,13 @@ impl Decoder {
         self.before.wrapping_add(last as u64)
     }
 
-    /// Takes the next message out, and puts its descriptors into `fds`, which is emptied first.
+    /// Takes the next message, and moves its descriptors to `fds`, which is cleared first. Returns
+    /// `None` if no message is whole.
     ///
     /// # Errors
     ///
-    /// `EINVAL` when its size is below that of a header, `EMSGSIZE` when it is above the limit. The
-    /// rest of the stream cannot be told apart then.
-    ///
-    /// ```
-    /// use vfio_irq_user::{Errno, wire::{Decoder, Header}};
-    ///
-    /// let mut decoder = Decoder::new(4096);
-    /// let senseless = Header { id: 1, command: 1, size: 15, flags: 0, error: 0 };
-    /// decoder.room()[..16].copy_from_slice(&senseless.to_bytes());
-    /// decoder.filled(16, [], false)?;
-    /// // Where the next message would begin, nobody knows.
-    /// assert_eq!(decoder.next(&mut Vec::new()).unwrap_err(), Errno::EINVAL);
-    /// # Ok::<(), Errno>(())
-    /// ```
+    /// Returns `EINVAL` if the size is below that of a header, and `EMSGSIZE` if it exceeds the
+    /// limit. The position in the stream is then lost.
     pub fn next(&mut self, fds: &mut Vec<OwnedFd>) -> Result<Option<Frame<'_>>, Errno> {
         fds.clear();
         let bytes = self.buffer.get(self.start..self.end).unwrap_or_default();
@@ -233,20 +192,7 @@ impl Decoder {
         Ok(Some(Frame { packet, robbed }))
     }
 
-    /// The header of the message that made [`Decoder::next`] fail, as far as it is there.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::{Command, Decoder, Header};
-    ///
-    /// let mut decoder = Decoder::new(32);
-    /// let header = Header::command(9, Command::RegionWrite, 4096);
-    /// decoder.room()[..16].copy_from_slice(&header.to_bytes());
-    /// decoder.filled(16, [], false)?;
-    /// assert!(decoder.next(&mut Vec::new()).is_err());
-    /// // Enough to send a refusal before hanging up.
-    /// assert_eq!(decoder.offender().map(|header| header.id), Some(9));
-    /// # Ok::<(), vfio_irq_user::Errno>(())
-    /// ```
+    /// Returns the header of the message that made [`Decoder::next`] fail.
     pub fn offender(&self) -> Option<Header> {
         let bytes = self.buffer.get(self.start..self.end)?;
         bytes.first_chunk().map(Header::from_bytes)
@@ -262,7 +208,7 @@ mod tests {
         decoder.filled(bytes.len(), None, robbed).unwrap();
     }
 
-    /// What a SET_IRQS without its descriptors says is to detach.
+    /// A SET_IRQS that lost its descriptors would detach the vectors.
     #[test]
     fn every_message_that_was_robbed_is_known_as_such() {
         let mut decoder = Decoder::new(1 << 16);

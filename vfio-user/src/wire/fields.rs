@@ -1,8 +1,8 @@
-//! Reading and writing integers in the machine's order.
+//! Decodes and encodes integers in host byte order.
 
 use vfio_irq_engine::Errno;
 
-/// What is left of a payload. Everything that asks for more than there is gets `EINVAL`.
+/// The rest of a payload. Reads beyond its end return `EINVAL`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fields<'a>(&'a [u8]);
 
@@ -29,7 +29,7 @@ impl<'a> Fields<'a> {
         self.take().map(u64::from_ne_bytes)
     }
 
-    /// All that is left.
+    /// Returns the rest.
     pub(crate) fn rest(self) -> &'a [u8] {
         self.0
     }
@@ -56,7 +56,7 @@ impl Put for Vec<u8> {
     }
 }
 
-/// A length as a field of 32 bits; no message is that long.
+/// Converts a length to 32 bits; no message is longer.
 pub(crate) fn len32(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }

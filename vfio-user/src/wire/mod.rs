@@ -1,10 +1,10 @@
 //! Messages as bytes, in two levels and without I/O.
 //!
-//! A [`Packet`] is tolerant: sixteen bytes of header, believed in nothing but its size, and what
-//! follows. [`Request::check`] makes of a packet a message in which a bad size, a bad count or a
-//! descriptor that does not belong cannot be written down. Neither allocates.
+//! A [`Packet`] is tolerant: a header, of which only the size is checked, and the payload.
+//! [`Request::check`] makes a strict request of a packet: it cannot represent a wrong size, a wrong
+//! count or an unexpected descriptor. Neither allocates.
 //!
-//! All fields are in the byte order of the machine: both ends of the socket are on it.
+//! All fields are in host byte order: both peers run on the same host.
 //!
 //! ```
 //! use vfio_irq_user::wire::{Command, Header, Packet, Request};
@@ -31,23 +31,8 @@ pub use reply::{Area, IoSpan, RegionInfo, Reply};
 pub use request::{Access, DmaMap, DmaUnmap, Request, SetIrqs, Write, Writes};
 pub use version::{Capabilities, Limits, Proposal, TwinSocket, VERSION};
 
-/// Descriptors that one message can carry: the kernel's own limit.
-///
-/// ```
-/// use vfio_irq_user::wire::{Capabilities, MAX_FDS};
-///
-/// // A peer may say that it takes more; nobody can send them.
-/// let boastful = Capabilities { max_msg_fds: Some(1_000_000), ..Capabilities::default() };
-/// assert_eq!(boastful.limits(1).peer_fds, MAX_FDS);
-/// ```
+/// The limit of descriptors per message (SCM_MAX_FD).
 pub const MAX_FDS: usize = 253;
 
-/// Bytes that one access may move unless something else was agreed on.
-///
-/// ```
-/// use vfio_irq_user::wire::{Capabilities, DEFAULT_TRANSFER};
-///
-/// assert_eq!(DEFAULT_TRANSFER, 1_048_576);
-/// assert_eq!(Capabilities::default().limits(1).peer_transfer, DEFAULT_TRANSFER);
-/// ```
+/// The default limit of data bytes per message.
 pub const DEFAULT_TRANSFER: u32 = 1 << 20;

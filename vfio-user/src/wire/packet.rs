@@ -1,20 +1,9 @@
-//! The first level: a header, and bytes.
+//! The first level: a header and a payload, unchecked.
 
 use super::fields::{Fields, len32};
 use vfio_irq_engine::Errno;
 
 /// Flags of a header.
-///
-/// ```
-/// use vfio_irq_user::wire::{Command, Header, flags};
-///
-/// // A write that nobody waits for: a doorbell.
-/// let command = Header::command(1, Command::RegionWrite, 20);
-/// let posted = Header { flags: command.flags | flags::NO_REPLY, ..command };
-/// assert!(posted.is_command() && !posted.wants_reply());
-/// // The type is a number in four bits, and no flag.
-/// assert_eq!(command.reply(0).flags & flags::TYPE, flags::REPLY);
-/// ```
 pub mod flags {
     /// The bits that tell a command from a reply.
     pub const TYPE: u32 = 0xf;
@@ -28,33 +17,32 @@ pub mod flags {
     pub const ERROR: u32 = 0x20;
 }
 
-/// What a message is about: the commands of the specification, `VFIO_USER_VERSION` (1) to
-/// `VFIO_USER_MIG_DATA_WRITE` (18).
+/// The commands of the specification, `VFIO_USER_VERSION` (1) to `VFIO_USER_MIG_DATA_WRITE` (18).
 ///
 /// ```
 /// use vfio_irq_user::wire::Command;
 ///
 /// assert_eq!(Command::from_raw(8), Some(Command::DeviceSetIrqs));
 /// assert_eq!(Command::RegionWriteMulti.raw(), 15);
-/// // 14 was for dirty pages, and is nobody's any more.
+/// // 14 was VFIO_USER_DIRTY_PAGES, which was removed.
 /// assert_eq!(Command::from_raw(14), None);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[repr(u16)]
 pub enum Command {
-    /// Which version and which capabilities: the first message.
+    /// Version and capabilities; the first message.
     Version = 1,
-    /// Memory of the client's that the device may access.
+    /// Maps memory of the client for the device.
     DmaMap = 2,
-    /// Memory that it may access no more.
+    /// Unmaps memory of the device.
     DmaUnmap = 3,
-    /// What kind of device it is.
+    /// The kind of device.
     DeviceGetInfo = 4,
     /// One of its regions.
     DeviceGetRegionInfo = 5,
     /// Descriptors that stand for accesses to a region.
     DeviceGetRegionIoFds = 6,
-    /// What an interrupt index can do.
+    /// The capabilities of an interrupt index.
     DeviceGetIrqInfo = 7,
     /// Attach, detach, mask, unmask, loopback.
     DeviceSetIrqs = 8,
@@ -79,14 +67,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// The command of this number.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::Command;
-    ///
-    /// let known: Vec<u16> = (0..100).filter(|raw| Command::from_raw(*raw).is_some()).collect();
-    /// assert_eq!(known.len(), 17);
-    /// ```
+    /// Returns the command with this number, if it exists.
     pub const fn from_raw(raw: u16) -> Option<Self> {
         Some(match raw {
             1 => Self::Version,
@@ -110,20 +91,13 @@ impl Command {
         })
     }
 
-    /// Its number.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::Command;
-    ///
-    /// assert_eq!(Command::Version.raw(), 1, "the first message of all");
-    /// ```
+    /// Returns the number.
     pub const fn raw(self) -> u16 {
         self as u16
     }
 }
 
-/// The sixteen bytes that every message begins with: message ID, command, message size, flags and error
-/// of the specification, in this order.
+/// The 16 bytes at the start of every message: message ID, command, size, flags and error.
 ///
 /// ```
 /// use vfio_irq_user::wire::{Command, Header};
@@ -135,11 +109,11 @@ impl Command {
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Header {
-    /// Chosen by who sends the command, repeated by the reply.
+    /// The message ID: chosen by the sender of the command, repeated in the reply.
     pub id: u16,
-    /// What it is about; any number.
+    /// The command number, unchecked.
     pub command: u16,
-    /// Bytes of the whole message, these sixteen included.
+    /// The size of the whole message, including the header.
     pub size: u32,
     /// [`flags`].
     pub flags: u32,
@@ -151,44 +125,19 @@ impl Header {
     /// Bytes of a header.
     pub const LEN: usize = 16;
 
-    /// The header of a command with a payload of this length.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::{Command, Header};
-    ///
-    /// let header = Header::command(1, Command::DeviceGetInfo, 16);
-    /// assert!(header.is_command() && header.wants_reply());
-    /// assert_eq!(header.size, 32, "the payload and the header");
-    /// ```
+    /// Returns the header of a command with a payload of this length.
     pub fn command(id: u16, command: Command, payload: usize) -> Self {
         let size = len32(payload.saturating_add(Self::LEN));
         Self { id, command: command.raw(), size, flags: flags::COMMAND, error: 0 }
     }
 
-    /// The header of the reply to this command, with a payload of this length.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::{Command, Header};
-    ///
-    /// let command = Header::command(77, Command::DeviceReset, 0);
-    /// let reply = command.reply(0);
-    /// // The sender finds its command again by the number.
-    /// assert_eq!((reply.id, reply.command), (77, Command::DeviceReset.raw()));
-    /// assert!(reply.is_reply() && reply.errno().is_none());
-    /// ```
+    /// Returns the header of the reply to this command, with a payload of this length.
     pub fn reply(&self, payload: usize) -> Self {
         let size = len32(payload.saturating_add(Self::LEN));
         Self { id: self.id, command: self.command, size, flags: flags::REPLY, error: 0 }
     }
 
-    /// The header of the reply that refuses this command. It is the whole message.
-    ///
-    /// ```
-    /// use vfio_irq_user::{Errno, wire::{Command, Header}};
-    ///
-    /// let refusal = Header::command(1, Command::DmaMap, 32).refusal(Errno::EINVAL);
-    /// assert_eq!((refusal.error, refusal.size), (22, 16));
-    /// ```
+    /// Returns the header of an error reply to this command. It has no payload.
     pub fn refusal(&self, errno: Errno) -> Self {
         Self {
             flags: flags::REPLY | flags::ERROR,
@@ -197,72 +146,28 @@ impl Header {
         }
     }
 
-    /// Whether it is a reply.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::{Command, Header};
-    ///
-    /// // Both ways share one socket: the server asks for memory in between.
-    /// let question = Header::command(3, Command::DmaRead, 16);
-    /// assert!(!question.is_reply());
-    /// assert!(question.reply(16).is_reply());
-    /// ```
+    /// Returns true if it is a reply.
     pub const fn is_reply(&self) -> bool {
         self.flags & flags::TYPE == flags::REPLY
     }
 
-    /// Whether it is a command.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::Header;
-    ///
-    /// // Types that are neither are no messages at all.
-    /// let neither = Header { id: 1, command: 1, size: 16, flags: 2, error: 0 };
-    /// assert!(!neither.is_command() && !neither.is_reply());
-    /// ```
+    /// Returns true if it is a command.
     pub const fn is_command(&self) -> bool {
         self.flags & flags::TYPE == flags::COMMAND
     }
 
-    /// Whether its sender wants a reply.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::{Command, Header, flags};
-    ///
-    /// let mut header = Header::command(1, Command::RegionWrite, 20);
-    /// assert!(header.wants_reply());
-    /// header.flags |= flags::NO_REPLY;
-    /// assert!(!header.wants_reply());
-    /// ```
+    /// Returns true if the sender wants a reply.
     pub const fn wants_reply(&self) -> bool {
         self.flags & flags::NO_REPLY == 0
     }
 
-    /// The error that this reply is of, if it is of one. An error reply may leave the number out,
-    /// which is `EINVAL` then.
-    ///
-    /// ```
-    /// use vfio_irq_user::{Errno, errno, wire::{Command, Header}};
-    ///
-    /// let command = Header::command(1, Command::DmaUnmap, 24);
-    /// assert_eq!(command.refusal(errno::ENOENT).errno(), Some(errno::ENOENT));
-    /// let nameless = Header { error: 0, ..command.refusal(errno::ENOENT) };
-    /// assert_eq!(nameless.errno(), Some(Errno::EINVAL));
-    /// ```
+    /// Returns the errno of an error reply. If the errno field is 0, returns `EINVAL`.
     pub fn errno(&self) -> Option<Errno> {
         let number = i32::try_from(self.error).unwrap_or(0);
         (self.flags & flags::ERROR != 0).then(|| Errno::from_raw(number))
     }
 
-    /// Reads a header.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::Header;
-    ///
-    /// // Any sixteen bytes are a header: believe nothing.
-    /// let header = Header::from_bytes(&[0xff; 16]);
-    /// assert_eq!((header.command, header.size), (u16::MAX, u32::MAX));
-    /// ```
+    /// Decodes a header.
     pub fn from_bytes(bytes: &[u8; Self::LEN]) -> Self {
         let mut fields = Fields::new(bytes);
         // Sixteen bytes are enough for all of them.
@@ -275,14 +180,7 @@ impl Header {
         }
     }
 
-    /// Writes a header.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::{Command, Header};
-    ///
-    /// let header = Header::command(5, Command::Version, 40);
-    /// assert_eq!(Header::from_bytes(&header.to_bytes()), header);
-    /// ```
+    /// Encodes the header.
     pub fn to_bytes(&self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
         let [i0, i1] = self.id.to_ne_bytes();
@@ -295,7 +193,7 @@ impl Header {
     }
 }
 
-/// A header and the bytes that its size says follow. Nothing else is known of it.
+/// A header and a payload of the size in the header. Both are unchecked.
 ///
 /// ```
 /// use vfio_irq_user::wire::{Command, Header, Packet};
@@ -313,11 +211,12 @@ pub struct Packet<'a> {
 }
 
 impl<'a> Packet<'a> {
-    /// The first message of these bytes; `None` when it is not all there yet.
+    /// Returns the first message in `bytes`, or `None` if it is incomplete.
     ///
     /// # Errors
     ///
-    /// `EINVAL` when the size is below that of a header: nothing after it can be told apart.
+    /// Returns `EINVAL` if the size is below that of a header. The position in the stream is then
+    /// lost.
     ///
     /// ```
     /// use vfio_irq_user::wire::{Command, Header, Packet};
@@ -334,56 +233,22 @@ impl<'a> Packet<'a> {
         Ok(rest.get(..payload).map(|payload| Self { header, payload }))
     }
 
-    /// The header.
-    ///
-    /// ```
-    /// # use vfio_irq_user::wire::{Command, Header, Packet};
-    /// let bytes = Header { command: 4711, ..Header::command(1, Command::Version, 0) }.to_bytes();
-    /// let packet = Packet::split(&bytes)?.expect("all there");
-    /// // No command of this protocol, but a packet all the same: it can be answered.
-    /// assert_eq!(packet.header().command, 4711);
-    /// # Ok::<(), vfio_irq_user::Errno>(())
-    /// ```
+    /// Returns the header.
     pub const fn header(&self) -> Header {
         self.header
     }
 
-    /// What follows the header.
-    ///
-    /// ```
-    /// # use vfio_irq_user::wire::{Command, Header, Packet};
-    /// let bytes = Header::command(1, Command::DeviceReset, 0).to_bytes();
-    /// let packet = Packet::split(&bytes)?.expect("all there");
-    /// assert!(packet.payload().is_empty());
-    /// # Ok::<(), vfio_irq_user::Errno>(())
-    /// ```
+    /// Returns the payload.
     pub const fn payload(&self) -> &'a [u8] {
         self.payload
     }
 
-    /// Bytes of the whole message.
-    ///
-    /// ```
-    /// # use vfio_irq_user::wire::{Command, Header, Packet};
-    /// let bytes = [Header::command(1, Command::DeviceReset, 0).to_bytes(); 2].concat();
-    /// let first = Packet::split(&bytes)?.expect("all there");
-    /// // Where the next one begins.
-    /// assert!(Packet::split(&bytes[first.len()..])?.is_some());
-    /// # Ok::<(), vfio_irq_user::Errno>(())
-    /// ```
+    /// Returns the size of the whole message.
     pub const fn len(&self) -> usize {
         Header::LEN + self.payload.len()
     }
 
-    /// No message is empty.
-    ///
-    /// ```
-    /// # use vfio_irq_user::wire::{Command, Header, Packet};
-    /// let bytes = Header::command(1, Command::DeviceReset, 0).to_bytes();
-    /// let packet = Packet::split(&bytes)?.expect("all there");
-    /// assert!(!packet.is_empty() && packet.payload().is_empty());
-    /// # Ok::<(), vfio_irq_user::Errno>(())
-    /// ```
+    /// Returns false: a message has a header.
     pub const fn is_empty(&self) -> bool {
         false
     }

@@ -1,4 +1,4 @@
-//! What goes back: built in a buffer that is kept from one message to the next.
+//! Outgoing messages, in a reused buffer.
 
 use super::fields::{Put, len32};
 use super::packet::{Command, Header};
@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use vfio_irq_engine::Errno;
 
-/// One outgoing message with its descriptors.
+/// An outgoing message with its descriptors.
 ///
 /// ```
 /// use vfio_irq_user::wire::{Command, Header, Reply};
@@ -24,119 +24,43 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// Begins a message; the payload is what is put into the buffer that this returns.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::Reply;
-    ///
-    /// let mut reply = Reply::default();
-    /// let payload = reply.begin();
-    /// // Room for the header, which comes last, when the length is known.
-    /// assert_eq!(payload.len(), 16);
-    /// payload.extend(b"payload");
-    /// ```
+    /// Begins a message. Returns the buffer for the payload.
     pub fn begin(&mut self) -> &mut Vec<u8> {
         self.clear();
         self.bytes.resize(Header::LEN, 0);
         &mut self.bytes
     }
 
-    /// No message at all.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::Reply;
-    ///
-    /// let mut reply = Reply::default();
-    /// reply.begin();
-    /// reply.clear(); // The client wants none.
-    /// assert!(reply.bytes().is_empty());
-    /// ```
+    /// Clears the message.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.fds.clear();
     }
 
-    /// Adds a descriptor; its place among those of the message.
-    ///
-    /// ```
-    /// use std::{fs::File, sync::Arc};
-    /// use vfio_irq_user::wire::Reply;
-    ///
-    /// let mut reply = Reply::default();
-    /// let file = Arc::new(File::open("/dev/zero")?.into());
-    /// assert_eq!(reply.attach(Arc::clone(&file)), 0);
-    /// assert_eq!(reply.attach(file), 1);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Adds a descriptor. Returns its index in the message.
     pub fn attach(&mut self, fd: Arc<OwnedFd>) -> usize {
         self.fds.push(fd);
         self.fds.len() - 1
     }
 
-    /// Makes what was begun the reply to this command.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::{Command, Header, Packet, Reply};
-    ///
-    /// let mut reply = Reply::default();
-    /// reply.begin().extend([1, 2]);
-    /// reply.answer(&Header::command(9, Command::RegionWriteMulti, 0));
-    /// let packet = Packet::split(reply.bytes())?.expect("all there");
-    /// assert_eq!((packet.header().id, packet.payload()), (9, &[1, 2][..]));
-    /// # Ok::<(), vfio_irq_user::Errno>(())
-    /// ```
+    /// Completes the message as the reply to `command`.
     pub fn answer(&mut self, command: &Header) {
         let header = command.reply(self.bytes.len().saturating_sub(Header::LEN));
         self.set_header(header);
     }
 
-    /// Makes what was begun a command.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::{Command, Packet, Reply};
-    ///
-    /// let mut message = Reply::default();
-    /// // A device wants 64 bytes of the client's memory.
-    /// message.begin().extend([0x1000_u64.to_ne_bytes(), 64_u64.to_ne_bytes()].concat());
-    /// message.ask(1, Command::DmaRead);
-    /// let packet = Packet::split(message.bytes())?.expect("all there");
-    /// assert!(packet.header().is_command());
-    /// assert_eq!(packet.payload().len(), 16);
-    /// # Ok::<(), vfio_irq_user::Errno>(())
-    /// ```
+    /// Completes the message as a command.
     pub fn ask(&mut self, id: u16, command: Command) {
         self.ask_with(id, command, 0);
     }
 
-    /// Makes what was begun a command with these flags.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::{Command, Packet, Reply, flags};
-    ///
-    /// let mut message = Reply::default();
-    /// message.begin().extend([0; 20]);
-    /// message.ask_with(1, Command::RegionWrite, flags::NO_REPLY);
-    /// let packet = Packet::split(message.bytes())?.expect("all there");
-    /// assert!(!packet.header().wants_reply());
-    /// # Ok::<(), vfio_irq_user::Errno>(())
-    /// ```
+    /// Completes the message as a command with these flags.
     pub fn ask_with(&mut self, id: u16, command: Command, flags: u32) {
         let payload = self.bytes.len().saturating_sub(Header::LEN);
         self.set_header(Header { flags, ..Header::command(id, command, payload) });
     }
 
-    /// Throws away what was begun and refuses the command instead.
-    ///
-    /// ```
-    /// use vfio_irq_user::{Errno, wire::{Command, Header, Packet, Reply}};
-    ///
-    /// let mut reply = Reply::default();
-    /// reply.begin().extend([0; 100]);
-    /// reply.refuse(&Header::command(1, Command::RegionRead, 16), Errno::EINVAL);
-    /// let packet = Packet::split(reply.bytes())?.expect("all there");
-    /// assert_eq!((packet.len(), packet.header().errno()), (16, Some(Errno::EINVAL)));
-    /// # Ok::<(), Errno>(())
-    /// ```
+    /// Drops the payload, and refuses `command`.
     pub fn refuse(&mut self, command: &Header, errno: Errno) {
         self.begin();
         self.set_header(command.refusal(errno));
@@ -148,37 +72,18 @@ impl Reply {
         }
     }
 
-    /// The message; empty when there is none.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::Reply;
-    ///
-    /// // What to write to the socket; nothing of it before anything was begun.
-    /// assert!(Reply::default().bytes().is_empty());
-    /// ```
+    /// Returns the bytes of the message, which may be empty.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Its descriptors.
-    ///
-    /// ```
-    /// # use std::{fs::File, sync::Arc};
-    /// use vfio_irq_user::wire::Reply;
-    ///
-    /// let mut reply = Reply::default();
-    /// reply.begin();
-    /// reply.attach(Arc::new(File::open("/dev/zero")?.into()));
-    /// // They go along with the first byte, as SCM_RIGHTS.
-    /// assert_eq!(reply.fds().len(), 1);
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
+    /// Returns the descriptors.
     pub fn fds(&self) -> impl ExactSizeIterator<Item = BorrowedFd<'_>> {
         self.fds.iter().map(|fd| fd.as_fd())
     }
 }
 
-/// A part of a region that can be mapped: `struct vfio_region_sparse_mmap_area` of VFIO.
+/// A mappable area of a region: `struct vfio_region_sparse_mmap_area`.
 ///
 /// ```
 /// use vfio_irq_user::wire::Area;
@@ -191,11 +96,11 @@ impl Reply {
 pub struct Area {
     /// First byte, from the start of the region.
     pub offset: u64,
-    /// How many bytes.
+    /// The size in bytes.
     pub size: u64,
 }
 
-/// The reply to `VFIO_USER_DEVICE_GET_REGION_INFO`: `struct vfio_region_info` of VFIO.
+/// The reply to `VFIO_USER_DEVICE_GET_REGION_INFO`: `struct vfio_region_info`.
 ///
 /// ```
 /// use vfio_irq_user::wire::{Area, RegionInfo};
@@ -210,15 +115,15 @@ pub struct Area {
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct RegionInfo<'a> {
-    /// Which region.
+    /// The region index.
     pub index: u32,
     /// `RegionInfo::READ` and the others.
     pub flags: u32,
     /// Bytes of the region.
     pub size: u64,
-    /// Where the region begins in the file behind the descriptor.
+    /// The offset of the region in the file.
     pub offset: u64,
-    /// The parts that can be mapped, where that is not all of it.
+    /// The mappable areas, if not the whole region.
     pub areas: &'a [Area],
 }
 
@@ -236,8 +141,8 @@ impl RegionInfo<'_> {
     /// The capability that lists areas.
     pub const SPARSE_MMAP: u16 = 1;
 
-    /// Appends the payload. The areas are left out when the client has no room for them, and it is
-    /// told how much it takes.
+    /// Appends the payload. If the client's `argsz` is too small, leaves the areas out and reports
+    /// the required size.
     ///
     /// ```
     /// use vfio_irq_user::wire::{Area, RegionInfo};
@@ -274,13 +179,13 @@ impl RegionInfo<'_> {
     }
 }
 
-/// A descriptor that stands for writes to a part of a region, in the reply to
+/// A sub-region whose writes signal an eventfd, in the reply to
 /// `VFIO_USER_DEVICE_GET_REGION_IO_FDS`.
 ///
 /// ```
 /// use vfio_irq_user::wire::IoSpan;
 ///
-/// // Two doorbells that share the first descriptor of the reply, told apart by nothing.
+/// // Two doorbells that share the first descriptor of the reply.
 /// let bell = IoSpan { offset: 0x1000, size: 4, fd: 0, datamatch: None, pio: false };
 /// let spans = [bell, IoSpan { offset: 0x1004, ..bell }];
 /// let mut payload = Vec::new();
@@ -291,11 +196,11 @@ impl RegionInfo<'_> {
 pub struct IoSpan {
     /// First byte, from the start of the region.
     pub offset: u64,
-    /// How many bytes a write must have; 0 for any number.
+    /// The size of a write; 0 matches any size.
     pub size: u64,
-    /// Which of the message's descriptors it is.
+    /// The index of the descriptor in the message.
     pub fd: u32,
-    /// The value that must be written, if not any.
+    /// The matching value, if not any.
     pub datamatch: Option<u64>,
     /// The region is of I/O ports.
     pub pio: bool,
@@ -313,20 +218,10 @@ impl IoSpan {
     /// `KVM_IOEVENTFD_FLAG_PIO`: the region is of I/O ports.
     pub const PIO: u32 = 2;
 
-    /// Appends the payload of the reply to GET_REGION_IO_FDS. The spans are left out when the client
-    /// has no room for them, and it is told how much it takes.
+    /// Appends the payload of the reply to GET_REGION_IO_FDS. If the client's `argsz` is too small,
+    /// leaves the spans out and reports the required size.
     ///
-    /// `true` when the spans are listed, and their descriptors must go along.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::IoSpan;
-    ///
-    /// let spans = [IoSpan { offset: 0, size: 4, fd: 0, datamatch: Some(1), pio: false }];
-    /// let mut payload = Vec::new();
-    /// // A first question often has room for nothing but the number.
-    /// assert!(!IoSpan::put_all(0, &spans, 16, &mut payload));
-    /// assert_eq!(payload[..4], 56_u32.to_ne_bytes());
-    /// ```
+    /// Returns true if the spans are in the payload. The caller must then attach their descriptors.
     pub fn put_all(index: u32, spans: &[Self], room: u32, out: &mut Vec<u8>) -> bool {
         let needed = Self::HEAD + Self::LEN * len32(spans.len());
         let listed = room >= needed;

@@ -1,4 +1,4 @@
-//! The second level: what a client asks for.
+//! The second level: checked requests of a client.
 
 use super::fields::Fields;
 use super::packet::{Command, Packet};
@@ -7,8 +7,7 @@ use crate::errno;
 use vfio_irq_engine::Errno;
 use vfio_irq_engine::abi::{self, InfoHeader};
 
-/// A command of a client's, well formed by itself. Whether it makes sense for *this* device is for
-/// the session to say.
+/// A well-formed command of a client. The session checks it against the device.
 ///
 /// ```
 /// use vfio_irq_user::wire::{Command, Header, Packet, Request};
@@ -22,29 +21,29 @@ use vfio_irq_engine::abi::{self, InfoHeader};
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Request<'a> {
-    /// Which version and which capabilities.
+    /// Version and capabilities.
     Version(Proposal<'a>),
-    /// Memory that the device may access.
+    /// Maps memory for the device.
     DmaMap(DmaMap),
-    /// Memory that it may access no more.
+    /// Unmaps memory of the device.
     DmaUnmap(DmaUnmap),
-    /// What kind of device it is.
+    /// The kind of device.
     DeviceInfo,
     /// A region.
     RegionInfo {
-        /// Bytes that the client has room for.
+        /// The `argsz` of the client.
         argsz: u32,
-        /// Which region.
+        /// The region index.
         index: u32,
     },
     /// Descriptors that stand for accesses to a region.
     RegionIoFds {
-        /// Bytes that the client has room for.
+        /// The `argsz` of the client.
         argsz: u32,
-        /// Which region.
+        /// The region index.
         index: u32,
     },
-    /// What an interrupt index can do.
+    /// The capabilities of an interrupt index.
     IrqInfo(InfoHeader),
     /// Interrupts.
     SetIrqs(SetIrqs<'a>),
@@ -58,7 +57,7 @@ pub enum Request<'a> {
     Reset,
 }
 
-/// `VFIO_USER_DMA_MAP`: where memory of the client's is. Addresses, offsets and sizes are in bytes.
+/// `VFIO_USER_DMA_MAP`. Addresses, offsets and sizes are in bytes.
 ///
 /// ```
 /// # use vfio_irq_user::wire::{Command, DmaMap, Packet, Reply, Request};
@@ -78,17 +77,17 @@ pub struct DmaMap {
     pub readable: bool,
     /// The device may write it.
     pub writable: bool,
-    /// Where it begins in the file behind the descriptor, if there is one.
+    /// The offset in the file, if there is a descriptor.
     pub offset: u64,
-    /// Where the device sees it.
+    /// The device address.
     pub address: u64,
-    /// How long it is; its end is within 64 bits.
+    /// The size; the end is within 64 bits.
     pub size: u64,
-    /// Whether a descriptor came along: one, or none.
+    /// True if a descriptor came with the message.
     pub shared: bool,
 }
 
-/// `VFIO_USER_DMA_UNMAP`: which memory goes away, all of one [`DmaMap`].
+/// `VFIO_USER_DMA_UNMAP`: the range of one [`DmaMap`].
 ///
 /// ```
 /// # use vfio_irq_user::wire::{Command, DmaUnmap, Packet, Reply, Request};
@@ -104,17 +103,17 @@ pub struct DmaMap {
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct DmaUnmap {
-    /// The client's own size of the structure, which the reply repeats.
+    /// The `argsz` of the client, which the reply repeats.
     pub argsz: u32,
-    /// Where the device sees it.
+    /// The device address.
     pub address: u64,
-    /// How long it is.
+    /// The size in bytes.
     pub size: u64,
-    /// Everything that is mapped, whatever the address.
+    /// All mappings, whatever the address.
     pub all: bool,
 }
 
-/// `VFIO_USER_REGION_READ` and `_WRITE`: which bytes of which region. Its end is within 64 bits.
+/// `VFIO_USER_REGION_READ` and `VFIO_USER_REGION_WRITE`. The end is within 64 bits.
 ///
 /// ```
 /// use vfio_irq_user::wire::Access;
@@ -127,9 +126,9 @@ pub struct DmaUnmap {
 pub struct Access {
     /// First byte.
     pub offset: u64,
-    /// Which region.
+    /// The region index.
     pub region: u32,
-    /// How many bytes.
+    /// The size in bytes.
     pub count: u32,
 }
 
@@ -137,17 +136,9 @@ impl Access {
     /// Bytes of the structure.
     pub const LEN: usize = 16;
 
-    /// One past the last byte.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::Access;
-    ///
-    /// // Whatever somebody puts together by hand: it does not wrap around.
-    /// let beyond = Access { region: 0, offset: u64::MAX, count: 4 };
-    /// assert_eq!(beyond.end(), u64::MAX);
-    /// ```
+    /// Returns the offset after the last byte.
     pub const fn end(&self) -> u64 {
-        // Checked when the message was.
+        // Cannot overflow: `check` has checked the end.
         self.offset.saturating_add(self.count as u64)
     }
 
@@ -158,11 +149,11 @@ impl Access {
     }
 }
 
-/// `VFIO_USER_DEVICE_SET_IRQS` as it came: what the header claims is for the engine to check
-/// (`CONTRACT.md`, C-01 to C-10).
+/// `VFIO_USER_DEVICE_SET_IRQS`, unchecked: the engine checks the header (`CONTRACT.md`, C-01 to
+/// C-10).
 ///
-/// Descriptors are not in the message but beside it. With DATA_EVENTFD there are as many as vectors,
-/// or none, which detaches them all: one message cannot do both.
+/// Descriptors are ancillary data. With DATA_EVENTFD there is one per vector, or none, which
+/// detaches all vectors. One message cannot do both.
 ///
 /// ```
 /// # use vfio_irq_user::{abi::{Header, flags}, wire::{Command, Packet, Reply, Request, SetIrqs}};
@@ -183,29 +174,11 @@ pub struct SetIrqs<'a> {
     pub header: abi::Header,
     /// A byte for each vector, with DATA_BOOL.
     pub bools: &'a [u8],
-    /// How many descriptors came along.
+    /// The number of descriptors.
     pub fds: usize,
 }
 
 /// The writes of a `VFIO_USER_REGION_WRITE_MULTI`.
-///
-/// ```
-/// # use vfio_irq_user::wire::{Command, Packet, Reply, Request};
-/// let mut message = Reply::default();
-/// # let payload = message.begin();
-/// # payload.extend(2_u64.to_ne_bytes());
-/// # for (offset, value) in [(0x1000_u64, 5_u64), (0x1008, 6)] {
-/// #     payload.extend(offset.to_ne_bytes());
-/// #     [0_u32, 4].iter().for_each(|word| payload.extend(word.to_ne_bytes()));
-/// #     payload.extend(value.to_ne_bytes());
-/// # }
-/// message.ask(1, Command::RegionWriteMulti);
-/// let packet = Packet::split(message.bytes())?.expect("all there");
-/// let Request::RegionWriteMulti(writes) = Request::check(packet, 0)? else { panic!("no") };
-/// let offsets: Vec<u64> = writes.iter().map(|write| write.access.offset).collect();
-/// assert_eq!(offsets, [0x1000, 0x1008]);
-/// # Ok::<(), vfio_irq_user::Errno>(())
-/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Writes<'a>(&'a [u8]);
 
@@ -220,7 +193,7 @@ pub struct Writes<'a>(&'a [u8]);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Write<'a> {
-    /// Where to.
+    /// The destination.
     pub access: Access,
     /// Eight bytes at most.
     pub data: &'a [u8],
@@ -230,54 +203,17 @@ impl<'a> Writes<'a> {
     /// Bytes that one write takes in the message.
     pub const STRIDE: usize = 24;
 
-    /// How many there are.
-    ///
-    /// ```
-    /// # use vfio_irq_user::wire::{Command, Header, Packet, Request, Writes};
-    /// let header = Header::command(1, Command::RegionWriteMulti, 8 + 3 * Writes::STRIDE);
-    /// let mut bytes = header.to_bytes().to_vec();
-    /// bytes.extend(3_u64.to_ne_bytes());
-    /// bytes.extend([0; 3 * Writes::STRIDE]);
-    /// let packet = Packet::split(&bytes)?.expect("all there");
-    /// let Request::RegionWriteMulti(writes) = Request::check(packet, 0)? else { panic!("no") };
-    /// assert_eq!(writes.len(), 3);
-    /// # Ok::<(), vfio_irq_user::Errno>(())
-    /// ```
+    /// Returns the number of writes.
     pub const fn len(&self) -> usize {
         self.0.len() / Self::STRIDE
     }
 
-    /// Whether there are none.
-    ///
-    /// ```
-    /// # use vfio_irq_user::wire::{Command, Header, Packet, Request};
-    /// let mut bytes = Header::command(1, Command::RegionWriteMulti, 8).to_bytes().to_vec();
-    /// bytes.extend(0_u64.to_ne_bytes());
-    /// let packet = Packet::split(&bytes)?.expect("all there");
-    /// // No sense, and no error.
-    /// let Request::RegionWriteMulti(writes) = Request::check(packet, 0)? else { panic!("no") };
-    /// assert!(writes.is_empty());
-    /// # Ok::<(), vfio_irq_user::Errno>(())
-    /// ```
+    /// Returns true if there are no writes.
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Each in order.
-    ///
-    /// ```
-    /// # use vfio_irq_user::wire::{Command, Header, Packet, Request};
-    /// # let mut bytes = Header::command(1, Command::RegionWriteMulti, 8 + 24).to_bytes().to_vec();
-    /// # bytes.extend(1_u64.to_ne_bytes());
-    /// // Offset, region, count, and eight bytes of which the count says how many are meant.
-    /// bytes.extend(0x40_u64.to_ne_bytes());
-    /// [0_u32, 2].iter().for_each(|word| bytes.extend(word.to_ne_bytes()));
-    /// bytes.extend([1, 2, 3, 4, 5, 6, 7, 8]);
-    /// # let packet = Packet::split(&bytes)?.expect("all there");
-    /// let Request::RegionWriteMulti(writes) = Request::check(packet, 0)? else { panic!("no") };
-    /// assert!(writes.iter().all(|write| write.data == [1, 2]));
-    /// # Ok::<(), vfio_irq_user::Errno>(())
-    /// ```
+    /// Returns the writes in order.
     pub fn iter(&self) -> impl Iterator<Item = Write<'a>> + use<'a> {
         self.0.chunks_exact(Self::STRIDE).filter_map(|chunk| Self::parse(chunk).ok())
     }
@@ -300,14 +236,14 @@ impl<'a> Writes<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// Checks all that can be said without knowing the device. `fds` is how many descriptors came
-    /// along.
+    /// Checks a packet as far as possible without the device. `fds` is the number of descriptors.
+    /// Returns the request.
     ///
     /// # Errors
     ///
-    /// `EINVAL` when the size is not exactly what the command takes, a count does not agree with
-    /// it, something does not fit 64 bits, or descriptors came where none belong; `EOPNOTSUPP` for a
-    /// command that is unknown, or not a client's to send.
+    /// Returns `EINVAL` if the size or a count is wrong, a range exceeds 64 bits, or descriptors
+    /// are not allowed. Returns `EOPNOTSUPP` for a command that is unknown, or that only a server
+    /// sends.
     ///
     /// ```
     /// use vfio_irq_user::{Errno, errno, wire::{Command, Header, Packet, Request}};
@@ -331,7 +267,7 @@ impl<'a> Request<'a> {
         if fds > allowed {
             return Err(Errno::EINVAL);
         }
-        // What follows a request is of a later version of the protocol, and passed over, unless it is
+        // Bytes after a request belong to a later minor version and are ignored, unless they are
         // data.
         let mut fields = Fields::new(packet.payload());
         Ok(match command {
@@ -360,21 +296,11 @@ impl<'a> Request<'a> {
 }
 
 impl Request<'_> {
-    /// The payload of a VERSION message, of either side's.
+    /// Decodes the payload of a VERSION message of either side.
     ///
     /// # Errors
     ///
-    /// `EINVAL` when it is too short or much too long.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::Request;
-    ///
-    /// let payload = [0_u16.to_ne_bytes(), 1_u16.to_ne_bytes()].concat();
-    /// let proposal = Request::version(&payload)?;
-    /// assert_eq!((proposal.major, proposal.minor), (0, 1));
-    /// assert!(Request::version(&payload[..3]).is_err());
-    /// # Ok::<(), vfio_irq_user::Errno>(())
-    /// ```
+    /// Returns `EINVAL` if it is too short or far too long.
     pub fn version(payload: &[u8]) -> Result<Proposal<'_>, Errno> {
         Proposal::parse(Fields::new(payload))
     }
@@ -415,13 +341,13 @@ fn irq_info(fields: &mut Fields<'_>) -> Result<InfoHeader, Errno> {
     Ok(InfoHeader { argsz, flags, index, count })
 }
 
-/// Whether there are so many bytes from an address on. The last of them may be the last of all.
+/// Returns true if a range of this size starts at the address. The range may end at 2^64.
 fn ends(address: u64, size: u64) -> bool {
     size.checked_sub(1).and_then(|more| address.checked_add(more)).is_some()
 }
 
 impl DmaMap {
-    /// The address of the last byte.
+    /// Returns the address of the last byte.
     pub(crate) fn last(&self) -> u64 {
         self.address.saturating_add(self.size.saturating_sub(1))
     }
@@ -477,7 +403,7 @@ impl<'a> SetIrqs<'a> {
             return Err(Errno::EINVAL);
         }
         if eventfds && header.argsz as usize >= abi::Header::LEN {
-            // What lies beside the message counts as if it were inside.
+            // The engine expects descriptors inside the structure, so `argsz` includes them.
             header.argsz = header.count.saturating_mul(4).saturating_add(20);
         }
         Ok(Self { header, bools: data, fds })

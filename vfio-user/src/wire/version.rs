@@ -1,19 +1,11 @@
-//! Negotiation: the first message.
+//! Version negotiation.
 
 use super::fields::{Fields, Put};
 use super::{DEFAULT_TRANSFER, MAX_FDS};
 use serde::{Deserialize, Serialize};
 use vfio_irq_engine::Errno;
 
-/// The newest version that this crate speaks, major and minor.
-///
-/// ```
-/// use vfio_irq_user::wire::{Capabilities, VERSION};
-///
-/// let mut payload = Vec::new();
-/// Capabilities::default().put(VERSION, &mut payload);
-/// assert_eq!(payload[..4], [VERSION.0.to_ne_bytes(), VERSION.1.to_ne_bytes()].concat());
-/// ```
+/// The newest supported version, major and minor.
 pub const VERSION: (u16, u16) = (0, 1);
 
 /// Sizes of pages that a mapping can consist of.
@@ -22,14 +14,14 @@ const PAGES: u64 = !0xfff;
 /// The longest JSON that is looked at.
 const LONGEST: usize = 16 << 10;
 
-/// QEMU refuses to be told of more descriptors a message than it knows of itself.
+/// QEMU refuses a larger `max_msg_fds` than its own.
 const CAUTIOUS_FDS: u32 = 16;
 
-/// What the specification has for a peer that says nothing of it.
+/// The default of the specification.
 const DEFAULT_DMA_MAPS: u32 = 65_535;
 const DEFAULT_PAGE_SIZES: u64 = 4096;
 
-/// `VFIO_USER_VERSION`: what a client proposes.
+/// The payload of `VFIO_USER_VERSION`.
 ///
 /// ```
 /// use vfio_irq_user::wire::Request;
@@ -37,7 +29,7 @@ const DEFAULT_PAGE_SIZES: u64 = 4096;
 /// let mut payload = [0_u16.to_ne_bytes(), 9_u16.to_ne_bytes()].concat();
 /// payload.extend(br#"{"capabilities": {"max_msg_fds": 8, "of_tomorrow": true}}"#);
 /// let proposal = Request::version(&payload)?;
-/// // A newer minor version, and a name that nobody knows yet: both are all right.
+/// // A newer minor version and an unknown capability are accepted.
 /// assert_eq!(proposal.minor, 9);
 /// assert_eq!(proposal.capabilities()?.max_msg_fds, Some(8));
 /// # Ok::<(), vfio_irq_user::Errno>(())
@@ -57,8 +49,8 @@ struct Envelope {
     capabilities: Capabilities,
 }
 
-/// What one side can do, as it says itself: `capabilities` of the JSON in `VFIO_USER_VERSION`, under the
-/// names of the specification. What it does not say has a default.
+/// The capabilities of one side: `capabilities` in the JSON of `VFIO_USER_VERSION`, under the names
+/// of the specification. Missing ones have defaults.
 ///
 /// ```
 /// use vfio_irq_user::wire::Capabilities;
@@ -66,7 +58,7 @@ struct Envelope {
 /// let ours = Capabilities { write_multiple: Some(true), ..Capabilities::default() };
 /// let mut payload = Vec::new();
 /// ours.put((0, 1), &mut payload);
-/// // What is not said is not in the text, and the text ends with a NUL.
+/// // Unset capabilities are left out, and a NUL ends the JSON.
 /// assert_eq!(&payload[4..], b"{\"capabilities\":{\"write_multiple\":true}}\0");
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -83,7 +75,7 @@ pub struct Capabilities {
     /// Sizes of pages, or'ed together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pgsizes: Option<u64>,
-    /// Whether many writes may be put into one message.
+    /// Support for several writes in one message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub write_multiple: Option<bool>,
     /// A second socket for what the server asks of the client.
@@ -104,7 +96,7 @@ pub struct Capabilities {
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct TwinSocket {
-    /// Whether the sender can do with one.
+    /// The sender supports a second socket.
     #[serde(default)]
     pub supported: bool,
     /// Which of the descriptors beside the reply it is.
@@ -112,7 +104,7 @@ pub struct TwinSocket {
     pub fd_index: Option<u64>,
 }
 
-/// What holds for a connection once both sides have spoken.
+/// The negotiated limits of a connection.
 ///
 /// ```
 /// use vfio_irq_user::wire::Capabilities;
@@ -135,20 +127,12 @@ pub struct Limits {
     pub peer_dma_maps: u32,
     /// Sizes of pages that the peer's mappings consist of, or'ed together.
     pub peer_page_sizes: u64,
-    /// Whether the peer takes `VFIO_USER_REGION_WRITE_MULTI`.
+    /// The peer supports `VFIO_USER_REGION_WRITE_MULTI`.
     pub peer_write_multiple: bool,
 }
 
 impl Limits {
-    /// Returns the size of the smallest page that a mapping of the peer's consists of.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::Capabilities;
-    ///
-    /// let theirs = Capabilities { pgsizes: Some(1 << 21 | 1 << 16), ..Capabilities::default() };
-    /// assert_eq!(theirs.limits(1).smallest_page(), 65_536);
-    /// assert_eq!(Capabilities::default().limits(1).smallest_page(), 4096);
-    /// ```
+    /// Returns the smallest page size of the peer's mappings.
     pub fn smallest_page(&self) -> u64 {
         1_u64.checked_shl(self.peer_page_sizes.trailing_zeros()).unwrap_or(DEFAULT_PAGE_SIZES)
     }
@@ -167,21 +151,12 @@ impl<'a> Proposal<'a> {
         Ok(Self { major, minor, json })
     }
 
-    /// The capabilities; the defaults where the message has no text.
+    /// Returns the capabilities, or the defaults if the message has no JSON.
     ///
     /// # Errors
     ///
-    /// `EINVAL` when there is a text that is not UTF-8, not JSON, or of other types than the
-    /// protocol's. Names that are not known are passed over.
-    ///
-    /// ```
-    /// use vfio_irq_user::{Errno, wire::Request};
-    ///
-    /// // A text where a number belongs.
-    /// let payload = [&[0; 4][..], br#"{"capabilities": {"max_msg_fds": "many"}}"#].concat();
-    /// assert_eq!(Request::version(&payload)?.capabilities(), Err(Errno::EINVAL));
-    /// # Ok::<(), Errno>(())
-    /// ```
+    /// Returns `EINVAL` if the JSON is not UTF-8, not valid, or has wrong types. Unknown names are
+    /// ignored.
     pub fn capabilities(&self) -> Result<Capabilities, Errno> {
         if self.json.is_empty() {
             return Ok(Capabilities::default());
@@ -192,15 +167,7 @@ impl<'a> Proposal<'a> {
 }
 
 impl Capabilities {
-    /// What this side is able to do.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::Capabilities;
-    ///
-    /// let ours = Capabilities::ours(64 << 10, 256);
-    /// assert_eq!((ours.max_data_xfer_size, ours.max_dma_maps), (Some(65536), Some(256)));
-    /// assert_eq!(ours.pgsizes, Some(4096), "mappings are multiples of a page");
-    /// ```
+    /// Returns the capabilities of this server.
     pub fn ours(transfer: u32, dma_maps: u32) -> Self {
         Self {
             max_msg_fds: Some(MAX_FDS as u64),
@@ -212,18 +179,9 @@ impl Capabilities {
         }
     }
 
-    /// What a server with these capabilities answers to a client: nothing that the client did not
-    /// propose, and no more descriptors than it can bear to hear of. Mappings of pages of any size from
-    /// 4 KiB on can be made.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::Capabilities;
-    ///
-    /// let theirs = Capabilities { max_dma_maps: Some(64), ..Capabilities::default() };
-    /// let answer = Capabilities::ours(1 << 20, 16_384).answer(&theirs);
-    /// assert_eq!(answer.max_dma_maps, Some(64), "the fewer of both");
-    /// assert_eq!(answer.write_multiple, None, "a client that has not heard of it is not told");
-    /// ```
+    /// Returns a server's answer to the offer of a client. The answer has only capabilities that
+    /// the client proposed, and no larger `max_msg_fds`. Mappings of all page sizes from 4 KiB are
+    /// allowed.
     pub fn answer(&self, offer: &Self) -> Self {
         let bearable = |ours: u64, theirs: u64| ours.min(theirs.max(CAUTIOUS_FDS.into()));
         Self {
@@ -238,11 +196,11 @@ impl Capabilities {
         }
     }
 
-    /// Says whether their sender can map memory at all, in pages of 4 KiB or more.
+    /// Checks that the sender can map pages of at least 4 KiB.
     ///
     /// # Errors
     ///
-    /// `EINVAL` when it cannot.
+    /// Returns `EINVAL` if it cannot.
     ///
     /// ```
     /// use vfio_irq_user::{Errno, wire::Capabilities};
@@ -256,14 +214,7 @@ impl Capabilities {
         if pages != 0 { Ok(()) } else { Err(Errno::EINVAL) }
     }
 
-    /// What their sender can bear.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::Capabilities;
-    ///
-    /// let theirs = Capabilities { max_data_xfer_size: Some(4096), ..Capabilities::default() };
-    /// assert_eq!(theirs.limits(0).peer_transfer, 4096);
-    /// ```
+    /// Returns the limits of the sender.
     pub fn limits(&self, minor: u16) -> Limits {
         let fds = self.max_msg_fds.unwrap_or(1);
         let transfer = self.max_data_xfer_size.unwrap_or(DEFAULT_TRANSFER.into());
@@ -278,13 +229,7 @@ impl Capabilities {
         }
     }
 
-    /// Whether their sender can do with a second socket.
-    ///
-    /// ```
-    /// use vfio_irq_user::wire::Capabilities;
-    ///
-    /// assert!(!Capabilities::default().wants_twin(), "silence is no");
-    /// ```
+    /// Returns true if the sender supports a second socket.
     pub fn wants_twin(&self) -> bool {
         self.twin_socket.as_ref().is_some_and(|twin| twin.supported)
     }

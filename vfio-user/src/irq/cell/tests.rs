@@ -1,17 +1,17 @@
 //! Every interleaving of raises with masks, unmasks and new eventfds.
 
-use super::{Cell, MaskSource, Numbered, Pin, Process, Raised, Target, Word};
+use super::{Cell, Hazard, MaskSource, Numbered, Process, Raised, Target, Word};
 use loom::sync::Arc;
 use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use loom::thread;
 
 word!(AtomicU64, fence(Ordering::SeqCst), fence(Ordering::SeqCst));
 
-/// Three eventfds: what was signalled on each, and whether it is closed; and the pins of three threads.
+/// Three eventfds: what was signalled on each, and whether it is closed; and the hazards of three threads.
 struct Board {
     cell: Cell<AtomicU64>,
     eventfds: [AtomicUsize; 3],
-    pins: [Pin<AtomicU64>; 3],
+    hazards: [Hazard<AtomicU64>; 3],
 }
 
 const CLOSED: usize = 1 << 16;
@@ -22,8 +22,8 @@ impl Process<AtomicU64> for Board {
         assert!(before < CLOSED, "an eventfd was signalled after it was closed");
     }
 
-    fn each_pin(&self, visit: impl FnMut(&Pin<AtomicU64>)) {
-        self.pins.iter().for_each(visit);
+    fn each_hazard(&self, visit: impl FnMut(&Hazard<AtomicU64>)) {
+        self.hazards.iter().for_each(visit);
     }
 }
 
@@ -40,7 +40,7 @@ impl Board {
         Self {
             cell: Cell::new(AtomicU64::new),
             eventfds: std::array::from_fn(|_| AtomicUsize::new(0)),
-            pins: std::array::from_fn(|_| Pin::default()),
+            hazards: std::array::from_fn(|_| Hazard::default()),
         }
     }
 
@@ -71,21 +71,22 @@ impl Board {
         self.settle();
     }
 
-    /// A raise by a thread that takes a pin and gives it back.
+    /// A raise by a thread that takes a hazard and gives it back.
     fn raise(&self) -> Raised {
-        let mut pins = self.pins.iter().zip(1..);
-        let (pin, number) =
-            pins.find(|(pin, number)| pin.claim(*number)).expect("a pin for each thread");
-        let raised = self.cell.raise(Numbered { pin, number }, self);
-        pin.free();
+        let mut hazards = self.hazards.iter().zip(1..);
+        let (hazard, number) = hazards
+            .find(|(hazard, number)| hazard.claim(*number))
+            .expect("a hazard for each thread");
+        let raised = self.cell.raise(Numbered { hazard, number }, self);
+        hazard.free();
         raised
     }
 
-    /// A raise by the thread that holds the pin of this number.
+    /// A raise by the thread that holds the hazard of this number.
     fn raise_by(&self, number: u64) -> Raised {
-        let mut pins = self.pins.iter().zip(1..);
-        let (pin, number) = pins.find(|(_, of)| *of == number).expect("one of three pins");
-        self.cell.raise(Numbered { pin, number }, self)
+        let mut hazards = self.hazards.iter().zip(1..);
+        let (hazard, number) = hazards.find(|(_, of)| *of == number).expect("one of three hazards");
+        self.cell.raise(Numbered { hazard, number }, self)
     }
 
     fn close(&self, fd: usize) -> usize {
@@ -149,7 +150,7 @@ fn b02_a_raise_meets_one_of_two_replacements() {
     });
 }
 
-/// What a request does that names many vectors.
+/// Models a request for several vectors.
 #[test]
 fn b02_two_vectors_are_replaced_with_one_fence() {
     explore(|| {
@@ -159,12 +160,12 @@ fn b02_two_vectors_are_replaced_with_one_fence() {
         let raising = {
             let (board, other) = (Arc::clone(&board), Arc::clone(&other));
             thread::spawn(move || {
-                let (pin, number) = (&board.pins[0], 1);
-                assert!(pin.claim(number));
-                let by = Numbered { pin, number };
+                let (hazard, number) = (&board.hazards[0], 1);
+                assert!(hazard.claim(number));
+                let by = Numbered { hazard, number };
                 assert_eq!(other.raise(by, &*board), Raised::Signalled);
                 assert_eq!(board.cell.raise(by, &*board), Raised::Signalled);
-                pin.free();
+                hazard.free();
             })
         };
         assert!(board.cell.attach(to(2), None, &*board));
@@ -302,7 +303,7 @@ fn b05_the_count_passes_from_one_owner_to_the_next() {
 fn b05_a_pin_passes_from_one_thread_to_the_next_with_what_it_owns() {
     explore_two(|| {
         let board = Board::attached();
-        // The first pin owns the count, and is free again.
+        // The first hazard owns the count, and is free again.
         assert_eq!(board.raise(), Raised::Signalled);
         let raising = [raiser(&board), raiser(&board)];
         for raise in raising {
@@ -318,8 +319,8 @@ fn b05_a_pin_passes_from_one_thread_to_the_next_with_what_it_owns() {
 fn b05_the_owner_counts_while_the_vector_is_detached_and_owned_anew() {
     explore(|| {
         let board = Board::attached();
-        // Held for as long as the thread lives, as a thread's own pin is.
-        let [first, second, _] = &board.pins;
+        // Held for as long as the thread lives, as a thread's own hazard is.
+        let [first, second, _] = &board.hazards;
         assert!(first.claim(1) && second.claim(2));
         board.raise_by(1);
         let owner = {
@@ -354,22 +355,23 @@ fn b05_a_new_owner_and_one_beside_it_lose_nothing_to_a_mask() {
 fn who_claims_a_pin_is_seen_or_sees_what_was_changed() {
     explore(|| {
         let word = Arc::new(AtomicU64::new(0));
-        let pin = Arc::new(Pin::<AtomicU64>::default());
+        let hazard = Arc::new(Hazard::<AtomicU64>::default());
         let closed = Arc::new(AtomicUsize::new(0));
         let raising = {
-            let (word, pin, closed) = (Arc::clone(&word), Arc::clone(&pin), Arc::clone(&closed));
+            let (word, hazard, closed) =
+                (Arc::clone(&word), Arc::clone(&hazard), Arc::clone(&closed));
             thread::spawn(move || {
-                assert!(pin.claim(1));
+                assert!(hazard.claim(1));
                 fence(Ordering::SeqCst);
                 let seen = word.load(Ordering::Acquire);
                 let state = closed.load(Ordering::Relaxed);
                 assert!(seen == 1 || state == 0, "it found what was closed already");
-                pin.free();
+                hazard.free();
             })
         };
         word.store(1, Ordering::Release);
         fence(Ordering::SeqCst);
-        if !pin.is_held() {
+        if !hazard.is_held() {
             closed.store(1, Ordering::Relaxed);
         }
         raising.join().unwrap();

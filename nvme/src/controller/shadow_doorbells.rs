@@ -1,16 +1,17 @@
-//! Doorbells in the guest's memory (Doorbell Buffer Config).
+//! Shadow doorbells (Doorbell Buffer Config): doorbells in guest memory.
 //!
-//! The guest writes a doorbell's value to a buffer of its own, and to the register only when that takes
-//! it past the value that the controller has put into a second buffer, the event index. So a
-//! controller that is busy is not disturbed, and one that runs out of work says from where on it wants
-//! to be rung. Both sides write their word, have a full barrier, and read the other's: whichever is
-//! later sees what the other did, so nothing is missed.
+//! The guest writes the doorbell to the shadow buffer. It writes the register only if the value
+//! passes the event index, which the controller writes to a second buffer. So the guest does not
+//! interrupt a busy controller, and an idle controller asks for the next write.
+//!
+//! Each side writes its own word, executes a full barrier, and reads the word of the other. The
+//! later of the two sees the write of the other, so no doorbell is missed.
 
 use std::sync::atomic::{Ordering, fence};
 use vfio_irq_user::{Errno, Memory};
 
-/// The two buffers. Words are where the registers are: the tail of submission queue n at 2n, the head
-/// of completion queue n at 2n + 1.
+/// The two buffers. Their layout is that of the registers: the tail of submission queue n at word
+/// 2n, the head of completion queue n at word 2n + 1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Buffers {
     doorbells: u64,
@@ -18,7 +19,8 @@ pub(super) struct Buffers {
 }
 
 impl Buffers {
-    /// Buffers at these addresses; `None` unless both are pages, of this size, that are there.
+    /// Takes the addresses of the buffers. Returns `None` unless both are mapped and aligned pages
+    /// of this size.
     pub(super) fn new(memory: &Memory, page: u32, doorbells: u64, events: u64) -> Option<Self> {
         let len = usize::try_from(page).ok()?;
         let there =
@@ -27,8 +29,9 @@ impl Buffers {
             .then_some(Self { doorbells, events })
     }
 
-    /// The doorbell of this number, of a queue with so many entries. It stands at `value` and is rung
-    /// when it passes `event`.
+    /// Returns the doorbell with this number, of a queue with `entries` entries. The doorbell
+    /// starts at `value`; the guest writes the register when it passes `event`. Returns EFAULT if
+    /// the buffers cannot be written.
     pub(super) fn doorbell(
         self,
         memory: &Memory,
@@ -48,36 +51,40 @@ impl Buffers {
 
 /// One doorbell, in memory and in its register.
 ///
-/// A guest writes the memory, and then perhaps the register. A register is heard of later than the
-/// memory is seen, so its value may be one that the doorbell has passed: to go back there would carry
-/// commands out once more. A guest may also write the register alone: Linux does for the admin queue,
-/// and any guest may that does not use the memory any more. So a value of the register counts unless
-/// the doorbell may have passed it since the register was heard of before. If the doorbell has gone
-/// round the whole queue meanwhile, it has passed every value, and none counts.
+/// A guest writes the memory, and then perhaps the register. The controller may see the memory
+/// first and the register later. So a register value may be one that the doorbell has already
+/// passed. Going back to it would carry out commands twice.
+///
+/// A guest may also write the register alone: Linux does so for the admin queue. So the controller
+/// takes a register value unless the doorbell may have passed it since the last register write. If
+/// the doorbell has gone round the whole queue in between, it has passed every value, and no
+/// register value counts.
 #[derive(Debug)]
 pub(super) struct Doorbell {
     address: u64,
     event_address: u64,
     entries: u32,
-    /// What the memory held last.
+    /// The last value seen in memory.
     seen: u32,
-    /// Where the doorbell stands.
+    /// The current value of the doorbell.
     at: u32,
-    /// How far that is ahead of the register as it was heard of last, at most: rounds count.
+    /// How far `at` is ahead of the last register write, at most, including whole rounds.
     ahead: u64,
-    /// What the event index says.
+    /// The event index, if it was written.
     event: Option<u32>,
 }
 
 impl Doorbell {
-    /// The value now, if it is another than before, or one that cannot be. `rung` is what the register
-    /// holds, if that was written.
+    /// Reads the doorbell in memory. Returns the value if it is new, even if it is out of range.
+    /// `rung` is the register value, if the guest wrote the register. Returns EFAULT if the memory
+    /// cannot be read.
     pub(super) fn look(
         &mut self,
         memory: &Memory,
         rung: Option<u32>,
     ) -> Result<Option<u32>, Errno> {
-        // The register was read before: what the guest wrote to memory first is seen.
+        // The register was read before the memory, so this load sees what the guest wrote to memory
+        // first.
         let now = u32::from_le(memory.load(self.address)?);
         let mut value = None;
         if now != self.seen {
@@ -91,7 +98,7 @@ impl Doorbell {
         Ok(rung.and_then(|rung| self.hear(rung)).or(value))
     }
 
-    /// The register was written. Returns its value if that counts.
+    /// Handles a register write. Returns the value if it counts.
     fn hear(&mut self, rung: u32) -> Option<u32> {
         if rung >= self.entries {
             return Some(rung);
@@ -101,32 +108,33 @@ impl Doorbell {
             (self.at, self.ahead) = (rung, 0);
             return Some(rung);
         };
-        // In which round it was passed is not known: in the first of those that are possible.
+        // The round in which the doorbell passed the value is unknown. Assumes the first possible
+        // round.
         self.ahead -= more % u64::from(self.entries);
         None
     }
 
-    /// How far it is from one place of the queue to another.
+    /// Returns the distance between two entries of the queue.
     fn way(&self, from: u32, to: u32) -> u64 {
         u64::from((to + self.entries - from) % self.entries)
     }
 
-    /// Takes the place of another one, of the same queue.
+    /// Replaces another doorbell of the same queue, and keeps its distance to the register.
     pub(super) fn follow(mut self, before: Option<&Self>) -> Self {
         self.ahead = before.map_or(0, |before| before.ahead);
         self
     }
 
-    /// Asks to be rung when the doorbell passes `value`, where it stands. Returns where it went
-    /// meanwhile: nobody rings for that.
+    /// Sets the event index to `value`, where the doorbell stands. Returns the doorbell if it has
+    /// moved in between: the guest does not write the register for that.
     pub(super) fn arm(&mut self, memory: &Memory, value: u32) -> Result<Option<u32>, Errno> {
         self.expect(memory, value)?;
-        // The guest writes the doorbell, has its barrier and reads the event index.
+        // Pairs with the barrier of the guest between its doorbell and the event index.
         fence(Ordering::SeqCst);
         self.look(memory, None)
     }
 
-    /// Asks to be rung when the doorbell passes `event`.
+    /// Sets the event index. Returns EFAULT if the memory cannot be written.
     pub(super) fn expect(&mut self, memory: &Memory, event: u32) -> Result<(), Errno> {
         if self.event != Some(event) {
             memory.store(self.event_address, event.to_le())?;
@@ -136,13 +144,13 @@ impl Doorbell {
     }
 }
 
-/// What a look at a doorbell has found.
+/// The result of reading a doorbell.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Found {
-    /// There is something to do: commands, or room for completions.
+    /// There are commands, or there is room for completions.
     Something,
-    /// There is not. The doorbell will be rung.
+    /// There is no work. The guest will write the doorbell.
     Nothing,
-    /// It stands where it cannot.
+    /// The doorbell is out of range.
     Nonsense,
 }
