@@ -85,7 +85,7 @@ pub struct Options {
     command: Vec<String>,
 }
 
-/// Runs the guest; its command's exit status becomes ours.
+/// Runs the guest. Returns the exit status of its command.
 pub fn run(options: Options) -> Result<ExitCode> {
     let cache = Cache::open()?;
     if let Some(Other::Bench { kernel }) = options.other {
@@ -126,7 +126,7 @@ fn builder(options: Options) -> Builder {
     builder.append = options.append;
     builder.echo = true;
     builder.shell = options.shell;
-    // A person may take all day.
+    // An interactive session may take all day.
     let seconds = if options.shell { 86_400 } else { options.timeout };
     builder.timeout = Duration::from_secs(seconds);
     builder.image.put = options.put;

@@ -113,7 +113,7 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
-        name: "what once went wrong stays right where the line cannot be masked",
+        name: "what once went wrong stays right where INTx cannot be masked",
         devices: &[Nvme, Nvme],
         parameters: &["vfio_pci.nointxmask=1"],
         command: REGRESSIONS,
