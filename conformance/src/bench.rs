@@ -1,5 +1,6 @@
 //! Measures the cost of each operation with the processor's time stamp.
-//! || Under QEMU's `-icount shift=0,sleep=off` with one processor, the time stamp counts guest
+//!
+//! Under QEMU's `-icount shift=0,sleep=off` with one processor, the time stamp counts guest
 //! instructions, so two drivers are compared without noise. The time of a wait still passes there:
 //! use minima and medians.
 

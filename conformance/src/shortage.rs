@@ -1,5 +1,6 @@
 //! Tests V-06, V-08 and B-01 on a machine without a free interrupt, with interrupts of the device.
-//! || One processor has about two hundred vectors. Other devices take them all. The device under
+//!
+//! One processor has about two hundred vectors. Other devices take them all. The device under
 //! test then requests more than are left.
 
 use crate::cases::{Outcome, Stage, Stop, Verdict, check};

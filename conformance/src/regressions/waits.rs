@@ -1,6 +1,7 @@
 //! Tests requests that wait for user space's memory, and resample eventfds. Neither may delay
 //! another request.
-//! || User space can withhold a page indefinitely (userfaultfd, FUSE). A core that reads the page
+//!
+//! User space can withhold a page indefinitely (userfaultfd, FUSE). A core that reads the page
 //! with a lock held blocks every other user of that lock.
 
 use super::{LIMIT, Place, ask, must};

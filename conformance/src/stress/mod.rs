@@ -1,13 +1,17 @@
 //! Sends thousands of random requests while the device interrupts all the time. No interrupt is
 //! lost and no resource leaks, even if the process is killed in the middle.
-//! || An interrupt is **lost** if these conditions hold:
-//! || - The device completed a command on a vector that is attached and not masked.
+//!
+//! An interrupt is **lost** if these conditions hold:
+//!
+//! - The device completed a command on a vector that is attached and not masked.
 //! - The vector has been attached since the command was sent.
 //! - Neither of the vector's two eventfds was signalled for a second, counted from the completion
 //!   or from the unmask, whichever was later.
-//! || A masked interrupt is owed after the unmask. An interrupt of a vector that was detached or
+//!
+//! A masked interrupt is owed after the unmask. An interrupt of a vector that was detached or
 //! disabled meanwhile is not owed.
-//! || Linux's core disables a vector while it replaces the trigger. On a machine with several
+//!
+//! Linux's core disables a vector while it replaces the trigger. On a machine with several
 //! processors, an interrupt in that window is lost. With Linux's core such losses are counted and
 //! are no failure; with the Rust core they are (`CONTRACT.md`, B-02).
 

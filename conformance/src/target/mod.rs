@@ -62,7 +62,8 @@ pub struct Counted {
 }
 
 /// A target that answers VFIO's two interrupt ioctls.
-/// || Requests are bytes, and memory behind them is unreadable. A request with a bad address is one
+///
+/// Requests are bytes, and memory behind them is unreadable. A request with a bad address is one
 /// that claims more data than it carries.
 pub trait Target {
     /// Returns the core whose answers to expect.

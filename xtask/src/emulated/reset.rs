@@ -1,5 +1,6 @@
 //! Resets a guest of an unmodified QEMU under I/O. The guest shares no memory with the server.
-//! || Without shared memory, each access of the device to the guest's memory is a message to QEMU.
+//!
+//! Without shared memory, each access of the device to the guest's memory is a message to QEMU.
 //! At a reset, such messages are in flight in both directions.
 
 use std::fs::{self, File};

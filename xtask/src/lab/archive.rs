@@ -153,7 +153,8 @@ impl Archive {
 }
 
 /// Unpacks `debs` into `root` and removes each afterwards. Returns their names and versions.
-/// || No maintainer script runs. `base-files` comes first, because the paths of the other packages
+///
+/// No maintainer script runs. `base-files` comes first, because the paths of the other packages
 /// pass through its symlinks (/bin, /lib, …).
 pub fn unpack(debs: &[PathBuf], root: &Path) -> Result<Vec<String>> {
     let step = Step::start("Unpacking packages", Some(debs.len() as u64));

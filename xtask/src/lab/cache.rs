@@ -70,7 +70,8 @@ impl Cache {
     }
 
     /// Finds the directory `name` made by `recipe`, or has `make` fill it. Returns it.
-    /// || `make` gets an empty directory and returns the packages and versions it used. Two
+    ///
+    /// `make` gets an empty directory and returns the packages and versions it used. Two
     /// processes never make the same directory at once, and no process sees it before it is
     /// complete.
     pub fn obtain(

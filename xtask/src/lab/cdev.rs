@@ -1,5 +1,6 @@
 //! VFIO with character devices (CONFIG_VFIO_DEVICE_CDEV) for a stock kernel.
-//! || Debian builds its kernels without CONFIG_IOMMUFD. iommufd and VFIO are modules, and every kernel
+//!
+//! Debian builds its kernels without CONFIG_IOMMUFD. iommufd and VFIO are modules, and every kernel
 //! has what they need. The lab builds them from Debian's sources with the two options on, and loads
 //! them in place of the stock modules. vfio-pci-core is either the one in C or this project's.
 

@@ -20,7 +20,8 @@ pub type Files = Vec<(String, Vec<u8>)>;
 
 /// Gets the files that `program` needs in a guest: the program, its loader and its libraries.
 /// Returns them.
-/// || A script of the program's name runs it with its own loader and libraries. So a dynamically
+///
+/// A script of the program's name runs it with its own loader and libraries. So a dynamically
 /// linked program works without a root, and in a root with other libraries.
 pub fn files(program: &Path, root: &Path) -> Result<Files> {
     let bytes = fs::read(program).map_err(Error::io("read", program))?;

@@ -1,6 +1,7 @@
 //! Detects whether a guest has begun to run its first program, and starts a guest again that has
 //! not.
-//! || On a busy machine a guest's kernel may stand still while it calibrates its clocks. The host
+//!
+//! On a busy machine a guest's kernel may stand still while it calibrates its clocks. The host
 //! kept the guest from running just then, which says nothing about the driver under test. Init
 //! writes its line before it loads a module, so a driver that hangs the guest is not excused.
 
