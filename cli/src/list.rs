@@ -16,7 +16,7 @@ pub struct Options {
     /// Functions without MSI and MSI-X as well
     #[arg(long)]
     all: bool,
-    /// Open functions that a VFIO driver has and nobody uses, and ask them (this resets them)
+    /// Open functions of a VFIO driver that have no user, and ask them (this resets them)
     #[arg(long)]
     open: bool,
 }

@@ -81,7 +81,7 @@ impl JsonSchema for Bdf {
 /// A PCI function as the command line names it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum FunctionName {
-    /// Its address.
+    /// The address of the function.
     Address(Bdf),
     /// The name of its device in the system: `eth0`, `nvme0`, `/dev/sda`.
     Device(String),

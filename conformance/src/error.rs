@@ -33,7 +33,7 @@ pub enum Error {
     /// Memory could not be mapped.
     #[error("{len} bytes of memory cannot be mapped: {source}")]
     Map {
-        /// Its length.
+        /// The length of the memory.
         len: usize,
         /// The cause.
         source: rustix::io::Errno,

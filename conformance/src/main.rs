@@ -111,7 +111,7 @@ enum Command {
     Regression {
         #[command(flatten)]
         at: At,
-        /// Its name.
+        /// Name of the regression.
         #[arg(long)]
         name: String,
     },
@@ -144,7 +144,7 @@ impl From<At> for Place {
 
 #[derive(Debug, clap::Args)]
 struct Expected {
-    /// Whose vfio-pci-core to expect; the running kernel's when not given.
+    /// The vfio-pci-core to expect; by default that of the running kernel.
     #[arg(long)]
     core: Option<Core>,
 }

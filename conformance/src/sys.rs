@@ -287,7 +287,7 @@ impl Guarded {
 
     fn protect(&mut self, flags: MprotectFlags) -> Result<(), Error> {
         let start = self.pages.start.as_ptr().cast();
-        // SAFETY: our own pages, to which `&mut self` says that nobody else writes now.
+        // SAFETY: the pages belong to `self`, and `&mut self` excludes every other access.
         unsafe { rustix::mm::mprotect(start, Self::ROOM, flags) }
             .map_err(|source| Error::Map { len: Self::ROOM, source })
     }

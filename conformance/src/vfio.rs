@@ -17,7 +17,7 @@ use vfio_bindings::bindings::vfio::{
 pub struct Dma {
     /// The memory.
     pub memory: Mapping,
-    /// Its address on the bus.
+    /// The bus address of the memory.
     pub iova: u64,
 }
 

@@ -77,7 +77,7 @@ pub enum Error {
         how: String,
         /// The console's log.
         console: PathBuf,
-        /// Its last lines.
+        /// The last lines of the log.
         tail: String,
     },
     /// The guest's kernel did not reach its first program in time.
@@ -90,7 +90,7 @@ pub enum Error {
     NotStarted {
         /// The console's log.
         console: PathBuf,
-        /// Its last lines.
+        /// The last lines of the log.
         tail: String,
     },
     /// The guest started, but could not be set up as requested.

@@ -34,7 +34,7 @@ pub struct Options {
     /// The kernel's series
     #[arg(long, value_enum, default_value = "7.3")]
     kernel: Series,
-    /// Whose vfio-pci-core is loaded, under Linux's own driver vfio-pci
+    /// The vfio-pci-core to load, under Linux's own driver vfio-pci
     #[arg(long, value_enum, default_value = "c")]
     core: Core,
     /// A device to give the guest and hand to vfio-pci; may be repeated.

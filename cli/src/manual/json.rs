@@ -21,7 +21,7 @@ pub struct Document {
     pub commands: &'static [&'static str],
     /// The title.
     pub title: &'static str,
-    /// Its fields, in order.
+    /// The fields of the document, in order.
     pub fields: Vec<Field>,
 }
 
@@ -49,16 +49,16 @@ pub fn documents() -> Vec<Document> {
         document::<list::Document>(&["list"], "One object"),
         document::<info::Document>(&["info"], "One object"),
         document::<bind::Document<'_>>(&["bind", "unbind"], "One object"),
-        document::<watch::Snapshot>(&["watch"], "An object in a line, for each look"),
+        document::<watch::Snapshot>(&["watch"], "One object on a line for each reading"),
         document::<counts::Counts>(
             &["PATH.counts"],
-            "What a connection to the socket beside a served one reads: an object in a line",
+            "Each connection to the socket beside a served one reads one object on a line",
         ),
         document::<bench::Document>(&["bench"], "One object"),
         document::<demo::Document<'_>>(&["demo"], "One object"),
         document::<error::Error>(
             &["a failure"],
-            "On standard error, whatever the command: an object in a line",
+            "Every command prints a failure on standard error, as one object on a line",
         ),
     ]
 }

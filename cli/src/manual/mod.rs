@@ -150,7 +150,7 @@ fn json_section(commands: &[&str], serves: bool) -> Roff {
     page.control("SH", ["JSON"]).text([roman(plain(json::COMMON))]);
     if serves {
         page.control("PP", [])
-            .text([roman("serve prints an object in a line for each event, on standard output.")]);
+            .text([roman("serve prints one object on a line for each event, on standard output.")]);
         for (name, meaning) in json::EVENTS {
             page.control("TP", []).text([bold(name)]).text([roman(plain(meaning))]);
         }

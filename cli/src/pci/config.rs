@@ -26,7 +26,7 @@ const MSIX: u8 = 0x11;
 /// Why configuration space does not show a function's interrupts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unread {
-    /// It ends before the capabilities: user space without CAP_SYS_ADMIN sees 64 bytes.
+    /// Configuration space ends before the capabilities: user space without CAP_SYS_ADMIN sees 64 bytes.
     Short,
     /// All bits read as ones: the function is powered down (D3cold), or gone.
     Silent,

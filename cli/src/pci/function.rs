@@ -13,14 +13,14 @@ use std::path::{Path, PathBuf};
 /// The system's information about a function.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Function {
-    /// Its address.
+    /// PCI address of the function.
     pub bdf: Bdf,
     /// The kind of the function.
     pub what: &'static str,
     /// Name of vendor and device; `None` if the system has no list of names, or the list lacks this
     /// one.
     pub name: Option<String>,
-    /// Its class code.
+    /// PCI class code.
     #[serde(skip)]
     pub class: u32,
     /// Vendor and device: `8086:10c9`.
@@ -32,14 +32,14 @@ pub struct Function {
     pub driver: Option<String>,
     /// Whether that driver hands it to user space.
     pub vfio: bool,
-    /// Its IOMMU group; `None` without IOMMU.
+    /// The IOMMU group; `None` without IOMMU.
     pub group: Option<Group>,
     /// The interrupts in its configuration space; `None` if that cannot be read.
     pub offered: Option<Offered>,
     /// Why configuration space cannot be read.
     #[serde(skip)]
     pub unread: Option<Unread>,
-    /// Its role in SR-IOV; `None` if it has none.
+    /// Role of the function in SR-IOV; `None` if the function has none.
     pub sriov: Option<Sriov>,
     /// Vectors that the system has allocated for it.
     pub allocated: u32,
@@ -52,7 +52,7 @@ pub struct Function {
 /// An IOMMU group: functions that the IOMMU cannot isolate from each other.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Group {
-    /// Its number.
+    /// Number of the group.
     pub number: u32,
     /// The other functions in it.
     pub others: Vec<Member>,
@@ -61,7 +61,7 @@ pub struct Group {
 /// Another function of a group.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Member {
-    /// Its address.
+    /// PCI address of the function.
     pub bdf: Bdf,
     /// The driver of the function.
     pub driver: Option<String>,

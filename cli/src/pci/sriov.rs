@@ -10,14 +10,14 @@ use serde::Serialize;
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 #[serde(tag = "is", rename_all = "lowercase")]
 pub enum Sriov {
-    /// It is a physical function.
+    /// A physical function.
     Physical {
-        /// Its enabled virtual functions.
+        /// Enabled virtual functions.
         virtuals: Vec<Bdf>,
         /// The maximum number of virtual functions.
         most: u32,
     },
-    /// It is a virtual function.
+    /// A virtual function.
     Virtual {
         /// The address of its physical function.
         physical: Bdf,

@@ -6,11 +6,11 @@ use crate::report::{self, or_none};
 
 /// A column.
 pub struct Column {
-    /// Its name.
+    /// The name of the column.
     pub name: &'static str,
-    /// Its name in a narrow table.
+    /// The short name, for a narrow table.
     pub short: &'static str,
-    /// Its meaning.
+    /// The meaning of the column.
     pub meaning: &'static str,
     /// The order in which columns are hidden if the table is too wide: the highest rank first.
     rank: u8,

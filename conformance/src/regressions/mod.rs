@@ -28,7 +28,7 @@ pub struct Place {
 /// One bug of the past.
 #[derive(Clone, Copy, Debug)]
 pub struct Regression {
-    /// Its name.
+    /// The name of the regression.
     pub name: &'static str,
     /// The property that holds now, in a sentence.
     pub proves: &'static str,

@@ -24,7 +24,7 @@ use crate::error::{Error, Result, last_lines};
 /// How many runs keep their logs.
 const KEPT_RUNS: usize = 20;
 
-/// Whose vfio-pci-core the guest's kernel loads. The driver on top of it is Linux's own vfio-pci.
+/// The vfio-pci-core that the guest's kernel loads. The driver on top of it is Linux's own vfio-pci.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Core {
     /// Linux's own, all of it in C

@@ -116,7 +116,7 @@ impl Series {
 /// A kernel to boot: its image and its modules.
 #[derive(Debug)]
 pub struct Kernel {
-    /// Its release, as `uname -r` prints it.
+    /// The release of the kernel, as `uname -r` prints it.
     pub release: String,
     made: Made,
 }
