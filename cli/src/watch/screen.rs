@@ -12,9 +12,9 @@ use std::mem::ManuallyDrop;
 
 /// The terminal in raw mode, on its alternate screen. The drop restores it.
 ///
-/// ratatui's own functions for this print an error with a macro that panics if standard error is
-/// gone, as it is when a terminal is closed. The drop of its `Terminal` does the same, so it is
-/// never dropped.
+/// If standard error is gone, ratatui's own functions print their error with a macro that panics.
+/// That happens when a terminal is closed. The drop of ratatui's `Terminal` does the same, so the
+/// `Terminal` is never dropped.
 pub struct Screen(ManuallyDrop<Terminal<CrosstermBackend<Stdout>>>);
 
 impl Screen {
