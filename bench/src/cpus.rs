@@ -1,4 +1,4 @@
-//! Which processor runs what.
+//! Chooses the processors of client and servers, and pins threads to them.
 
 use crate::error::Error;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -6,20 +6,20 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 /// A processor for the client and one for the servers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Pair {
-    /// Runs the client.
+    /// The processor of the client.
     pub client: usize,
-    /// Runs the servers.
+    /// The processor of the servers.
     pub server: usize,
 }
 
-/// Processors that this process may use.
+/// Returns the processors that this process may use.
 fn usable() -> Result<Vec<usize>, Error> {
     let set = sched_getaffinity(None).map_err(Error::system("cannot ask for processors"))?;
     Ok((0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect())
 }
 
-/// The processors that were asked for; where none were, the first two that there are, and none when
-/// there is only one.
+/// Returns the requested processors. Without a request, returns the first two, or `None` if there
+/// is only one.
 pub fn choose(asked: Option<&[usize]>) -> Result<Option<Pair>, Error> {
     pick(asked, &usable()?)
 }
@@ -39,7 +39,7 @@ fn list(cpus: &[usize]) -> String {
     cpus.iter().map(usize::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// Keeps the calling thread, and those that it will start, on one processor.
+/// Pins the calling thread, and the threads that it will start, to one processor.
 pub fn pin(cpu: usize) -> Result<(), Error> {
     let mut set = CpuSet::new();
     if cpu >= CpuSet::MAX_CPU {

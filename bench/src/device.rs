@@ -1,8 +1,8 @@
-//! The device that all servers of ours serve.
+//! The device that all our servers emulate.
 
 use vfio_irq_user::{Device, Errno};
 
-/// Registers that are all sevens.
+/// Registers that read as sevens.
 pub struct Registers;
 
 impl Device for Registers {

@@ -1,54 +1,54 @@
-//! Why there is no report.
+//! Errors that prevent a report.
 
 use std::io;
 
-/// Why something could not be measured.
+/// Why a measurement failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The system says no.
+    /// A system call failed.
     #[error("{what}: {source}")]
     System {
-        /// What was to be done.
+        /// The operation.
         what: &'static str,
-        /// Why not.
+        /// The cause.
         source: io::Error,
     },
-    /// A client or a server says no.
+    /// A client or a server failed.
     #[error("{what}: {source}")]
     Device {
-        /// What was to be done.
+        /// The operation.
         what: &'static str,
-        /// Why not.
+        /// The cause.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The contestants' process did not start.
+    /// The servers' process did not start.
     #[error(
         "the process of the servers did not start: it ended, or said something else than where"
     )]
     NoServers,
-    /// The command line asks for a processor that there is not.
+    /// The command line names a processor that the machine does not have.
     #[error("--cpus {asked} is not possible: this process may use the processors {there}")]
     Processors {
-        /// What was asked for.
+        /// The requested processors.
         asked: String,
-        /// What there is.
+        /// The existing processors.
         there: String,
     },
-    /// Less than one round, or nothing in it.
+    /// Less than one round, or an empty round.
     #[error("{0} must be at least 1")]
     Nothing(&'static str),
-    /// The raise that was to be measured did not signal.
+    /// A measured raise did not signal.
     #[error("the interrupt was not signalled, which was to be measured")]
     NotSignalled,
 }
 
 impl Error {
-    /// For `map_err`: what was to be done when the system said no.
+    /// Returns a function for `map_err` that adds the operation to a failed system call.
     pub fn system<E: Into<io::Error>>(what: &'static str) -> impl Fn(E) -> Self {
         move |source| Self::System { what, source: source.into() }
     }
 
-    /// For `map_err`: what was to be done when the other side said no.
+    /// Returns a function for `map_err` that adds the operation to a failure of the other side.
     pub fn device<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
         what: &'static str,
     ) -> impl Fn(E) -> Self {

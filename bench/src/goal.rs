@@ -1,22 +1,22 @@
-//! What was aimed at, and whether it was met. Nothing fails by it.
+//! A goal and whether it was met. The exit status does not depend on it.
 
 use serde::Serialize;
 use std::fmt;
 
-/// How a goal is meant.
+/// The relation between result and limit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// The limit itself is good.
+    /// The result may equal the limit.
     AtMost,
-    /// The limit itself is not.
+    /// The result must be below the limit.
     Below,
 }
 
-/// A limit, and what became of it.
+/// A limit, and whether it was met.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub struct Goal {
-    /// How it is meant.
+    /// The relation to the limit.
     pub kind: Kind,
     /// The limit.
     pub limit: f64,
@@ -25,7 +25,7 @@ pub struct Goal {
 }
 
 impl Goal {
-    /// Compares a result with its limit.
+    /// Compares a result with its limit. Returns the goal.
     pub fn new(kind: Kind, limit: f64, result: f64) -> Self {
         let met = match kind {
             Kind::AtMost => result <= limit,

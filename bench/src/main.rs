@@ -1,4 +1,4 @@
-//! What emulated devices cost, in one run, beside what else there is: see the README.
+//! Measures what emulated devices cost, in one run, beside other implementations: see the README.
 
 mod cpus;
 mod device;
@@ -105,7 +105,7 @@ fn run(cli: &Cli) -> Result<(), Error> {
 fn measure(settings: &Settings, only: Option<&Only>, folder: &Path) -> Result<Report, Error> {
     let cpus = cpus::choose(settings.cpus.as_deref())?;
     let mut report = Report::new(cpus);
-    // First, while no memory is there to be used again.
+    // Memory comes first, while the allocator holds no free memory.
     if matches!(only, None | Some(Only::Memory)) {
         report.memory = Some(memory::measure(folder, settings.devices)?);
     }

@@ -1,4 +1,4 @@
-//! What a device costs while nobody attaches anything to it.
+//! Measures the memory of devices without an attached eventfd.
 
 use crate::device::Registers;
 use crate::error::Error;
@@ -12,28 +12,29 @@ use vfio_irq_user::{Client, ClientOptions, Options, Server};
 
 const VECTORS: u32 = 2048;
 
-/// Kibibytes of this process's memory for each device, and threads.
+/// Memory of this process for each device in KiB, and its threads.
 #[derive(Clone, Debug, Serialize)]
 pub struct Memory {
-    /// How many there were of each.
+    /// The number of devices of each kind.
     pub devices: usize,
-    /// Vectors that each advertises.
+    /// The vectors that each device advertises.
     pub vectors: u32,
-    /// A device whose client has not come.
+    /// A device without a client.
     pub idle_kib: f64,
-    /// What a client adds that has attached nothing; both sides are in this process.
+    /// The additional memory of a client that has attached nothing; both sides are in this process.
     pub client_kib: f64,
-    /// An NVMe controller with one queue's room, without a client and without its disk's blocks.
+    /// An NVMe controller with memory for one queue, without a client and without its disk's
+    /// blocks.
     pub nvme_kib: f64,
-    /// Threads that a device without a client has.
+    /// Threads of a device without a client.
     pub idle_threads: f64,
-    /// Threads that an NVMe controller without a client has.
+    /// Threads of an NVMe controller without a client.
     pub nvme_threads: f64,
-    /// Below so much is the aim.
+    /// The goal for a device without a client.
     pub goal: Goal,
 }
 
-/// Kibibytes of memory that this process really has.
+/// Returns the resident memory of this process in KiB.
 fn resident() -> Result<f64, Error> {
     let what = "cannot read this process's memory";
     let rollup = std::fs::read_to_string("/proc/self/smaps_rollup").map_err(Error::system(what))?;
@@ -47,7 +48,7 @@ fn threads() -> Result<usize, Error> {
     Ok(tasks.map_err(Error::system("cannot count threads"))?.count())
 }
 
-/// Memory and threads of this process.
+/// Memory and threads of this process at one moment.
 struct Now {
     resident: f64,
     threads: usize,
@@ -65,7 +66,8 @@ impl Now {
     }
 }
 
-/// Measures. To be called before anything else, so that no memory is there to be used again.
+/// Measures the memory. Must come before all other measurements, so that the allocator holds no
+/// free memory. Returns the result.
 pub fn measure(folder: &Path, devices: usize) -> Result<Memory, Error> {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
@@ -73,7 +75,7 @@ pub fn measure(folder: &Path, devices: usize) -> Result<Memory, Error> {
     let path = |what: &str, i: usize| folder.join(format!("{what}{i}"));
     let server = Server::start(Options::default()).map_err(Error::device("no server"))?;
     let add = |i| add_device(&server, &path("device", i));
-    // The first of each kind pays for what all share.
+    // The first device of each kind allocates the shared data.
     add(devices)?;
     let before = Now::get()?;
     (0..devices).try_for_each(add)?;

@@ -1,4 +1,4 @@
-//! One raise beside one bare write to an eventfd.
+//! Compares a raise with a bare write to an eventfd.
 
 use crate::device::Registers;
 use crate::error::Error;
@@ -15,26 +15,26 @@ use vfio_irq_user::{Bus, Client, ClientOptions, Interrupts, Options, Raised, Ser
 
 const VECTOR: u32 = 3;
 
-/// What interrupts cost.
+/// The cost of interrupts.
 #[derive(Clone, Debug, Serialize)]
 pub struct Raises {
-    /// Batches of each kind, in turn.
+    /// Batches of each kind, made in turn.
     pub batches: usize,
     /// Interrupts in a batch.
     pub batch: usize,
-    /// Nanoseconds of a raise.
+    /// Nanoseconds of one raise.
     pub raise_ns: Spread,
-    /// Nanoseconds of a bare write to the same eventfd.
+    /// Nanoseconds of one bare write to the same eventfd.
     pub write_ns: Spread,
     /// Interrupts that one thread raises in a second.
     pub per_second: f64,
-    /// One raise against one write, batch by batch.
+    /// The ratio of one raise to one write, batch by batch.
     pub ratio: Spread,
-    /// What the ratio should be.
+    /// The goal for the ratio.
     pub goal: Goal,
 }
 
-/// Measures.
+/// Measures the raises. Returns the result.
 pub fn measure(folder: &Path, batches: usize, batch: usize) -> Result<Raises, Error> {
     let server = Server::start(Options::default()).map_err(Error::device("no server"))?;
     let function = Function::builder(1, 2)
@@ -68,7 +68,7 @@ fn alternate(
 ) -> Result<Raises, Error> {
     let (mut raises, mut writes) = (Vec::new(), Vec::new());
     for round in 0..batches {
-        // Who is first changes, should that be worth anything.
+        // The order alternates, in case it matters.
         for first in [round % 2 == 0, round % 2 != 0] {
             if first {
                 raises.push(time_raises(interrupts, batch)?);
@@ -87,7 +87,7 @@ fn alternate(
     Ok(Raises { batches, batch, raise_ns, write_ns, per_second, ratio, goal })
 }
 
-/// Nanoseconds of one.
+/// Returns the nanoseconds of one operation.
 #[allow(clippy::cast_precision_loss)] // Thousands.
 fn each(since: Instant, batch: usize) -> f64 {
     since.elapsed().as_secs_f64() * 1e9 / batch as f64

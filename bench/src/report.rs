@@ -1,4 +1,4 @@
-//! The report, in words and as JSON.
+//! The report, as text and as JSON.
 
 use crate::cpus::Pair;
 use crate::memory::Memory;
@@ -9,12 +9,12 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use serde::Serialize;
 use std::fmt;
 
-/// All that was measured.
+/// All results.
 #[derive(Debug, Serialize)]
 pub struct Report {
-    /// Processors of client and servers; `None` where the system chose.
+    /// Processors of client and servers; `None` if the system chose.
     pub cpus: Option<(usize, usize)>,
-    /// Round trips, with a client that looks for replies and with one that sleeps.
+    /// Round trips, with a client that polls for replies and with one that sleeps.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wire: Option<Vec<Block>>,
     /// Interrupts.
@@ -26,7 +26,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Nothing yet.
+    /// Creates an empty report.
     pub fn new(cpus: Option<Pair>) -> Self {
         let cpus = cpus.map(|pair| (pair.client, pair.server));
         Self { cpus, wire: None, raises: None, memory: None }
@@ -130,12 +130,12 @@ fn write_memory(f: &mut fmt::Formatter<'_>, memory: &Memory) -> fmt::Result {
     writeln!(f, "{}", table(&["", ">KiB more", ">threads more", "goal"], rows))
 }
 
-/// A ratio, and where eight of ten rounds lie.
+/// Formats a ratio and the range of eight of ten rounds.
 fn ratio(spread: Spread) -> String {
     format!("{:.2} ({:.2} to {:.2})", spread.median, spread.low, spread.high)
 }
 
-/// A table without lines. Columns whose name begins with `>` are aligned to the right.
+/// Formats a table without lines. Aligns columns whose name begins with `>` to the right.
 fn table(columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);

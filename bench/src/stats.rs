@@ -1,42 +1,42 @@
-//! The report's arithmetic.
+//! Statistics of the report.
 
 use serde::Serialize;
 
-/// What many measurements come to: the middle one, and between which bounds eight of ten lie.
+/// The distribution of many measurements: the median, and the bounds of eight of ten.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize)]
 pub struct Spread {
-    /// Half are no greater.
+    /// Half of the values are no greater.
     pub median: f64,
-    /// A tenth is no greater.
+    /// A tenth of the values is no greater.
     pub low: f64,
-    /// Nine tenths are no greater.
+    /// Nine tenths of the values are no greater.
     pub high: f64,
 }
 
 impl Spread {
-    /// `None` of nothing at all.
+    /// Returns the spread of the values; `None` if there are none.
     pub fn of(mut values: Vec<f64>) -> Option<Self> {
         values.sort_unstable_by(f64::total_cmp);
         let at = |tenths: usize| values.get((values.len().checked_sub(1)? * tenths + 5) / 10);
         Some(Self { median: median(&values)?, low: *at(1)?, high: *at(9)? })
     }
 
-    /// The ratios of what was measured side by side, pair by pair: whatever disturbed both of a pair
-    /// does not count.
+    /// Returns the spread of the ratios, pair by pair. Load that disturbs both of a pair cancels
+    /// out.
     pub fn of_ratios(ours: &[f64], theirs: &[f64]) -> Option<Self> {
         let pairs = ours.iter().zip(theirs).filter(|(_, theirs)| **theirs > 0.0);
         Self::of(pairs.map(|(ours, theirs)| ours / theirs).collect())
     }
 }
 
-/// The middle one of sorted values, or the mean of the two in the middle.
+/// Returns the median of sorted values, or the mean of the two middle ones.
 fn median(sorted: &[f64]) -> Option<f64> {
     let upper = sorted.get(sorted.len() / 2)?;
     let lower = sorted.get((sorted.len() - 1) / 2)?;
     Some(f64::midpoint(*lower, *upper))
 }
 
-/// The median of values in any order; `None` of nothing at all.
+/// Returns the median of values in any order; `None` if there are none.
 pub fn median_of(mut values: Vec<f64>) -> Option<f64> {
     values.sort_unstable_by(f64::total_cmp);
     median(&values)
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn ratios_are_of_pairs() {
-        // The third pair was disturbed: both took ten times as long.
+        // The third pair was disturbed: both values are ten times as large.
         let spread = Spread::of_ratios(&[1.0, 1.0, 10.0], &[2.0, 2.0, 20.0]).unwrap();
         assert_eq!((spread.low, spread.median, spread.high), (0.5, 0.5, 0.5));
         assert_eq!(Spread::of_ratios(&[1.0], &[0.0]), None);

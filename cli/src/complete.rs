@@ -1,4 +1,4 @@
-//! What a shell offers for a word of the command line: the functions and sockets that are there.
+//! Completes a word of the command line in a shell: with the functions and sockets of the machine.
 
 use crate::pci::{System, users, vfio};
 use crate::target::USER;
@@ -10,14 +10,14 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::Path;
 
-/// The variable in which a shell that completes says which one it is.
+/// The variable in which a shell that completes names itself.
 const VARIABLE: &str = "VFIO_IRQ_COMPLETE";
 
 /// Answers a shell that completes. Returns false if no shell asks.
 ///
 /// # Errors
 ///
-/// When there is no answer.
+/// If no answer can be made.
 pub fn answer() -> clap::error::Result<bool> {
     let shells: &[&dyn EnvCompleter] = &SHELLS;
     let directory = std::env::current_dir().ok();
@@ -35,11 +35,11 @@ const SHELLS: [&dyn EnvCompleter; 5] = [
     &clap_complete::env::Zsh,
 ];
 
-/// Returns the script that has a shell ask this command for completions.
+/// Returns the script that makes a shell ask this command for completions.
 ///
 /// # Errors
 ///
-/// For a shell that is not known.
+/// If the shell is unknown.
 pub fn registration(shell: &str, command: &str) -> io::Result<String> {
     let mut text = Vec::new();
     let shells: &[&dyn EnvCompleter] = &SHELLS;
@@ -50,8 +50,8 @@ pub fn registration(shell: &str, command: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Bash takes a colon for the end of a word, so that an address would be five words. What bash takes for
-/// words is not used here.
+/// Bash. It splits words at colons, so an address would be five words. Bash's words are not used
+/// here.
 struct Bash;
 
 const BASH: &str = r#"_vfio_irq() {
@@ -114,13 +114,14 @@ pub fn functions(begun: &OsStr) -> Vec<CompletionCandidate> {
         let driver = function.driver.as_deref().unwrap_or("no driver");
         let help = format!("{name} ({driver})");
         let full = function.bdf.to_string();
-        // As it was begun: 01:00.0 is short for 0000:01:00.0.
+        // In the form in which the word was begun: 01:00.0 is short for 0000:01:00.0.
         let short = full
             .strip_prefix("0000:")
             .filter(|short| !begun.is_empty() && short.starts_with(begun));
         let names = users::names(&system, function.bdf);
         let names = names.iter().filter_map(|name| name.split(' ').next()).map(str::to_owned);
-        // A name is offered once it is begun, so that an empty word offers each function once.
+        // A name is offered only after it is begun, so that an empty word offers each function
+        // once.
         let names = names.filter(|name| !begun.is_empty() && name.starts_with(begun));
         let full = full.starts_with(begun).then(|| full.clone());
         all.extend(

@@ -1,37 +1,38 @@
-//! What is counted of a device's interrupts, whoever counts it.
+//! The counts of a device's interrupts, in a form for every source of counts.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// One vector. What is not counted is `None`.
+/// One vector. A value that is not counted is `None`.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Row {
-    /// Its number; none for what was counted of vectors that are not there any more.
+    /// Number of the vector; none for the sum of vectors that no longer exist.
     pub vector: Option<u32>,
-    /// The host's interrupt behind it.
+    /// The host's interrupt of the vector.
     pub irq: Option<u32>,
-    /// `open`, `masked`, `masked, pending`, `masked, empty` or `empty`; none for what is not there.
+    /// `open`, `masked`, `masked, pending`, `masked, empty` or `empty`; none for vectors that no
+    /// longer exist.
     pub state: Option<String>,
-    /// Interrupts.
+    /// Interrupts signalled.
     pub signals: Option<u64>,
-    /// Interrupts per second since the look before; `None` for the first look.
+    /// Interrupts per second since the previous reading; `None` for the first reading.
     #[serde(default)]
     pub rate: Option<f64>,
-    /// How often it was masked.
+    /// Times the vector was masked.
     pub masks: Option<u64>,
-    /// How often it was unmasked.
+    /// Times the vector was unmasked.
     pub unmasks: Option<u64>,
-    /// How often its eventfd was replaced.
+    /// Times the eventfd was replaced.
     pub retargets: Option<u64>,
-    /// How often a request signalled it.
+    /// Times a request signalled the vector (loopback).
     pub loopbacks: Option<u64>,
-    /// Requests that were refused because of it.
+    /// Requests that failed because of the vector.
     pub failures: Option<u64>,
 }
 
-/// Something that is known of a device.
+/// A fact about a device.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Fact {
@@ -39,7 +40,7 @@ pub enum Fact {
     Number(u64),
     /// A word.
     Word(String),
-    /// It is not known yet.
+    /// The value is not known yet.
     Unknown(()),
 }
 
@@ -66,26 +67,26 @@ impl fmt::Display for Fact {
 /// One device.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Counts {
-    /// What it is.
+    /// The device.
     pub device: String,
-    /// What drives or emulates it.
+    /// The driver or the emulator of the device.
     pub driver: String,
-    /// Whether a client uses the device, for a device that a process serves.
+    /// Whether a client uses the device, if a process serves the device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<bool>,
-    /// More that is known, by name.
+    /// Other facts, by name.
     pub facts: BTreeMap<String, Fact>,
-    /// More that is counted, by name.
+    /// Other counts, by name.
     pub totals: BTreeMap<String, u64>,
-    /// Vectors, in order.
+    /// The vectors, in order.
     pub vectors: Vec<Row>,
-    /// What was counted of vectors that are not there any more.
+    /// The sum of the vectors that no longer exist.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone: Option<Row>,
 }
 
 impl Counts {
-    /// Interrupts in all.
+    /// Returns the sum of all interrupts.
     pub fn total(&self) -> u64 {
         let all = self.vectors.iter().chain(&self.gone).filter_map(|row| row.signals);
         all.fold(0, u64::saturating_add)

@@ -1,11 +1,11 @@
-//! What goes wrong, said once and in one way.
+//! Errors, reported once and in one form.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::fmt;
 use std::io;
 
-/// A failure: a sentence that says what is wrong, and one that says what to do about it.
+/// A failure: one sentence that says what is wrong, and one that says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Error {
     /// What is wrong.
@@ -14,40 +14,40 @@ pub struct Error {
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
-    /// Each thing that is in the way, where it is several.
+    /// The obstacles, if there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub obstacles: Vec<Obstacle>,
-    /// Whoever read what this program printed does not read on: no failure, and nothing to say.
+    /// The reader of the output is gone. That is no failure, and nothing is printed.
     #[serde(skip)]
     pub unread: bool,
-    /// The exit status that goes with it.
+    /// The exit status of the program.
     #[serde(skip)]
     pub status: u8,
 }
 
 /// The exit status of a command that failed.
 pub const FAILED: u8 = 1;
-/// The exit status of a command line that makes no sense.
+/// The exit status of an invalid command line.
 pub const MISUNDERSTOOD: u8 = 2;
 
-/// Something that is in the way of a request.
+/// An obstacle to a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Obstacle {
-    /// What it is.
+    /// What the obstacle is.
     pub what: String,
     /// What to do about it.
     pub remedy: String,
-    /// Whether `--force` goes on in spite of it.
+    /// Whether `--force` ignores it.
     pub forceable: bool,
 }
 
 impl Error {
-    /// What is wrong, and what to do about it.
+    /// Returns an error with a remedy.
     pub fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { remedy: Some(remedy.into()), ..Self::plain(what) }
     }
 
-    /// What is wrong, where the sentence says it all.
+    /// Returns an error whose sentence needs no remedy.
     pub fn plain(what: impl Into<String>) -> Self {
         Self {
             what: what.into(),
@@ -58,17 +58,17 @@ impl Error {
         }
     }
 
-    /// Gives the error the exit status of a command line that makes no sense.
+    /// Gives the error the exit status of an invalid command line.
     pub fn misunderstood(self) -> Self {
         Self { status: MISUNDERSTOOD, ..self }
     }
 
-    /// Nobody reads what is printed.
+    /// Returns the error for output without a reader.
     pub fn unread() -> Self {
         Self { unread: true, ..Self::plain("nobody reads the output") }
     }
 
-    /// A file that cannot be read, written or opened.
+    /// Returns the error for a file that cannot be read, written or opened.
     pub fn file(verb: &str, path: &std::path::Path, source: &io::Error) -> Self {
         let what = format!("cannot {verb} {}: {source}", path.display());
         match source.kind() {

@@ -10,13 +10,13 @@ use crate::report::{self, Out, or_none, or_unknown, yes};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// What to list.
+/// The options of `list`.
 #[derive(clap::Args)]
 pub struct Options {
     /// Functions without MSI and MSI-X as well
     #[arg(long)]
     all: bool,
-    /// Open functions that a VFIO driver has and nobody uses, and ask them (this resets them)
+    /// Open functions of a VFIO driver that have no user, and ask them (this resets them)
     #[arg(long)]
     open: bool,
 }
@@ -24,11 +24,11 @@ pub struct Options {
 /// What `list --json` prints.
 #[derive(Serialize, JsonSchema)]
 pub struct Document {
-    /// The vfio-pci-core that is loaded; `None` without any VFIO PCI driver.
+    /// The loaded vfio-pci-core; `None` without a VFIO PCI driver.
     core: Option<Core>,
     /// Functions, by address.
     functions: Vec<Listed>,
-    /// What could not be known, and why.
+    /// What is unknown, and why.
     notes: Vec<String>,
 }
 
@@ -36,7 +36,7 @@ pub struct Document {
 struct Listed {
     #[serde(flatten)]
     function: Function,
-    /// What uses the function: processes, or disks and network interfaces of this machine.
+    /// The users of the function: processes, or disks and network interfaces of this machine.
     used_by: Vec<String>,
 }
 
@@ -44,7 +44,7 @@ const SHORT: &str = "?: not to be known from here; root sees all of configuratio
 const SILENT: &str = "?: a function that does not answer is powered down, or gone; \
                       `echo on > /sys/bus/pci/devices/ADDRESS/power/control` powers it up";
 
-/// The columns, and what they mean.
+/// The columns and their meanings.
 pub const COLUMNS: [(&str, &str); 8] = [
     ("ADDRESS", "The address of the function: domain, bus, device, function."),
     ("WHAT", "What the function is, by its class code."),
@@ -56,7 +56,7 @@ pub const COLUMNS: [(&str, &str); 8] = [
     ("MASK", "Single vectors can be masked; - without a VFIO driver."),
 ];
 
-/// Lists them.
+/// Lists the functions.
 pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
     let mut functions = system.functions()?;
     functions.retain(|function| options.all || function.has_vectors());
@@ -72,14 +72,14 @@ pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
     out.one(&document, || words(&document, report::width()))
 }
 
-/// What a function says itself takes the place of what is known of its driver.
+/// Replaces the abilities known from the driver by the device's own answer.
 fn ask(system: &System, function: &mut Function) {
     if let Ok(abilities) = device::abilities(system, function) {
         function.abilities = abilities;
     }
 }
 
-/// Names what uses a function.
+/// Returns the names of a function's users.
 pub fn used_by(system: &System, function: &Function) -> Vec<String> {
     if function.vfio {
         let holders = holders::of(system, function).processes;
@@ -88,11 +88,11 @@ pub fn used_by(system: &System, function: &Function) -> Vec<String> {
     users::names(system, function.bdf)
 }
 
-/// Columns between two columns.
+/// Spaces between two columns.
 const GAP: usize = 2;
-/// The least that is shown of what a function is.
+/// The least width of the column that describes a function.
 const LEAST: usize = 8;
-/// The column that is cut where the table is too wide.
+/// The column that is cut if the table is too wide.
 const WHAT: usize = 1;
 
 fn words(document: &Document, width: Option<usize>) -> String {
@@ -116,7 +116,7 @@ fn words(document: &Document, width: Option<usize>) -> String {
     notes.fold(text, |text, note| format!("{text}\n{}", report::wrapped(note, width, 0)))
 }
 
-/// Cuts what functions are, so that the table fits.
+/// Cuts the descriptions of functions so that the table fits.
 fn fit(rows: &mut [Vec<String>], width: usize) {
     let longest = |column: usize, rows: &[Vec<String>]| {
         let name = COLUMNS.get(column).map_or(0, |(name, _)| name.trim_start_matches('>').len());
@@ -136,7 +136,7 @@ fn fit(rows: &mut [Vec<String>], width: usize) {
 fn row(listed: &Listed) -> Vec<String> {
     let function = &listed.function;
     let offered = function.offered;
-    // Without a VFIO driver there is nothing to add or to mask.
+    // Without a VFIO driver, vectors can be neither added nor masked.
     let able = |value| if function.vfio { yes(value) } else { "-".to_owned() };
     let in_use = match function.allocated.saturating_sub(function.in_use) {
         0 => function.in_use.to_string(),

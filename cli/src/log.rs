@@ -1,8 +1,8 @@
-//! The log of this process: lines for people, or one JSON object for each event.
+//! The log of this process: lines of text, or one JSON object for each event.
 //!
-//! A thread of its own writes it. No event waits for a reader of the log, and none fails with a full
-//! disk or a closed pipe: lines that cannot be written are counted, and the next line that can be
-//! written says how many there were.
+//! A thread of its own writes the log. No event waits for a reader, and no event fails because
+//! of a full disk or a closed pipe. The log counts lines that cannot be written, and the next line
+//! that can be written contains the number.
 
 use crate::error::Error;
 use crate::report::{SCHEMA, now};
@@ -20,15 +20,15 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt};
 
-/// Lines that wait for a slow reader. Further ones are lost.
+/// The number of lines that wait for a slow reader. Further lines are lost.
 const WAITING: usize = 4096;
 /// How long the end of the process waits for a slow reader.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Where the log goes.
+/// The destination of the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Place {
-    /// Standard output: the events are what the command is run for.
+    /// Standard output: the events are the result of the command.
     Stdout,
     /// Standard error.
     Stderr,
@@ -38,11 +38,11 @@ pub enum Place {
 pub struct Log(Lines);
 
 impl Log {
-    /// Starts the log of this process. `RUST_LOG` says how much is logged; `level` is the default.
+    /// Starts the log of this process. `RUST_LOG` sets the level; `level` is the default.
     ///
     /// # Errors
     ///
-    /// When `RUST_LOG` makes no sense, or the system has no thread for the log.
+    /// If `RUST_LOG` is invalid, or the system cannot start a thread.
     pub fn start(place: Place, level: LevelFilter, json: bool) -> Result<Self, Error> {
         let filter = filter(level)?;
         let lines = match place {
@@ -56,7 +56,8 @@ impl Log {
             registry.with(Events(lines.clone())).init();
         } else {
             let writer = lines.clone();
-            // An internal error would be printed by a macro that panics when it cannot print.
+            // tracing-subscriber would print an internal error with a macro that panics if it
+            // cannot print.
             let layer = fmt::layer()
                 .with_writer(move || writer.clone())
                 .with_ansi(has_colours(io::stderr().is_terminal()))
@@ -66,18 +67,18 @@ impl Log {
         Ok(Self(lines))
     }
 
-    /// Waits, for a second at most, until all that was logged is written.
+    /// Waits at most one second until all lines are written.
     pub fn end(self) {
         let (done, wait) = sync_channel(1);
-        // A queue that is full belongs to a reader that does not read: there is nothing to wait for.
+        // A full queue belongs to a reader that does not read, so waiting is useless.
         if self.0.queue.try_send(Message::Flush(done)).is_ok() {
             let _ = wait.recv_timeout(PATIENCE);
         }
     }
 }
 
-/// Reads `RUST_LOG`. EnvFilter's lossy reader prints what it ignores, with a macro that panics. Returns
-/// an error that says which value would be right.
+/// Parses `RUST_LOG`. EnvFilter's lossy parser prints ignored values with a macro that panics.
+/// Returns an error that names a valid value.
 fn filter(level: LevelFilter) -> Result<EnvFilter, Error> {
     let wrong = |why: String| {
         let remedy =
@@ -105,7 +106,7 @@ enum Message {
     Flush(SyncSender<()>),
 }
 
-/// Lines on their way to the thread that writes them.
+/// Lines in transit to the thread that writes them.
 #[derive(Clone)]
 struct Lines {
     queue: SyncSender<Message>,
@@ -118,7 +119,7 @@ impl Lines {
         let lost = Arc::new(AtomicU64::new(0));
         let its = Arc::clone(&lost);
         let thread = std::thread::Builder::new().name("log".into());
-        // Detached: it can sleep in a write until a reader reads.
+        // The thread is detached: it may sleep in a write until a reader reads.
         drop(thread.spawn(move || write_all(&waiting, stream, &its, json))?);
         Ok(Self { queue, lost })
     }
@@ -164,7 +165,7 @@ fn write_all<W: Write>(
     }
 }
 
-/// Returns the line that takes the place of lost lines.
+/// Returns the line that replaces lost lines.
 fn gap(lost: u64, json: bool) -> Vec<u8> {
     if json {
         let event = "events were lost: they could not be written";
@@ -250,7 +251,7 @@ mod tests {
     use std::sync::mpsc::{Receiver, Sender, channel};
     use std::sync::{Arc, Mutex};
 
-    /// A stream that asks before each write what becomes of it.
+    /// A stream whose writes each return the next result of a channel.
     #[derive(Clone)]
     struct Odd(Arc<Mutex<Receiver<io::Result<()>>>>, Sender<String>);
 
@@ -291,7 +292,7 @@ mod tests {
     #[test]
     fn a_reader_that_does_not_read_keeps_nobody_waiting() {
         let (lines, fate, all) = odd(true);
-        // The first one is with the thread, or still waits with the others.
+        // The thread holds the first line, or it still waits with the others.
         (0..WAITING + 2).for_each(|_| lines.send(b"{}\n".to_vec()));
         assert!(lines.queue.try_send(Message::Line(Vec::new())).is_err());
         let begun = std::time::Instant::now();

@@ -1,6 +1,6 @@
 //! The command `vfio-irq`: interrupts of devices that are handed to user space, seen, measured and
 //! emulated.
-// These macros panic when they cannot print. `report::print` and the log return an error instead.
+// These macros panic if they cannot print. `report::print` and the log return an error instead.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -75,7 +75,7 @@ fn main() -> ExitCode {
     match complete::answer() {
         Ok(false) => {}
         Ok(true) => return ExitCode::SUCCESS,
-        // A shell shows nothing of what is wrong.
+        // A shell that completes shows no errors.
         Err(_) => return ExitCode::FAILURE,
     }
     let arguments = match Arguments::try_parse() {
@@ -92,7 +92,7 @@ fn main() -> ExitCode {
     end(outcome, json)
 }
 
-/// Says why the command failed, if it did. Returns the exit status.
+/// Prints why the command failed, if it did. Returns the exit status.
 fn end(outcome: Result<(), Error>, json: bool) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -104,7 +104,7 @@ fn end(outcome: Result<(), Error>, json: bool) -> ExitCode {
     }
 }
 
-/// Where `/sys`, `/proc` and `/dev` are: tests make up a system of their own.
+/// Returns the directory of `/sys`, `/proc` and `/dev`: tests use a tree of their own.
 fn root() -> PathBuf {
     std::env::var_os("VFIO_IRQ_ROOT").map_or_else(|| "/".into(), PathBuf::from)
 }
@@ -126,20 +126,20 @@ fn run(arguments: Arguments) -> Result<(), Error> {
     }
 }
 
-/// Says what is wrong with the command line, or shows help; the exit status that goes with it.
+/// Prints the error in the command line, or help. Returns the exit status.
 fn misunderstood(error: &clap::Error) -> ExitCode {
     let json = std::env::args_os().any(|word| word == "--json");
     if !error.use_stderr() {
         return end(report::print(&error.render().to_string()), json);
     }
     if !json {
-        // Clap knows whether there are colours.
+        // Clap decides about colours.
         let _ = error.print();
         return ExitCode::from(error::MISUNDERSTOOD);
     }
     let text = error.render().to_string();
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    // Usage, and where help is, are for people.
+    // Usage and the hint to help are for interactive use.
     let ends = |line: &&str| line.starts_with("Usage:") || line.starts_with("For more");
     let what = lines.take_while(|line| !ends(line)).collect::<Vec<_>>().join(" ");
     let remedy = "`vfio-irq help` shows what would be right";
@@ -154,14 +154,13 @@ fn complain(error: &Error, json: bool) {
     write_error(&text);
 }
 
-/// To standard error; where that is closed, nobody can be told.
+/// Writes to standard error. If it is closed, the text is lost.
 fn write_error(text: &str) {
     use std::io::Write;
     let _ = std::io::stderr().write_all(text.as_bytes());
 }
 
-/// Starts the log. A server logs what happens, and as JSON that is its result; the other commands log
-/// what is wrong.
+/// Starts the log. A server logs events, which as JSON are its result. Other commands log errors.
 fn start_log(arguments: &Arguments) -> Result<Log, Error> {
     let serves = matches!(arguments.task, Task::Serve(_));
     let level = if serves { LevelFilter::INFO } else { LevelFilter::WARN };

@@ -1,4 +1,4 @@
-//! What is printed: tables for people, JSON for programs.
+//! Prints results: tables for people, JSON for programs.
 
 use crate::error::Error;
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
@@ -7,19 +7,19 @@ use std::io::{self, Write};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 
-/// Where results go, and as what.
+/// The form of the results.
 #[derive(Clone, Copy, Debug)]
 pub struct Out {
-    /// As JSON.
+    /// True for JSON.
     pub json: bool,
 }
 
 impl Out {
-    /// Prints one document, or what stands for it in words.
+    /// Prints one document, or its text.
     ///
     /// # Errors
     ///
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn one(
         self,
         document: &impl Serialize,
@@ -32,11 +32,11 @@ impl Out {
         print(&(text + "\n"))
     }
 
-    /// Prints one of many: a line of JSON, or words.
+    /// Prints one of many documents: a line of JSON, or text.
     ///
     /// # Errors
     ///
-    /// When it cannot be written.
+    /// If it cannot be written.
     pub fn line(
         self,
         document: &impl Serialize,
@@ -49,10 +49,10 @@ impl Out {
     }
 }
 
-/// The number of what JSON documents look like. It grows when a reader has to change.
+/// The version of the JSON documents. It is incremented when readers have to change.
 pub const SCHEMA: u32 = 1;
 
-/// A document with what all documents have.
+/// A document with the fields that all documents have.
 #[derive(Serialize)]
 struct Dated<'d, D: Serialize> {
     schema: u32,
@@ -71,7 +71,7 @@ impl<'d, D: Serialize> Dated<'d, D> {
 ///
 /// # Errors
 ///
-/// When it has no form in JSON.
+/// If it cannot be expressed in JSON.
 pub fn line(document: &impl Serialize) -> Result<String, Error> {
     Ok(serde_json::to_string(&Dated::new(document)).map_err(no_json)? + "\n")
 }
@@ -83,16 +83,16 @@ fn no_json(error: serde_json::Error) -> Error {
 /// Returns the time of the system's clock in UTC, in the format of RFC 3339.
 pub fn now() -> String {
     let mut text = String::new();
-    // A string takes everything.
+    // A write to a string cannot fail.
     let _ = SystemTime.format_time(&mut Writer::new(&mut text));
     text
 }
 
-/// Prints to standard output, all of it and at once.
+/// Prints to standard output, all at once.
 ///
 /// # Errors
 ///
-/// [`Error::unread`] when the reader is gone; what the system says otherwise.
+/// [`Error::unread`] if the reader is gone, otherwise the system's error.
 pub fn print(text: &str) -> Result<(), Error> {
     let mut stdout = io::stdout().lock();
     let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
@@ -106,7 +106,7 @@ pub fn print(text: &str) -> Result<(), Error> {
     })
 }
 
-/// A table without lines. Columns whose name begins with `>` are aligned to the right.
+/// Formats a table without lines. Aligns columns whose name begins with `>` to the right.
 pub fn table(columns: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -151,22 +151,22 @@ pub fn wrapped(text: &str, width: Option<usize>, indent: usize) -> String {
     lines.into_iter().map(|line| line + "\n").collect()
 }
 
-/// A value, or `?` where it is not known.
+/// Returns a value, or `?` if it is unknown.
 pub fn or_unknown(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "?".to_owned(), |value| value.to_string())
 }
 
-/// A value, or `-` where there is none.
+/// Returns a value, or `-` if there is none.
 pub fn or_none(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
 
-/// `yes`, `no` or `?`.
+/// Returns `yes`, `no` or `?`.
 pub fn yes(value: Option<bool>) -> String {
     or_unknown(value.map(|yes| if yes { "yes" } else { "no" }))
 }
 
-/// `1 vector`, `2 vectors`.
+/// Returns a count with its noun: `1 vector`, `2 vectors`.
 pub fn many(count: u64, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }

@@ -1,4 +1,4 @@
-//! Ending in good order when a signal asks for it.
+//! Ends the program in order when a signal asks for it.
 
 use crate::error::Error;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
@@ -9,24 +9,24 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// The signals that end this program: the user's, the system's, and that of a terminal that is gone.
+/// The signals that end this program: the user's, the system's, and a hangup of the terminal.
 const SIGNALS: [(i32, &str); 3] = [(SIGINT, "SIGINT"), (SIGTERM, "SIGTERM"), (SIGHUP, "SIGHUP")];
 
-/// Whether a signal has asked for the end.
+/// The state of a requested end.
 pub struct Stop {
     /// The signal; 0 for none.
     signal: Arc<AtomicUsize>,
-    /// Readable once a signal has come.
+    /// Readable after a signal has arrived.
     asked: OwnedFd,
 }
 
 impl Stop {
-    /// Notes the first SIGINT, SIGTERM or SIGHUP from now on, so that sockets and folders are not left
-    /// behind. The second signal ends the program at once.
+    /// Records the first SIGINT, SIGTERM or SIGHUP from now on, so that sockets and directories are
+    /// removed. The second signal ends the program at once.
     ///
     /// # Errors
     ///
-    /// When the system refuses.
+    /// If the system refuses.
     pub fn prepare() -> Result<Self, Error> {
         let failed = |error| Error::plain(format!("signals cannot be caught: {error}"));
         Self::catch().map_err(failed)
@@ -47,42 +47,42 @@ impl Stop {
         let signals = signal_hook::iterator::Signals::new(caught)?;
         let its = asked.try_clone()?;
         let thread = std::thread::Builder::new().name("signals".into());
-        // It ends with the process.
+        // The thread ends with the process.
         drop(thread.spawn(move || wake_at(signals, &its))?);
         Ok(Self { signal, asked })
     }
 
-    /// Returns true if a signal came.
+    /// Returns true if a signal has arrived.
     pub fn is_asked(&self) -> bool {
         self.signal.load(Ordering::Relaxed) != 0
     }
 
-    /// Returns the name of the signal that came.
+    /// Returns the name of the signal.
     pub fn name(&self) -> &'static str {
         let signal = self.signal.load(Ordering::Relaxed);
         let is_it = |(number, _): &&(i32, &str)| usize::try_from(*number) == Ok(signal);
         SIGNALS.iter().find(is_it).map_or("none", |(_, name)| *name)
     }
 
-    /// Waits for a signal, for so long at most or for ever. Returns whether one has come.
+    /// Waits for a signal, at most for `time` or forever. Returns true if a signal has arrived.
     pub fn wait(&self, time: Option<std::time::Duration>) -> bool {
-        // A time that poll cannot express is as good as no limit.
+        // A time that poll cannot express counts as no limit.
         let time = time.and_then(|time| Timespec::try_from(time).ok());
         while !self.is_asked() {
             match poll(&mut [PollFd::new(&self.asked, PollFlags::IN)], time.as_ref()) {
                 Ok(0) => return false,
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                // Without poll nothing can be waited for.
+                // Without poll, waiting is impossible.
                 Err(_) => return true,
             }
         }
         true
     }
 
-    /// Ends the program as the signal would have, if one came.
+    /// Ends the program as the signal would have, if a signal has arrived.
     pub fn obey(&self) {
         if let Ok(signal @ 1..) = i32::try_from(self.signal.load(Ordering::Relaxed)) {
-            // A signal that cannot end this process leaves it to its own end.
+            // If the signal cannot end this process, the process ends by itself.
             let _ = signal_hook::low_level::emulate_default_handler(signal);
         }
     }
@@ -104,7 +104,7 @@ impl AsFd for Stop {
 
 fn wake_at(mut signals: signal_hook::iterator::Signals, asked: &OwnedFd) {
     for _ in signals.forever() {
-        // An eventfd that is full is readable already.
+        // A full eventfd is readable already.
         let _ = rustix::io::write(asked, &1_u64.to_ne_bytes());
     }
 }

@@ -1,4 +1,4 @@
-//! What a command is about.
+//! The device that a command is about.
 
 use crate::error::Error;
 use crate::pci::System;
@@ -81,9 +81,9 @@ impl JsonSchema for Bdf {
 /// A PCI function as the command line names it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum FunctionName {
-    /// By its address.
+    /// The address of the function.
     Address(Bdf),
-    /// By the name of a device that the system has for it: `eth0`, `nvme0`, `/dev/sda`.
+    /// The name of its device in the system: `eth0`, `nvme0`, `/dev/sda`.
     Device(String),
 }
 
@@ -94,7 +94,7 @@ impl FromStr for FunctionName {
         let address = text.parse();
         let name = text.strip_prefix("/dev/").unwrap_or(text);
         let plain = |c: char| c.is_ascii_alphanumeric() || "_-.@".contains(c);
-        // What begins like an address, and is none, is a mistake that should be called so.
+        // A name that begins like an address and is not a valid one is reported as a wrong address.
         let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic())
             && name.chars().all(plain)
             && !name.starts_with("pci_");
@@ -107,11 +107,11 @@ impl FromStr for FunctionName {
 }
 
 impl FunctionName {
-    /// Finds the address.
+    /// Returns the address.
     ///
     /// # Errors
     ///
-    /// For a name that the system does not know, or that is no PCI function's.
+    /// If the system does not know the name, or the name belongs to no PCI function.
     pub fn find(&self, system: &System) -> Result<Bdf, Error> {
         let name = match self {
             Self::Address(bdf) => return Ok(*bdf),
@@ -128,7 +128,7 @@ impl FunctionName {
         let at = std::fs::canonicalize(system.path(at)).unwrap_or_default();
         let mut found: BTreeSet<Bdf> = function_of(&at).into_iter().collect();
         if found.is_empty() {
-            // A disk of several NVMe controllers is beside them.
+            // A disk of several NVMe controllers is in the directory beside them.
             let beside = at.parent().into_iter().flat_map(|at| {
                 let entries = crate::pci::names(at).into_iter().map(|name| at.join(name));
                 entries.filter(|entry| entry.is_symlink()).collect::<Vec<_>>()
@@ -158,14 +158,14 @@ fn function_of(path: &Path) -> Option<Bdf> {
     path.iter().rev().find_map(|part| part.to_str()?.parse().ok())
 }
 
-/// A device, wherever it is.
+/// A device of any kind.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Target {
     /// A PCI function of this machine.
     Pci(Bdf),
     /// A device that another process emulates: the path of its vfio-user socket.
     User(PathBuf),
-    /// A device that this process makes up.
+    /// A device that this process emulates.
     Sim,
 }
 
@@ -176,7 +176,7 @@ pub enum TargetName {
     Pci(FunctionName),
     /// A device that another process emulates.
     User(PathBuf),
-    /// A device that this process makes up.
+    /// A device that this process emulates.
     Sim,
 }
 
@@ -200,11 +200,11 @@ impl FromStr for TargetName {
     }
 }
 
-/// What is before the path of a socket.
+/// The prefix of a socket's path.
 pub const USER: &str = "vfio-user:";
 
 impl TargetName {
-    /// Finds the device.
+    /// Returns the device.
     ///
     /// # Errors
     ///

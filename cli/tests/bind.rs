@@ -1,4 +1,4 @@
-//! `bind` and `unbind` on a system that is made up: what is in the way, what is written.
+//! Tests of `bind` and `unbind` on a system made of files: the obstacles, and the writes.
 
 mod common;
 
@@ -13,7 +13,7 @@ fn disk(driver: &str) -> (Tree, String) {
     (tree, at)
 }
 
-/// A disk of the function's with a partition.
+/// Adds a disk of the function with a partition.
 fn namespace(tree: &Tree, at: &str) {
     for (path, number) in [("nvme0n1", "259:0"), ("nvme0n1/nvme0n1p1", "259:1")] {
         let below = format!("{at}/nvme/nvme0/{path}");
@@ -39,7 +39,8 @@ fn a_dry_run_shows_the_steps_and_takes_none() {
     assert_eq!(tree.read("sys/bus/pci/drivers_probe"), "");
 }
 
-/// Files do not bind drivers: every step is taken, none has an effect, and all is undone.
+/// Files do not bind drivers: the command takes every step, none has an effect, and it undoes all
+/// of them.
 #[test]
 fn a_driver_that_does_not_take_it_leaves_things_as_they_were() {
     let (tree, at) = disk("nvme");
@@ -83,7 +84,7 @@ fn unbind_gives_the_function_to_any_driver() {
     assert!(refused(&tree.words(&["unbind", "00:09.0"])).contains("no PCI function"));
 }
 
-/// A tree in which something is in the way, what is said of it, and whether it can be forced.
+/// A tree with an obstacle, the message about it, and whether it can be forced.
 type Case = (&'static str, fn(&Tree, &str), &'static str, bool);
 
 #[test]
@@ -205,7 +206,7 @@ fn what_would_break_is_said_before_anything_is_done() {
     ];
     for (name, put, what, forceable) in cases {
         let (tree, at) = disk("nvme");
-        // Nothing is in the way without it.
+        // Without the obstacle, the bind is possible.
         said(&tree.words(&["bind", NVME, "--dry-run"]));
         put(&tree, &at);
         let refusal = refused(&tree.words(&["bind", NVME]));
@@ -238,7 +239,7 @@ fn a_driver_that_hands_nothing_over_is_not_taken() {
     let unfit = "nvme2 is no VFIO PCI driver: choose one that is loaded: mlx5_vfio_pci, vfio-pci\n";
     tree.has_driver("nvme2");
     assert!(refusal("nvme2").contains(unfit), "{}", refusal("nvme2"));
-    // A module that uses the core makes one.
+    // A module that uses the core makes a VFIO PCI driver.
     tree.link("sys/bus/pci/drivers/nvme2/module", "sys/module/nvme2");
     tree.file("sys/module/vfio_pci_core/holders/nvme2/refcnt", "0\n");
     assert!(refusal("nvme2").contains("nvme2 did not take 0000:00:04.0"), "{}", refusal("nvme2"));
@@ -277,7 +278,7 @@ fn the_module_that_is_missing_is_named() {
     let (tree, at) = disk("vfio-pci");
     let unbind = || {
         tree.link(&format!("{at}/driver"), "sys/bus/pci/drivers/vfio-pci");
-        // Files do not take drivers away, so the link is gone before.
+        // Files do not unbind drivers, so the link is removed before.
         let after = tree.path(&format!("{at}/driver_override"));
         std::fs::remove_file(tree.path(&format!("{at}/driver"))).unwrap();
         std::fs::create_dir_all(tree.path(&format!("{at}/vfio-dev"))).unwrap();

@@ -10,7 +10,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
-/// A field that is a number.
+/// Returns a field that is a number.
 fn number(run: &Value, name: &str) -> u64 {
     run[name].as_u64().unwrap_or_else(|| panic!("{name} in {run}"))
 }
@@ -26,10 +26,10 @@ fn every_interrupt_is_accounted_for_and_none_is_lost_the_new_way() {
     assert_eq!(methods, ["release-all", "dynamic"]);
     for run in runs {
         assert_eq!(number(run, "queues"), 8);
-        // One command at a time, each told by itself.
+        // Each queue has one command outstanding, and each completion has its own interrupt.
         assert_eq!(number(run, "raised"), number(run, "completed"), "{run}");
         assert_eq!(number(run, "raised"), number(run, "delivered") + number(run, "lost"), "{run}");
-        // A lost interrupt is a queue that waits for a second, and the other way round.
+        // Each lost interrupt is a queue that waits for a second, and vice versa.
         assert_eq!(number(run, "lost"), number(run, "stalls"), "{run}");
         let stalled = number(run, "longest_gap_us") >= 1_000_000;
         assert!(stalled || number(run, "stalls") == 0, "{run}");
@@ -51,7 +51,7 @@ fn one_method_can_be_shown_by_itself_in_words() {
     assert!(!said.contains("release-all"), "{said}");
 }
 
-/// A short run with its picture at this place.
+/// Makes a short run with its picture at this path. Returns the output.
 fn short(picture: &Path) -> Output {
     let words = ["demo", "--queues", "1", "--interval", "1", "--method", "dynamic", "--picture"];
     command(&[&words[..], &[picture.to_str().unwrap()]].concat()).output().unwrap()
@@ -61,7 +61,7 @@ fn short(picture: &Path) -> Output {
 fn a_picture_takes_the_place_of_pictures_alone() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
-    // What is neither file nor folder is written to, and stays what it is.
+    // A path that is neither a file nor a directory is written to, and stays as it is.
     assert!(Command::new("mkfifo").arg(at("pipe")).status().unwrap().success());
     let pipe = at("pipe");
     let reader = std::thread::spawn(move || fs::read_to_string(pipe).unwrap());
@@ -76,13 +76,13 @@ fn a_picture_takes_the_place_of_pictures_alone() {
     assert!(fs::symlink_metadata(at("link")).unwrap().is_symlink());
     assert!(fs::read_to_string(at("file")).unwrap().starts_with("<svg"));
     assert_eq!(fs::metadata(at("file")).unwrap().permissions().mode() & 0o777, 0o600);
-    // And nothing is left beside them.
+    // No file is left beside them.
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
     let error = String::from_utf8(short(folder.path()).stderr).unwrap();
     assert!(error.contains("directory; --picture FILE names another place"), "{error}");
 }
 
-/// What a terminal is told of a run, one that is so wide, or of which nobody knows it.
+/// Returns the output of a run on a terminal of this width, or of unknown width.
 fn on_terminal(name: &str, columns: u16) -> (String, String) {
     let folder = tempfile::tempdir().unwrap();
     let picture = folder.path().join("demo.svg");
@@ -100,7 +100,7 @@ fn on_terminal(name: &str, columns: u16) -> (String, String) {
     (said, fs::read_to_string(folder.path().join("table")).unwrap())
 }
 
-/// Interrupts raised and stalls of each method, as the table has them.
+/// Returns the interrupts and stalls of each method, as in the table.
 fn counted(table: &str) -> Vec<String> {
     let rows = ["release-all ", "dynamic "].into_iter().map(|method| {
         let row = table.lines().find(|line| line.starts_with(method)).unwrap();
@@ -120,7 +120,7 @@ fn a_terminal_that_cannot_go_back_gets_a_few_lines() {
         let expected = ["release-all", "dynamic"]
             .map(|method| [2, 4, 6, 8].map(|queues| format!("{method}: {queues} of 8 queues")));
         assert_eq!(lines, expected.concat(), "{name}, {columns}");
-        // What the last line of each says is what the table says.
+        // The last line of each run contains the numbers of the table.
         let last = said.lines().filter(|line| line.contains("8 of 8"));
         for (line, counted) in last.zip(counted(&table)) {
             assert!(line.ends_with(&counted), "{line}: {table}");
@@ -155,7 +155,7 @@ fn a_signal_ends_it_in_good_order() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 
-/// The demo with this many queues in a shell with such a limit of descriptors.
+/// Runs the demo with this many queues in a shell with such a limit of descriptors.
 fn limited(limit: &str, queues: &str) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let script = format!(
@@ -230,7 +230,7 @@ fn a_picture_can_be_printed() {
         let output = command(&[&words[..], &[other]].concat()).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{output:?}");
     }
-    // Letters can be read, however few the queues are, and each queue is named once.
+    // Letters can be read even with few queues, and each queue has one label.
     let sizes = drawn.split("font-size=\"").skip(1).map(|rest| rest.split('"').next().unwrap());
     let sizes: Vec<f64> = sizes.map(|size| size.parse().unwrap()).collect();
     assert!(sizes.iter().all(|size| *size >= 11.0), "{sizes:?}");

@@ -1,4 +1,4 @@
-//! `list` and `info` on a system that is made up, and on devices that are.
+//! Tests of `list` and `info` on a system made of files, and on emulated devices.
 
 mod common;
 
@@ -11,7 +11,7 @@ vector   irq state    signals      masks    unmasks  retargets  loopbacks   fail
   gone     - -              7          0          0          0          0          1
 ";
 
-/// A machine with the Rust core and one function of every kind.
+/// Makes a machine with the Rust core and one function of every kind.
 fn machine() -> Tree {
     let tree = Tree::new();
     tree.has_rust_core();
@@ -50,12 +50,12 @@ fn older_kernels_add_no_vectors() {
     assert_eq!(dynamic(), true);
     tree.file("proc/sys/kernel/osrelease", "6.1.0-44-amd64\n");
     assert_eq!(dynamic(), false);
-    // Without a release it is not known.
+    // Without a release, dynamic MSI-X is unknown.
     tree.file("proc/sys/kernel/osrelease", "?\n");
     assert_eq!(dynamic(), serde_json::Value::Null);
 }
 
-/// The core decides what can be done with vectors, whatever the driver on top of it is called.
+/// The core decides what can be done with vectors, for every driver on top of it.
 #[test]
 fn the_core_that_is_loaded_is_told() {
     let tree = Tree::new();
@@ -73,7 +73,7 @@ fn the_core_that_is_loaded_is_told() {
     let note = "note: this core masks no vectors and counts none; `cargo xtask core` builds";
     let info = |bdf: &str| said(&tree.words(&["info", bdf]));
     assert!(info("00:06.0").contains(note), "{}", info("00:06.0"));
-    // Another version is not ours.
+    // A core with another version is not this project's.
     tree.file("sys/module/vfio_pci_core/version", "0.2\n");
     assert_eq!(json(&tree.words(&["list"]))["core"], serde_json::json!({ "is": "c" }));
     tree.has_rust_core();
@@ -84,7 +84,7 @@ fn the_core_that_is_loaded_is_told() {
         assert!(info.contains("\n  core         vfio-irq 0.1.0\n"), "{info}");
         assert!(!info.contains("this core masks no vectors"), "{info}");
     }
-    // Nothing is loaded.
+    // No core is loaded.
     std::fs::remove_dir_all(tree.path("sys/module")).unwrap();
     std::fs::remove_dir_all(tree.path("sys/bus/pci/drivers")).unwrap();
     assert!(list().contains("\nvfio-pci-core: not loaded\n"), "{}", list());
@@ -114,11 +114,11 @@ fn everything_is_told_of_one_function() {
     );
     let unseen = said(&tree.words(&["info", "00:07.0"]));
     assert!(unseen.contains("first 64 bytes only"), "{unseen}");
-    // Nobody is told to hand over what cannot be.
+    // The command does not advise binding a bridge.
     tree.function("0000:00:08.0", "060400", &config(1, 0), "pcieport", "8");
     let bridge = said(&tree.words(&["info", "00:08.0"]));
     assert!(bridge.contains("PCI bridge") && !bridge.contains("bind"), "{bridge}");
-    // The counts are somewhere that is not mounted.
+    // The counts are in debugfs, which is not mounted.
     std::fs::remove_dir_all(tree.path("sys/kernel/debug")).unwrap();
     let uncounted = said(&tree.words(&["info", "00:05.0"]));
     assert!(uncounted.contains("mount -t debugfs"), "{uncounted}");
@@ -150,7 +150,7 @@ fn made_up_and_served_devices_are_asked() {
 
 const IDS: &str = "8086  Intel Corporation\n\t10c9  82576 Gigabit Network Connection\n";
 
-/// A table on a terminal of this width.
+/// Returns a table on a terminal of this width.
 fn on_terminal(tree: &Tree, columns: u16) -> String {
     let (mut ours, theirs) = common::terminal(columns, 24);
     let mut command = common::command(&tree.words(&["list", "--all"]));
@@ -192,7 +192,7 @@ fn the_list_fits_and_says_what_is_used() {
         json(&tree.words(&["info", "00:04.0"]))["function"]["name"],
         serde_json::Value::Null
     );
-    // info does not advise handing over the disk that the machine runs from.
+    // info does not advise binding the disk that the machine runs from.
     let info = said(&tree.words(&["info", "00:04.0"]));
     assert!(info.contains("this machine uses it itself (nvme0n1 is mounted at /)"), "{info}");
     assert!(!info.contains("vfio-irq bind"), "{info}");
@@ -207,7 +207,7 @@ fn functions_are_found_by_their_names() {
     tree.link("sys/class/net/eth0", &format!("{card}/net/eth0"));
     tree.file(&format!("{disk}/nvme/nvme0/model"), "x\n");
     tree.link("sys/class/nvme/nvme0", &format!("{disk}/nvme/nvme0"));
-    // A disk of the NVMe driver's multipath is beside its controllers.
+    // A disk of NVMe multipath is in the directory beside its controllers.
     let subsystem = "sys/devices/virtual/nvme-subsystem/nvme-subsys0";
     tree.file(&format!("{subsystem}/nvme0n1/dev"), "259:0\n");
     tree.link(&format!("{subsystem}/nvme0"), &format!("{disk}/nvme/nvme0"));

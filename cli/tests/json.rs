@@ -1,4 +1,4 @@
-//! The JSON that commands print is the JSON that docs/json.md describes.
+//! Checks that the commands print the JSON that docs/json.md describes.
 
 mod common;
 
@@ -6,7 +6,7 @@ use common::{Tree, command, config, json, text};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// The fields of each command's document by their paths: what they are, and whether they may be missing.
+/// The fields of each command's document by path: their types, and whether they may be missing.
 type Described = BTreeMap<String, (Vec<String>, bool)>;
 
 fn described(heading: &str) -> Described {
@@ -26,7 +26,7 @@ fn described(heading: &str) -> Described {
     rows.map(field).collect()
 }
 
-/// Compares a value with what is described, and notes what was met.
+/// Compares a value with its description, and records the fields found.
 fn compare(value: &Value, path: &str, all: &Described, met: &mut BTreeMap<String, u32>) {
     *met.entry(path.to_owned()).or_default() += 1;
     if let Some((kinds, _)) = all.get(path) {
@@ -65,7 +65,7 @@ fn compare(value: &Value, path: &str, all: &Described, met: &mut BTreeMap<String
     }
 }
 
-/// Whether documents are what is described: each field that must be there is, wherever its parent is.
+/// Checks that documents match their description: each mandatory field is present if its parent is.
 fn holds(heading: &str, documents: &[Value]) {
     let all = described(heading);
     let mut met = BTreeMap::new();
@@ -92,7 +92,7 @@ fn holds(heading: &str, documents: &[Value]) {
     assert!(met.len() > 3, "{met:?}");
 }
 
-/// A machine on which each field has a value somewhere.
+/// Makes a machine on which each field has a value somewhere.
 fn machine() -> Tree {
     let tree = Tree::new();
     tree.file("usr/share/misc/pci.ids", "8086  Intel Corporation\n\t10c9  82576\n");
@@ -127,7 +127,7 @@ fn functions_are_described() {
     let targets = ["00:04.0", "00:05.0", "00:07.0", "00:14.0"];
     let documents = targets.map(|target| json(&tree.words(&["info", target])));
     holds("`info`", &[&documents[..], &[json(&["info", "sim"])]].concat());
-    // One spelling, and numbers.
+    // Names have one spelling, and counts are numbers.
     let bound = &documents[1];
     let indexes = json(&["info", "sim"])["indexes"].as_array().unwrap().clone();
     let names: Vec<&Value> = indexes.iter().map(|index| &index["index"]).collect();
@@ -173,7 +173,7 @@ fn measurements_are_described() {
     let looks = String::from_utf8(looks.unwrap().stdout).unwrap();
     let mut looks: Vec<Value> =
         looks.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    // A clock that goes.
+    // The time advances.
     let times: Vec<&str> = looks.iter().map(|look| look["time"].as_str().unwrap()).collect();
     assert!(times.is_sorted() && times[0] < times[2], "{times:?}");
     looks.extend(

@@ -1,4 +1,4 @@
-//! `watch` and `bench` on devices that are at work.
+//! Tests of `watch` and `bench` on working devices.
 
 mod common;
 
@@ -66,7 +66,7 @@ fn a_device_that_is_made_up_leaves_nothing_behind() {
     stop(watch, "-KILL");
 }
 
-/// The client masks, re-targets and signals while somebody watches: all that is done is counted.
+/// The client masks, re-targets and signals during a watch; all of it is counted.
 #[test]
 fn a_served_device_tells_its_own_counts() {
     let mut served = Served::start();
@@ -103,7 +103,7 @@ fn a_served_device_tells_its_own_counts() {
         });
         Vec::from_iter(seen) == Vec::from_iter((0..4).map(expected))
     });
-    // The device keeps them when its client has gone, and takes the sockets along when it goes.
+    // The device keeps the counts after its client has left, and removes the sockets at its end.
     drop((held, vectors));
     eventually("an end", || json_rows(&served).iter().all(|row| row["state"] == "empty"));
     assert_eq!(json_rows(&served)[3]["loopbacks"], 3);
@@ -126,12 +126,12 @@ fn counts_are_told_in_spite_of_peers_that_do_not_read_and_files_that_are_left_ov
         (0..20).map(|_| UnixStream::connect(served.counts()).unwrap()).collect();
     assert_eq!(json_rows(&served).len(), 0);
     drop(idle);
-    // Killed, it leaves both sockets; the next one takes their places.
+    // A killed server leaves both sockets; the next server replaces them.
     served.end("-KILL");
     assert!(served.counts().exists());
     served.again();
     assert_eq!(json_rows(&served).len(), 0);
-    // What is no socket is not taken away.
+    // A file that is no socket is not removed.
     served.end("-TERM");
     std::fs::write(served.counts(), "precious").unwrap();
     let socket = served.socket();
@@ -193,7 +193,7 @@ fn requests_are_measured_on_a_made_up_device_and_on_a_served_one() {
     check(&json(&["bench", &served.target(), "--rounds", "3"]), 3, 8);
     let none = refused(&["bench", &served.target(), "--index", "msi"]);
     assert!(none.ends_with("has no vectors of MSI; say --index msix\n"), "{none}");
-    // One client at a time.
+    // A device has one client at a time.
     let client = Client::connect(served.socket(), ClientOptions::default()).unwrap();
     let refusal = refused(&["bench", &served.target()]);
     assert!(refusal.contains("it has a client already"), "{refusal}");
@@ -259,7 +259,7 @@ fn a_device_without_a_client_says_so() {
     eventually("an end", || plain().contains("no client"));
 }
 
-/// The terminal is closed, and no signal says so.
+/// The terminal is closed without a signal; the program does not panic.
 #[test]
 fn a_terminal_that_goes_is_no_panic() {
     use std::io::Read;

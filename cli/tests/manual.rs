@@ -1,4 +1,4 @@
-//! Completions, manual pages, and how the command ends.
+//! Tests of completions, manual pages, and the command's exit.
 
 mod common;
 
@@ -19,7 +19,7 @@ const PARTS: [&str; 11] = [
     "serve-nvme",
 ];
 
-/// A machine with two disks and a network card, and a served socket.
+/// Makes a machine with two disks and a network card, and a served socket.
 fn machine() -> Tree {
     let tree = Tree::new();
     let disk = tree.function("0000:00:04.0", "010802", &config(65, 0), "nvme", "1");
@@ -36,7 +36,7 @@ fn machine() -> Tree {
     tree
 }
 
-/// What bash offers for a line that is begun so.
+/// Returns the completions that bash offers for a partial line.
 fn offered(tree: &Tree, line: &str) -> Vec<String> {
     let script = "source <(\"$1\" completions bash); COMP_LINE=$2; COMP_POINT=${#COMP_LINE}; _vfio_irq; \
                   printf '%s\\n' \"${COMPREPLY[@]}\"";
@@ -55,7 +55,7 @@ fn bash_completes_what_there_is() {
     let table: [(&str, &[&str]); 11] = [
         ("vfio-irq unb", &["unbind"]),
         ("vfio-irq bind 0000:0", &["00:04.0", "01:00.0", "02:00.0"]),
-        // What is behind the last colon is what bash replaces.
+        // Bash replaces only the text after the last colon.
         ("vfio-irq bind 0000:01:", &["00.0"]),
         ("vfio-irq bind 01", &["01:00.0"]),
         ("vfio-irq bind en", &["enp2s0"]),
@@ -75,7 +75,7 @@ fn bash_completes_what_there_is() {
     }
 }
 
-/// The other shells are not here: they ask as bash does, and say which one they are.
+/// The other shells are not installed: they ask as bash does, and name themselves.
 #[test]
 fn every_shell_is_told_how_to_ask_and_answered() {
     let tree = machine();
@@ -106,7 +106,7 @@ fn help_fits_the_terminal() {
             let mut child = command.stdout(theirs).spawn().unwrap();
             drop(command);
             let text = common::all_of(&mut ours);
-            // Usage is one line, which fits 80 columns.
+            // The usage is one line, which fits 80 columns.
             let usage = |line: &&str| columns >= 80 || !line.starts_with("Usage:");
             let text = text.lines().filter(usage).collect::<Vec<_>>().join("\n");
             assert!(child.wait().unwrap().success());
@@ -130,7 +130,7 @@ fn every_part_has_a_page() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     there.sort();
-    // Parts that are added later have pages, too.
+    // Subcommands that are added later have pages, too.
     names.iter().for_each(|name| assert!(there.contains(name), "{name}: {there:?}"));
     for name in there {
         let page = std::fs::read_to_string(out.join(&name)).unwrap();

@@ -1,4 +1,4 @@
-//! What becomes of a command whose output cannot be written.
+//! Tests of commands whose output cannot be written.
 
 mod common;
 
@@ -14,14 +14,14 @@ fn full() -> File {
     File::options().write(true).open("/dev/full").unwrap()
 }
 
-/// A pipe that has no reader.
+/// Returns a pipe without a reader.
 fn closed() -> Stdio {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     writer.into()
 }
 
-/// Clients come and go, and each is served; the server then ends as it should.
+/// Connects clients one after the other; the server must serve each, and then end normally.
 fn serves(mut child: Child, socket: &Path) {
     let counts = socket.with_extension("counts");
     eventually("a server", || UnixStream::connect(&counts).is_ok());
@@ -52,7 +52,7 @@ fn a_server_whose_output_cannot_be_written_goes_on() {
         };
         serves(serve().stdout(full()).stderr(full()).spawn().unwrap(), &socket);
         serves(serve().stdout(closed()).stderr(closed()).spawn().unwrap(), &socket);
-        // A reader that does not read: the pipe is full soon.
+        // The reader does not read, so the pipe is soon full.
         let (reader, writer) = std::io::pipe().unwrap();
         rustix::pipe::fcntl_setpipe_size(&writer, 4096).unwrap();
         let other = writer.try_clone().unwrap();
@@ -90,7 +90,7 @@ fn a_full_disk_is_a_failure_with_a_reason() {
             let error: serde_json::Value = serde_json::from_str(&error).unwrap();
             assert!(error["remedy"].as_str().unwrap().contains("make room"), "{error}");
         }
-        // Where nothing can be said, the exit status says it.
+        // If no message can be written, the exit status reports the failure.
         let status = command(&words).stdout(full()).stderr(full()).status().unwrap();
         assert_eq!(status.code(), Some(1), "{task:?}");
         // A reader that has gone has read enough.
@@ -113,7 +113,7 @@ fn a_failure_that_cannot_be_told_has_its_exit_status() {
             assert_eq!(ended.code(), Some(status), "{task:?}");
         }
     }
-    // What to log can be nonsense, too.
+    // The log's filter may be invalid, too.
     for value in ["a=b=c", "vfio_irq=loud"] {
         let nonsense = || {
             let mut command = command(&["info", "sim"]);

@@ -1,4 +1,4 @@
-//! The command as people run it.
+//! Tests of `vfio-irq serve`.
 
 mod common;
 
@@ -13,7 +13,7 @@ fn command(words: &[&str]) -> Command {
     common::command(&[&["serve", "nvme"], words].concat())
 }
 
-/// Runs it to its end, be it that it failed or did not understand; what it said.
+/// Runs the command to its end, which must be a failure. Returns its message.
 fn refused(words: &[&str]) -> String {
     let output = command(words).output().unwrap();
     assert!(!output.status.success(), "{words:?}");
@@ -32,7 +32,7 @@ fn several_sockets_are_served_until_a_signal_and_gone_then() {
         let words = ["--socket", text(&one), "--socket", text(&other), "--size", "1M"];
         let child = command(&[&words[..], &["--queues", "7"]].concat()).spawn().unwrap();
         eventually("two sockets", || one.exists() && other.exists());
-        // A client that is there when the signal comes does not keep the command.
+        // A connected client does not delay the end after a signal.
         let clients = [&one, &other].map(|path| Client::connect(path, ClientOptions::default()));
         for client in &clients {
             assert_eq!(client.as_ref().unwrap().region(0).unwrap().size, 0x1_0000);
@@ -58,7 +58,7 @@ fn what_cannot_be_served_is_said_in_words() {
     let directory = text(folder.path()).to_owned();
     let long = |bytes: usize| path(&"x".repeat(bytes - directory.len() - 1));
     let inside = format!("{disk}/a.sock");
-    // What the command line asks for cannot be: status 2. What the system refuses: status 1.
+    // An impossible command line has status 2, a refusal of the system status 1.
     let table: [(&[&str], &str, i32); 18] = [
         (&["--socket", &socket], "--size <SIZE>|--file <DISK>", 2),
         (&["--size", "1M"], "--socket <PATH>", 2),
@@ -90,7 +90,7 @@ fn what_cannot_be_served_is_said_in_words() {
         assert!(said.contains(what), "{words:?}: {said}");
         assert!(!Path::new(&socket).exists());
     }
-    // The longest path is good, and its counts have their place.
+    // The longest path is valid, and its counts have a path, too.
     let child = command(&["--socket", &long(100), "--size", "1M"]).spawn().unwrap();
     eventually("counts", || Path::new(&format!("{}.counts", long(100))).exists());
     assert!(stop(child, "-TERM").status.success());
@@ -100,7 +100,7 @@ fn what_cannot_be_served_is_said_in_words() {
     let counts = format!("{socket}.counts");
     let both = refused(&["--socket", &socket, "--socket", &counts, "--size", "1M"]);
     assert!(both.contains("a.sock.counts is needed for"), "{both}");
-    // A socket on which somebody answers, and a disk that somebody serves.
+    // A socket with a listener, and a disk that another server uses.
     let child = command(&["--socket", &socket, "--file", &disk]).spawn().unwrap();
     eventually("a socket", || Path::new(&socket).exists());
     assert!(refused(&["--socket", &socket, "--size", "1M"]).contains("in use by another server"));
@@ -108,7 +108,7 @@ fn what_cannot_be_served_is_said_in_words() {
     assert!(stop(child, "-TERM").status.success());
 }
 
-/// A machine with the disk vda, its partition vda1, and a file on each device's node.
+/// Makes a machine with the disk vda, its partition vda1, and a file at each device's node.
 fn disks() -> Tree {
     let tree = Tree::new();
     for (name, at) in [("vda", "sys/block/vda"), ("vda1", "sys/block/vda/vda1")] {
@@ -121,7 +121,7 @@ fn disks() -> Tree {
     tree
 }
 
-/// A change to a machine, a disk that is served, and the obstacle.
+/// A change of a machine, a served disk, and the obstacle.
 type Case = (fn(&Tree), &'static str, &'static str);
 
 #[test]
@@ -184,7 +184,7 @@ fn a_disk_that_is_in_use_is_not_served() {
         assert!(!socket.exists());
         assert_eq!(std::fs::read(file).unwrap(), [7; 4096]);
     }
-    // A disk that is free is served.
+    // A disk without a user is served.
     let tree = disks();
     let (socket, file) = (tree.path("a.sock"), tree.path("dev/vda"));
     let words = ["serve", "nvme", "--socket", text(&socket), "--file", text(&file)];
@@ -193,7 +193,7 @@ fn a_disk_that_is_in_use_is_not_served() {
     assert!(stop(child, "-TERM").status.success());
 }
 
-/// QEMU locks images, files and block devices alike, and claims none of them.
+/// QEMU locks images, files and block devices alike, and opens none of them exclusively.
 #[test]
 fn a_disk_that_another_program_has_locked_is_not_served() {
     let tree = disks();
@@ -201,7 +201,7 @@ fn a_disk_that_another_program_has_locked_is_not_served() {
     let socket = tree.path("a.sock");
     for disk in ["image", "dev/vda"] {
         let file = std::fs::File::open(tree.path(disk)).unwrap();
-        // QEMU's locks are of this kind: flock does not see them.
+        // QEMU's locks are fcntl locks, which flock does not see.
         rustix::fs::fcntl_lock(&file, rustix::fs::FlockOperation::LockShared).unwrap();
         let path = tree.path(disk);
         let words = ["serve", "nvme", "--socket", text(&socket), "--file", text(&path)];
@@ -211,7 +211,7 @@ fn a_disk_that_another_program_has_locked_is_not_served() {
     }
 }
 
-/// On machines that let this process have a loop device.
+/// Runs on machines that let this process have a loop device.
 #[test]
 fn a_block_device_that_is_claimed_is_not_served() {
     let folder = tempfile::tempdir().unwrap();
@@ -227,7 +227,8 @@ fn a_block_device_that_is_claimed_is_not_served() {
     let claim = std::fs::File::options().read(true).custom_flags(exclusive).open(&device);
     let refusals = [
         refused(&words),
-        // Nothing in the made-up system tells of it: the system's own refusal is left.
+        // The system made of files does not show the claim, so only the real system's refusal
+        // remains.
         common::refused(&Tree::new().words(&[&["serve", "nvme"], &words[..]].concat())),
     ];
     drop(claim.unwrap());
@@ -339,7 +340,7 @@ fn a_terminal_without_colours_gets_none() {
     }
 }
 
-/// A file that became shorter cannot be read where it was longer.
+/// A file that was truncated cannot be read beyond its end.
 #[test]
 fn commands_that_the_disk_fails_are_warnings() {
     use vfio_irq_nvme::driver::{Driver, Options, Socket};
@@ -372,7 +373,7 @@ fn a_server_that_was_told_to_ignore_hangups_does() {
     let child = Command::new("sh").args(words).stdout(quiet()).stderr(quiet()).spawn().unwrap();
     eventually("a socket", || socket.with_extension("sock.counts").exists());
     let pid = child.id().to_string();
-    // Two would end it at once, were they heard.
+    // Two signals would end it at once if they were not ignored.
     for _ in 0..2 {
         assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
     }

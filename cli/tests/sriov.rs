@@ -1,4 +1,4 @@
-//! Physical and virtual functions on a system that is made up.
+//! Tests of physical and virtual functions on a system made of files.
 
 mod common;
 
@@ -9,7 +9,7 @@ const PF: &str = "0000:01:00.0";
 const VFS: [&str; 2] = ["0000:01:10.0", "0000:01:10.2"];
 const TOKEN: &str = "14d63f20-8445-11ea-8900-1f9ce7d5650d";
 
-/// A network card with two virtual functions, each with the driver of that place.
+/// Makes a network card with two virtual functions, each with the driver at that index.
 fn card(pf: &str, vfs: [&str; 2]) -> Tree {
     let tree = Tree::new();
     let parent = tree.function(PF, "020000", &config(10, 0), pf, "1");
@@ -50,7 +50,7 @@ fn virtual_functions_are_known_although_their_ids_read_as_ones() {
     );
     let info = said(&tree.words(&["info", PF]));
     assert!(info.contains("2 of 7 virtual functions"), "{info}");
-    // A function that does not answer is another matter.
+    // A function whose configuration space cannot be read is a different case.
     tree.file("sys/devices/pci0000:00/0000:01:10.0/config", [0xff; 256]);
     let list = said(&tree.words(&["list"]));
     assert!(list.contains("powered down, or gone") && !list.contains("root"), "{list}");
@@ -67,13 +67,14 @@ fn a_virtual_function_of_a_user_space_driver_needs_the_token() {
                     say --vf-token UUID: the token that 0000:01:00.0 was opened with \
                     (QEMU: -device vfio-pci,host=0000:01:00.0,vf-token=UUID)\n";
     assert_eq!(said, expected);
-    // With one it is opened, as is its parent, which has it set: as far as this system can be.
+    // With a token, the function is opened, and so is its parent, which sets it, as far as this
+    // system allows.
     for bdf in [VFS[0], PF] {
         assert!(bench(&[bdf, "--vf-token", TOKEN]).contains("it is not of this machine"));
     }
     let note = common::said(&tree.words(&["info", VFS[0]]));
     assert!(note.contains("say --vf-token UUID"), "{note}");
-    // Where none is taken, one is a mistake.
+    // If no token is needed, a token is an error.
     let tree = card("igb", ["vfio-pci", "vfio-pci"]);
     tree.function("0000:02:00.0", "010802", &config(5, 0), "vfio-pci", "9");
     for (bdf, why) in
@@ -94,7 +95,7 @@ fn a_virtual_function_of_a_user_space_driver_needs_the_token() {
 #[test]
 fn virtual_functions_do_not_end_without_a_word() {
     let tree = card("vfio-pci", ["igbvf", "vfio-pci"]);
-    // One is a network interface that is up, the other one is a guest's.
+    // One virtual function is a network interface that is up, the other is a guest's.
     let vf = "sys/devices/pci0000:00/0000:01:10.0";
     tree.file(&format!("{vf}/net/eth7/flags"), "0x1003\n");
     tree.link("sys/class/net/eth7", &format!("{vf}/net/eth7"));
@@ -117,7 +118,7 @@ fn virtual_functions_do_not_end_without_a_word() {
         assert_eq!(tree.read("sys/bus/pci/drivers_probe"), "");
         common::said(&tree.words(&[words, &["--force", "--dry-run"]].concat()));
     }
-    // A disk that is mounted cannot be forced, behind a virtual function either.
+    // A mounted disk cannot be forced, behind a virtual function either.
     let disk = format!("{vf}/nvme/nvme0/nvme0n1");
     tree.file(&format!("{disk}/dev"), "259:0\n");
     tree.file(&format!("{disk}/queue/scheduler"), "none\n");
@@ -125,7 +126,7 @@ fn virtual_functions_do_not_end_without_a_word() {
     tree.file("proc/self/mountinfo", "36 1 259:0 / /data rw - ext4 /dev/nvme0n1 rw\n");
     let said = refused(&tree.words(&["unbind", PF, "--force"]));
     assert!(said.contains("nvme0n1 is mounted at /data"), "{said}");
-    // Without virtual functions nothing is in the way.
+    // Without virtual functions there is no obstacle.
     for number in 0..2 {
         std::fs::remove_file(tree.path(&format!("sys/devices/pci0000:00/{PF}/virtfn{number}")))
             .unwrap();

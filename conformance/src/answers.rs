@@ -1,5 +1,6 @@
-//! What a device answers to several hundred requests, good and bad, as a table that is the same at
-//! every run: two cores' tables are compared line by line ([`crate::compare`]).
+//! Sends about three thousand valid and invalid requests to a device and tabulates the answers. The
+//! table is the same in every run, so two cores' tables are compared line by line
+//! ([`crate::compare`]).
 
 use crate::target::Target;
 use crate::{Answer, Error, Index, Info, Request, flags};
@@ -12,12 +13,13 @@ pub enum Latitude {
     Same,
     /// GET_IRQ_INFO of MSI and MSI-X: MASKABLE may be set (`CONTRACT.md`, I-07).
     Maskable,
-    /// MASK and UNMASK of MSI and MSI-X with NONE and BOOL: Linux says ENOTTY (`CONTRACT.md`, B-03).
+    /// MASK and UNMASK of MSI and MSI-X with NONE and BOOL: Linux returns ENOTTY (`CONTRACT.md`,
+    /// B-03).
     Mask,
 }
 
 impl Latitude {
-    /// All, with the letter that stands for each in a table.
+    /// All latitudes, each with its letter in a table.
     pub const ALL: [(Self, char); 3] =
         [(Self::Same, '='), (Self::Maskable, 'i'), (Self::Mask, 'm')];
 }
@@ -25,11 +27,11 @@ impl Latitude {
 /// One request and its answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Row {
-    /// How far two cores may differ.
+    /// How far two cores may differ in this row.
     pub latitude: Latitude,
-    /// What was in use, and what was asked.
+    /// The active index and the request.
     pub request: String,
-    /// What came back.
+    /// The answer.
     pub answer: String,
 }
 
@@ -41,13 +43,13 @@ impl fmt::Display for Row {
     }
 }
 
-/// Which of INTx, MSI and MSI-X is in use while a request is sent.
+/// The one of INTx, MSI and MSI-X that is active while a request is sent.
 type State = Option<Index>;
 
-/// Vectors that are attached in a state, where the index has as many.
+/// Attached vectors in a state, if the index has so many.
 const ATTACHED: u32 = 3;
 
-/// A descriptor of a request, told so that the table does not depend on numbers.
+/// A descriptor of a request, named so that the table does not depend on numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Fd {
     Eventfd,
@@ -61,7 +63,7 @@ impl Fd {
     const ALL: [Self; 5] = [Self::Eventfd, Self::Detach, Self::Below, Self::Closed, Self::Other];
 }
 
-/// The table under way.
+/// The table while it is filled.
 struct Table<'t> {
     target: &'t mut dyn Target,
     mine: Vec<i32>,
@@ -70,7 +72,7 @@ struct Table<'t> {
     rows: Vec<Row>,
 }
 
-/// Asks a freshly opened device.
+/// Sends every request to a freshly opened device. Returns the table.
 pub fn table(target: &mut dyn Target) -> Result<Vec<Row>, Error> {
     let mine = (0..ATTACHED).map(|_| target.eventfd()).collect::<Result<_, _>>()?;
     let (eventfd, other) = (target.eventfd()?, target.other_file()?);
@@ -122,7 +124,7 @@ impl Table<'_> {
         Ok(if answer == Answer::OK { Info::from_bytes(&bytes).count } else { 0 })
     }
 
-    /// Disables whatever is in use.
+    /// Disables the active index.
     fn leave(&mut self) -> Result<(), Error> {
         for index in Index::ALL {
             self.target.set_irqs(&Request::disable(index).bytes())?;
@@ -130,7 +132,8 @@ impl Table<'_> {
         Ok(())
     }
 
-    /// Disables everything and brings the device into a state; `false` when it has no such state.
+    /// Disables everything and brings the device into a state. Returns false if the device has no
+    /// such state.
     fn enter(&mut self, state: State) -> Result<bool, Error> {
         self.leave()?;
         let Some(index) = state else { return Ok(true) };
@@ -153,7 +156,7 @@ impl Table<'_> {
         Ok(())
     }
 
-    /// Every kind of data on ranges inside, at and beyond the edges.
+    /// Sends every kind of data on ranges inside, at and beyond the bounds.
     fn ranges(&mut self, state: State, index: u32, n: u32, action: u32) -> Result<(), Error> {
         let mut ranges = vec![
             (0, 0),
@@ -176,7 +179,7 @@ impl Table<'_> {
         ranges.dedup();
         for (start, count) in ranges {
             for form in [flags::NONE, flags::BOOL, flags::FDS] {
-                // Data for as many as the index can have; ranges beyond bring no more.
+                // Data for as many vectors as the index can have; larger ranges carry no more.
                 let elements = usize::try_from(count.min(n + 1)).unwrap_or(0);
                 let data = match form {
                     flags::BOOL => vec![1; elements],
@@ -192,7 +195,7 @@ impl Table<'_> {
         Ok(())
     }
 
-    /// Every kind of descriptor, alone, after a good one, and beyond what is attached.
+    /// Sends every kind of descriptor: alone, after a valid one, and beyond the attached vectors.
     fn descriptors(&mut self, state: State, index: u32, n: u32, action: u32) -> Result<(), Error> {
         for fd in Fd::ALL {
             self.fds(state, (index, action, 0), &[fd])?;
@@ -219,7 +222,7 @@ impl Table<'_> {
         self.ask(state, &request, &format!(" {kinds:?}"))
     }
 
-    /// Flags that make no sense, sizes that lie, data that is not there.
+    /// Sends invalid flags, wrong sizes, and requests without data.
     fn oddities(&mut self, state: State, index: u32) -> Result<(), Error> {
         let good = Request { index, ..Request::attach(Index::Intx, 0, &[self.eventfd]) };
         let (none, bool, fds) = (flags::NONE, flags::BOOL, flags::FDS);
@@ -260,7 +263,7 @@ impl Table<'_> {
     fn ask(&mut self, state: State, request: &Request, note: &str) -> Result<(), Error> {
         let answer = self.target.set_irqs(&request.bytes())?;
         self.push(state, request, note, answer);
-        // A refusal of a checked request may have changed something, in Linux.
+        // In Linux, a checked request that fails may have changed something.
         if answer.0 >= 0 || request.flags & flags::FDS != 0 {
             self.enter(state)?;
         }

@@ -1,5 +1,5 @@
-//! Six active vectors and a request over all of them whose fifth descriptor is bad: which still
-//! deliver interrupts of the device? (`CONTRACT.md`, B-01)
+//! Sends a request over six active vectors whose fifth descriptor is bad, and reports which vectors
+//! still deliver interrupts of the device (`CONTRACT.md`, B-01).
 
 use crate::target::{Core, Target};
 use crate::{Answer, Error, Index, Request};
@@ -7,19 +7,19 @@ use std::fmt;
 
 const VECTORS: u32 = 6;
 
-/// What came of it.
+/// The result of the experiment.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Report {
-    /// What the bad request returned.
+    /// The answer to the bad request.
     pub answer: Answer,
-    /// Vectors that delivered a device interrupt before it.
+    /// Vectors that delivered a device interrupt before the request.
     pub before: Vec<u32>,
-    /// Vectors that delivered one after it.
+    /// Vectors that delivered a device interrupt after the request.
     pub after: Vec<u32>,
 }
 
 impl Report {
-    /// Whether every vector was as alive after the request as before.
+    /// Returns true if every vector delivers after the request as before.
     pub fn is_atomic(&self) -> bool {
         self.before == self.after
     }
@@ -35,8 +35,8 @@ impl fmt::Display for Report {
     }
 }
 
-/// Raises each vector; those whose eventfd was signalled. Only the `awaited` ones are waited for, the
-/// last among them, whose signal comes after the others'.
+/// Raises each vector. Waits for the `awaited` vectors only, the last of them last, because its
+/// signal comes after the others. Returns the vectors whose eventfd was signalled.
 fn alive(target: &mut dyn Target, fds: &[i32], awaited: &[i32]) -> Result<Vec<u32>, Error> {
     for (vector, fd) in (0..).zip(fds) {
         target.signals(*fd)?;
@@ -54,7 +54,7 @@ fn alive(target: &mut dyn Target, fds: &[i32], awaited: &[i32]) -> Result<Vec<u3
     Ok(alive)
 }
 
-/// Runs it on a freshly opened device with MSI-X.
+/// Runs the experiment on a freshly opened device with MSI-X. Returns the report.
 pub fn run(target: &mut dyn Target) -> Result<Report, Error> {
     let fds = (0..VECTORS).map(|_| target.eventfd()).collect::<Result<Vec<_>, _>>()?;
     let attached = target.set_irqs(&Request::attach(Index::Msix, 0, &fds).bytes())?;
@@ -65,11 +65,11 @@ pub fn run(target: &mut dyn Target) -> Result<Report, Error> {
     let before = alive(target, &fds, &fds)?;
     let mut bad = fds.clone();
     if let Some(fifth) = bad.get_mut(4) {
-        // A descriptor beyond any limit is not open.
+        // A descriptor above every limit is never open.
         *fifth = i32::MAX;
     }
     let answer = target.set_irqs(&Request::attach(Index::Msix, 0, &bad).bytes())?;
-    // Linux leaves the last one alone alive.
+    // In Linux, only the last vector still delivers.
     let spared = if target.core() == Core::C { fds.len().saturating_sub(1) } else { 0 };
     let after = alive(target, &fds, fds.get(spared..).unwrap_or_default())?;
     Ok(Report { answer, before, after })

@@ -1,8 +1,8 @@
-//! What each operation costs, by the processor's time stamp.
+//! Measures the cost of each operation with the processor's time stamp.
 //!
-//! Under QEMU's `-icount shift=0,sleep=off` with one processor the time stamp counts guest
-//! instructions, so two drivers are compared without noise. Time that is spent waiting still passes
-//! there: look at minima and medians.
+//! Under QEMU's `-icount shift=0,sleep=off` with one processor, the time stamp counts guest
+//! instructions, so two drivers are compared without noise. The time of a wait still passes there:
+//! use minima and medians.
 
 use crate::devices::edu;
 use crate::eventfd::Eventfd;
@@ -11,12 +11,12 @@ use crate::vfio::{Device, Opener};
 use crate::{Answer, Error, Index, Request};
 use std::fmt;
 
-/// Repetitions of what takes microseconds, and of what takes milliseconds.
+/// Repetitions of operations that take microseconds, and of those that take milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Repetitions {
-    /// Of operations that leave the device as it was.
+    /// Repetitions of operations that leave the device as it was.
     pub short: usize,
-    /// Of operations that enable and disable.
+    /// Repetitions of operations that enable and disable.
     pub long: usize,
 }
 
@@ -31,9 +31,9 @@ const WARM_UP: usize = 10;
 /// The cost of one operation.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Figure {
-    /// Which operation.
+    /// The name of the operation.
     pub op: &'static str,
-    /// What was measured; empty when the driver does not have the operation.
+    /// The samples; empty if the driver does not have the operation.
     ticks: Vec<u64>,
 }
 
@@ -43,17 +43,17 @@ impl Figure {
         Self { op, ticks }
     }
 
-    /// The lowest.
+    /// Returns the lowest sample.
     pub fn min(&self) -> Option<u64> {
         self.ticks.first().copied()
     }
 
-    /// The one in the middle.
+    /// Returns the median.
     pub fn median(&self) -> Option<u64> {
         self.ticks.get(self.ticks.len() / 2).copied()
     }
 
-    /// The figure as one line of JSON; `null` where the driver does not have the operation.
+    /// Returns the figure as one line of JSON; `null` if the driver does not have the operation.
     pub fn json(&self) -> String {
         let (min, median, n) = (self.min(), self.median(), self.ticks.len());
         serde_json::json!({ "op": self.op, "min": min, "median": median, "n": n }).to_string()
@@ -68,12 +68,12 @@ impl fmt::Display for Figure {
     }
 }
 
-/// The heading of the table whose lines [`Figure`] displays.
+/// Returns the heading of the table whose lines [`Figure`] displays.
 pub fn heading() -> String {
     format!("{:<22}{:>12}{:>12}{:>6}", "operation", "min", "median", "n")
 }
 
-/// Times one request, whatever it is answered.
+/// Times one request, whatever its answer. Returns the ticks and the answer.
 #[inline]
 fn time_any(device: &Device, request: &Guarded) -> (u64, Answer) {
     let since = sys::now();
@@ -81,7 +81,7 @@ fn time_any(device: &Device, request: &Guarded) -> (u64, Answer) {
     (sys::now() - since, answer)
 }
 
-/// Times one request, which must succeed.
+/// Times one request, which must succeed. Returns the ticks.
 #[inline]
 fn time(device: &Device, request: &Guarded, op: &'static str) -> Result<u64, Error> {
     let (ticks, answer) = time_any(device, request);
@@ -128,7 +128,7 @@ impl Bench {
         Ok(ran)
     }
 
-    /// Times a request of several that are sent in turn.
+    /// Times several requests that are sent in turn. Returns their figure.
     fn in_turn(&self, op: &'static str, requests: &[Request]) -> Result<Figure, Error> {
         let requests = laid_out(requests)?;
         let mut ticks = Vec::with_capacity(self.times.short + WARM_UP);
@@ -139,7 +139,7 @@ impl Bench {
         Ok(Figure::new(op, ticks.split_off(WARM_UP)))
     }
 
-    /// Times the two halves of a pair of requests, each of which undoes the other.
+    /// Times a pair of requests, each of which undoes the other. Returns a figure for each.
     fn pair(&self, ops: [&'static str; 2], there: &Request, back: &Request) -> Figures {
         let (there, back) = (Guarded::with(&there.bytes())?, Guarded::with(&back.bytes())?);
         let (mut first, mut second) = (Vec::new(), Vec::new());
@@ -151,8 +151,8 @@ impl Bench {
         Ok(vec![Figure::new(ops[0], first), Figure::new(ops[1], second)])
     }
 
-    /// Times a request of one descriptor that is refused at once, since another index is active: what
-    /// the ioctl itself costs, before any interrupt is touched.
+    /// Times a request of one descriptor that fails at once, because another index is active.
+    /// Returns the cost of the ioctl itself, before the core touches an interrupt.
     fn refused(&self, op: &'static str) -> Result<Figure, Error> {
         let request = Request { index: Index::Intx.raw(), ..self.attach(0, 1) };
         let request = Guarded::with(&request.bytes())?;
@@ -168,7 +168,7 @@ impl Bench {
         Ok(Figure::new(op, ticks.split_off(WARM_UP)))
     }
 
-    /// Times enabling and disabling with so many vectors in one request.
+    /// Times enabling and disabling with `vectors` vectors in one request.
     fn enable(&self, ops: [&'static str; 2], vectors: usize) -> Figures {
         let enable = Guarded::with(&self.attach(0, vectors).bytes())?;
         let disable = Guarded::with(&Request::disable(INDEX).bytes())?;
@@ -180,7 +180,7 @@ impl Bench {
         Ok(vec![Figure::new(ops[0], on), Figure::new(ops[1], off)])
     }
 
-    /// Times adding one vector to so many.
+    /// Times adding one vector to `vectors` active ones.
     fn add(&self, op: &'static str, vectors: usize) -> Result<Figure, Error> {
         let one_more = Guarded::with(&self.attach(vectors, 1).bytes())?;
         let mut ticks = Vec::new();
@@ -198,7 +198,7 @@ impl Bench {
         })
     }
 
-    /// Mask and unmask; without figures where the driver does not have them.
+    /// Times mask and unmask. Returns empty figures if the driver does not have them.
     fn mask(&self) -> Figures {
         let ops = ["mask", "unmask"];
         let (mask, unmask) = (Request::mask(INDEX, 0, 1), Request::unmask(INDEX, 0, 1));
@@ -218,7 +218,8 @@ fn laid_out(requests: &[Request]) -> Result<Vec<Guarded>, Error> {
     requests.iter().map(|request| Guarded::with(&request.bytes())).collect()
 }
 
-/// What the requests for MSI-X of a device cost. It must have 65 vectors.
+/// Measures the requests for MSI-X of a device, which must have 65 vectors. Returns a figure for
+/// each.
 pub fn requests(opener: &Opener, times: Repetitions) -> Figures {
     let bench = Bench::new(opener.open()?, times)?;
     let mut figures = vec![nothing(times)];
@@ -238,7 +239,7 @@ pub fn requests(opener: &Opener, times: Repetitions) -> Figures {
     Ok(figures)
 }
 
-/// What measuring itself costs.
+/// Measures the cost of the measurement itself.
 fn nothing(times: Repetitions) -> Figure {
     let ticks = (0..times.short).map(|_| {
         let since = sys::now();
@@ -247,9 +248,9 @@ fn nothing(times: Repetitions) -> Figure {
     Figure::new("nothing", ticks.collect())
 }
 
-/// What an interrupt costs from the register write that raises it to the signalled eventfd: the
-/// writing thread is interrupted right there, so two time stamps enclose all of it. MSI, then INTx,
-/// which each signal masks and a request unmasks.
+/// Measures an interrupt from the register write that raises it to the signalled eventfd. The
+/// interrupt is taken on the writing thread's processor, so two time stamps enclose all of it. The
+/// first figure is MSI. The second is INTx, which each signal masks and a request unmasks.
 pub fn interrupt(edu: &Opener, times: Repetitions) -> Figures {
     let device = edu.open()?;
     let mut figures = Vec::new();

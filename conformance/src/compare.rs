@@ -1,20 +1,20 @@
-//! Two cores' tables of answers, line by line.
+//! Compares two cores' tables of answers, line by line.
 
 use crate::answers::{Latitude, Row};
 use crate::{Error, flags};
 
-/// What a comparison came to.
+/// The result of a comparison.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Comparison {
-    /// Rows that both have.
+    /// Rows that both tables have.
     pub rows: usize,
     /// Rows that differ as the contract allows.
     pub allowed: usize,
-    /// What else differs, a sentence each.
+    /// All other differences, a sentence each.
     pub wrong: Vec<String>,
 }
 
-/// Reads a table; lines that are no rows (a boot's messages) are passed over.
+/// Reads a table and skips lines that are no rows (the messages of a boot). Returns the rows.
 pub fn read(text: &str) -> Result<Vec<Row>, Error> {
     let rows: Vec<_> = text.lines().filter_map(row).collect();
     if rows.is_empty() {
@@ -31,7 +31,7 @@ fn row(line: &str) -> Option<Row> {
     Some(Row { latitude, request: request.into(), answer: answer.into() })
 }
 
-/// Compares the table of Linux's core with that of ours.
+/// Compares the table of Linux's core with the table of ours. Returns the result.
 pub fn compare(linux: &[Row], ours: &[Row]) -> Comparison {
     let mut comparison = Comparison::default();
     if linux.len() != ours.len() {
@@ -71,7 +71,7 @@ fn allowed(linux: &Row, ours: &Row) -> bool {
     }
 }
 
-/// Flags and count of a successful GET_IRQ_INFO.
+/// Returns flags and count of a successful GET_IRQ_INFO.
 fn info(answer: &str) -> Option<(u32, u32)> {
     let (bits, count) = answer.strip_prefix("0 flags 0x")?.split_once(" count ")?;
     Some((u32::from_str_radix(bits, 16).ok()?, count.parse().ok()?))

@@ -1,68 +1,68 @@
-//! What can go wrong beside the thing under test.
+//! Errors of the test environment, as opposed to failures of the driver under test.
 
 use crate::Answer;
 use std::path::PathBuf;
 
-/// Why something could not be tried. Each reads as a sentence.
+/// Why a test could not be tried. Each error reads as a sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file of the system.
+    /// An operation on a file of the system failed.
     #[error("{path} cannot be used: {source}")]
     File {
-        /// Which.
+        /// The path of the file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A PCI address that no device has, or that is not bound to a VFIO driver.
+    /// A PCI address without a device, or a device that is not bound to a VFIO driver.
     #[error("{bdf} is not a device that VFIO can open: {why}")]
     Device {
         /// The address.
         bdf: String,
-        /// What is missing.
+        /// The missing condition.
         why: String,
     },
-    /// A step of the set-up that VFIO refused.
+    /// VFIO refused a step of the set-up.
     #[error("{step} was refused with {answer}")]
     Refused {
-        /// What was asked.
+        /// The step.
         step: &'static str,
-        /// What came back.
+        /// The answer.
         answer: Answer,
     },
-    /// Memory.
+    /// Memory could not be mapped.
     #[error("{len} bytes of memory cannot be mapped: {source}")]
     Map {
-        /// How much.
+        /// The length of the memory.
         len: usize,
-        /// Why.
+        /// The cause.
         source: rustix::io::Errno,
     },
-    /// An access beside the memory that it was meant for.
+    /// An access outside the memory it was meant for.
     #[error("offset {offset:#x} is outside a mapping of {len:#x} bytes, or not aligned")]
     Outside {
-        /// Where.
+        /// The offset of the access.
         offset: usize,
-        /// How much there is.
+        /// The length of the memory.
         len: usize,
     },
-    /// An eventfd or another descriptor of ours.
+    /// An operation on an eventfd or another own descriptor failed.
     #[error("a descriptor cannot be {what}: {source}")]
     Descriptor {
-        /// What was tried.
+        /// The operation.
         what: &'static str,
-        /// Why it failed.
+        /// The cause.
         source: rustix::io::Errno,
     },
-    /// The device itself does not do what its manual says.
+    /// The device does not behave as its manual says.
     #[error("the {device} does not answer: {why}")]
     Silent {
-        /// Which kind of device.
+        /// The kind of the device.
         device: &'static str,
-        /// What was waited for.
+        /// The event that did not happen.
         why: String,
     },
-    /// Asked to raise an interrupt that this target cannot raise.
+    /// The target cannot raise this interrupt.
     #[error("this target cannot raise vector {vector} of {index:?}")]
     Unraisable {
         /// The index.
@@ -70,15 +70,15 @@ pub enum Error {
         /// The vector.
         vector: u32,
     },
-    /// Two tables of answers differ where they must not, or a file is no such table.
+    /// Two tables of answers differ where they must not, or a file is not such a table.
     #[error("{0}")]
     Table(String),
-    /// A measurement that does not mean anything.
+    /// A measurement without meaning.
     #[error("{what} cannot be measured: {why}")]
     Measure {
-        /// Which operation.
+        /// The operation.
         what: String,
-        /// Why not.
+        /// The cause.
         why: String,
     },
 }

@@ -1,37 +1,37 @@
-//! Eventfds of the running system, and waiting for one.
+//! Creates eventfds of the running system and waits for them.
 
 use crate::Error;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-/// How long a signal may take that must come: only a broken promise waits so long, whatever else
-/// the machine is busy with.
+/// The longest wait for a signal that must come. Only a broken rule takes so long, however busy the
+/// machine is.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// An eventfd that is never waited for by reading.
+/// An eventfd that no thread reads in blocking mode.
 #[derive(Debug)]
 pub struct Eventfd(OwnedFd);
 
 impl Eventfd {
-    /// A new one, at 0.
+    /// Creates an eventfd with counter 0.
     pub fn new() -> Result<Self, Error> {
         let flags = EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC;
         let fd = rustix::event::eventfd(0, flags);
         Ok(Self(fd.map_err(|source| Error::Descriptor { what: "opened", source })?))
     }
 
-    /// Its number, as SET_IRQS takes it.
+    /// Returns its number, as SET_IRQS takes it.
     pub fn number(&self) -> i32 {
         self.0.as_raw_fd()
     }
 
-    /// How often it was signalled since this was asked last.
+    /// Resets the counter. Returns the number of signals since the last call.
     pub fn take(&self) -> u64 {
         let mut bytes = [0; 8];
         match rustix::io::read(&self.0, &mut bytes) {
             Ok(8) => u64::from_ne_bytes(bytes),
-            // It stands at 0.
+            // The counter is 0.
             _ => 0,
         }
     }
@@ -43,7 +43,7 @@ impl Eventfd {
         Ok(())
     }
 
-    /// Waits until it is signalled, ten seconds at most; whether it was.
+    /// Waits at most ten seconds for a signal. Returns true if there was one.
     pub fn wait(&self) -> bool {
         let mut polled = [PollFd::new(&self.0, PollFlags::IN)];
         let seconds = i64::try_from(PATIENCE.as_secs()).unwrap_or(1);

@@ -1,6 +1,6 @@
-//! The contract of a device's interrupts (`CONTRACT.md`) as cases that run against anything which
-//! answers VFIO's two interrupt ioctls: a device of the running kernel, behind Linux's own vfio-pci-core
-//! or this project's, or the simulator.
+//! The contract of a device's interrupts (`CONTRACT.md`) as cases. They run against every target
+//! that answers VFIO's two interrupt ioctls: a device of the running kernel, behind Linux's
+//! vfio-pci-core or this project's, or the simulator.
 
 pub mod answers;
 pub mod atomicity;

@@ -111,7 +111,7 @@ enum Command {
     Regression {
         #[command(flatten)]
         at: At,
-        /// Its name.
+        /// Name of the regression.
         #[arg(long)]
         name: String,
     },
@@ -144,7 +144,7 @@ impl From<At> for Place {
 
 #[derive(Debug, clap::Args)]
 struct Expected {
-    /// Whose vfio-pci-core to expect; the running kernel's when not given.
+    /// The vfio-pci-core to expect; by default that of the running kernel.
     #[arg(long)]
     core: Option<Core>,
 }
@@ -205,16 +205,16 @@ fn run(command: Command) -> Result<bool, Error> {
     }
 }
 
-/// How many held, and which did not.
+/// The number of cases that held, and those that did not.
 #[derive(Default)]
 struct Score {
     passed: u32,
-    /// Name and reason of each.
+    /// Name and reason of each failure.
     failed: Vec<(&'static str, String)>,
 }
 
 impl Score {
-    /// Counts an outcome; it as a word, and what is to be said of it.
+    /// Counts an outcome. Returns it as a word, with the reason.
     fn count(
         &mut self,
         name: &'static str,
@@ -234,8 +234,8 @@ impl Score {
         }
     }
 
-    /// Prints what failed once more, since of a long list only the end may be kept, and the last
-    /// line; whether none failed.
+    /// Prints the failures again, since of a long list only the end may be kept, and then the last
+    /// line. Returns true if none failed.
     fn close(&self) -> bool {
         for (name, why) in &self.failed {
             println!("failed: {name}: {why}");
@@ -245,7 +245,7 @@ impl Score {
     }
 }
 
-/// Tries the cases whose name contains `only`; whether none failed.
+/// Tries the cases whose name contains `only`. Returns true if none failed.
 fn try_cases(target: &mut Kernel, only: &str, json: bool) -> bool {
     let mut score = Score::default();
     for case in cases::all().filter(|case| case.name.contains(only)) {
@@ -263,7 +263,7 @@ fn try_cases(target: &mut Kernel, only: &str, json: bool) -> bool {
     score.close()
 }
 
-/// Tries the regressions whose name contains `only`; whether none failed.
+/// Tries the regressions whose name contains `only`. Returns true if none failed.
 fn try_regressions(place: &Place, only: &str) -> bool {
     let mut score = Score::default();
     for one in regressions::ALL.iter().filter(|one| one.name.contains(only)) {
@@ -273,7 +273,7 @@ fn try_regressions(place: &Place, only: &str) -> bool {
     score.close()
 }
 
-/// Tries what must hold in a shortage of interrupts; whether none failed.
+/// Tries the rules for a shortage of interrupts. Returns true if none failed.
 fn try_shortages(place: &shortage::Place, only: &str) -> bool {
     let mut score = Score::default();
     for one in shortage::ALL.iter().filter(|one| one.name.contains(only)) {

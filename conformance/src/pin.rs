@@ -1,5 +1,5 @@
-//! One processor for the test and for the interrupts that it causes, so that an interrupt has been
-//! taken when the instruction after the one that raised it runs: counting signals needs no waiting.
+//! Pins the test and its interrupts to one processor. The processor takes an interrupt before the
+//! instruction after the one that raised it, so counting signals needs no wait.
 
 use crate::Error;
 use rustix::thread::CpuSet;
@@ -7,15 +7,15 @@ use std::path::Path;
 
 const DEFAULT_AFFINITY: &str = "/proc/irq/default_smp_affinity";
 
-/// While it lives, this thread and new interrupts stay on the machine's first processor.
+/// A guard that keeps this thread and new interrupts on the machine's first processor.
 #[derive(Debug)]
 pub struct Pinned {
-    /// Where new interrupts went before.
+    /// The previous default affinity of new interrupts.
     before: Option<String>,
 }
 
 impl Pinned {
-    /// Pins. New interrupts can be led by root alone; without, only the thread is pinned.
+    /// Pins the thread, and new interrupts if the process is root.
     pub fn new() -> Result<Self, Error> {
         let mut first = CpuSet::new();
         first.set(0);
@@ -32,7 +32,7 @@ impl Pinned {
 impl Drop for Pinned {
     fn drop(&mut self) {
         if let Some(before) = &self.before {
-            // Nothing can be done where what was written a moment ago cannot be written again.
+            // Nothing can be done if the value written before cannot be written again.
             let _ = std::fs::write(DEFAULT_AFFINITY, before.trim());
         }
     }

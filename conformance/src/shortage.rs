@@ -1,37 +1,36 @@
-//! A machine that runs out of interrupts: what V-06, V-08 and B-01 promise then, with interrupts of
-//! the device.
+//! Tests V-06, V-08 and B-01 on a machine without a free interrupt, with interrupts of the device.
 //!
-//! One processor has some two hundred vectors. Other devices take them all; the device under test
-//! then asks for more than there are.
+//! One processor has about two hundred vectors. Other devices take them all. The device under
+//! test then requests more than are left.
 
 use crate::cases::{Outcome, Stage, Stop, Verdict, check};
 use crate::devices::Kind;
 use crate::target::{Core, Kernel, Target};
 use crate::{Answer, Error, Index, Request};
 
-/// The devices: one to try on, and others to take the machine's interrupts with.
+/// The device under test, and other devices that take the machine's interrupts.
 #[derive(Clone, Debug)]
 pub struct Place {
     /// Address of an NVMe controller that is bound to a VFIO driver.
     pub bdf: String,
-    /// Addresses of other NVMe controllers that are bound to a VFIO driver, together with more vectors than the machine
-    /// has.
+    /// Addresses of other NVMe controllers that are bound to a VFIO driver. Together they have more
+    /// vectors than the machine.
     pub others: Vec<String>,
-    /// Whose answers to expect.
+    /// The core whose answers to expect.
     pub core: Core,
 }
 
-/// One thing that holds while the machine is short of interrupts.
+/// One rule that holds while the machine is short of interrupts.
 #[derive(Clone, Copy, Debug)]
 pub struct Shortage {
-    /// Its rule and what about it.
+    /// The rule and its aspect, as a name.
     pub name: &'static str,
-    /// The promise, in a sentence.
+    /// The rule in a sentence.
     pub proves: &'static str,
     run: fn(&mut Stage<'_>, &mut Others) -> Verdict,
 }
 
-/// All of them, in the order of the rules.
+/// All shortages, in the order of the rules.
 pub const ALL: &[Shortage] = &[
     Shortage {
         name: "v06_none_is_enospc",
@@ -67,7 +66,8 @@ pub const ALL: &[Shortage] = &[
 ];
 
 impl Shortage {
-    /// Tries it on freshly opened devices, which must give everything back when they are closed.
+    /// Tries the rule on freshly opened devices, which must release everything when they are
+    /// closed. Returns the outcome.
     pub fn try_at(&self, place: &Place) -> Outcome {
         match self.play(place) {
             Ok(()) => Outcome::Held,
@@ -93,10 +93,10 @@ fn closed(target: &mut Kernel) -> Verdict {
 
 const INDEX: Index = Index::Msix;
 
-/// The devices that take what there is.
+/// The devices that take every free interrupt.
 struct Others {
     devices: Vec<Kernel>,
-    /// The vectors that are attached: of which device, which number.
+    /// The attached vectors: index of the device, number of the vector.
     attached: Vec<(usize, u32)>,
 }
 
@@ -128,7 +128,7 @@ impl Others {
         Err(Stop::Broken(format!("the machine still has interrupts after {taken} were taken")))
     }
 
-    /// Gives so many back.
+    /// Detaches `vectors` vectors and so releases their interrupts.
     fn give_back(&mut self, vectors: usize) -> Verdict {
         for _ in 0..vectors {
             let none = || Stop::Broken("the others have nothing to give back".into());
@@ -141,7 +141,8 @@ impl Others {
     }
 }
 
-/// Attaches eventfds to as many vectors from 0 on, and readies the device to raise one more.
+/// Attaches eventfds to `vectors` vectors from 0 on, and prepares the device to raise one more.
+/// Returns the eventfds.
 fn active(stage: &mut Stage<'_>, vectors: u32) -> Result<Vec<i32>, Stop> {
     let fds = stage.fds(vectors)?;
     stage.attach(INDEX, 0, &fds)?;
@@ -149,7 +150,7 @@ fn active(stage: &mut Stage<'_>, vectors: u32) -> Result<Vec<i32>, Stop> {
     Ok(fds)
 }
 
-/// The device raises each vector from 0 on.
+/// Raises each vector from 0 on; each must deliver.
 fn all_deliver(stage: &mut Stage<'_>, fds: &[i32]) -> Verdict {
     (0..).zip(fds).try_for_each(|(vector, fd)| stage.delivers(INDEX, vector, *fd))
 }
@@ -158,7 +159,7 @@ fn refused(stage: &mut Stage<'_>, start: u32, fds: &[i32]) -> Verdict {
     stage.expect(&Request::attach(INDEX, start, fds), Answer::ENOSPC)
 }
 
-/// Nothing is enabled and nothing held.
+/// Fails unless the index is idle and holds no interrupt.
 fn nothing_there(stage: &mut Stage<'_>) -> Verdict {
     stage.idle(INDEX, "after ENOSPC")?;
     let leak = stage.target.leaks();
@@ -198,7 +199,7 @@ fn none_to_add(stage: &mut Stage<'_>, others: &mut Others) -> Verdict {
     refused(stage, 6, &[more])?;
     let after = stage.target.interrupts();
     check(interrupts == after, || format!("interrupts before {interrupts:?}, after {after:?}"))?;
-    // Linux keeps what it allocated for the vector that it could not have.
+    // Linux keeps its allocation for the vector that failed.
     let kept = stage.target.allocated();
     let expected = allocated.map(|before| before + usize::from(!stage.beyond()));
     check(kept == expected, || format!("allocated {allocated:?}, then {kept:?}"))?;

@@ -1,5 +1,5 @@
-//! The system calls that no safe crate wraps: the ioctls of VFIO, and memory that a device or the
-//! kernel sees. The only module with unsafe code.
+//! Wraps the system calls that no safe crate wraps: the ioctls of VFIO, and memory that a device or
+//! the kernel accesses. This is the only module with unsafe code.
 #![allow(unsafe_code)]
 
 use crate::{Answer, Error};
@@ -16,7 +16,7 @@ use vfio_bindings::bindings::vfio::{
 
 const PAGE: usize = 4096;
 
-/// The number of a VFIO ioctl, all of which are `_IO(';', 100 + n)`.
+/// Returns the number of a VFIO ioctl, all of which are `_IO(';', 100 + n)`.
 const fn number(n: u32) -> u32 {
     ((VFIO_TYPE as u32) << 8) | (VFIO_BASE + n)
 }
@@ -31,7 +31,7 @@ const DEVICE_RESET: u32 = number(11);
 const DEVICE_FEATURE: u32 = number(17);
 const IOMMU_MAP_DMA: u32 = number(13);
 
-/// One ioctl; its return value, or the negative error number.
+/// Makes one ioctl. Returns its return value, or the negative error number.
 ///
 /// # Safety
 /// `argument` is what the ioctl of this number takes.
@@ -44,21 +44,21 @@ unsafe fn ioctl(fd: BorrowedFd<'_>, number: u32, argument: *mut c_void) -> Answe
     Answer(-std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO))
 }
 
-/// Gives a container its IOMMU model: type 1, second version.
+/// Sets the IOMMU model of a container to type 1, second version.
 pub fn set_iommu(container: BorrowedFd<'_>) -> Answer {
     let model = VFIO_TYPE1v2_IOMMU as usize as *mut c_void;
     // SAFETY: the argument is a number, not an address.
     unsafe { ioctl(container, SET_IOMMU, model) }
 }
 
-/// Puts a group into a container.
+/// Adds a group to a container.
 pub fn group_set_container(group: BorrowedFd<'_>, container: BorrowedFd<'_>) -> Answer {
     let mut fd = container.as_raw_fd();
     // SAFETY: the argument is the address of a descriptor, which is only read.
     unsafe { ioctl(group, GROUP_SET_CONTAINER, (&raw mut fd).cast()) }
 }
 
-/// Opens a device of a group by its name.
+/// Opens a device of a group by its name. Returns its descriptor, or the answer of the ioctl.
 pub fn group_device(group: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Answer> {
     let name = name.as_ptr().cast_mut().cast();
     // SAFETY: the argument is a string with its end, which is only read.
@@ -66,11 +66,11 @@ pub fn group_device(group: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Answe
     if answer.0 < 0 {
         return Err(answer);
     }
-    // SAFETY: the kernel has just opened this descriptor for us, and nobody else knows it.
+    // SAFETY: the kernel has just opened this descriptor for this call, and no other code knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(answer.0) })
 }
 
-/// Where a region of a device is, and how large.
+/// Returns the offset and the size of a region of a device.
 pub fn region_info(device: BorrowedFd<'_>, index: u32) -> Result<vfio_region_info, Answer> {
     let argsz = u32::try_from(size_of::<vfio_region_info>()).unwrap_or(0);
     let mut info = vfio_region_info { argsz, index, ..Default::default() };
@@ -85,7 +85,8 @@ pub fn device_reset(device: BorrowedFd<'_>) -> Answer {
     unsafe { ioctl(device, DEVICE_RESET, std::ptr::null_mut()) }
 }
 
-/// Lets a device sleep until its user comes back; the eventfd is signalled if the host wakes it.
+/// Puts a device into low power until its user accesses it; the eventfd is signalled if the host
+/// wakes it.
 pub fn enter_low_power(device: BorrowedFd<'_>, wakeup: i32) -> Answer {
     const SET_ENTRY_WITH_WAKEUP: u32 = 1 << 17 | 4;
     let mut request = [16, SET_ENTRY_WITH_WAKEUP, wakeup.cast_unsigned(), 0_u32];
@@ -94,7 +95,7 @@ pub fn enter_low_power(device: BorrowedFd<'_>, wakeup: i32) -> Answer {
     unsafe { ioctl(device, DEVICE_FEATURE, request.as_mut_ptr().cast()) }
 }
 
-/// Lets the devices of a container read and write a mapping at a bus address.
+/// Maps memory into the container's IOMMU at a bus address.
 pub fn map_dma(container: BorrowedFd<'_>, memory: &Mapping, iova: u64) -> Answer {
     let mut map = vfio_iommu_type1_dma_map {
         argsz: u32::try_from(size_of::<vfio_iommu_type1_dma_map>()).unwrap_or(0),
@@ -131,7 +132,7 @@ impl Mapping {
         Self::adopt(start, len)
     }
 
-    /// A region of a device.
+    /// Maps a region of a device.
     pub fn of_device(device: BorrowedFd<'_>, offset: u64, len: usize) -> Result<Self, Error> {
         let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED);
         // SAFETY: a new mapping at an address of the kernel's choice replaces nothing.
@@ -147,7 +148,8 @@ impl Mapping {
         Ok(Self { start, len })
     }
 
-    /// Where it is and how long, for whoever lets devices reach it by other means than [`map_dma`].
+    /// Returns address and length, for callers that map it for devices by other means than
+    /// [`map_dma`].
     pub fn place(&self) -> (*mut u8, usize) {
         (self.start.as_ptr(), self.len)
     }
@@ -160,14 +162,14 @@ impl Mapping {
         Ok(self.start.as_ptr().wrapping_add(offset).cast())
     }
 
-    /// Reads a word, once.
+    /// Reads a word with one access. Returns it.
     pub fn read32(&self, offset: usize) -> Result<u32, Error> {
         let at = self.at::<u32>(offset)?;
         // SAFETY: inside the mapping and aligned, as `at` has checked.
         Ok(unsafe { at.read_volatile() })
     }
 
-    /// Writes a word, once, after everything that was written before.
+    /// Writes a word with one access, ordered after all earlier writes.
     #[inline]
     pub fn write32(&self, offset: usize, value: u32) -> Result<(), Error> {
         let at = self.at::<u32>(offset)?;
@@ -177,8 +179,8 @@ impl Mapping {
         Ok(())
     }
 
-    /// Whether a word can be read now: where a device is out of reach, the kernel says so instead
-    /// of sending a signal. The word goes into `sink`, which can hold it.
+    /// Reads a word through the kernel, which reports an unreachable device instead of sending
+    /// SIGBUS. The word goes into `sink`, which can hold it. Returns true if the word was readable.
     pub fn reachable(&self, offset: usize, sink: BorrowedFd<'_>) -> Result<bool, Error> {
         let at = self.at::<u32>(offset)?;
         // SAFETY: inside the mapping, as `at` has checked; the kernel only reads there, and reports
@@ -210,8 +212,8 @@ impl Drop for Mapping {
     }
 }
 
-/// Bytes handed to an ioctl so that the very next byte is not readable: whatever a request claims
-/// beyond what it brings is `EFAULT`, always.
+/// Bytes of an ioctl in front of an unreadable page. If a request claims more data than it carries,
+/// the kernel always answers EFAULT.
 #[derive(Debug)]
 pub struct Guarded {
     pages: Mapping,
@@ -221,7 +223,7 @@ pub struct Guarded {
 impl Guarded {
     const ROOM: usize = 4 * PAGE;
 
-    /// Room for a request of up to 16 KiB, which is empty at first.
+    /// Allocates room for a request of up to 16 KiB, which is empty at first.
     pub fn new() -> Result<Self, Error> {
         let pages = Mapping::anonymous(Self::ROOM + PAGE)?;
         let guard = pages.start.as_ptr().wrapping_add(Self::ROOM).cast();
@@ -231,7 +233,7 @@ impl Guarded {
         Ok(Self { pages, len: 0 })
     }
 
-    /// Room with these bytes in it.
+    /// Allocates room that holds these bytes.
     pub fn with(bytes: &[u8]) -> Result<Self, Error> {
         let mut guarded = Self::new()?;
         guarded.put(bytes)?;
@@ -244,7 +246,7 @@ impl Guarded {
             return Err(Error::Outside { offset: bytes.len(), len: Self::ROOM });
         }
         self.len = bytes.len();
-        // SAFETY: `len` bytes before the guard are inside the mapping, and ours alone.
+        // SAFETY: `len` bytes before the guard are inside the mapping, which only `self` uses.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.start(), bytes.len()) };
         Ok(())
     }
@@ -260,21 +262,22 @@ impl Guarded {
         self.pages.start.as_ptr().wrapping_add(Self::ROOM - self.len)
     }
 
-    /// `VFIO_DEVICE_SET_IRQS` with these bytes.
+    /// Makes `VFIO_DEVICE_SET_IRQS` with these bytes. Returns the answer.
     #[inline]
     pub fn set_irqs(&self, device: BorrowedFd<'_>) -> Answer {
         // SAFETY: the kernel only reads here, and reports what it cannot read.
         unsafe { ioctl(device, DEVICE_SET_IRQS, self.start().cast()) }
     }
 
-    /// `VFIO_DEVICE_GET_IRQ_INFO` with these bytes, which the answer overwrites.
+    /// Makes `VFIO_DEVICE_GET_IRQ_INFO` with these bytes, which the answer overwrites. Returns the
+    /// return value.
     pub fn get_irq_info(&mut self, device: BorrowedFd<'_>) -> Answer {
         // SAFETY: the kernel writes 16 bytes from the start on: into our pages, or into the guard,
         // which it reports.
         unsafe { ioctl(device, DEVICE_GET_IRQ_INFO, self.start().cast()) }
     }
 
-    /// As [`Guarded::get_irq_info`], with the pages made read-only for the time.
+    /// Acts as [`Guarded::get_irq_info`], with the pages read-only during the call.
     pub fn get_irq_info_unwritable(&mut self, device: BorrowedFd<'_>) -> Result<Answer, Error> {
         self.protect(MprotectFlags::READ)?;
         let answer = self.get_irq_info(device);
@@ -284,18 +287,18 @@ impl Guarded {
 
     fn protect(&mut self, flags: MprotectFlags) -> Result<(), Error> {
         let start = self.pages.start.as_ptr().cast();
-        // SAFETY: our own pages, to which `&mut self` says that nobody else writes now.
+        // SAFETY: the pages belong to `self`, and `&mut self` excludes every other access.
         unsafe { rustix::mm::mprotect(start, Self::ROOM, flags) }
             .map_err(|source| Error::Map { len: Self::ROOM, source })
     }
 }
 
-/// A page that is not there: whoever reads it, the kernel too, waits until it is brought.
+/// A page that is absent: each reader of it, including the kernel, waits until the page is present.
 #[derive(Debug)]
 pub struct Absent {
-    /// The page with the bytes before it, and the page itself.
+    /// A page with the bytes in front, followed by the absent page.
     pages: Mapping,
-    /// How many bytes.
+    /// The number of bytes in front.
     before: usize,
     faults: OwnedFd,
 }
@@ -308,7 +311,8 @@ struct FaultsApi {
     ioctls: u64,
 }
 
-/// `struct uffdio_register`, and `struct uffdio_zeropage`, which differs in what the answer means.
+/// `struct uffdio_register`, and `struct uffdio_zeropage`, which differ in the meaning of the
+/// answer.
 #[repr(C)]
 struct FaultsRange {
     start: u64,
@@ -322,14 +326,14 @@ const FAULTS_REGISTER: u32 = 0xc020_aa00;
 const FAULTS_ZERO_PAGE: u32 = 0xc020_aa04;
 const FAULTS_VERSION: u64 = 0xaa;
 const FAULTS_MISSING: u64 = 1;
-/// Bytes that tell of one fault.
+/// Bytes of one fault event.
 const FAULT: usize = 32;
 
 impl Absent {
-    /// A new page that is not there, right after these bytes, which are.
+    /// Creates an absent page right after these bytes, which are present.
     pub fn after(bytes: &[u8]) -> Result<Self, Error> {
         let flags = UserfaultfdFlags::CLOEXEC | UserfaultfdFlags::NONBLOCK;
-        // SAFETY: it only concerns pages that are registered with it, below.
+        // SAFETY: the descriptor only affects pages that are registered with it, below.
         let faults = unsafe { rustix::mm::userfaultfd(flags) };
         let faults = faults.map_err(|source| Error::Descriptor { what: "opened", source })?;
         let before = bytes.len();
@@ -365,13 +369,13 @@ impl Absent {
         self.pages.start.as_ptr().wrapping_add(PAGE)
     }
 
-    /// Where the bytes before the page begin.
+    /// Returns the address of the bytes in front of the page.
     fn start(&self) -> *mut u8 {
         self.page().wrapping_sub(self.before)
     }
 
-    /// Waits until a thread waits for the page, or so long at most; whether one does. Each thread
-    /// that waits is told of once.
+    /// Waits at most `within` for a thread to wait for the page. Reports each waiting thread once.
+    /// Returns true if there is one.
     pub fn is_awaited(&self, within: Duration) -> bool {
         let mut polled = [PollFd::new(&self.faults, PollFlags::IN)];
         let timeout = Timespec::try_from(within).ok();
@@ -380,12 +384,12 @@ impl Absent {
             && matches!(rustix::io::read(&self.faults, &mut [0; FAULT]), Ok(FAULT))
     }
 
-    /// The page is there from now on, all zero.
+    /// Makes the page present, all zero.
     pub fn bring(&self) -> Result<(), Error> {
         self.fault_ioctl(FAULTS_ZERO_PAGE, 0)
     }
 
-    /// Writes the page's first byte to a file.
+    /// Writes the page's first byte to a file. Returns true on success.
     pub fn write_to(&self, file: BorrowedFd<'_>, offset: u64) -> bool {
         let Ok(offset) = libc::off_t::try_from(offset) else {
             return false;
@@ -395,14 +399,15 @@ impl Absent {
         unsafe { libc::pwrite(file.as_raw_fd(), page, 1, offset) == 1 }
     }
 
-    /// `VFIO_DEVICE_SET_IRQS` with the bytes and the page.
+    /// Makes `VFIO_DEVICE_SET_IRQS` with the bytes and the page. Returns the answer.
     pub fn set_irqs(&self, device: BorrowedFd<'_>) -> Answer {
         // SAFETY: our own pages, which the kernel only reads.
         unsafe { ioctl(device, DEVICE_SET_IRQS, self.start().cast()) }
     }
 }
 
-/// The processor's time stamp; under QEMU's `-icount shift=0` the number of instructions executed.
+/// Returns the processor's time stamp; under QEMU's `-icount shift=0`, the number of executed
+/// instructions.
 #[inline(always)]
 pub fn now() -> u64 {
     #[cfg(target_arch = "x86_64")]

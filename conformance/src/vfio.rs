@@ -12,12 +12,12 @@ use vfio_bindings::bindings::vfio::{
     VFIO_REGION_INFO_FLAG_MMAP,
 };
 
-/// Memory that the device reaches, and where it finds it.
+/// Memory of the device's DMA, and its address.
 #[derive(Debug)]
 pub struct Dma {
     /// The memory.
     pub memory: Mapping,
-    /// Its address on the bus.
+    /// The bus address of the memory.
     pub iova: u64,
 }
 
@@ -33,7 +33,7 @@ fn accept(step: &'static str, answer: Answer) -> Result<(), Error> {
     if answer.0 < 0 { Err(Error::Refused { step, answer }) } else { Ok(()) }
 }
 
-/// A group with its container: what a device is opened from, again and again.
+/// A group with its container, from which a device is opened repeatedly.
 #[derive(Debug)]
 pub struct Opener {
     bdf: String,
@@ -61,24 +61,24 @@ impl Opener {
         Ok(Self { bdf: bdf.into(), group, _container: container, dma: Arc::new(dma) })
     }
 
-    /// The device's address.
+    /// Returns the device's address.
     pub fn bdf(&self) -> &str {
         &self.bdf
     }
 
-    /// The memory that the device reaches.
+    /// Returns the memory of the device's DMA.
     pub fn dma(&self) -> Arc<Dma> {
         Arc::clone(&self.dma)
     }
 
-    /// Opens the device, with its memory and its bus mastering turned on.
+    /// Opens the device with memory decoding and bus mastering enabled.
     pub fn open(&self) -> Result<Device, Error> {
         let device = self.open_bare()?;
         device.command_set(COMMAND_MEMORY | COMMAND_MASTER)?;
         Ok(device)
     }
 
-    /// Opens the device as it comes.
+    /// Opens the device without a change of its command register.
     fn open_bare(&self) -> Result<Device, Error> {
         let name = CString::new(self.bdf.as_str()).map_err(|_| Error::Device {
             bdf: self.bdf.clone(),
@@ -92,7 +92,7 @@ impl Opener {
         };
         let config = region(VFIO_PCI_CONFIG_REGION_INDEX)?.offset;
         let mut bar = region(VFIO_PCI_BAR0_REGION_INDEX)?;
-        // Whatever memory it has: the devices that are provoked here have theirs in BAR 0.
+        // The tests drive the devices through BAR 0 only.
         for index in VFIO_PCI_BAR0_REGION_INDEX + 1..VFIO_PCI_ROM_REGION_INDEX {
             if bar.flags & VFIO_REGION_INFO_FLAG_MMAP == 0 {
                 bar = region(index)?;
@@ -104,12 +104,12 @@ impl Opener {
     }
 }
 
-/// Where the system describes a PCI device.
+/// Returns the directory of a PCI device in sysfs.
 pub fn sysfs(bdf: &str) -> PathBuf {
     Path::new("/sys/bus/pci/devices").join(bdf)
 }
 
-/// A word of what the device itself has in configuration space, whatever VFIO shows.
+/// Returns a word of the device's real configuration space, which VFIO may emulate.
 pub fn hardware16(bdf: &str, at: u64) -> Result<u16, Error> {
     let path = sysfs(bdf).join("config");
     let mut bytes = [0; 2];
@@ -118,7 +118,7 @@ pub fn hardware16(bdf: &str, at: u64) -> Result<u16, Error> {
     Ok(u16::from_le_bytes(bytes))
 }
 
-/// Writes a word of what the device itself has in configuration space, past VFIO.
+/// Writes a word of the device's real configuration space, past VFIO.
 pub fn set_hardware16(bdf: &str, at: u64, value: u16) -> Result<(), Error> {
     let path = sysfs(bdf).join("config");
     let file = std::fs::File::options().write(true).open(&path);
@@ -126,21 +126,21 @@ pub fn set_hardware16(bdf: &str, at: u64, value: u16) -> Result<(), Error> {
     written.map_err(|source| Error::File { path, source })
 }
 
-/// A file of the device in sysfs, without the line's end.
+/// Returns a file of the device in sysfs, without the trailing newline.
 pub fn attribute(bdf: &str, name: &str) -> Result<String, Error> {
     let path = sysfs(bdf).join(name);
     let text = std::fs::read_to_string(&path).map_err(|source| Error::File { path, source })?;
     Ok(text.trim_end().to_owned())
 }
 
-/// Whether a function is QEMU's `edu`.
+/// Returns true if a function is QEMU's `edu`.
 pub fn is_edu(bdf: &str) -> Result<bool, Error> {
     Ok(!bdf.is_empty()
         && attribute(bdf, "vendor")? == "0x1234"
         && attribute(bdf, "device")? == "0x11e8")
 }
 
-/// The line of /proc/interrupts that names a handler.
+/// Returns the line of /proc/interrupts that names a handler.
 fn interrupts_line(handler: &str) -> Result<Option<String>, Error> {
     let path = PathBuf::from("/proc/interrupts");
     let table = std::fs::read_to_string(&path).map_err(|source| Error::File { path, source })?;
@@ -148,26 +148,26 @@ fn interrupts_line(handler: &str) -> Result<Option<String>, Error> {
     Ok(table.lines().find(names).map(str::to_owned))
 }
 
-/// The number of the interrupt that has a handler of this name.
+/// Returns the number of the interrupt with a handler of this name.
 pub fn irq_of(handler: &str) -> Result<Option<u32>, Error> {
     let line = interrupts_line(handler)?;
     Ok(line.and_then(|line| line.trim_start().split(':').next()?.parse().ok()))
 }
 
-/// How often the interrupt that has a handler of this name came, on all processors.
+/// Returns the count of the interrupt with a handler of this name, over all processors.
 pub fn interrupts_of(handler: &str) -> Result<u64, Error> {
     let line = interrupts_line(handler)?.unwrap_or_default();
     let counts = line.split_whitespace().skip(1);
     Ok(counts.map_while(|word| word.parse::<u64>().ok()).sum())
 }
 
-/// Where in configuration space the command register is.
+/// The offset of the command register in configuration space.
 pub const COMMAND: u64 = 0x04;
-/// Memory is decoded.
+/// Memory decoding is enabled.
 pub const COMMAND_MEMORY: u16 = 0x2;
-/// The device may access memory itself.
+/// Bus mastering is enabled.
 pub const COMMAND_MASTER: u16 = 0x4;
-/// The line is not asserted.
+/// DisINTx: INTx is disabled.
 pub const COMMAND_LINE_OFF: u16 = 0x400;
 const STATUS: u64 = 0x06;
 const STATUS_CAPABILITIES: u16 = 0x10;
@@ -176,14 +176,14 @@ const INTERRUPT_PIN: u64 = 0x3d;
 const CAPABILITY_POWER: u8 = 0x01;
 const CAPABILITY_MSI: u8 = 0x05;
 const CAPABILITY_MSIX: u8 = 0x11;
-/// Bytes of an entry in the MSI-X table; the last word's lowest bit masks the vector.
+/// Bytes of an entry in the MSI-X table. The lowest bit of the last word masks the vector.
 const ENTRY: usize = 16;
 const ENTRY_MASKED: u32 = 1;
 
-/// What a device's configuration space says of its interrupts.
+/// The interrupt capabilities in a device's configuration space.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Facts {
-    /// It has an interrupt pin.
+    /// The device has an interrupt pin.
     pub pin: bool,
     /// Vectors of MSI; 0 without the capability.
     pub msi: u32,
@@ -202,23 +202,24 @@ pub struct Device {
 }
 
 impl Device {
-    /// The descriptor.
+    /// Returns the descriptor.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 
-    /// BAR 0.
+    /// Returns BAR 0.
     pub fn bar(&self) -> Arc<Mapping> {
         Arc::clone(&self.bar)
     }
 
-    /// Sends a request that was laid out before.
+    /// Sends a prepared request. Returns the answer.
     #[inline]
     pub fn set_irqs(&self, request: &Guarded) -> Answer {
         request.set_irqs(self.fd.as_fd())
     }
 
-    /// Resets the device, its memory and bus mastering as before; `false` when it has no way to.
+    /// Resets the device and restores its memory decoding and bus mastering. Returns false if the
+    /// device has no reset.
     pub fn reset(&self) -> Result<bool, Error> {
         match sys::device_reset(self.fd.as_fd()) {
             Answer::EINVAL => Ok(false),
@@ -226,7 +227,7 @@ impl Device {
         }
     }
 
-    /// Reads what the configuration space says of interrupts.
+    /// Reads the interrupt capabilities in configuration space. Returns them.
     pub fn facts(&self) -> Result<Facts, Error> {
         let mut facts = Facts { pin: self.config8(INTERRUPT_PIN)? != 0, ..Facts::default() };
         if let Some(at) = self.capability(CAPABILITY_MSI)? {
@@ -240,7 +241,7 @@ impl Device {
         Ok(facts)
     }
 
-    /// Where in configuration space a capability is.
+    /// Returns the offset of a capability in configuration space.
     fn capability(&self, id: u8) -> Result<Option<u64>, Error> {
         if self.config16(STATUS)? & STATUS_CAPABILITIES == 0 {
             return Ok(None);
@@ -259,18 +260,19 @@ impl Device {
         Ok(None)
     }
 
-    /// Where in configuration space the power state is: PMCSR of the power management capability.
+    /// Returns the offset of the power state in configuration space: PMCSR of the power management
+    /// capability.
     pub fn power_control(&self) -> Result<Option<u64>, Error> {
         Ok(self.capability(CAPABILITY_POWER)?.map(|at| at + 4))
     }
 
-    /// Where in configuration space the message of MSI is: its address.
+    /// Returns the place of the MSI address in configuration space, or `None` without the capability.
     pub fn msi_message(&self) -> Result<Option<u64>, Error> {
         Ok(self.capability(CAPABILITY_MSI)?.map(|at| at + 4))
     }
 
-    /// Clears a vector's entry in the MSI-X table and masks it there, as a reset does that the
-    /// kernel does not see; `false` without the capability.
+    /// Clears a vector's entry in the MSI-X table and masks it there, as a hidden reset does.
+    /// Returns false without the capability.
     pub fn forget_message(&self, vector: u32) -> Result<bool, Error> {
         let Some(capability) = self.capability(CAPABILITY_MSIX)? else {
             return Ok(false);
@@ -301,7 +303,7 @@ impl Device {
         Ok(())
     }
 
-    /// Where configuration space begins in the device's file.
+    /// Returns the offset of configuration space in the device's file.
     pub fn config_offset(&self) -> u64 {
         self.config
     }

@@ -1,11 +1,11 @@
-//! The two ioctls' structures as bytes: any bytes, since a conformance test must be able to say
-//! what no sensible caller says.
+//! The two ioctls' structures as bytes. Every sequence of bytes is possible, since a conformance
+//! test must send requests that no correct caller sends.
 
 use std::fmt;
 use vfio_bindings::bindings::vfio;
 pub use vfio_irq_engine::abi::Index;
 
-/// What an ioctl returned: 0, a positive number, or a negative error number.
+/// The return value of an ioctl: 0, a positive number, or a negative error number.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Answer(pub i32);
 
@@ -16,17 +16,17 @@ impl Answer {
     pub const EBADF: Self = Self(-libc::EBADF);
     /// Memory that cannot be read or written.
     pub const EFAULT: Self = Self(-libc::EFAULT);
-    /// Armed already.
+    /// An eventfd is armed already.
     pub const EBUSY: Self = Self(-libc::EBUSY);
-    /// The pin leads nowhere.
+    /// The pin has no routed interrupt.
     pub const ENODEV: Self = Self(-libc::ENODEV);
-    /// Makes no sense, or not now.
+    /// The request is invalid, or invalid in this state.
     pub const EINVAL: Self = Self(-libc::EINVAL);
-    /// No such action.
+    /// The index does not have the action.
     pub const ENOTTY: Self = Self(-libc::ENOTTY);
-    /// Nothing left.
+    /// No interrupt is left.
     pub const ENOSPC: Self = Self(-libc::ENOSPC);
-    /// A set of nothing.
+    /// An empty set.
     pub const ERANGE: Self = Self(-libc::ERANGE);
 }
 
@@ -66,7 +66,7 @@ impl fmt::Debug for Answer {
 /// Flags of both structures, by the names of the contract.
 pub mod flags {
     use super::vfio;
-    /// The index takes eventfds.
+    /// The index signals eventfds.
     pub const EVENTFD: u32 = vfio::VFIO_IRQ_INFO_EVENTFD;
     /// The index can be masked.
     pub const MASKABLE: u32 = vfio::VFIO_IRQ_INFO_MASKABLE;
@@ -76,9 +76,9 @@ pub mod flags {
     pub const NORESIZE: u32 = vfio::VFIO_IRQ_INFO_NORESIZE;
     /// No data.
     pub const NONE: u32 = vfio::VFIO_IRQ_SET_DATA_NONE;
-    /// A byte a vector.
+    /// One byte for each vector.
     pub const BOOL: u32 = vfio::VFIO_IRQ_SET_DATA_BOOL;
-    /// A descriptor a vector.
+    /// One descriptor for each vector.
     pub const FDS: u32 = vfio::VFIO_IRQ_SET_DATA_EVENTFD;
     /// Mask.
     pub const MASK: u32 = vfio::VFIO_IRQ_SET_ACTION_MASK;
@@ -88,20 +88,20 @@ pub mod flags {
     pub const TRIGGER: u32 = vfio::VFIO_IRQ_SET_ACTION_TRIGGER;
 }
 
-/// The header of SET_IRQS and the data after it.
+/// The header of SET_IRQS with the data after it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Request {
-    /// Claimed size of everything.
+    /// The claimed size of header and data.
     pub argsz: u32,
-    /// What and with what.
+    /// Action and kind of data.
     pub flags: u32,
-    /// Which index.
+    /// The index.
     pub index: u32,
-    /// First vector.
+    /// The first vector.
     pub start: u32,
-    /// Number of vectors.
+    /// The number of vectors.
     pub count: u32,
-    /// The data that is really there, whatever `argsz` claims.
+    /// The data that is present, whatever `argsz` claims.
     pub data: Vec<u8>,
 }
 
@@ -114,50 +114,50 @@ impl Request {
         Self { argsz, flags, index: index.raw(), start, count, data }
     }
 
-    /// An action on a range, all vectors alike.
+    /// Builds an action on a range with DATA_NONE.
     pub fn none(action: u32, index: Index, start: u32, count: u32) -> Self {
         Self::new(action | flags::NONE, index, start, count, Vec::new())
     }
 
-    /// An action with a yes or no for each vector.
+    /// Builds an action with one byte for each vector.
     pub fn bools(action: u32, index: Index, start: u32, bools: &[u8]) -> Self {
         let count = u32::try_from(bools.len()).unwrap_or(u32::MAX);
         Self::new(action | flags::BOOL, index, start, count, bools.to_vec())
     }
 
-    /// An action with a descriptor for each vector.
+    /// Builds an action with a descriptor for each vector.
     pub fn fds(action: u32, index: Index, start: u32, fds: &[i32]) -> Self {
         let count = u32::try_from(fds.len()).unwrap_or(u32::MAX);
         let data = fds.iter().flat_map(|fd| fd.to_ne_bytes()).collect();
         Self::new(action | flags::FDS, index, start, count, data)
     }
 
-    /// Attaches descriptors from `start` on; -1 detaches.
+    /// Builds a request that attaches descriptors from `start` on; -1 detaches.
     pub fn attach(index: Index, start: u32, fds: &[i32]) -> Self {
         Self::fds(flags::TRIGGER, index, start, fds)
     }
 
-    /// Disables the index.
+    /// Builds a request that disables the index.
     pub fn disable(index: Index) -> Self {
         Self::none(flags::TRIGGER, index, 0, 0)
     }
 
-    /// Signals a range as if the device had raised it.
+    /// Builds a request that signals a range as if the device had raised it.
     pub fn loopback(index: Index, start: u32, count: u32) -> Self {
         Self::none(flags::TRIGGER, index, start, count)
     }
 
-    /// Masks a range.
+    /// Builds a request that masks a range.
     pub fn mask(index: Index, start: u32, count: u32) -> Self {
         Self::none(flags::MASK, index, start, count)
     }
 
-    /// Unmasks a range.
+    /// Builds a request that unmasks a range.
     pub fn unmask(index: Index, start: u32, count: u32) -> Self {
         Self::none(flags::UNMASK, index, start, count)
     }
 
-    /// What is handed to the ioctl.
+    /// Returns the bytes for the ioctl.
     pub fn bytes(&self) -> Vec<u8> {
         [self.argsz, self.flags, self.index, self.start, self.count]
             .into_iter()
@@ -167,16 +167,16 @@ impl Request {
     }
 }
 
-/// What GET_IRQ_INFO says of an index.
+/// The answer of GET_IRQ_INFO.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Info {
-    /// Claimed size.
+    /// The claimed size.
     pub argsz: u32,
-    /// What the index can do.
+    /// The capabilities of the index.
     pub flags: u32,
-    /// Which index.
+    /// The index.
     pub index: u32,
-    /// How many vectors.
+    /// The number of vectors.
     pub count: u32,
 }
 
@@ -184,12 +184,12 @@ impl Info {
     /// Bytes of the structure.
     pub const LEN: usize = 16;
 
-    /// A question about an index.
+    /// Builds a question about an index.
     pub fn ask(index: u32) -> Self {
         Self { argsz: 16, flags: 0, index, count: 0 }
     }
 
-    /// What is handed to the ioctl.
+    /// Returns the bytes for the ioctl.
     pub fn bytes(&self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
         let words = [self.argsz, self.flags, self.index, self.count];
@@ -199,7 +199,7 @@ impl Info {
         bytes
     }
 
-    /// What the ioctl left.
+    /// Parses the bytes that the ioctl returned.
     pub fn from_bytes(bytes: &[u8; Self::LEN]) -> Self {
         let word = |i: usize| {
             let chunk = bytes.chunks_exact(4).nth(i).and_then(|chunk| chunk.try_into().ok());

@@ -13,23 +13,23 @@ use crate::lab::kernel::Series;
 use crate::lab::process::Step;
 use crate::log;
 
-/// Nothing else may run meanwhile: at boot the kernel tests its ciphers in the background, which
-/// doubles what a request seems to cost that takes longer than a tick.
+/// No other work may run meanwhile. At boot the kernel tests its ciphers in the background, which
+/// doubles the apparent cost of a request that takes longer than a tick.
 const COMMAND: &str = r#"while ps | grep -q "[c]ryptomgr_test"; do sleep 1; done
 sleep 5
 exec vfio-irq-conformance bench --bdf "$VFIO_IRQ_NVME" --edu "$VFIO_IRQ_EDU" 2>&1
 "#;
 
-/// What one operation cost on one core, in guest instructions.
+/// The cost of one operation on one core, in guest instructions.
 #[derive(Debug, Clone, PartialEq)]
 struct Figure {
     operation: String,
-    /// Absent where the core refuses the operation.
+    /// `None` if the core refuses the operation.
     least: Option<u64>,
     median: Option<u64>,
 }
 
-/// Runs the measurements; a table of both cores goes to standard output.
+/// Runs the measurements and prints a table of both cores to standard output.
 pub fn run(cache: &Cache, series: Series) -> Result<ExitCode> {
     let step = Step::start("Counting instructions, a boot for each core (a minute)", None);
     let [c, rust] = [Core::C, Core::Rust].map(|core| measure(cache, series, core));
@@ -45,7 +45,7 @@ pub fn run(cache: &Cache, series: Series) -> Result<ExitCode> {
 fn measure(cache: &Cache, series: Series, core: Core) -> Result<Vec<Figure>> {
     let mut builder = Builder::new(series, core);
     builder.devices = vec![Kind::Nvme, Kind::Edu];
-    // One guest instruction is one nanosecond of the guest's clock: runs repeat exactly.
+    // One guest instruction takes one nanosecond of the guest's clock, so runs repeat exactly.
     builder.icount = true;
     builder.timeout = Duration::from_secs(900);
     builder.image.put = vec![conformance::build()?];
@@ -61,7 +61,7 @@ fn measure(cache: &Cache, series: Series, core: Core) -> Result<Vec<Figure>> {
     Ok(figures(&outcome.output))
 }
 
-/// The figures among the lines of output: those of JSON.
+/// Returns the figures in the output: the lines of JSON.
 fn figures(output: &str) -> Vec<Figure> {
     let figure = |line: &str| {
         let value: serde_json::Value = serde_json::from_str(line).ok()?;

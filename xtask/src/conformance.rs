@@ -1,4 +1,4 @@
-//! The test programs that run in guests: built so that they need nothing from them.
+//! Builds the test programs that run in guests, without dependencies on the guest.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,33 +7,33 @@ use crate::core_module::checkout;
 use crate::error::{Error, Result};
 use crate::lab::process::{Step, follow};
 
-/// Its name, on this machine and in the guest's PATH.
+/// The program's name, on this machine and in the guest's PATH.
 pub const PROGRAM: &str = "vfio-irq-conformance";
 
-/// The client's tests, examples of its crate.
+/// The client's tests, which are examples of its crate.
 const CLIENT: [&str; 2] = ["vfio-irq-client", "vfio-irq-host-interrupts"];
 
-/// The NVMe driver's, an example of its crate.
+/// The NVMe driver's test, which is an example of its crate.
 const NVME: &str = "vfio-irq-nvme";
 
-/// The command for people.
+/// The command vfio-irq.
 const COMMAND: &str = "vfio-irq";
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// Builds it, statically linked, and says where it is.
+/// Builds the program, statically linked. Returns its path.
 pub fn build() -> Result<PathBuf> {
     run_cargo(&["-p", PROGRAM])?;
     built(PROGRAM)
 }
 
-/// Builds the command, statically linked as the others are, and says where it is.
+/// Builds the command, statically linked. Returns its path.
 pub fn build_command() -> Result<PathBuf> {
     build_everything()?;
     built(COMMAND)
 }
 
-/// Builds everything that tests run in guests.
+/// Builds every program that tests run in guests. Returns their paths.
 pub fn build_all() -> Result<Vec<PathBuf>> {
     build_everything()?;
     let examples = CLIENT.iter().chain([&NVME]).map(|name| format!("examples/{name}"));
@@ -41,7 +41,8 @@ pub fn build_all() -> Result<Vec<PathBuf>> {
     files.map(|file| built(&file)).collect()
 }
 
-/// All in one go: what they share is built once, with the features that any of them wants.
+/// Builds everything at once, so that shared crates are built once, with the features that any of
+/// them needs.
 fn build_everything() -> Result<()> {
     let mut what =
         vec!["-p", PROGRAM, "-p", "vfio-irq", "-p", "vfio-irq-nvme", "-p", "vfio-irq-cli"];
@@ -51,7 +52,7 @@ fn build_everything() -> Result<()> {
 }
 
 fn target_dir() -> PathBuf {
-    // A directory of its own: whoever builds something else meanwhile does not wait.
+    // A target directory of its own: other builds do not wait for this one.
     checkout().join("target/guest")
 }
 
@@ -61,7 +62,7 @@ fn run_cargo(what: &[&str]) -> Result<()> {
     command
         .current_dir(checkout())
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
-        // No debugger comes there, and what is smaller boots sooner.
+        // No debugger runs in a guest, and a smaller image boots faster.
         .env("CARGO_PROFILE_RELEASE_DEBUG", "0")
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
     command

@@ -9,15 +9,15 @@ use crate::lab::cache::{Cache, hash};
 use crate::lab::kernel::{Series, Tree};
 use crate::lab::process::follow;
 
-/// The module's file, called as the one that it replaces.
+/// The module's file name, the same as that of the module it replaces.
 pub const MODULE: &str = "vfio-pci-core.ko";
 
-/// The checkout this program was built from.
+/// Returns the checkout from which this program was built.
 pub fn checkout() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
 }
 
-/// Builds the core for `series`. Returns where it is.
+/// Builds the core for `series`. Returns its path.
 pub fn build(cache: &Cache, series: Series) -> Result<PathBuf> {
     build_from(cache, series, checkout())
 }
@@ -25,7 +25,8 @@ pub fn build(cache: &Cache, series: Series) -> Result<PathBuf> {
 /// As [`build`], from another directory that has `kernel/` and `engine/src/`.
 pub fn build_from(cache: &Cache, series: Series, source: &Path) -> Result<PathBuf> {
     let tree = Tree::obtain(cache, series)?;
-    // Each checkout has a stage of its own: two that share the cache do not undo each other's builds.
+    // Each checkout has a stage of its own, so that two checkouts that share the cache do not undo
+    // each other's builds.
     let name = format!("build-{}-{}", tree.kernel().release, hash(&source.display().to_string()));
     let stage = cache.scratch(&name)?;
     let lock = cache.lock_file(&name)?;
@@ -33,13 +34,13 @@ pub fn build_from(cache: &Cache, series: Series, source: &Path) -> Result<PathBu
     copy_sources(source, &stage)?;
     let release = tree.kernel().release.clone();
     follow(tree.make(&stage)?, &format!("building {MODULE} for {release}"), |line| {
-        // The lines of every build say nothing; the compiler's own words do.
+        // The routine lines of a build are hidden; the compiler's messages are shown.
         if !is_routine(line) {
             eprintln!("{line}");
         }
     })
     .map_err(|error| match error {
-        // The compiler's words have been shown as they came.
+        // The compiler's messages were shown as they came.
         Error::Failed { what, status, .. } => {
             let output = format!(
                 "What is above says why. A kernel whose vfio-pci-core differs from the one of Linux 7.3 \
@@ -68,7 +69,7 @@ fn is_routine(line: &str) -> bool {
             })
 }
 
-/// Brings the stage up to date: only files that differ are written, so that a rebuild is incremental.
+/// Updates the stage. Writes only files that differ, so that a rebuild is incremental.
 pub fn copy_sources(source: &Path, stage: &Path) -> Result<()> {
     let kbuild = source.join("kernel/Kbuild");
     if !kbuild.is_file() {
@@ -84,7 +85,7 @@ pub fn copy_sources(source: &Path, stage: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What the build itself writes beside the sources in the stage.
+/// Returns true if the build itself writes this file beside the sources in the stage.
 fn is_made_by_build(name: &str) -> bool {
     let ends = [".o", ".ko", ".cmd", ".mod", ".mod.c", ".rmeta", ".d", ".symvers", ".order", ".a"];
     name.starts_with('.')
@@ -92,7 +93,7 @@ fn is_made_by_build(name: &str) -> bool {
         || ends.iter().any(|end| name.ends_with(end))
 }
 
-/// Copies the files of a directory that differ, and removes what it does not have any more.
+/// Copies the files of a directory that differ, and removes files that it does not have any more.
 pub fn copy_tree(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to).map_err(Error::io("create", to))?;
     let mut wanted = BTreeSet::new();
@@ -113,7 +114,7 @@ pub fn copy_tree(from: &Path, to: &Path) -> Result<()> {
         let is_source = name.to_string_lossy().ends_with(".rs");
         if is_source && !is_made_by_build(&name.to_string_lossy()) && !wanted.contains(&name) {
             let path = entry.path();
-            // A generated .rs is made again when it is missed.
+            // The build generates a missing .rs file again.
             fs::remove_file(&path).map_err(Error::io("remove", &path))?;
         }
     }

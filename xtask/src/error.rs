@@ -1,4 +1,4 @@
-//! What can go wrong in the lab, each as a sentence that says what to do.
+//! Errors of the lab, each as a sentence that says what to do.
 
 use std::path::{Path, PathBuf};
 
@@ -51,7 +51,7 @@ pub enum Error {
         suite: String,
         /// The package name pattern that was looked for.
         wanted: String,
-        /// What is there instead.
+        /// The packages that the archive has instead.
         found: Vec<String>,
     },
     /// The kernel and the compiler of the same suite do not belong together.
@@ -73,14 +73,14 @@ pub enum Error {
         console.display()
     )]
     Guest {
-        /// Panicked, hung, ran out of time.
+        /// How the guest ended: it panicked, hung, or ran out of time.
         how: String,
         /// The console's log.
         console: PathBuf,
-        /// Its last lines.
+        /// The last lines of the log.
         tail: String,
     },
-    /// The guest's kernel did not come to its first program in time.
+    /// The guest's kernel did not reach its first program in time.
     #[error(
         "the guest did not reach its first program within {} seconds. \
          The end of its console (all of it: {}):\n{tail}",
@@ -90,30 +90,30 @@ pub enum Error {
     NotStarted {
         /// The console's log.
         console: PathBuf,
-        /// Its last lines.
+        /// The last lines of the log.
         tail: String,
     },
-    /// The guest came up and could not be set up as asked.
+    /// The guest started, but could not be set up as requested.
     #[error("the guest could not be set up: {reason} (console: {})", console.display())]
     Setup {
-        /// The init script's own words.
+        /// The reason that init reported.
         reason: String,
         /// The console's log.
         console: PathBuf,
     },
-    /// Anything else, in words.
+    /// Any other error, in words.
     #[error("{0}")]
     Other(String),
 }
 
 impl Error {
-    /// An [`Error::Io`] for use with `map_err`.
+    /// Returns a function for `map_err` that makes an [`Error::Io`].
     pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |source| Self::Io { action, path, source }
     }
 
-    /// An [`Error::Other`].
+    /// Returns an [`Error::Other`].
     pub fn other(words: impl Into<String>) -> Self {
         Self::Other(words.into())
     }
@@ -124,7 +124,7 @@ fn tail_note(output: &str) -> String {
     if output.is_empty() { String::new() } else { format!(":\n{output}") }
 }
 
-/// The last `count` lines of `text`.
+/// Returns the last `count` lines of `text`.
 pub fn last_lines(text: &str, count: usize) -> String {
     let lines: Vec<&str> = text.lines().collect();
     lines[lines.len().saturating_sub(count)..].join("\n")

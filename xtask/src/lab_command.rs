@@ -34,7 +34,7 @@ pub struct Options {
     /// The kernel's series
     #[arg(long, value_enum, default_value = "7.3")]
     kernel: Series,
-    /// Whose vfio-pci-core is loaded, under Linux's own driver vfio-pci
+    /// The vfio-pci-core to load, under Linux's own driver vfio-pci
     #[arg(long, value_enum, default_value = "c")]
     core: Core,
     /// A device to give the guest and hand to vfio-pci; may be repeated.
@@ -85,7 +85,7 @@ pub struct Options {
     command: Vec<String>,
 }
 
-/// Runs the guest; its command's exit status becomes ours.
+/// Runs the guest. Returns the exit status of its command.
 pub fn run(options: Options) -> Result<ExitCode> {
     let cache = Cache::open()?;
     if let Some(Other::Bench { kernel }) = options.other {
@@ -126,7 +126,7 @@ fn builder(options: Options) -> Builder {
     builder.append = options.append;
     builder.echo = true;
     builder.shell = options.shell;
-    // A person may take all day.
+    // An interactive session may take all day.
     let seconds = if options.shell { 86_400 } else { options.timeout };
     builder.timeout = Duration::from_secs(seconds);
     builder.image.put = options.put;

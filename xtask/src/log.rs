@@ -1,6 +1,6 @@
-//! Reading a kernel's log for what must not be there.
+//! Searches a kernel's log for messages of faults.
 
-/// Words that a kernel says when something is wrong in it.
+/// Words of the kernel's messages about faults.
 const ALARMS: &[&str] = &[
     "WARNING:",
     "BUG:",
@@ -23,11 +23,11 @@ const ALARMS: &[&str] = &[
     "nobody cared",
 ];
 
-/// What a kernel says of every module that is not its own.
+/// Messages about every module that is not part of the kernel's build.
 const EXPECTED: &[&str] =
     &["loading out-of-tree module taints kernel", "module verification failed"];
 
-/// The lines that must not be there, and the taints that may.
+/// Returns the lines that are faults, and the taints that are expected.
 pub fn judge(log: &str) -> (Vec<String>, Vec<String>) {
     let lines_with = |words: &[&str]| -> Vec<String> {
         let has = |line: &&str| {

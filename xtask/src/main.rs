@@ -48,7 +48,7 @@ enum Task {
         /// The kernel's series, of the host and of the guest
         #[arg(long, value_enum, default_value = "7.3")]
         kernel: Series,
-        /// Whose vfio-pci-core is loaded
+        /// The vfio-pci-core to load
         #[arg(long, value_enum, default_value = "rust")]
         core: Core,
     },

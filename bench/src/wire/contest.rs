@@ -1,4 +1,4 @@
-//! Who is asked what, in turn, and what it took.
+//! Asks the servers in turn and measures their answers.
 
 use super::message::Message;
 use super::ping::Pinger;
@@ -14,55 +14,56 @@ use std::time::{Duration, Instant};
 use vfio_irq_user::abi::Index;
 use vfio_irq_user::{Client, ClientOptions};
 
-/// Round trips before those that count: whoever was asked before falls asleep meanwhile.
+/// Round trips before those that count: the server that was asked before falls asleep meanwhile.
 const WARM_UP: usize = 20;
 const VECTOR: u32 = 3;
-/// A register that is the device's own.
+/// A register of the device itself.
 const REGISTER: u64 = 0x9000;
 
-/// What one message took, in microseconds.
+/// The times of one message, in microseconds.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
-    /// Which.
+    /// The message.
     pub message: Message,
-    /// Our server, which looks for the next message before it sleeps.
+    /// Our server, which polls for the next message before it sleeps.
     pub polling_us: Spread,
     /// Our server, which sleeps at once.
     pub sleeping_us: Spread,
     /// rust-vmm's server.
     pub peer_us: Spread,
-    /// Bytes there and back.
+    /// The ping-pong.
     pub ping_us: Spread,
-    /// The same by a side that looks for the next ones before it sleeps.
+    /// The ping-pong that polls before it sleeps.
     pub polled_ping_us: Spread,
-    /// Round by round.
+    /// Our polling server against rust-vmm's, round by round.
     pub polling_to_peer: Spread,
-    /// What it should be with a client that looks for its reply. One that sleeps has a wake-up of its
-    /// own in whatever it is compared with, which is about a half of it.
+    /// The goal with a client that polls for its reply. The times of a client that sleeps contain
+    /// its own wake-up, which is about half of them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub polling_goal: Option<Goal>,
-    /// Round by round: how far from the least that is possible through a socket.
+    /// Our polling server against the polling ping-pong, the least that a socket allows, round by
+    /// round.
     pub polling_to_ping: Spread,
-    /// Round by round.
+    /// Our sleeping server against the ping-pong, round by round.
     pub sleeping_to_ping: Spread,
-    /// What it should be.
+    /// The goal for the sleeping server.
     pub sleeping_goal: Goal,
 }
 
-/// All messages, with one kind of client.
+/// The results of all messages with one kind of client.
 #[derive(Clone, Debug, Serialize)]
 pub struct Block {
-    /// How long the client looks for a reply before it sleeps, in microseconds.
+    /// How long the client polls for a reply before it sleeps, in microseconds.
     pub client_spin_us: u64,
-    /// How often each was asked in turn.
+    /// How often each server was asked.
     pub rounds: usize,
     /// Round trips of a turn.
     pub batch: usize,
-    /// One for each message.
+    /// One row for each message.
     pub rows: Vec<Row>,
 }
 
-/// Somebody who is asked.
+/// One of the servers under measurement.
 enum Contestant {
     Device(Box<Client>),
     Ping(Vec<(Message, Pinger)>),
@@ -77,13 +78,13 @@ impl Contestant {
 
     fn ping(path: &Path, spin: Duration) -> Result<Self, Error> {
         let connect = |message: Message| {
-            let pinger = Pinger::connect(path, message.shape(), spin);
+            let pinger = Pinger::connect(path, message.lengths(), spin);
             Ok((message, pinger.map_err(Error::system("no ping-pong"))?))
         };
         Ok(Self::Ping(Message::ALL.into_iter().map(connect).collect::<Result<_, Error>>()?))
     }
 
-    /// One round trip.
+    /// Makes one round trip.
     fn ask(&self, message: Message, fds: &[OwnedFd; 2], turn: usize) -> Result<(), Error> {
         let fd = match message {
             Message::SetIrqsOther => &fds[turn % 2],
@@ -107,7 +108,7 @@ impl Contestant {
         answer.map_err(Error::device("no answer"))
     }
 
-    /// The median of a batch, in microseconds.
+    /// Returns the median of a batch, in microseconds.
     fn turn(&self, message: Message, fds: &[OwnedFd; 2], batch: usize) -> Result<f64, Error> {
         for turn in 0..WARM_UP {
             self.ask(message, fds, turn)?;
@@ -122,7 +123,8 @@ impl Contestant {
     }
 }
 
-/// Measures with a client that looks for a reply for so long before it sleeps.
+/// Measures with a client that polls for a reply for `spin` before it sleeps. Returns the
+/// block.
 pub fn measure(
     sockets: &Sockets,
     spin: Duration,
@@ -142,7 +144,7 @@ pub fn measure(
     let mut medians = Message::ALL.map(|message| (message, [const { Vec::new() }; 5]));
     for round in 0..rounds {
         for (message, medians) in &mut medians {
-            // Each is first as often as any other.
+            // Each server is first equally often.
             for place in 0..contestants.len() {
                 let who = (round + place) % contestants.len();
                 medians[who].push(contestants[who].turn(*message, &fds, batch)?);
@@ -155,7 +157,7 @@ pub fn measure(
     Ok(Block { client_spin_us, rounds, batch, rows })
 }
 
-/// What all rounds come to; `None` of no round.
+/// Summarizes all rounds. Returns `None` without a round.
 fn row(
     message: Message,
     [polling, sleeping, peer, ping, polled_ping]: [Vec<f64>; 5],

@@ -1,9 +1,9 @@
-//! What is asked.
+//! The measured requests.
 
 use serde::Serialize;
 use vfio_irq_user::wire::Header;
 
-/// One of the requests that are measured.
+/// One of the measured requests.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Message {
@@ -11,15 +11,15 @@ pub enum Message {
     IrqInfo,
     /// REGION_READ of a register of four bytes.
     RegionRead,
-    /// SET_IRQS that attaches the eventfd which the vector has already.
+    /// SET_IRQS that attaches the eventfd that is attached already.
     SetIrqsSame,
-    /// SET_IRQS that attaches another eventfd than the vector has.
+    /// SET_IRQS that attaches another eventfd.
     SetIrqsOther,
 }
 
-/// How long request and reply are, and whether a descriptor goes along.
+/// The lengths of request and reply, and whether a descriptor is sent along.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct IrqCaps {
+pub struct Lengths {
     pub request: u8,
     pub reply: u8,
     pub descriptor: bool,
@@ -38,9 +38,9 @@ impl Message {
         }
     }
 
-    /// As the protocol has it: a header, and what each command says and is told.
-    pub fn shape(self) -> IrqCaps {
-        // Sixteen bytes.
+    /// Returns the lengths that the protocol defines: a header, and the command's payloads.
+    pub fn lengths(self) -> Lengths {
+        // The header has sixteen bytes.
         const HEADER: u8 = const {
             assert!(Header::LEN == 16);
             16
@@ -50,6 +50,6 @@ impl Message {
             Self::RegionRead => (16, 20, false),
             Self::SetIrqsSame | Self::SetIrqsOther => (20, 0, true),
         };
-        IrqCaps { request: HEADER + request, reply: HEADER + reply, descriptor }
+        Lengths { request: HEADER + request, reply: HEADER + reply, descriptor }
     }
 }

@@ -1,4 +1,4 @@
-//! Round trips: the same client beside four servers, which run in a process of their own.
+//! Round trips: the same client beside five servers, which run in a process of their own.
 
 mod contest;
 mod message;

@@ -1,7 +1,7 @@
-//! The least that a round trip can be: bytes there and bytes back, with a descriptor or without,
-//! and nobody who looks at them.
+//! The least work of a round trip: bytes there and back, with or without a descriptor, and without
+//! parsing.
 
-use super::message::IrqCaps;
+use super::message::Lengths;
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, recv,
@@ -14,34 +14,34 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Longer than any message.
+/// A length above that of every message.
 const ROOM: usize = 64;
 
 const SPACE: usize = rustix::cmsg_space!(ScmRights(1));
 
-/// Answers whoever comes, each in a thread of its own, which looks for the next message for so long
-/// before it sleeps.
+/// Answers each client in a thread of its own, which polls for the next message for `spin` before
+/// it sleeps.
 pub fn serve(listener: &UnixListener, spin: Duration) {
     for stream in listener.incoming().flatten() {
         std::thread::spawn(move || echo(stream, spin));
     }
 }
 
-/// The client's first bytes say the shape.
+/// Echoes messages; the client's first bytes hold the lengths.
 fn echo(mut stream: UnixStream, spin: Duration) -> io::Result<()> {
-    let mut shape = [0; 3];
-    stream.read_exact(&mut shape)?;
-    let [request, reply, descriptor] = shape;
-    let shape = IrqCaps { request, reply, descriptor: descriptor != 0 };
+    let mut lengths = [0; 3];
+    stream.read_exact(&mut lengths)?;
+    let [request, reply, descriptor] = lengths;
+    let lengths = Lengths { request, reply, descriptor: descriptor != 0 };
     let bytes = [7; ROOM];
-    while take(stream.as_fd(), shape.request, shape.descriptor, spin)? {
-        put(stream.as_fd(), bytes.get(..shape.reply.into()).unwrap_or_default(), None)?;
+    while take(stream.as_fd(), lengths.request, lengths.descriptor, spin)? {
+        put(stream.as_fd(), bytes.get(..lengths.reply.into()).unwrap_or_default(), None)?;
     }
     Ok(())
 }
 
-/// Reads a message; whether there was one. A descriptor that comes with it is closed, as a device
-/// closes the one that it had before.
+/// Reads a message. Closes its descriptor, as a device closes the previous eventfd. Returns false
+/// at the end.
 fn take(socket: BorrowedFd<'_>, len: u8, descriptor: bool, spin: Duration) -> io::Result<bool> {
     let (mut room, mut got) = ([0; ROOM], 0);
     while got < len.into() {
@@ -58,7 +58,7 @@ fn take(socket: BorrowedFd<'_>, len: u8, descriptor: bool, spin: Duration) -> io
     Ok(true)
 }
 
-/// Looks for bytes before sleeping; `None` when none came in time.
+/// Polls for bytes before a sleep. Returns `None` if none arrived in time.
 fn look(
     socket: BorrowedFd<'_>,
     room: &mut [u8],
@@ -107,28 +107,28 @@ fn put(socket: BorrowedFd<'_>, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> io::
     Ok(())
 }
 
-/// The side that asks.
+/// The client of the ping-pong.
 pub struct Pinger {
     stream: UnixStream,
-    shape: IrqCaps,
-    /// How long to look for the reply before sleeping.
+    lengths: Lengths,
+    /// How long to poll for the reply before sleeping.
     spin: Duration,
 }
 
 impl Pinger {
-    pub fn connect(path: &Path, shape: IrqCaps, spin: Duration) -> io::Result<Self> {
+    pub fn connect(path: &Path, lengths: Lengths, spin: Duration) -> io::Result<Self> {
         let stream = UnixStream::connect(path)?;
-        put(stream.as_fd(), &[shape.request, shape.reply, shape.descriptor.into()], None)?;
-        Ok(Self { stream, shape, spin })
+        put(stream.as_fd(), &[lengths.request, lengths.reply, lengths.descriptor.into()], None)?;
+        Ok(Self { stream, lengths, spin })
     }
 
-    /// One round trip.
+    /// Makes one round trip.
     pub fn ask(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         let socket = self.stream.as_fd();
         let bytes = [7; ROOM];
-        let bytes = bytes.get(..self.shape.request.into()).unwrap_or_default();
-        put(socket, bytes, self.shape.descriptor.then_some(fd))?;
-        let there = take(socket, self.shape.reply, false, self.spin)?;
+        let bytes = bytes.get(..self.lengths.request.into()).unwrap_or_default();
+        put(socket, bytes, self.lengths.descriptor.then_some(fd))?;
+        let there = take(socket, self.lengths.reply, false, self.spin)?;
         if there { Ok(()) } else { Err(Errno::PIPE.into()) }
     }
 }
@@ -150,7 +150,7 @@ mod tests {
         let fd = std::fs::File::open("/dev/null").unwrap();
         for (message, spin) in Message::ALL.into_iter().zip([0, 100, 0, 100]) {
             let spin = Duration::from_micros(spin);
-            let pinger = Pinger::connect(&path, message.shape(), spin).unwrap();
+            let pinger = Pinger::connect(&path, message.lengths(), spin).unwrap();
             for _ in 0..3 {
                 pinger.ask(fd.as_fd()).unwrap();
             }

@@ -1,4 +1,4 @@
-//! The servers' process.
+//! The process of the servers.
 
 use super::ping;
 use crate::device::Registers;
@@ -14,12 +14,12 @@ use vfio_irq_user::pci::{Bar, Function};
 use vfio_irq_user::{Options, Server};
 use vfio_user::{DmaMapFlags, DmaUnmapFlags, IrqInfo, ServerBackend, ServerRegion};
 
-/// Bytes of the device's one region.
+/// Bytes of the device's only region.
 const REGION: u32 = 0x1_0000;
 const VECTORS: u32 = 2048;
 const READY: &str = "ready";
 
-/// The same for rust-vmm's server. It drops the eventfds of a SET_IRQS.
+/// The same device for rust-vmm's server. It drops the eventfds of a SET_IRQS.
 struct Backend;
 
 impl ServerBackend for Backend {
@@ -56,7 +56,7 @@ impl ServerBackend for Backend {
     }
 }
 
-/// Where they listen.
+/// The paths of the servers' sockets.
 #[derive(Clone, Debug)]
 pub struct Sockets {
     pub polling: PathBuf,
@@ -74,7 +74,7 @@ impl Sockets {
     }
 }
 
-/// Serves all of them until standard input ends. What the hidden subcommand does.
+/// Runs all servers until standard input ends. Implements the hidden subcommand.
 pub fn run(folder: &Path) -> Result<(), Error> {
     let sockets = Sockets::within(folder);
     let polling = ours(&sockets.polling, Options::default())?;
@@ -104,7 +104,7 @@ fn ours(path: &Path, options: Options) -> Result<Server, Error> {
     Ok(server)
 }
 
-/// rust-vmm's server, for one client after the other.
+/// Runs rust-vmm's server, for one client after the other.
 fn peer(path: &Path) -> Result<(), Error> {
     let irqs = (0..5).map(|index| IrqInfo { index, flags: 9, count: VECTORS }).collect();
     let regions = (0..9)
@@ -121,14 +121,14 @@ fn peer(path: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// The process, until this is dropped.
+/// The servers' process, which ends when this value is dropped.
 pub struct Servers {
     child: Child,
     pub sockets: Sockets,
 }
 
 impl Servers {
-    /// Starts it, on a processor of its own where one is given.
+    /// Starts the process, on `cpu` if given.
     pub fn start(folder: &Path, cpu: Option<usize>) -> Result<Self, Error> {
         let what = "cannot start the servers' process";
         let program = std::env::current_exe().map_err(Error::system(what))?;
@@ -148,7 +148,7 @@ impl Servers {
 
 impl Drop for Servers {
     fn drop(&mut self) {
-        // The end of its input, which is what it waits for.
+        // The process waits for the end of its input.
         drop(self.child.stdin.take());
         let _ = self.child.wait();
     }

@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use vfio_irq::{Index, Name, Transport, sim::Simulated};
 
-/// What to measure.
+/// The options of `bench`.
 #[derive(clap::Args)]
 pub struct Options {
     /// The device; nothing else may be using it
@@ -43,19 +43,19 @@ pub struct Document {
     target: String,
     /// `msi` or `msix`.
     index: &'static str,
-    /// How many it has.
+    /// Vectors of the index.
     vectors: u32,
-    /// Vectors are added while others run.
+    /// Vectors can be added while others are in use.
     dynamic: bool,
     /// Vectors can be masked.
     maskable: bool,
-    /// How often each request was made.
+    /// Times each request was made.
     rounds: u32,
-    /// What each request costs.
+    /// The cost of each request.
     costs: Vec<Cost>,
 }
 
-/// Measures it.
+/// Measures the requests.
 pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
     let target = options.target.find(system)?;
     if !matches!(target, Target::Pci(_)) {

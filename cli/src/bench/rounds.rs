@@ -1,4 +1,4 @@
-//! One request at a time, by the clock.
+//! Measures one request at a time, by the clock.
 
 use crate::error::Error;
 use schemars::JsonSchema;
@@ -7,21 +7,21 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use vfio_irq::{Capabilities, Index, Transport, Trigger, Vectors};
 
-/// How many vectors are enabled at once, where there are as many.
+/// How many vectors are enabled at once, if the index has so many.
 const MANY: u32 = 64;
 
-/// What a request costs, in microseconds.
+/// The cost of a request, in microseconds.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Cost {
-    /// Which request.
+    /// The request.
     pub request: String,
-    /// How often it was made.
+    /// Number of samples.
     pub samples: usize,
-    /// The least.
+    /// The minimum.
     pub min_us: f64,
-    /// Half took no longer.
+    /// The median.
     pub median_us: f64,
-    /// All but one of a hundred took no longer.
+    /// The 99th percentile.
     pub p99_us: f64,
 }
 
@@ -31,7 +31,7 @@ impl Cost {
         let last = samples.len().checked_sub(1)?;
         let at = |per_cent: usize| {
             let sample = samples.get((last * per_cent).div_ceil(100))?;
-            // The clock counts nanoseconds: more digits would be made up.
+            // The clock counts nanoseconds, so more digits would have no meaning.
             Some((sample.as_secs_f64() * 1e9).round() / 1e3)
         };
         let request = request.to_owned();
@@ -45,7 +45,7 @@ impl Cost {
     }
 }
 
-/// What was measured so far, in the order in which it first was.
+/// The samples so far, in the order of the first sample of each request.
 #[derive(Default)]
 struct Samples {
     names: Vec<String>,
@@ -70,11 +70,11 @@ impl Samples {
     }
 }
 
-/// Makes every request so often. The index is off afterwards.
+/// Makes every request `rounds` times. The index is disabled afterwards.
 ///
 /// # Errors
 ///
-/// When a request fails that should not.
+/// If a request fails that should succeed.
 pub fn measure(
     device: &impl Transport,
     index: Index,
@@ -94,7 +94,7 @@ pub fn measure(
     Ok((capabilities, samples.costs()))
 }
 
-/// A round with a vector or two.
+/// Makes a round with one or two vectors.
 fn one_by_one<T: Transport>(
     vectors: &Vectors<T>,
     triggers: &[Trigger],
@@ -122,7 +122,7 @@ fn one_by_one<T: Transport>(
     Ok(())
 }
 
-/// A round with as many as there are.
+/// Makes a round with many vectors.
 fn at_once<T: Transport>(
     vectors: &Vectors<T>,
     triggers: &[Trigger],

@@ -1,11 +1,11 @@
-//! What is in the way of handing a function to user space.
+//! Finds the obstacles to binding a function to a VFIO driver.
 
 use crate::error::Obstacle;
 use crate::pci::function::{Function, directory};
 use crate::pci::sriov::Sriov;
 use crate::pci::{System, class, holders, users, vfio};
 
-/// Everything, before anything is changed.
+/// Finds every obstacle to a bind, before anything is changed. Returns the obstacles.
 pub fn before_bind(system: &System, function: &Function, wanted: &str) -> Vec<Obstacle> {
     let mut found = Vec::new();
     found.extend(privilege(system));
@@ -34,7 +34,7 @@ pub fn before_bind(system: &System, function: &Function, wanted: &str) -> Vec<Ob
     found
 }
 
-/// The same for giving it back.
+/// Finds every obstacle to an unbind. Returns the obstacles.
 pub fn before_unbind(system: &System, function: &Function) -> Vec<Obstacle> {
     let mut found = Vec::from_iter(privilege(system));
     found.extend(held(system, function));
@@ -42,8 +42,8 @@ pub fn before_unbind(system: &System, function: &Function) -> Vec<Obstacle> {
     found
 }
 
-/// Finds the virtual functions of a physical function, and their users. When the driver goes, the kernel
-/// deletes them and asks no user.
+/// Finds the virtual functions of a physical function, and their users. When the driver is unbound,
+/// the kernel deletes the virtual functions without asking their users.
 fn virtuals(system: &System, function: &Function) -> Vec<Obstacle> {
     let virtuals = function.sriov.as_ref().map_or(&[][..], Sriov::virtuals);
     if virtuals.is_empty() {
@@ -73,7 +73,7 @@ fn never(what: impl Into<String>, remedy: impl Into<String>) -> Obstacle {
     Obstacle { what: what.into(), remedy: remedy.into(), forceable: false }
 }
 
-/// Checks the driver: it is loaded, and hands functions to user space.
+/// Checks that the driver is loaded and hands functions to user space. Returns the obstacle.
 fn unfit(system: &System, wanted: &str) -> Option<Obstacle> {
     let loaded = vfio::drivers(system).join(", ");
     if !vfio::has_driver(system, wanted) {
@@ -94,12 +94,13 @@ fn unfit(system: &System, wanted: &str) -> Option<Obstacle> {
     Some(never(format!("{wanted} is no VFIO PCI driver"), remedy))
 }
 
-/// Only root changes drivers.
+/// Checks that the user is root, which a change of drivers needs. Returns the obstacle.
 fn privilege(system: &System) -> Option<Obstacle> {
     (!system.privileged).then(|| never("only root may change drivers", "run this as root"))
 }
 
-/// User space has it: the kernel asks for it back and waits.
+/// Checks whether user space has the function open: the kernel then requests it back and waits.
+/// Returns the obstacle.
 fn held(system: &System, function: &Function) -> Option<Obstacle> {
     if !function.vfio {
         return None;

@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use steps::{Before, Step, take};
 
-/// What to hand over.
+/// The options of `bind`.
 #[derive(clap::Args)]
 pub struct BindOptions {
     /// The function: its address, or the name of a device of it (eth0, nvme0)
@@ -27,7 +27,7 @@ pub struct BindOptions {
     how: How,
 }
 
-/// What to give back.
+/// The options of `unbind`.
 #[derive(clap::Args)]
 pub struct UnbindOptions {
     /// The function: its address, or the name of a device of it (eth0, nvme0)
@@ -47,7 +47,7 @@ struct How {
     force: bool,
 }
 
-/// Reads the name of a driver, which becomes part of paths.
+/// Parses the name of a driver, which becomes part of paths.
 fn driver_name(text: &str) -> Result<String, String> {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if text.is_empty() || !text.chars().all(is_plain) {
@@ -61,19 +61,19 @@ fn driver_name(text: &str) -> Result<String, String> {
 pub struct Document<'a> {
     /// The function.
     bdf: Bdf,
-    /// The driver that had it.
+    /// The driver before the command.
     before: Option<&'a str>,
-    /// The driver that has it now.
+    /// The driver after the command.
     driver: Option<String>,
-    /// Nothing was done.
+    /// Whether the command changed nothing (`--dry-run`).
     dry_run: bool,
-    /// What was done, or would be.
+    /// The steps that were done, or would be.
     steps: &'a [Step],
-    /// Modules that are for the function, where it has no driver in the end.
+    /// Modules that match the function, if it has no driver afterwards.
     modules: Vec<String>,
 }
 
-/// Hands a function to a VFIO driver.
+/// Binds a function to a VFIO driver.
 pub fn bind(system: &System, out: Out, options: &BindOptions) -> Result<(), Error> {
     let function = system.function(options.function.find(system)?)?;
     let wanted = options.driver.as_str();
@@ -84,7 +84,7 @@ pub fn bind(system: &System, out: Out, options: &BindOptions) -> Result<(), Erro
     change(system, out, &function, Some(wanted), obstacles, &options.how)
 }
 
-/// Gives a function back.
+/// Gives a function back to its own driver.
 pub fn unbind(system: &System, out: Out, options: &UnbindOptions) -> Result<(), Error> {
     let function = system.function(options.function.find(system)?)?;
     if !function.vfio {
@@ -133,7 +133,7 @@ fn change(
     tell(system, out, function, driver(system, function.bdf), &steps, how)
 }
 
-/// Whether the driver took it.
+/// Checks that the driver has bound the function.
 fn verify(system: &System, bdf: Bdf, wanted: Option<&str>) -> Result<(), Error> {
     let now = driver(system, bdf);
     let Some(wanted) = wanted else { return Ok(()) };
@@ -174,7 +174,7 @@ fn tell(
     })
 }
 
-/// Says why a function has no driver, and what would bring the driver.
+/// Returns why a function has no driver, and what would load the driver.
 fn bare(system: &System, bdf: Bdf, modules: &[String]) -> String {
     let (loaded, missing): (Vec<&String>, Vec<&String>) =
         modules.iter().partition(|module| modules::is_loaded(system, module));

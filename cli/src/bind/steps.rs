@@ -1,4 +1,4 @@
-//! Changing the driver of a function, and undoing it.
+//! Changes the driver of a function, and undoes the change.
 
 use crate::error::Error;
 use crate::pci::System;
@@ -11,11 +11,11 @@ use std::path::PathBuf;
 /// A write to a file of sysfs.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Step {
-    /// What for.
+    /// Purpose of the write.
     pub why: String,
-    /// Where.
+    /// The file.
     pub file: PathBuf,
-    /// What is written.
+    /// The value that is written.
     pub value: String,
 }
 
@@ -26,7 +26,7 @@ impl std::fmt::Display for Step {
     }
 }
 
-/// Which driver a function had, and which one it was to have.
+/// The driver of a function, and its driver_override, before a change.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Before {
     bdf: Bdf,
@@ -35,7 +35,7 @@ pub struct Before {
 }
 
 impl Before {
-    /// How things are.
+    /// Reads the current state.
     pub fn of(system: &System, bdf: Bdf) -> Self {
         let wish = system.text(directory(bdf).join("driver_override")).unwrap_or_default();
         let wish = if wish == "(null)" { String::new() } else { wish };
@@ -46,7 +46,7 @@ impl Before {
         Step { why, file: system.path(directory(self.bdf).join(file)), value: value.to_owned() }
     }
 
-    /// The steps to another driver, or to the function's own.
+    /// Returns the steps to another driver, or to the function's own.
     pub fn steps_to(&self, system: &System, wanted: Option<&str>) -> Vec<Step> {
         let bdf = self.bdf.to_string();
         let why = wanted.map_or("any driver may have it".to_owned(), |wanted| {
@@ -61,11 +61,11 @@ impl Before {
         steps
     }
 
-    /// Makes things as they were.
+    /// Restores the recorded state.
     ///
     /// # Errors
     ///
-    /// When they are not.
+    /// If the state could not be restored.
     pub fn restore(&self, system: &System) -> Result<(), Error> {
         let bdf = self.bdf.to_string();
         take(&self.step(system, String::new(), "driver_override", &self.wish))?;
@@ -85,14 +85,14 @@ impl Before {
     }
 }
 
-/// Takes a step.
+/// Makes the write of a step.
 ///
 /// # Errors
 ///
-/// What the system says.
+/// The error of the system.
 pub fn take(step: &Step) -> Result<(), Error> {
     use std::io::Write;
-    // An empty value would be no write at all.
+    // An empty value would result in no write.
     let value = format!("{}\n", step.value);
     let file = std::fs::OpenOptions::new().write(true).open(&step.file);
     let written = file.and_then(|mut file| file.write_all(value.as_bytes()));

@@ -1,4 +1,4 @@
-//! Queues at work, one more after the other.
+//! Queues that work while more are added one by one.
 
 use super::Method;
 use super::machine::Machine;
@@ -15,24 +15,24 @@ use vfio_irq_nvme::driver::{Buffer, Queue, Request};
 
 /// Bytes that each command reads.
 const BYTES: usize = 4096;
-/// How often a queue that hears nothing is looked at.
+/// How often a queue without an interrupt polls for completions.
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
-/// A completion that nobody told of for this long is a stall.
+/// A completion without an interrupt for this long is a stall.
 const STALL: Duration = Duration::from_secs(1);
-/// A controller that says nothing for this long has failed.
+/// A controller that completes nothing for this long has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// One run of the demo.
 pub struct Load {
     /// How vectors are added.
     pub method: Method,
-    /// How many queues.
+    /// The number of queues.
     pub queues: u16,
-    /// Time between two of them.
+    /// The time between two queues.
     pub interval: Duration,
 }
 
-/// What all queues share.
+/// The state that all queues share.
 struct Shared {
     begin: Instant,
     over: AtomicBool,
@@ -40,7 +40,7 @@ struct Shared {
     stalls: AtomicU64,
 }
 
-/// A queue that has come to rest, and its story.
+/// An idle queue, and its line of the picture.
 type Worked = Result<(Queue, Lane), Error>;
 
 impl Load {
@@ -105,10 +105,10 @@ impl Load {
 }
 
 impl Run {
-    /// Ends a queue that is at rest, and adds what it came to.
+    /// Ends an idle queue, and adds its counts.
     fn add(&mut self, machine: &Machine, queue: Queue, lane: &Lane) -> Result<(), Error> {
         let (id, stats, trigger) = (queue.id(), queue.stats(), queue.trigger().clone());
-        // Once it is deleted nothing is on its way: what is in the eventfd now is the last.
+        // After the deletion no interrupt is in flight: the eventfd's value is final.
         queue.delete()?;
         let signals = stats.signals + trigger.take();
         let (raised, delivered) = match machine.raised(id) {
@@ -141,7 +141,7 @@ impl Shared {
     }
 }
 
-/// Queues at work, and those who look on.
+/// Queues at work, with the observers of the run.
 struct Watched<'r> {
     shared: &'r Shared,
     progress: &'r Progress,
@@ -149,7 +149,7 @@ struct Watched<'r> {
 }
 
 impl Watched<'_> {
-    /// Lets the queues work for a while, unless one has failed or somebody wants the end.
+    /// Lets the queues work for a while, unless a queue has failed or a signal asks for the end.
     fn pause(&self, time: Duration, queues: u16) {
         let until = Instant::now() + time;
         while Instant::now() < until && !self.shared.is_over() {
@@ -166,7 +166,7 @@ fn join(worker: ScopedJoinHandle<'_, Worked>) -> Worked {
     worker.join().unwrap_or_else(|_| Err(Error::plain("a queue's thread has failed")))
 }
 
-/// Keeps one command under way until the run is over, as a program does that reads and waits.
+/// Keeps one command outstanding until the run ends, as a program does that reads and waits.
 fn work(queue: Queue, buffer: &Buffer, shared: &Shared) -> Worked {
     let worked = go_on(queue, buffer, shared);
     if worked.is_err() {
@@ -189,7 +189,7 @@ fn go_on(mut queue: Queue, buffer: &Buffer, shared: &Shared) -> Worked {
         let told = poll(&mut [PollFd::new(&queue, PollFlags::IN)], Some(&LOOK));
         let told = match told {
             Ok(ready) => ready > 0,
-            // A signal for the program is none of the queue's.
+            // A signal for the program does not concern the queue.
             Err(Errno::INTR) => continue,
             Err(error) => return Err(Error::plain(format!("cannot wait: {error}"))),
         };

@@ -16,19 +16,19 @@ const NVME: u32 = 0x01_08_02;
 
 /// A controller with its driver.
 pub struct Machine {
-    /// The driver goes before what it drives.
+    /// The driver is dropped before its device.
     pub driver: Driver,
-    /// What the device is called.
+    /// The name of the device.
     pub name: String,
-    /// What the controller itself counts, where it can be asked.
+    /// The controller's own counts, if it has any.
     counts: Option<Counts>,
     _emulated: Option<(Server, tempfile::TempDir)>,
-    /// Of a real device; it goes after the device.
+    /// The directory of a real device's path; dropped after the device.
     _folder: Option<tempfile::TempDir>,
 }
 
 impl Machine {
-    /// Starts a controller, or takes the one at an address, and sees that it has so many queues.
+    /// Starts a controller, or opens the one at an address, and checks that it has so many queues.
     pub fn start(system: &System, wanted: &super::Options, method: Method) -> Result<Self, Error> {
         let queues = wanted.queues;
         let options = Options { method: method.of_driver(), queues, ..Options::default() };
@@ -80,15 +80,15 @@ impl Machine {
         Ok(Self { driver, name, counts: None, _emulated: None, _folder: folder })
     }
 
-    /// How it is known what the device raised.
+    /// Returns how the raised interrupts are counted.
     pub fn counted(&self) -> Counted {
         if self.counts.is_some() { Counted::ByDevice } else { Counted::ByCompletion }
     }
 
-    /// How often the device raised the interrupt of one of its queues, by its own count; the queue is
-    /// at rest. `None` where a device keeps no count: it tells of each command by itself, since each
-    /// queue has one under way at a time, so there are as many interrupts as completions, and those
-    /// that nobody told of are the lost ones.
+    /// Returns how often the device raised the interrupt of an idle queue, by the device's own
+    /// count. Returns `None` if the device keeps no count. Each queue has one command outstanding,
+    /// so such a device raises one interrupt for each completion. The completions without an
+    /// interrupt are the lost ones.
     pub fn raised(&self, queue: u16) -> Option<u64> {
         let counts = self.counts.as_ref()?.interrupts().counts(queue.into());
         Some(counts.signals + counts.dropped)

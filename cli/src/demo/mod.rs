@@ -1,5 +1,5 @@
-//! `vfio-irq demo`: queues at work, one more after the other, with the vectors added the old way and
-//! the new way.
+//! `vfio-irq demo`: queues that work while more are added one by one, with the vectors added the
+//! old way and the new way.
 
 mod load;
 mod machine;
@@ -27,7 +27,7 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What is shown.
+/// The options of `demo`.
 #[derive(clap::Args)]
 pub struct Options {
     /// Use this NVMe controller, bound to a VFIO driver, instead of an emulated one; it is only read
@@ -78,31 +78,32 @@ impl Method {
     }
 }
 
-/// How it is known what a device raised.
+/// How the raised interrupts are counted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Counted {
     /// The device counts its interrupts.
     #[default]
     ByDevice,
-    /// It does not, but owes one for each completion: a queue has one command under way.
+    /// The device does not count. It owes one interrupt for each completion, because a queue has
+    /// one command outstanding.
     ByCompletion,
 }
 
 /// What `demo --json` prints.
 #[derive(Serialize, JsonSchema)]
 pub struct Document<'a> {
-    /// What the device is.
+    /// The device.
     device: String,
-    /// How it is known what the device raised.
+    /// How the raised interrupts are counted.
     counted: Counted,
-    /// Where the picture is; none when it could not be written.
+    /// Path of the picture; none if it could not be written.
     picture: Option<&'a Path>,
-    /// Each method's run.
+    /// The run of each method.
     runs: Vec<&'a Run>,
 }
 
-/// Runs each method, shows both, and fails when the new way lost anything.
+/// Runs each method, shows both, and fails if the new way lost an interrupt.
 pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
     let methods = match options.methods.as_slice() {
         [] => &[Method::ReleaseAll, Method::Dynamic],
@@ -138,7 +139,7 @@ pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
         stop.obey();
         all.push(done?);
     }
-    // What was counted is told in any case.
+    // The counts are printed even if the picture fails.
     let drawn = canvas.draw(&all);
     let runs: Vec<&Run> = all.iter().map(|(run, _)| run).collect();
     let picture = drawn.is_ok().then_some(options.picture.as_path()).filter(|_| !is_printed);
@@ -160,12 +161,12 @@ pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
     }
 }
 
-/// Descriptors that a queue takes, the emulated controller's among them, and those of the program.
+/// Descriptors that a queue needs, including those of the emulated controller and of the program.
 const EACH: u64 = 4;
 const BASE: u64 = 64;
 
-/// Lets this process have the descriptors that so many queues take. A process usually begins with fewer
-/// than it may have.
+/// Raises the limit of descriptors to the number that so many queues need. The soft limit of a
+/// process is usually below the hard limit.
 fn make_room(queues: u16) -> Result<(), Error> {
     let need = BASE + EACH * u64::from(queues);
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);

@@ -1,4 +1,4 @@
-//! The picture: a line for each queue, coloured while it works.
+//! The picture: a line for each queue, coloured while the queue works.
 
 use super::record::{Lane, Run};
 use crate::error::Error;
@@ -13,25 +13,25 @@ use std::time::Duration;
 use tempfile::NamedTempFile;
 
 const WIDTH: u32 = 1100;
-/// Height of a queue's line, and of what is around the lines of one method.
+/// Height of a queue's line, and of the margins of one method.
 const LANE: u32 = 14;
 const FRAME: u32 = 120;
-/// Height of the lines of one method at least, so that what is beside them can be read.
+/// The least height of one method, so that its labels can be read.
 const LEAST: u32 = 56;
-/// Sizes of letters, which plotters would otherwise derive from the height of a picture.
+/// Sizes of letters. By default, plotters derives them from the height of a picture.
 const LABEL: u32 = 15;
 const DESCRIPTION: u32 = 16;
 const BUSY: RGBColor = RGBColor(46, 139, 87);
 const STALL: RGBColor = RGBColor(200, 30, 30);
 const IDLE: RGBColor = RGBColor(255, 224, 216);
 
-/// What stands for standard output in the place of a file's name.
+/// The file name that means standard output.
 pub const STDOUT: &str = "-";
 
-/// Where the picture goes. A place that cannot be written to is known before anything else happens, and
-/// what was there before stays until the new picture is whole.
+/// The destination of the picture. An unwritable destination is reported before the run. An old
+/// file stays until the new picture is complete.
 pub struct Canvas {
-    /// As it was asked for.
+    /// The path as given.
     path: PathBuf,
     place: Place,
 }
@@ -39,19 +39,19 @@ pub struct Canvas {
 enum Place {
     /// To standard output.
     Stdout,
-    /// Into a folder, under this name, with these permissions.
+    /// Into a directory, under this name, with these permissions.
     File { folder: PathBuf, path: PathBuf, mode: u32 },
-    /// Into what is there already: a pipe, a device.
+    /// Into an existing pipe or device.
     Stream,
 }
 
 impl Canvas {
-    /// Makes sure that a picture can be written there. Nothing is left there meanwhile, so that nothing
-    /// stays when the program is ended.
+    /// Checks that a picture can be written. Leaves no file there until [`Canvas::draw`], so that
+    /// no file remains if the program is killed.
     ///
     /// # Errors
     ///
-    /// What the system says.
+    /// The error of the system.
     pub fn prepare(path: &Path) -> Result<Self, Error> {
         if path == Path::new(STDOUT) {
             return Ok(Self { path: path.to_owned(), place: Place::Stdout });
@@ -59,14 +59,14 @@ impl Canvas {
         let refused = |error: io::Error| refused(path, &error);
         let place = match std::fs::metadata(path) {
             Ok(there) if there.is_dir() => return Err(refused(io::ErrorKind::IsADirectory.into())),
-            // A file in the place of a device would be a device less.
+            // A file must not replace a device.
             Ok(there) if !there.is_file() => Place::Stream,
             Ok(there) => {
-                // A link stays, and what it leads to is replaced.
+                // A link stays, and its target is replaced.
                 let path = std::fs::canonicalize(path).map_err(refused)?;
                 Place::file(path, there.permissions().mode() & 0o777)
             }
-            // For everybody, as far as the user's mask allows.
+            // Readable and writable for all users, as far as the umask allows.
             Err(_) => Place::file(path.to_owned(), 0o666),
         };
         if let Place::File { folder, mode, .. } = &place {
@@ -79,7 +79,7 @@ impl Canvas {
     ///
     /// # Errors
     ///
-    /// When it cannot be drawn or written.
+    /// If it cannot be drawn or written.
     pub fn draw(self, runs: &[(Run, Vec<Lane>)]) -> Result<(), Error> {
         let drawn = drawn(runs);
         let drawn =
@@ -92,7 +92,7 @@ impl Canvas {
 
     fn write(&self, drawn: &[u8]) -> io::Result<()> {
         match &self.place {
-            // Printed by `report::print`, which knows what a reader that is gone means.
+            // Printed by `report::print`, which handles a reader that is gone.
             Place::Stdout => Ok(()),
             Place::Stream => OpenOptions::new().write(true).open(&self.path)?.write_all(drawn),
             Place::File { folder, path, mode } => {
@@ -114,14 +114,15 @@ impl Place {
     }
 }
 
-/// A file that is gone when it is dropped.
+/// Creates a file that is removed when it is dropped.
 fn temporary(folder: &Path, mode: u32) -> io::Result<NamedTempFile> {
     tempfile::Builder::new().permissions(Permissions::from_mode(mode)).tempfile_in(folder)
 }
 
 fn refused(path: &Path, error: &io::Error) -> Error {
     let error = error.to_string();
-    // A temporary file adds its own name to what the system says, which nobody asked for.
+    // A temporary file appends its own name to the system's error, which has no meaning for the
+    // user.
     let error = error.split(" at path ").next().unwrap_or_default();
     let what = format!("cannot write {}: {error}", path.display());
     Error::new(what, "--picture FILE names another place")
@@ -197,7 +198,7 @@ fn draw_run(
         let last = lane.busy.last().map_or(lane.since, |(_, end)| *end);
         let pale = bar(number, (lane.since, last), thinnest, IDLE);
         let green = lane.busy.iter().map(|span| bar(number, *span, thinnest, BUSY));
-        // Above what is green, and wide enough to be seen: it ends where the wait ended.
+        // Above the green line, and wide enough to be visible: the mark ends where the wait ended.
         let wide = Duration::from_secs_f64(4.0 * thinnest);
         let red = lane.stalls.iter();
         let red = red.map(|at| bar(number, (at.saturating_sub(wide), *at), thinnest, STALL));

@@ -1,4 +1,4 @@
-//! What happens, while it happens: for whoever waits, on standard error.
+//! Shows the progress of a run on standard error.
 
 use super::Method;
 use super::record::Run;
@@ -6,28 +6,28 @@ use crate::report::{Out, many};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write, stderr};
 
-/// Tells of one run.
+/// The progress of one run.
 pub struct Progress {
     method: Method,
     queues: u16,
     way: Way,
 }
 
-/// How it is told.
+/// The form of the progress.
 enum Way {
-    /// One line that changes.
+    /// One line that is rewritten.
     Bar(ProgressBar),
-    /// A few lines: a console that cannot go back, or may not (a serial line, of which nobody knows
-    /// how wide it is), would be flooded.
+    /// A few lines, for a console that cannot rewrite a line, or whose width is unknown (a serial
+    /// line). A changing line would flood such a console.
     Lines,
-    /// Nobody waits.
+    /// No progress is shown.
     Silent,
 }
 
-/// What is told.
+/// The numbers that are shown.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen {
-    /// Queues that are there.
+    /// Queues so far.
     pub queues: u16,
     /// Interrupts that the device raised: one for each completion.
     pub raised: u64,
@@ -36,7 +36,7 @@ pub struct Seen {
 }
 
 impl Progress {
-    /// For one run.
+    /// Starts the progress of one run.
     pub fn start(out: Out, method: Method, queues: u16) -> Self {
         let way = match (out.json || !stderr().is_terminal(), can_go_back()) {
             (true, _) => Way::Silent,
@@ -46,12 +46,11 @@ impl Progress {
         Self { method, queues, way }
     }
 
-    /// There is one queue more.
+    /// Shows that a queue was added.
     pub fn added(&self, seen: Seen) {
         match &self.way {
             Way::Bar(bar) => bar.set_position(seen.queues.into()),
-            // At each quarter.
-            // The last line comes at the end, when all is counted.
+            // Prints at each quarter. The last line is printed at the end, when all is counted.
             Way::Lines
                 if seen.queues < self.queues
                     && seen.queues.is_multiple_of(self.queues.div_ceil(4)) =>
@@ -62,14 +61,14 @@ impl Progress {
         }
     }
 
-    /// Time has passed.
+    /// Updates the numbers.
     pub fn look(&self, seen: Seen) {
         if let Way::Bar(bar) = &self.way {
             bar.set_message(words(seen));
         }
     }
 
-    /// Ends the line of a run with the numbers that the table will have; without them if the run failed.
+    /// Ends the line of a run with the numbers of the table, or without them if the run failed.
     pub fn end(&self, run: Option<&Run>) {
         let seen =
             run.map(|run| Seen { queues: run.queues, raised: run.raised, stalls: run.stalls });
@@ -79,7 +78,7 @@ impl Progress {
                     bar.set_position(seen.queues.into());
                     bar.set_message(words(seen));
                 }
-                // The last line stays, be it full or not, and what follows begins another.
+                // The last line stays, full or not, and the following text begins a new line.
                 bar.abandon();
                 let _ = stderr().write_all(b"\n");
             }
@@ -91,7 +90,7 @@ impl Progress {
     fn line(&self, seen: Seen) {
         let (method, there, all) = (self.method.name(), seen.queues, self.queues);
         let line = format!("{method}: {there} of {all} queues, {}\n", words(seen));
-        // Where standard error is closed, nobody can be told.
+        // If standard error is closed, the text is lost.
         let _ = stderr().write_all(line.as_bytes());
     }
 }
@@ -100,10 +99,10 @@ fn words(seen: Seen) -> String {
     format!("{} raised, {}", many(seen.raised, "interrupt"), many(seen.stalls, "stall"))
 }
 
-/// Columns that the changing line takes at least. A console that does not know has 0.
+/// The least columns for the changing line. A console of unknown width reports 0.
 const NARROWEST: u16 = 60;
 
-/// Whether standard error is a terminal whose lines can be written again.
+/// Returns true if standard error is a terminal whose lines can be rewritten.
 fn can_go_back() -> bool {
     let known = std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb");
     let sized = rustix::termios::tcgetwinsize(rustix::stdio::stderr());
@@ -112,7 +111,7 @@ fn can_go_back() -> bool {
 
 fn bar(method: Method, queues: u16) -> ProgressBar {
     let bar = ProgressBar::new(queues.into()).with_prefix(method.name());
-    // What does not fit is cut off: a line that is broken cannot be written again.
+    // Text that does not fit is cut off, because a wrapped line cannot be rewritten.
     let style =
         ProgressStyle::with_template("{prefix:11} {pos:>4}/{len} queues {bar:20} {wide_msg}");
     style.map_or_else(|_| bar.clone(), |style| bar.clone().with_style(style))

@@ -1,14 +1,14 @@
-//! What is counted and remembered of a run.
+//! The counts and the times of a run.
 
 use super::Method;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::time::Duration;
 
-/// Completions that follow each other faster than this are one piece of work in the picture.
+/// Completions that follow each other faster than this are drawn as one bar.
 const APART: Duration = Duration::from_millis(4);
 
-/// What one method came to.
+/// The result of one method.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Run {
     /// How vectors were added.
@@ -21,7 +21,7 @@ pub struct Run {
     pub raised: u64,
     /// Interrupts that reached their eventfd.
     pub delivered: u64,
-    /// Interrupts that did not.
+    /// Interrupts that did not reach their eventfd.
     pub lost: u64,
     /// Completions for which no interrupt came for a second.
     pub stalls: u64,
@@ -31,14 +31,14 @@ pub struct Run {
     pub longest_add_us: u64,
 }
 
-/// One queue's line of the picture. All times are since the run began.
+/// One queue's line of the picture. All times count from the start of the run.
 #[derive(Clone, Debug)]
 pub struct Lane {
-    /// When the queue was there.
+    /// When the queue was created.
     pub since: Duration,
-    /// From when to when it worked without a pause.
+    /// Periods of work without a pause.
     pub busy: Vec<(Duration, Duration)>,
-    /// When it was found to have waited in vain.
+    /// When a stall was detected.
     pub stalls: Vec<Duration>,
     /// The longest time between two completions.
     pub longest_gap: Duration,
@@ -46,13 +46,13 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// A queue that was added at this time.
+    /// Creates the line of a queue that was added at this time.
     pub fn new(since: Duration) -> Self {
         let (busy, stalls) = (vec![(since, since)], Vec::new());
         Self { since, busy, stalls, longest_gap: Duration::ZERO, last: since }
     }
 
-    /// There were completions now; `stalled` if no interrupt told of them.
+    /// Records completions now; `stalled` if no interrupt announced them.
     pub fn note(&mut self, now: Duration, stalled: bool) {
         let gap = now.saturating_sub(self.last);
         self.longest_gap = self.longest_gap.max(gap);

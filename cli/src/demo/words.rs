@@ -4,7 +4,7 @@ use super::record::Run;
 use super::{Counted, Document, Method};
 use crate::report::{many, table};
 
-/// What the demo found.
+/// Formats the result of the demo.
 pub fn tell(document: &Document<'_>) -> String {
     let columns = [
         "METHOD",
@@ -43,13 +43,13 @@ pub fn tell(document: &Document<'_>) -> String {
     )
 }
 
-/// What is known of a device that does not count.
+/// Explains the count of a device that does not count.
 const OWED: &str = "\
 RAISED: one for each completion, since the device counts none itself.
 LOST: those of which nobody was told for a second.
 ";
 
-/// The columns that do not explain themselves.
+/// Explains columns.
 const EXPLAINED: &str = "\
 STALLS: completions whose interrupt did not come for a second; a driver without a timeout waits forever.
 LONGEST GAP: the longest time from one completion of a queue to its next; a second and more is a stall.
@@ -68,7 +68,7 @@ fn verdict(run: &Run) -> String {
     format!("{}: {how}: {lost}.\n", run.method.name())
 }
 
-/// Microseconds in a unit that fits.
+/// Formats microseconds in a suitable unit.
 fn time(micros: u64) -> String {
     match micros {
         0..1_000 => format!("{micros} µs"),

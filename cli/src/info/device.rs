@@ -1,4 +1,4 @@
-//! Opening devices, to ask and to measure them.
+//! Opens devices, to query and to measure them.
 
 pub use super::ways::Opened;
 
@@ -10,11 +10,12 @@ use std::path::Path;
 use vfio_irq::{Capabilities, Index, Remote};
 use vfio_irq_user::{Client, ClientOptions};
 
-/// Opens a function that a VFIO driver has. Nobody else has it open then, and it has been reset.
+/// Opens a function that a VFIO driver has. The opener is its only user, and the function has been
+/// reset.
 ///
 /// # Errors
 ///
-/// When it cannot be opened: who has it, or what is missing.
+/// If it cannot be opened: the current user, or the missing condition.
 pub fn open(system: &System, function: &Function, token: &VfToken) -> Result<Opened, Error> {
     let bdf = function.bdf;
     if !function.vfio {
@@ -69,7 +70,7 @@ fn has_virtuals(function: &Function) -> bool {
     function.sriov.as_ref().is_some_and(|sriov| !sriov.virtuals().is_empty())
 }
 
-/// What helps when neither way leads to a device.
+/// Returns what to do if neither way opens a device.
 fn remedy(system: &System, function: &Function, group: &str) -> String {
     let (file, cdev) = (format!("dev/vfio/{group}"), ways::has_cdev(system, function));
     if !system.has("dev/vfio/vfio") && !cdev {
@@ -86,7 +87,7 @@ fn remedy(system: &System, function: &Function, group: &str) -> String {
     "it may be in use by a process of another PID namespace: see the kernel's log".to_owned()
 }
 
-/// There is no IOMMU.
+/// Returns the error for a machine without IOMMU.
 pub fn no_iommu(bdf: crate::target::Bdf) -> Error {
     let remedy = "turn it on in the firmware and on the kernel's command line (intel_iommu=on, or amd_iommu=on)";
     Error::new(
@@ -99,7 +100,7 @@ pub fn no_iommu(bdf: crate::target::Bdf) -> Error {
 ///
 /// # Errors
 ///
-/// When nobody answers.
+/// If no server answers.
 pub fn connect(path: &Path) -> Result<Remote<Client>, Error> {
     let client = Client::connect(path, ClientOptions::default()).map_err(|error| {
         use vfio_irq_user::ClientError::{Broken, Connect};
@@ -115,11 +116,11 @@ pub fn connect(path: &Path) -> Result<Remote<Client>, Error> {
     Ok(Remote::new(client))
 }
 
-/// What a function can do with vectors, from its own mouth.
+/// Asks a function what it can do with vectors.
 ///
 /// # Errors
 ///
-/// When it cannot be opened.
+/// If it cannot be opened.
 pub fn abilities(system: &System, function: &Function) -> Result<Abilities, Error> {
     let device = open(system, function, &VfToken::default())?.device;
     let msix = Capabilities::of(&device, Index::Msix)?;

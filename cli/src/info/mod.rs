@@ -24,7 +24,7 @@ use serde::Serialize;
 use std::fmt::Write;
 use vfio_irq::{Capabilities, Index, Transport, sim::Simulated};
 
-/// What about.
+/// The options of `info`.
 #[derive(clap::Args)]
 pub struct Options {
     /// The device
@@ -45,42 +45,42 @@ pub struct Document {
     /// A PCI function of this machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     function: Option<Function>,
-    /// The vfio-pci-core that is loaded, for a function that a VFIO driver has.
+    /// The loaded vfio-pci-core, if a VFIO driver has the function.
     #[serde(skip_serializing_if = "Option::is_none")]
     core: Option<Core>,
-    /// What the device says of its interrupts; empty when it could not be asked.
+    /// The device's answers about its interrupts; empty if it could not be asked.
     indexes: Vec<Answer>,
-    /// Who has it open, for a function that a VFIO driver has.
+    /// The processes that have the function open, if a VFIO driver has it.
     #[serde(skip_serializing_if = "Option::is_none")]
     holders: Option<Holders>,
     /// The host's interrupts of the function.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     host_interrupts: Vec<HostIrq>,
-    /// What is counted of its vectors.
+    /// The counts of its vectors.
     #[serde(skip_serializing_if = "Option::is_none")]
     counts: Option<Counts>,
-    /// What is missing, and what can be done about it.
+    /// What is unknown, and what to do about it.
     notes: Vec<String>,
 }
 
-/// What a device says of one index (VFIO_DEVICE_GET_IRQ_INFO).
+/// A device's answer about one index (VFIO_DEVICE_GET_IRQ_INFO).
 #[derive(Serialize, JsonSchema)]
 struct Answer {
     /// `intx`, `msi`, `msix`, `err` or `req`.
     index: &'static str,
-    /// How many interrupts it has.
+    /// Interrupts of the index.
     count: u32,
-    /// It signals eventfds.
+    /// Whether the index signals eventfds.
     eventfd: bool,
-    /// Its interrupts can be masked.
+    /// Whether its interrupts can be masked.
     maskable: bool,
-    /// It masks itself when it signals.
+    /// Whether a signal masks the index.
     automasked: bool,
-    /// Its interrupts are enabled as a set.
+    /// Whether its interrupts are enabled as a set.
     noresize: bool,
 }
 
-/// An index, as it is spelled on the command line and in JSON.
+/// Returns the name of an index on the command line and in JSON.
 pub fn spelling(index: Index) -> &'static str {
     match index {
         Index::Intx => "intx",
@@ -91,7 +91,7 @@ pub fn spelling(index: Index) -> &'static str {
     }
 }
 
-/// An index, as people write it.
+/// Returns the name of an index in text.
 pub fn name(spelling: &str) -> &str {
     match spelling {
         "intx" => "INTx",
@@ -103,7 +103,7 @@ pub fn name(spelling: &str) -> &str {
     }
 }
 
-/// Tells it.
+/// Prints the information.
 pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
     let target = options.target.find(system)?;
     if !matches!(target, Target::Pci(_)) {
@@ -117,7 +117,7 @@ pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
             let (indexes, notes) = match (asked, &counts) {
                 (Ok(indexes), Ok(_)) => (indexes, Vec::new()),
                 (Ok(indexes), Err(error)) => (indexes, vec![error.to_string()]),
-                // Somebody else is its client.
+                // Another process is the client of the device.
                 (Err(error), Ok(_)) => (Vec::new(), vec![error.to_string()]),
                 (Err(error), Err(_)) => return Err(error),
             };
@@ -167,7 +167,7 @@ fn function(system: &System, bdf: Bdf, options: &Options) -> Result<Document, Er
         Unread::Short => "configuration space shows its first 64 bytes only: run this as root for the vectors that the function has".to_owned(),
         Unread::Silent => format!("configuration space does not answer: the function is powered down, or gone; `echo on > /sys/bus/pci/devices/{bdf}/power/control` powers it up"),
     }));
-    // Before the device is opened: that resets it.
+    // Read before the device is opened, because opening resets it.
     let host_interrupts = interrupts::of(system, bdf);
     let counts = counts(system, &function, core.as_ref(), &mut notes);
     let indexes = if options.no_open {
@@ -177,7 +177,7 @@ fn function(system: &System, bdf: Bdf, options: &Options) -> Result<Document, Er
         let asked =
             device::open(system, &function, &options.token).and_then(|opened| ask(&opened.device));
         asked.unwrap_or_else(|error| {
-            // A bridge is never handed over: nothing is missing.
+            // A bridge is never handed to user space, so nothing is missing.
             if !class::is_bridge(function.class) {
                 notes.push(error.to_string());
             }
@@ -203,7 +203,7 @@ fn function(system: &System, bdf: Bdf, options: &Options) -> Result<Document, Er
     })
 }
 
-/// Reads the core's own counts. Notes why there are none where there could be.
+/// Reads the core's own counts. Adds a note if the core could have counts and has none.
 fn counts(
     system: &System,
     function: &Function,

@@ -1,8 +1,8 @@
-//! The VF token: what the user of a virtual function must know if VFIO has the physical function.
+//! The VF token, which the user of a virtual function must know if VFIO has the physical function.
 //!
-//! The user of the physical function sets the token when it opens that function. The kernel refuses a
-//! virtual function without it (EACCES), so that no user is at the mercy of a physical function that
-//! another user drives unless both agree.
+//! The user of the physical function sets the token when opening that function. The kernel refuses
+//! a virtual function without the token (EACCES). So no user depends on a physical function of
+//! another user unless both agree.
 
 use crate::error::Error;
 use crate::pci::function::Function;
@@ -19,11 +19,11 @@ pub struct VfToken {
 }
 
 impl VfToken {
-    /// Returns the token that this function is opened with, if any.
+    /// Returns the token with which this function is opened, if any.
     ///
     /// # Errors
     ///
-    /// When a token is missing, or the kernel would refuse one.
+    /// If a token is missing, or the kernel would refuse it.
     pub fn of(self, function: &Function) -> Result<Option<Uuid>, Error> {
         let bdf = function.bdf;
         match (&function.sriov, self.token) {
@@ -52,7 +52,7 @@ impl VfToken {
     ///
     /// # Errors
     ///
-    /// When there is one.
+    /// If there is a token.
     pub fn none(self, target: &impl std::fmt::Display) -> Result<(), Error> {
         match self.token {
             None => Ok(()),

@@ -1,5 +1,5 @@
-//! The two ways to a device of the kernel's: its group in a container, and its character device with an
-//! iommufd.
+//! The two ways to open a device of the kernel: its group in a container, and its character device
+//! with an iommufd.
 
 use super::token;
 use crate::pci::System;
@@ -12,21 +12,22 @@ use tempfile::TempDir;
 use uuid::Uuid;
 use vfio_ioctls::{VfioContainer, VfioDevice, VfioIommufd, VfioOps};
 
-/// A device, and what maps memory for it.
+/// A device, with the object that maps memory for it.
 pub struct Opened {
     /// The device.
     pub device: VfioDevice,
     /// The container or the iommufd.
     pub memory: Arc<dyn VfioOps>,
-    /// What the device's path in sysfs is below. vfio-ioctls reads that path when the device is dropped.
+    /// The directory above the device's path in sysfs. vfio-ioctls reads that path when the device
+    /// is dropped.
     pub folder: Option<TempDir>,
 }
 
-/// Opens a function by its group or, where that cannot be, by its character device. What stood in the
-/// way, as a sentence, when neither can. A VF token goes with the group: vfio-ioctls binds a character
-/// device without one.
+/// Opens a function by its group or, if that fails, by its character device. A VF token is used
+/// with the group only, because vfio-ioctls binds a character device without a token. Returns an
+/// error sentence if both ways fail.
 pub fn open(system: &System, function: &Function, token: Option<Uuid>) -> Result<Opened, String> {
-    // The bus is the real one: nothing else can be opened.
+    // The path is in the real system: no other device can be opened.
     let path = Path::new("/").join(directory(function.bdf));
     let cdev = || {
         let iommufd = iommufd_ioctls::IommuFd::new().map_err(|error| words(&error))?;
@@ -43,8 +44,8 @@ pub fn open(system: &System, function: &Function, token: Option<Uuid>) -> Result
     first(group, (token.is_none() && has_cdev(system, function)).then_some(cdev))
 }
 
-/// Makes a path to a function in sysfs whose last part is the address with the token. vfio-ioctls passes
-/// that part to VFIO_GROUP_GET_DEVICE_FD.
+/// Makes a path to a function in sysfs whose last part is the address with the token. vfio-ioctls
+/// passes that part to VFIO_GROUP_GET_DEVICE_FD.
 fn with_token(path: &Path, bdf: Bdf, token: Uuid) -> std::io::Result<(TempDir, PathBuf)> {
     let folder = tempfile::tempdir()?;
     let named = folder.path().join(token::name(bdf, token));
@@ -61,14 +62,14 @@ fn opened(
     Ok(Opened { device: device.map_err(|error| words(&error))?, memory, folder })
 }
 
-/// Whether the kernel has a character device for a function, and `/dev` does.
+/// Returns true if the kernel has a character device for a function, and `/dev` has its node.
 pub fn has_cdev(system: &System, function: &Function) -> bool {
     let names = system.names(directory(function.bdf).join("vfio-dev"));
     names.iter().any(|name| system.has(Path::new("dev/vfio/devices").join(name)))
         && system.has("dev/iommu")
 }
 
-/// The group, and what else there is.
+/// Tries the group first, then the other way.
 fn first<T>(
     group: impl FnOnce() -> Result<T, String>,
     cdev: Option<impl FnOnce() -> Result<T, String>>,
@@ -81,7 +82,7 @@ fn first<T>(
     cdev().map_err(|also| format!("by its group, {refused}; by its character device, {also}"))
 }
 
-/// An error with its causes, as far as it does not say them itself.
+/// Formats an error with its causes, if its text does not contain them.
 fn words(error: &dyn Error) -> String {
     let mut said = error.to_string();
     let mut cause = error.source();
@@ -135,7 +136,7 @@ mod tests {
         assert!(has_cdev(&system, &function));
     }
 
-    /// The last part of the path is what the kernel reads, and the path leads to the group.
+    /// The kernel reads the last part of the path, and the path leads to the group.
     #[test]
     fn a_token_is_part_of_the_name() {
         let root = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What the JSON documents look like, from the types that are printed.
+//! Describes the JSON documents, from the types that are printed.
 
 use crate::{bench, bind, counts, demo, error, info, list, watch};
 use schemars::generate::SchemaSettings;
@@ -7,40 +7,40 @@ use serde_json::{Map, Value};
 
 /// A field of a document.
 pub struct Field {
-    /// Where it is: `functions[].bdf`.
+    /// The path: `functions[].bdf`.
     pub path: String,
-    /// What it is: `string or null`.
+    /// The type: `string or null`.
     pub kind: String,
-    /// What it says.
+    /// The meaning.
     pub text: String,
 }
 
 /// A document and its fields.
 pub struct Document {
-    /// The commands that print it.
+    /// The commands that print the document.
     pub commands: &'static [&'static str],
-    /// What it is.
+    /// The title.
     pub title: &'static str,
-    /// Its fields, in order.
+    /// The fields of the document, in order.
     pub fields: Vec<Field>,
 }
 
-/// What every document begins with.
+/// The fields at the start of every document.
 pub const COMMON: &str = "Every document, every line of `watch` and every event of `serve` is an object with \
-`schema`, the number of this description (1), and `time`, the system's clock in UTC as RFC 3339 writes it. A \
-change that readers have to know of raises `schema`; fields may be added without that. Names are those of \
-VFIO_DEVICE_SET_IRQS and of the command line: `msix`, `retargets`, `release-all`. Numbers are numbers; \
-identifiers that are written in hexadecimal (`bdf`, `id`) are strings. `null` is what is not known.";
+`schema`, the number of this description (1), and `time`, the system's clock in UTC as RFC 3339 writes it. If \
+a change breaks readers, `schema` is incremented; new fields do not increment it. Names are those of \
+VFIO_DEVICE_SET_IRQS and of the command line: `msix`, `retargets`, `release-all`. Counts are numbers. \
+Identifiers in hexadecimal (`bdf`, `id`) are strings. `null` means unknown.";
 
-/// What `serve --json` prints.
+/// The events that `serve --json` prints.
 pub const EVENTS: [(&str, &str); 4] = [
     ("level", "`info`, `warn`, `error`, `debug` or `trace`."),
     (
         "event",
-        "What happened, as a sentence. The first is `an NVMe controller waits for its client`, with `path`, `serial`, `bytes`, `queues`, `qemu` (arguments for QEMU) and `watch` (a command). `a client has come` and `the client is gone` have `path` and `pid`, `stopping` has `signal`, and `in all` has `path` and what the controller counted.",
+        "The event as a sentence. The first is `an NVMe controller waits for its client`, with `path`, `serial`, `bytes`, `queues`, `qemu` (arguments for QEMU) and `watch` (a command). `a client has come` and `the client is gone` have `path` and `pid`, `stopping` has `signal`, and `in all` has `path` and the controller's counts.",
     ),
-    ("lost", "How many events before this one could not be written."),
-    ("…", "What else belongs to the event. Numbers are numbers."),
+    ("lost", "Number of events before this one that could not be written."),
+    ("…", "Other fields of the event. Counts are numbers."),
 ];
 
 /// Describes all documents.
@@ -49,16 +49,16 @@ pub fn documents() -> Vec<Document> {
         document::<list::Document>(&["list"], "One object"),
         document::<info::Document>(&["info"], "One object"),
         document::<bind::Document<'_>>(&["bind", "unbind"], "One object"),
-        document::<watch::Snapshot>(&["watch"], "An object in a line, for each look"),
+        document::<watch::Snapshot>(&["watch"], "One object on a line for each reading"),
         document::<counts::Counts>(
             &["PATH.counts"],
-            "What a connection to the socket beside a served one reads: an object in a line",
+            "Each connection to the socket beside a served one reads one object on a line",
         ),
         document::<bench::Document>(&["bench"], "One object"),
         document::<demo::Document<'_>>(&["demo"], "One object"),
         document::<error::Error>(
             &["a failure"],
-            "On standard error, whatever the command: an object in a line",
+            "Every command prints a failure on standard error, as one object on a line",
         ),
     ]
 }
@@ -72,13 +72,13 @@ fn document<T: JsonSchema>(commands: &'static [&'static str], title: &'static st
     Document { commands, title, fields }
 }
 
-/// Follows a reference, if it is one.
+/// Resolves a reference.
 fn resolved<'s>(root: &'s Value, schema: &'s Value) -> &'s Value {
     let target = schema["$ref"].as_str().and_then(|at| root.pointer(at.trim_start_matches('#')));
     target.unwrap_or(schema)
 }
 
-/// Alternatives, without `null`.
+/// Returns the alternatives without `null`.
 fn alternatives(schema: &Value) -> impl Iterator<Item = &Value> {
     let all = ["anyOf", "oneOf"].into_iter().filter_map(|name| schema[name].as_array());
     all.flatten().filter(|one| one["type"] != "null")
@@ -97,7 +97,7 @@ fn walk(root: &Value, schema: &Value, path: &str, fields: &mut Vec<Field>) {
         let described = [property, target].into_iter().find_map(|at| at["description"].as_str());
         let missing = if required(name) { "" } else { ", or missing" };
         let known = fields.iter_mut().find(|known| known.path == below);
-        // What tells alternatives apart has a value of its own in each of them.
+        // The tag of alternatives has a different value in each.
         match (known, property["const"].as_str()) {
             (Some(known), Some(tag)) => known.text += &format!(" or `{tag}`"),
             (Some(_), None) => {}
@@ -118,12 +118,12 @@ fn walk(root: &Value, schema: &Value, path: &str, fields: &mut Vec<Field>) {
     alternatives(schema).for_each(|one| walk(root, one, path, fields));
 }
 
-/// Puts a description into one line, in the words of JSON.
+/// Formats a description as one line, in terms of JSON.
 fn plain(described: Option<&str>) -> String {
     described.unwrap_or_default().replace('\n', " ").replace("`None`", "`null`")
 }
 
-/// Names the type of a value.
+/// Returns the name of a value's type.
 fn kind(root: &Value, schema: &Value) -> String {
     let here = resolved(root, schema);
     let mut kinds: Vec<String> = Vec::new();
@@ -177,10 +177,10 @@ fn plural(kind: &str) -> String {
 mod tests {
     use super::{COMMON, EVENTS, Field, documents};
 
-    /// Makes docs/json.md.
+    /// Generates docs/json.md.
     fn markdown() -> String {
-        let mut text = "# JSON\n\nWhat `vfio-irq --json` prints. `cargo test -p vfio-irq-cli` holds this page: it is made from the types that are\nprinted (`UPDATE_DOCS=1` writes it), and what the commands print is compared with it.\n\n".to_owned();
-        text += &crate::report::wrapped(COMMON, Some(120), 0);
+        let mut text = "# JSON\n\nThe documents that `vfio-irq --json` prints. This page is generated from the printed types:\n`UPDATE_DOCS=1 cargo test -p vfio-irq-cli` writes it. The test compares it with the output of\nthe commands.\n\n".to_owned();
+        text += &crate::report::wrapped(COMMON, Some(90), 0);
         for document in documents() {
             let names: Vec<String> =
                 document.commands.iter().map(|name| format!("`{name}`")).collect();
@@ -194,7 +194,7 @@ mod tests {
                 text += &format!("| `{path}` | {kind} | {meaning} |\n");
             }
         }
-        text += "\n## `serve`\n\nAn object in a line for each event, on standard output.\n\n| field | meaning |\n|---|---|\n";
+        text += "\n## `serve`\n\nOne object on a line for each event, on standard output.\n\n| field | meaning |\n|---|---|\n";
         for (name, meaning) in EVENTS {
             text += &format!("| `{name}` | {meaning} |\n");
         }

@@ -10,7 +10,7 @@ use clap::Command;
 use clap_mangen::roff::{Roff, bold, italic, roman};
 use std::path::PathBuf;
 
-/// For which shell.
+/// The options of `completions`.
 #[derive(clap::Args)]
 pub struct Completions {
     /// The shell
@@ -18,7 +18,7 @@ pub struct Completions {
     shell: clap_complete::Shell,
 }
 
-/// Where to.
+/// The options of `man`.
 #[derive(clap::Args)]
 #[group(required = true, multiple = false)]
 pub struct Man {
@@ -30,10 +30,10 @@ pub struct Man {
     page: Option<String>,
 }
 
-/// Prints what a shell reads. The shell asks this program at each word, so that it offers the devices that
-/// are there.
+/// Prints the script for a shell. The shell asks this program at each word, so that it offers the
+/// devices of the machine.
 pub fn completions(options: &Completions) -> Result<(), Error> {
-    // As it was called, so that a program outside of PATH is found.
+    // The path of this program as it was called, so that a program outside of PATH is found.
     let called = std::env::args_os().next().map(PathBuf::from);
     let called = called.filter(|called| called.components().count() > 1);
     let called = called.and_then(|called| std::path::absolute(called).ok());
@@ -64,7 +64,7 @@ pub fn man(command: Command, options: &Man) -> Result<(), Error> {
     Ok(())
 }
 
-/// A page for the command and for each of its parts, by name.
+/// Makes a page for the command and for each subcommand, by name.
 fn pages(command: Command) -> Result<Vec<(String, String)>, Error> {
     let mut pages = Vec::new();
     let mut command = command.disable_help_subcommand(true);
@@ -110,7 +110,7 @@ fn page(command: &Command, name: &str) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Makes a section of terms and their meanings; nothing without terms.
+/// Makes a section of terms and their meanings; empty without terms.
 fn terms<T: Into<String>>(title: &str, terms: impl IntoIterator<Item = (T, T)>) -> Roff {
     let mut terms = terms.into_iter().peekable();
     let mut page = Roff::new();
@@ -135,7 +135,7 @@ fn examples(examples: &[(&str, &str)]) -> Roff {
     page
 }
 
-/// Describes the documents that a command prints as JSON.
+/// Describes the JSON documents that a command prints.
 fn json_section(commands: &[&str], serves: bool) -> Roff {
     let mut page = Roff::new();
     let documents = json::documents();
@@ -150,7 +150,7 @@ fn json_section(commands: &[&str], serves: bool) -> Roff {
     page.control("SH", ["JSON"]).text([roman(plain(json::COMMON))]);
     if serves {
         page.control("PP", [])
-            .text([roman("serve prints an object in a line for each event, on standard output.")]);
+            .text([roman("serve prints one object on a line for each event, on standard output.")]);
         for (name, meaning) in json::EVENTS {
             page.control("TP", []).text([bold(name)]).text([roman(plain(meaning))]);
         }
@@ -171,7 +171,7 @@ fn json_section(commands: &[&str], serves: bool) -> Roff {
 mod tests {
     use clap::{CommandFactory, Parser};
 
-    /// Every page has examples, and each of them is understood.
+    /// Every page has examples, and each example is a valid command line.
     #[test]
     fn examples_are_commands() {
         for (name, text) in super::pages(crate::Arguments::command()).unwrap() {

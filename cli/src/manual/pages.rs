@@ -1,24 +1,24 @@
-//! What the manual says beside the options: columns, examples, files, the environment.
+//! The contents of the manual besides the options: columns, examples, files, the environment.
 
 use crate::{list, watch};
 
-/// A term and what it means.
+/// Terms and their meanings.
 pub type Terms = Vec<(String, String)>;
 
-/// What a page says beside its options.
+/// The contents of a page besides its options.
 #[derive(Default)]
 pub struct Extra {
     /// The columns of its table.
     pub columns: Terms,
-    /// Commands, and what they do.
+    /// Commands and their effects.
     pub examples: &'static [(&'static str, &'static str)],
-    /// Files that it reads or writes.
+    /// Files that the command reads or writes.
     pub files: &'static [(&'static str, &'static str)],
-    /// Which documents of JSON it prints, by their command.
+    /// The JSON documents that it prints, by their command.
     pub json: &'static [&'static str],
 }
 
-/// Of every page.
+/// The variables on every page.
 pub const ENVIRONMENT: [(&str, &str); 5] = [
     (
         "RUST_LOG",
@@ -33,7 +33,7 @@ pub const ENVIRONMENT: [(&str, &str); 5] = [
     ("VFIO_IRQ_COMPLETE", "Set by a shell that completes a word."),
 ];
 
-/// Of every page.
+/// The exit statuses on every page.
 pub const STATUS: [(&str, &str); 4] = [
     ("0", "All went well, or the reader of the output has read enough."),
     ("1", "Something failed. Standard error says what was wrong, and what would be right."),
@@ -61,7 +61,7 @@ const VFIO: (&str, &str) =
 const BESIDE: (&str, &str) =
     ("PATH.counts", "The socket beside a served one, PATH, that tells what the device counts.");
 
-/// Returns what a page says beside its options.
+/// Returns the contents of a page besides its options.
 pub fn of(page: &str) -> Extra {
     match page {
         "vfio-irq" => Extra {

@@ -1,4 +1,4 @@
-//! What uses a disk: file systems, swap space, RAIDs and mapped devices, programs.
+//! Finds the users of a disk: file systems, swap space, RAIDs and mapped devices, programs.
 
 use super::System;
 use crate::error::{Error, Obstacle};
@@ -8,7 +8,7 @@ use std::fs::Metadata;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// Finds everything that would break if these disks were taken away.
+/// Finds everything that would break if these disks were removed.
 pub fn of_disks<'d>(system: &System, disks: impl Iterator<Item = &'d str>) -> Vec<Obstacle> {
     let disks: BTreeSet<String> = disks.map(head).collect();
     let mut found = Vec::new();
@@ -22,7 +22,7 @@ pub fn of_disks<'d>(system: &System, disks: impl Iterator<Item = &'d str>) -> Ve
 ///
 /// # Errors
 ///
-/// When it is not there.
+/// If the file does not exist.
 pub fn of_file(system: &System, path: &Path) -> Result<Vec<Obstacle>, Error> {
     let failed = |error| Error::file("open", path, &error);
     let path = std::fs::canonicalize(path).map_err(failed)?;
@@ -47,7 +47,7 @@ pub fn of_file(system: &System, path: &Path) -> Result<Vec<Obstacle>, Error> {
     Ok(found)
 }
 
-/// Says what each disk is used for: `nvme0n1 at /, swap`.
+/// Formats the use of each disk: `nvme0n1 at /, swap`.
 pub fn uses<'d>(system: &System, disks: impl Iterator<Item = &'d str>) -> Vec<String> {
     let disks: BTreeSet<String> = disks.map(head).collect();
     let words = |disk: &String| {
@@ -74,7 +74,7 @@ fn block_name(system: &System, path: &Path, meta: &Metadata) -> Option<String> {
         let (major, minor) = (rustix::fs::major(meta.rdev()), rustix::fs::minor(meta.rdev()));
         return super::link(&system.path(format!("sys/dev/block/{major}:{minor}")));
     }
-    // A system that is made up has files in the place of block devices.
+    // A system made of files has regular files in place of block devices.
     let name = path.strip_prefix(system.path("dev")).ok().filter(|_| !system.is_real())?;
     let name = name.to_str().filter(|name| system.has(Path::new("sys/class/block").join(name)))?;
     Some(name.to_owned())
@@ -87,7 +87,7 @@ fn disk_of_part(system: &System, name: &str) -> Option<String> {
     at.join("partition").exists().then(|| at.parent()?.file_name()?.to_str().map(str::to_owned))?
 }
 
-/// Looks at a file: it may be swap space, or behind a loop device.
+/// Checks whether a file is swap space, or behind a loop device.
 fn file(system: &System, path: &Path, found: &mut Vec<Obstacle>) {
     let text = path.display();
     let mut obstacle = |what: String, remedy: String| {
@@ -111,7 +111,8 @@ fn file(system: &System, path: &Path, found: &mut Vec<Obstacle>) {
     }
 }
 
-/// Names the holder of a lock on a file (fcntl), as QEMU has on its images. flock is invisible here.
+/// Returns the holder of a lock on a file (fcntl), as QEMU takes on its images. flock locks are not
+/// visible here.
 fn locked(path: &Path) -> Option<String> {
     use rustix::process::{Flock, FlockType, fcntl_getlk};
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
@@ -123,7 +124,7 @@ fn locked(path: &Path) -> Option<String> {
     })
 }
 
-/// The disk that is used: an NVMe path (`nvme0c1n1`) is one of several to the disk `nvme0n1`.
+/// Returns the disk in use: an NVMe path (`nvme0c1n1`) is one of several to the disk `nvme0n1`.
 fn head(name: &str) -> String {
     let path = name.strip_prefix("nvme").and_then(|rest| {
         let (subsystem, rest) = rest.split_once('c')?;
@@ -133,7 +134,7 @@ fn head(name: &str) -> String {
     path.unwrap_or_else(|| name.to_owned())
 }
 
-/// Looks at a disk, its partitions, and what is built on them.
+/// Checks a disk, its partitions, and the devices built on them.
 fn block(
     system: &System,
     disk: &str,
@@ -155,7 +156,7 @@ fn block(
     }
 }
 
-/// Looks at a block device itself.
+/// Checks a block device itself.
 fn own(system: &System, disk: &str, name: &str, found: &mut Vec<Obstacle>) {
     let on = if name == disk { disk.to_owned() } else { format!("{name} on {disk}") };
     let at = Path::new("sys/class/block").join(name);
@@ -191,7 +192,7 @@ fn own(system: &System, disk: &str, name: &str, found: &mut Vec<Obstacle>) {
     }
 }
 
-/// Where a block device is mounted.
+/// Returns where a block device is mounted.
 fn mounts(system: &System, name: &str, number: Option<&str>) -> Vec<String> {
     let text = system.text("proc/self/mountinfo").unwrap_or_default();
     let place = |line: &str| {
@@ -199,7 +200,8 @@ fn mounts(system: &System, name: &str, number: Option<&str>) -> Vec<String> {
         let mut front = front.split(' ').skip(2);
         let device = front.next()?;
         let place = front.nth(1)?;
-        // A file system over several disks has a number of its own; its source names one of them.
+        // A file system over several disks has its own device number; its source names one of the
+        // disks.
         let source = back.split(' ').nth(1)?;
         let it = Some(device) == number || source.strip_prefix("/dev/") == Some(name);
         it.then(|| place.replace("\\040", " "))
@@ -211,7 +213,7 @@ fn is_swap(system: &System, name: &str) -> bool {
     swaps(system).iter().any(|file| file.strip_prefix("/dev/") == Some(name))
 }
 
-/// Lists files and block devices that are swap space.
+/// Returns the files and block devices that are swap space.
 fn swaps(system: &System) -> Vec<String> {
     let text = system.text("proc/swaps").unwrap_or_default();
     let names = text.lines().skip(1).filter_map(|line| line.split_whitespace().next());

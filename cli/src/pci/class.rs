@@ -1,6 +1,6 @@
-//! What a PCI function is, from its class code.
+//! The kinds of PCI functions, by class code.
 
-/// What a function with this class code (three bytes) is, in words.
+/// Returns the kind of a function with this class code (three bytes), in words.
 pub fn name(class: u32) -> &'static str {
     match (class >> 16, class >> 8 & 0xff, class & 0xff) {
         (0x00, ..) => "device without a class",
@@ -44,7 +44,7 @@ pub fn name(class: u32) -> &'static str {
     }
 }
 
-/// Whether it is a bridge: part of the bus, and nothing that user space drives.
+/// Returns true if the class is a bridge, which user space never drives.
 pub fn is_bridge(class: u32) -> bool {
     class >> 16 == 0x06
 }

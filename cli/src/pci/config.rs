@@ -1,9 +1,9 @@
-//! Configuration space, as sysfs shows it.
+//! Parses configuration space from sysfs.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// What a function's configuration space says of its interrupts.
+/// The interrupt capabilities in a function's configuration space.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Offered {
     /// Vectors of MSI-X; 0 without the capability.
@@ -12,7 +12,7 @@ pub struct Offered {
     pub msi: u32,
     /// MSI has a mask bit for each vector.
     pub msi_masks: bool,
-    /// There is an interrupt pin.
+    /// The function has an interrupt pin.
     pub pin: bool,
 }
 
@@ -23,17 +23,17 @@ const PIN: usize = 0x3d;
 const MSI: u8 = 0x05;
 const MSIX: u8 = 0x11;
 
-/// Why configuration space does not tell what a function offers.
+/// Why configuration space does not show a function's interrupts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unread {
-    /// It ends before the capabilities: user space without CAP_SYS_ADMIN sees 64 bytes.
+    /// Configuration space ends before the capabilities: user space without CAP_SYS_ADMIN sees 64 bytes.
     Short,
     /// All bits read as ones: the function is powered down (D3cold), or gone.
     Silent,
 }
 
 impl Offered {
-    /// Reads the capabilities in configuration space. The vendor and device ID are not looked at: a
+    /// Parses the capabilities in configuration space, and ignores the vendor and device ID: a
     /// virtual function has FFFFh there (SR-IOV specification, 3.4.1.1 and 3.4.1.2).
     ///
     /// # Errors
@@ -55,7 +55,7 @@ impl Offered {
             return Some(offered);
         }
         let mut at = usize::from(byte(CAPABILITIES)? & !3);
-        // As many as fit: a list that bites its tail ends all the same.
+        // At most as many as fit, so that a cyclic list ends.
         for _ in 0..48 {
             if at == 0 {
                 break;
@@ -100,7 +100,7 @@ mod tests {
         assert_eq!(Offered::read(&config()[..64]), Err(Unread::Short));
         assert_eq!(Offered::read(&[]), Err(Unread::Short));
         assert_eq!(Offered::read(&[0xff; 256]), Err(Unread::Silent));
-        // Without capabilities the first 64 bytes say it all.
+        // Without capabilities, the first 64 bytes are sufficient.
         let none = Offered { msix: 0, msi: 0, msi_masks: false, pin: false };
         assert_eq!(Offered::read(&[0; 64]), Ok(none));
     }

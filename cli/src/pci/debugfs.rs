@@ -1,26 +1,26 @@
-//! What the Rust core counts of a device, as its file in debugfs says it.
+//! Parses the Rust core's counts of a device, from its file in debugfs.
 
 use super::System;
 use crate::counts::{Counts, Row};
 use crate::target::Bdf;
 use std::io;
 
-/// Where the counts of a device are.
+/// Returns the path of a device's counts.
 pub fn file(bdf: Bdf) -> String {
     format!("sys/kernel/debug/vfio/{bdf}/interrupts")
 }
 
-/// A device's counts.
+/// Reads a device's counts.
 ///
 /// # Errors
 ///
-/// When there is no such file, or it may not be read.
+/// If the file does not exist, or may not be read.
 pub fn read(system: &System, bdf: Bdf) -> io::Result<Counts> {
     Ok(parse(&std::fs::read_to_string(system.path(file(bdf)))?))
 }
 
-/// Reads pairs of a name and a value, a line with the names of columns, and a line for each vector. While
-/// no index is active there is one pair: `mode idle`.
+/// Parses pairs of a name and a value, a line with the names of columns, and a line for each
+/// vector. While no index is active, the file has one pair: `mode idle`. Returns the counts.
 fn parse(text: &str) -> Counts {
     let mut counts = Counts::default();
     let mut names: Vec<&str> = Vec::new();

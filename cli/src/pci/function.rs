@@ -10,48 +10,49 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
-/// What the system says of a function.
+/// The system's information about a function.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Function {
-    /// Its address.
+    /// PCI address of the function.
     pub bdf: Bdf,
-    /// What it is.
+    /// The kind of the function.
     pub what: &'static str,
-    /// Its name and its vendor's; `None` when the system has no list of names, or not this one.
+    /// Name of vendor and device; `None` if the system has no list of names, or the list lacks this
+    /// one.
     pub name: Option<String>,
-    /// Its class code.
+    /// PCI class code.
     #[serde(skip)]
     pub class: u32,
     /// Vendor and device: `8086:10c9`.
     pub id: String,
-    /// The same as numbers.
+    /// Vendor and device as numbers.
     #[serde(skip)]
     pub ids: (u32, u32),
-    /// The driver that has it.
+    /// The driver of the function.
     pub driver: Option<String>,
     /// Whether that driver hands it to user space.
     pub vfio: bool,
-    /// Its IOMMU group; `None` without IOMMU.
+    /// The IOMMU group; `None` without IOMMU.
     pub group: Option<Group>,
-    /// What its configuration space offers; `None` when that cannot be read.
+    /// The interrupts in its configuration space; `None` if that cannot be read.
     pub offered: Option<Offered>,
-    /// Why it cannot be read.
+    /// Why configuration space cannot be read.
     #[serde(skip)]
     pub unread: Option<Unread>,
-    /// Its part in SR-IOV; `None` for a function that has none.
+    /// Role of the function in SR-IOV; `None` if the function has none.
     pub sriov: Option<Sriov>,
     /// Vectors that the system has allocated for it.
     pub allocated: u32,
-    /// Vectors that have a handler.
+    /// Vectors with a handler.
     pub in_use: u32,
-    /// What its driver can do with vectors, which is what the loaded vfio-pci-core can do.
+    /// What its driver can do with vectors, which the loaded vfio-pci-core decides.
     pub abilities: Abilities,
 }
 
-/// An IOMMU group: functions that cannot be kept apart.
+/// An IOMMU group: functions that the IOMMU cannot isolate from each other.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Group {
-    /// Its number.
+    /// Number of the group.
     pub number: u32,
     /// The other functions in it.
     pub others: Vec<Member>,
@@ -60,35 +61,35 @@ pub struct Group {
 /// Another function of a group.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Member {
-    /// Its address.
+    /// PCI address of the function.
     pub bdf: Bdf,
-    /// The driver that has it.
+    /// The driver of the function.
     pub driver: Option<String>,
-    /// Whether user space may have the group in spite of it.
+    /// Whether user space may have the group in spite of this function.
     pub harmless: bool,
 }
 
-/// What can be done with vectors of MSI-X, or of MSI where there is no MSI-X.
+/// The abilities for vectors of MSI-X, or of MSI if there is no MSI-X.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Abilities {
-    /// Vectors are added while others run.
+    /// Vectors can be added while others are in use.
     pub dynamic: Option<bool>,
     /// Vectors can be masked.
     pub maskable: Option<bool>,
-    /// Where that is known from.
+    /// Source of this knowledge.
     pub source: &'static str,
 }
 
-/// Where a function is in sysfs.
+/// Returns the directory of a function in sysfs.
 pub fn directory(bdf: Bdf) -> PathBuf {
     Path::new("sys/bus/pci/devices").join(bdf.to_string())
 }
 
-/// Linux adds vectors of MSI-X to those in use from here on.
+/// The first version of Linux with dynamic MSI-X.
 const DYNAMIC_SINCE: (u32, u32) = (6, 5);
 
 impl Function {
-    /// Reads it; `None` when there is none.
+    /// Reads a function. Returns `None` if it does not exist.
     pub fn read(system: &System, bdf: Bdf) -> Option<Self> {
         let directory = directory(bdf);
         let number = |file: &str| {
@@ -127,24 +128,24 @@ impl Function {
         })
     }
 
-    /// The function with its name.
+    /// Returns the function with its name.
     pub fn named(self, names: &Names) -> Self {
         Self { name: names.product(self.ids.0, self.ids.1), ..self }
     }
 
-    /// Whether it has, or may have, interrupts that are messages.
+    /// Returns true if the function has, or may have, MSI or MSI-X.
     pub fn has_vectors(&self) -> bool {
         self.offered.is_none_or(|offered| offered.msi + offered.msix > 0)
     }
 }
 
-/// The driver that has a function.
+/// Returns the driver of a function.
 pub fn driver(system: &System, bdf: Bdf) -> Option<String> {
     link(&system.path(directory(bdf).join("driver")))
 }
 
-/// Whether a driver hands functions to user space: VFIO has a device for this one (before Linux 6.1 it
-/// shows none), or it is a VFIO PCI driver.
+/// Returns true if a driver hands functions to user space: VFIO has a device for this function
+/// (before Linux 6.1 it shows none), or the driver is a VFIO PCI driver.
 pub fn is_vfio(system: &System, bdf: Bdf, driver: Option<&str>) -> bool {
     driver.is_some_and(|name| vfio::is_driver(system, name))
         || system.has(directory(bdf).join("vfio-dev"))
@@ -167,7 +168,7 @@ fn group(system: &System, bdf: Bdf) -> Option<Group> {
     Some(Group { number, others: others.map(member).collect() })
 }
 
-/// What a VFIO driver can do, as far as that is known without opening the device.
+/// Returns what a VFIO driver can do, as far as it is known without opening the device.
 fn abilities(system: &System, vfio: bool, offered: Option<Offered>) -> Abilities {
     if !vfio {
         return Abilities { dynamic: None, maskable: None, source: "no VFIO driver has it" };

@@ -1,4 +1,4 @@
-//! Who has a device open.
+//! Finds the processes that have a device open.
 
 use super::{System, function::Function, names};
 use schemars::JsonSchema;
@@ -7,9 +7,9 @@ use serde::Serialize;
 /// A process.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Holder {
-    /// Its number.
+    /// The process ID.
     pub pid: u32,
-    /// Its name.
+    /// The name of the process.
     pub name: String,
 }
 
@@ -19,17 +19,17 @@ impl std::fmt::Display for Holder {
     }
 }
 
-/// What could be found out.
+/// The result of the search.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, JsonSchema)]
 pub struct Holders {
-    /// Who has the function, or its group, open.
+    /// The processes that have the function, or its group, open.
     pub processes: Vec<Holder>,
-    /// Whether the files of every process could be looked at.
+    /// Whether the files of every process could be read.
     pub complete: bool,
 }
 
 impl Holders {
-    /// Their names, as a list in a sentence.
+    /// Formats their names as a list in a sentence.
     pub fn words(&self) -> String {
         let names: Vec<String> = self.processes.iter().map(ToString::to_string).collect();
         names.join(", ")
@@ -49,7 +49,7 @@ pub fn of(system: &System, function: &Function) -> Holders {
     for pid in system.names("proc").iter().filter_map(|name| name.parse::<u32>().ok()) {
         let directory = system.path(format!("proc/{pid}/fd"));
         if std::fs::read_dir(&directory).is_err() {
-            // It may have ended; if it has not, it is not ours to look at.
+            // The process may have ended. If it has not, this user may not read its files.
             found.complete &= !directory.exists() && !system.has(format!("proc/{pid}"));
             continue;
         }

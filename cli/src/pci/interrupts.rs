@@ -10,15 +10,15 @@ use std::path::Path;
 /// An interrupt of the host that belongs to a PCI function.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct HostIrq {
-    /// Its number in Linux.
+    /// The number of the interrupt in Linux.
     pub irq: u32,
     /// `msi` or `msix`.
     pub index: String,
-    /// The vector of the device; where the system does not tell, its place among the others.
+    /// The vector of the device; its position among the others if the system does not report it.
     pub vector: u32,
-    /// How often it came, on all processors.
+    /// Interrupts so far, on all processors.
     pub signals: u64,
-    /// Who handles it; `None` when it is allocated only.
+    /// The handler; `null` if the interrupt is allocated only.
     pub handler: Option<String>,
 }
 
@@ -26,14 +26,14 @@ pub struct HostIrq {
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 struct Line {
     count: u64,
-    /// The number that the interrupt chip knows it by.
+    /// The number of the interrupt in its interrupt chip.
     number: Option<u32>,
     /// Whether that number is the device's own.
     own: bool,
     handler: String,
 }
 
-/// The interrupts of MSI and MSI-X that a function has now, in the order of its vectors.
+/// Returns the MSI and MSI-X interrupts of a function, in the order of its vectors.
 pub fn of(system: &System, bdf: Bdf) -> Vec<HostIrq> {
     let directory = Path::new("sys/bus/pci/devices").join(bdf.to_string()).join("msi_irqs");
     let irqs = system.names(&directory);
@@ -59,7 +59,7 @@ pub fn of(system: &System, bdf: Bdf) -> Vec<HostIrq> {
 }
 
 impl Line {
-    /// The device's vector, as far as the line tells.
+    /// Returns the device's vector, if the line contains it.
     fn vector(&self) -> Option<u32> {
         // VFIO's names: vfio-msix[3](0000:01:00.0).
         let named = self.handler.strip_prefix("vfio-msi").and_then(|rest| {
@@ -70,7 +70,8 @@ impl Line {
     }
 }
 
-/// The lines by the number of the interrupt. Those without handler are not in the file.
+/// Parses the lines by the number of the interrupt. Interrupts without a handler are not in the
+/// file.
 fn read(text: &str) -> HashMap<u32, Line> {
     let mut lines = text.lines();
     let processors = lines.next().unwrap_or_default().split_whitespace().count();
@@ -81,7 +82,7 @@ fn read(text: &str) -> HashMap<u32, Line> {
         let count = counts.sum();
         let (chip, kind) = (words.next()?, words.next()?);
         let digits = kind.split(|c: char| !c.is_ascii_digit()).next()?;
-        // A chip of the device's own is named after the device, and counts the device's vectors.
+        // A chip of the device itself is named after the device, and counts the device's vectors.
         let own = chip.contains("PCI-MSI") && chip.contains(':');
         let handler = words.collect::<Vec<_>>().join(" ");
         Some((irq.trim().parse().ok()?, Line { count, number: digits.parse().ok(), own, handler }))

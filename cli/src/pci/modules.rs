@@ -1,11 +1,11 @@
-//! The kernel modules that are for a function.
+//! Finds the kernel modules that match a function.
 
 use super::System;
 use super::function::directory;
 use crate::target::Bdf;
 use std::path::Path;
 
-/// Drivers that hand functions to user space are for every function, if they are asked for by name.
+/// Drivers that hand functions to user space match every function, if they are requested by name.
 const VFIO: &str = "vfio_pci:";
 
 /// Finds modules of the running kernel whose alias matches a function, in the order of modules.alias.
@@ -39,7 +39,7 @@ pub fn is_loaded(system: &System, module: &str) -> bool {
 /// Returns true if a pattern with stars matches all of a text.
 fn matches(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
-    // Where the last star is, and how much of the text it takes so far.
+    // Position of the last star, and how much of the text it matches so far.
     let mut star: Option<(usize, usize)> = None;
     while t < text.len() {
         if pattern.get(p) == Some(&b'*') {

@@ -1,12 +1,12 @@
-//! Names of devices, as the list pci.ids of the system has them.
+//! Names of devices, from the system's list pci.ids.
 
 use super::System;
 use std::collections::HashMap;
 
-/// Where systems have the list.
+/// The paths of the list on different systems.
 pub const FILES: [&str; 2] = ["usr/share/misc/pci.ids", "usr/share/hwdata/pci.ids"];
 
-/// Vendors and devices by their numbers. Empty on a system without the list.
+/// Vendors and devices by number. Empty on a system without the list.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     vendors: HashMap<u32, String>,
@@ -21,7 +21,8 @@ impl Names {
         list.map_or_else(Self::default, |list| Self::parse(&String::from_utf8_lossy(&list)))
     }
 
-    /// Reads lines: a vendor, and below it its devices, with a tab. Lines with two tabs are subsystems.
+    /// Parses lines: a vendor, followed by its devices, with a tab. Lines with two tabs are
+    /// subsystems.
     fn parse(text: &str) -> Self {
         let mut names = Self::default();
         let mut vendor = None;
@@ -37,7 +38,7 @@ impl Names {
                     names.devices.extend(device);
                 }
                 (Some(_), _) => {}
-                // Comments, and the classes at the end (`C 01  …`), are no vendors.
+                // Comments, and the classes at the end (`C 01  …`), are not vendors.
                 (None, _) => {
                     let found = entry(line);
                     vendor = found.as_ref().map(|(vendor, _)| *vendor);
@@ -48,7 +49,7 @@ impl Names {
         names
     }
 
-    /// Returns the name of a device, after the name of its vendor.
+    /// Returns the names of the vendor and the device.
     pub fn product(&self, vendor: u32, device: u32) -> Option<String> {
         let vendor_name = self.vendors.get(&vendor)?;
         Some(match self.devices.get(&(vendor, device)) {

@@ -6,28 +6,28 @@ use crate::target::Bdf;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// A function's part in SR-IOV.
+/// A function's role in SR-IOV.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 #[serde(tag = "is", rename_all = "lowercase")]
 pub enum Sriov {
-    /// It is a physical function.
+    /// A physical function.
     Physical {
-        /// Its virtual functions now.
+        /// Enabled virtual functions.
         virtuals: Vec<Bdf>,
-        /// How many it can have.
+        /// The maximum number of virtual functions.
         most: u32,
     },
-    /// It is a virtual function.
+    /// A virtual function.
     Virtual {
         /// The address of its physical function.
         physical: Bdf,
-        /// Whether VFIO has the physical function, so that this one opens with the VF token only.
+        /// Whether VFIO has the physical function, so that this function needs the VF token.
         needs_token: bool,
     },
 }
 
 impl Sriov {
-    /// Reads it; `None` for a function that has nothing to do with SR-IOV.
+    /// Reads the role of a function. Returns `None` if it has none.
     pub fn read(system: &System, bdf: Bdf) -> Option<Self> {
         let at = directory(bdf);
         let parent = link(&system.path(at.join("physfn"))).and_then(|name| name.parse().ok());
@@ -45,7 +45,7 @@ impl Sriov {
         Some(Self::Physical { virtuals, most })
     }
 
-    /// Says it in words: `virtual function of 0000:01:00.0`.
+    /// Formats the role: `virtual function of 0000:01:00.0`.
     pub fn words(&self) -> String {
         match self {
             Self::Physical { virtuals, most } => {
@@ -60,7 +60,7 @@ impl Sriov {
         }
     }
 
-    /// Returns the virtual functions that end when the driver of this function changes.
+    /// Returns the virtual functions that disappear when the driver of this function changes.
     pub fn virtuals(&self) -> &[Bdf] {
         match self {
             Self::Physical { virtuals, .. } => virtuals,

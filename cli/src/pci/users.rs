@@ -1,4 +1,4 @@
-//! What this machine itself uses a function for.
+//! Finds this machine's own uses of a function.
 
 use super::{System, blocks, function::directory};
 use crate::error::Obstacle;
@@ -6,12 +6,12 @@ use crate::target::Bdf;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-/// Everything that would break if the function were taken away.
+/// Finds everything that would break if the function were removed.
 pub fn of(system: &System, bdf: Bdf) -> Vec<Obstacle> {
     let here = directory(bdf);
     let directory = system.path(&here);
     let (mut disks, mut cards) = (BTreeSet::new(), BTreeSet::new());
-    // The link is followed once; everything below it is inside.
+    // The link is followed once; everything below it is in that directory.
     let at = std::fs::canonicalize(&directory).unwrap_or(directory);
     walk(&at, 12, &mut disks, &mut cards);
     let mut found = blocks::of_disks(system, disks.iter().map(String::as_str));
@@ -26,7 +26,7 @@ pub fn of(system: &System, bdf: Bdf) -> Vec<Obstacle> {
     found
 }
 
-/// Names the disks and network interfaces of a function: `nvme0n1 at /, swap`, `eth0`.
+/// Returns the disks and network interfaces of a function: `nvme0n1 at /, swap`, `eth0`.
 pub fn names(system: &System, bdf: Bdf) -> Vec<String> {
     let (mut disks, mut cards) = (BTreeSet::new(), BTreeSet::new());
     let at = std::fs::canonicalize(system.path(directory(bdf))).unwrap_or_default();
@@ -46,7 +46,7 @@ fn walk(at: &Path, depth: usize, disks: &mut BTreeSet<String>, cards: &mut BTree
             "block" => disks.extend(super::names(&below)),
             "net" => cards.extend(super::names(&below)),
             _ => {
-                // NVMe keeps its namespaces in the controller's own directory.
+                // NVMe has its namespaces in the controller's own directory.
                 if below.join("queue").is_dir() {
                     disks.insert(name);
                 } else if depth > 0 {
@@ -57,7 +57,7 @@ fn walk(at: &Path, depth: usize, disks: &mut BTreeSet<String>, cards: &mut BTree
     }
 }
 
-/// A network interface that is up.
+/// Returns the obstacle if a network interface is up.
 fn network(system: &System, card: &str) -> Option<Obstacle> {
     let at = Path::new("sys/class/net").join(card);
     let flags = system.text(at.join("flags"))?;
@@ -75,7 +75,7 @@ fn network(system: &System, card: &str) -> Option<Obstacle> {
     Some(Obstacle { what, remedy, forceable: true })
 }
 
-/// Whether there are routes through an interface, which is so once it has an address.
+/// Returns true if an interface has routes, which it has once it has an address.
 fn has_address(system: &System, card: &str) -> bool {
     let four = system.text("proc/net/route").unwrap_or_default();
     let six = system.text("proc/net/if_inet6").unwrap_or_default();

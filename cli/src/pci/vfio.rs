@@ -1,4 +1,4 @@
-//! VFIO in the kernel: whose vfio-pci-core is loaded, and which drivers are built on it.
+//! VFIO in the kernel: the loaded vfio-pci-core, and the drivers based on it.
 
 use super::{System, link, modules};
 use schemars::JsonSchema;
@@ -6,7 +6,7 @@ use serde::Serialize;
 use std::fmt;
 use std::path::Path;
 
-/// The driver that functions are handed to if no other is named.
+/// The default driver.
 pub const DRIVER: &str = "vfio-pci";
 
 /// How to replace the core in C. rmmod fails while a function of vfio-pci is open.
@@ -22,12 +22,12 @@ pub enum Core {
         /// For the Rust core, its name and version: `vfio-irq 0.1.0`.
         version: String,
     },
-    /// Linux's own, all of it in C.
+    /// Linux's core, all of it in C.
     C,
 }
 
 impl Core {
-    /// Reads whose core is loaded; `None` without any VFIO PCI driver.
+    /// Returns the loaded core; `None` without a VFIO PCI driver.
     pub fn read(system: &System) -> Option<Self> {
         // The core in C has no version.
         let version = system.text("sys/module/vfio_pci_core/version");
@@ -37,7 +37,7 @@ impl Core {
         }
     }
 
-    /// Returns true if the core masks single vectors, and counts what happens to them.
+    /// Returns true if the core masks single vectors, and counts events of vectors.
     pub fn is_rust(&self) -> bool {
         matches!(self, Self::Rust { .. })
     }
@@ -52,13 +52,13 @@ impl fmt::Display for Core {
     }
 }
 
-/// Formats a core for people.
+/// Formats a core as text.
 pub fn words(core: Option<&Core>) -> String {
     core.map_or_else(|| "not loaded".to_owned(), ToString::to_string)
 }
 
-/// A core that is built in has no directory, and neither has one before Linux 5.15: there the drivers
-/// show that it is there.
+/// Returns true if a core is loaded. A built-in core has no directory, nor does a core before Linux
+/// 5.15; there the drivers are the evidence.
 fn is_loaded(system: &System) -> bool {
     modules::is_loaded(system, "vfio_pci_core") || !drivers(system).is_empty()
 }

@@ -1,7 +1,7 @@
-//! What a served device counts, beside its socket.
+//! Publishes the counts of a served device on a socket beside the device's own.
 //!
-//! A device has one client at a time, so whoever only wants to look uses another socket: `PATH.counts`
-//! answers each connection with one line of JSON ([`crate::counts::Counts`]) and closes it.
+//! A device has one client at a time, so observers use another socket. `PATH.counts` answers each
+//! connection with one line of JSON ([`crate::counts::Counts`]) and closes it.
 
 use crate::counts::{Counts, Row};
 use crate::error::Error;
@@ -18,20 +18,20 @@ use std::time::{Duration, Instant};
 use tracing::{debug, warn};
 use vfio_irq_user::Interrupts;
 
-/// How long a reader may take over one answer. Others wait meanwhile.
+/// The longest time for one answer. Other readers wait meanwhile.
 const PATIENCE: Duration = Duration::from_secs(1);
-/// An answer is a few hundred bytes for each vector.
+/// The longest answer: a vector takes a few hundred bytes.
 const LONGEST: u64 = 16 << 20;
 
-/// Where the counts of a socket's device are.
+/// Returns the path of the counts of a socket's device.
 pub fn beside(socket: &Path) -> PathBuf {
     let mut path = socket.as_os_str().to_owned();
     path.push(".counts");
     path.into()
 }
 
-/// What is counted of the first `vectors` interrupts of an emulated device. Those that were never used
-/// are left out.
+/// Returns the counts of the first `vectors` interrupts of an emulated device. Omits vectors that
+/// were never used.
 pub fn of(interrupts: &Interrupts, vectors: u32) -> Counts {
     let row = |vector| {
         let counted = interrupts.counts(vector);
@@ -64,7 +64,7 @@ pub fn of(interrupts: &Interrupts, vectors: u32) -> Counts {
     }
 }
 
-/// A socket that tells counts.
+/// A socket that publishes counts.
 pub struct Published {
     path: PathBuf,
     inode: u64,
@@ -73,8 +73,8 @@ pub struct Published {
 }
 
 impl Published {
-    /// Listens beside the socket of a device that this process serves, so that whatever is there
-    /// is left over: the device's own socket was free.
+    /// Binds the socket beside the socket of a served device. The device's own socket was free, so
+    /// an existing file is stale.
     pub fn bind(
         socket: &Path,
         counts: impl Fn() -> Counts + Send + 'static,
@@ -93,7 +93,7 @@ impl Published {
         Ok(Self { path, inode, listener, counts: Box::new(counts) })
     }
 
-    /// Answers whoever has come.
+    /// Answers the next connection.
     fn answer(&self) {
         let Ok((mut reader, _)) = self.listener.accept() else { return };
         let line = report::line(&(self.counts)()).map_err(io::Error::other);
@@ -108,20 +108,20 @@ impl Drop for Published {
     fn drop(&mut self) {
         let ours = std::fs::symlink_metadata(&self.path).is_ok_and(|meta| meta.ino() == self.inode);
         if ours {
-            // Somebody may be faster; it is gone then.
+            // Another process may have removed the file already.
             let _ = std::fs::remove_file(&self.path);
         }
     }
 }
 
-/// A socket on which nobody listens.
+/// Returns true if no process listens on a socket.
 fn is_abandoned(path: &Path) -> bool {
     let is_socket = std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
     let refused = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
     is_socket && UnixStream::connect(path).err().is_some_and(refused)
 }
 
-/// Sends all of it, to a reader that reads: one that does not is left after a while.
+/// Sends all bytes. Gives up if the reader does not read for a while.
 fn send(reader: &mut UnixStream, mut bytes: &[u8]) -> io::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     reader.set_nonblocking(true)?;
@@ -143,17 +143,17 @@ fn send(reader: &mut UnixStream, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// The thread that answers on all sockets, until it is dropped; the sockets are gone then.
+/// The thread that answers on all sockets. Dropping it removes the sockets.
 pub struct Publisher {
     stop: Arc<OwnedFd>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// Answers on all these sockets from now on.
+/// Starts to answer on all these sockets.
 ///
 /// # Errors
 ///
-/// When this process can have no more threads or descriptors.
+/// If this process can have no more threads or descriptors.
 pub fn publish(sockets: Vec<Published>) -> io::Result<Publisher> {
     let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
     let its = Arc::clone(&stop);
@@ -186,17 +186,17 @@ fn answer_all(sockets: &[Published], stop: &OwnedFd) {
 
 impl Drop for Publisher {
     fn drop(&mut self) {
-        // An eventfd that stands at 0 takes it.
+        // A write to an eventfd at 0 succeeds.
         let _ = rustix::io::write(&*self.stop, &1_u64.to_ne_bytes());
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
-/// Asks for the counts of the device behind a socket.
+/// Reads the counts of the device behind a socket.
 ///
 /// # Errors
 ///
-/// When nobody tells them.
+/// If no process publishes them.
 pub fn read(socket: &Path) -> Result<Counts, Error> {
     let path = beside(socket);
     let ask = || {
@@ -222,7 +222,7 @@ mod tests {
     use std::io::{ErrorKind, Read};
     use std::os::unix::net::UnixStream;
 
-    /// More than any socket keeps.
+    /// More bytes than a socket buffers.
     const MUCH: usize = 8 << 20;
 
     #[test]

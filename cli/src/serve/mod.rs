@@ -11,14 +11,14 @@ use crate::pci::System;
 use crate::report::Out;
 use clap::Subcommand;
 
-/// What is served.
+/// The kinds of served devices.
 #[derive(Subcommand)]
 pub enum Served {
     /// Serve NVMe controllers, one for each socket
     Nvme(nvme::Options),
 }
 
-/// Serves.
+/// Serves the devices.
 pub fn run(system: &System, out: Out, served: Served) -> Result<(), Error> {
     let Served::Nvme(options) = served;
     nvme::serve(system, out, &options)

@@ -36,14 +36,14 @@ pub struct Options {
     access: socket::Access,
 }
 
-/// A controller that is to be served.
+/// A controller to be served.
 struct Wanted {
     socket: PathBuf,
     disk: Disk,
     serial: String,
 }
 
-/// Serves until a signal comes; the sockets are gone then.
+/// Serves until a signal arrives, and then removes the sockets.
 pub fn serve(system: &System, out: Out, options: &Options) -> Result<(), Error> {
     let stop = Stop::prepare()?;
     socket::check(&options.sockets)?;
@@ -81,7 +81,7 @@ pub fn serve(system: &System, out: Out, options: &Options) -> Result<(), Error> 
     Ok(())
 }
 
-/// Says where a controller waits, and how it is used.
+/// Prints where a controller waits, and how to use it.
 fn tell(out: Out, ready: &Ready, serial: &str) {
     let Ready { path, bytes, queues, qemu, watch } = ready;
     let path = path.display();
@@ -89,7 +89,7 @@ fn tell(out: Out, ready: &Ready, serial: &str) {
         info!(%path, serial, bytes, queues, qemu, watch, "an NVMe controller waits for its client");
         return;
     }
-    // The guests of a server need no reader of these lines.
+    // The guests of a server do not depend on a reader of these lines.
     match report::print(&ready.words()) {
         Err(error) if !error.unread => warn!("{error}"),
         _ => {}
@@ -97,7 +97,7 @@ fn tell(out: Out, ready: &Ready, serial: &str) {
     info!(%path, serial, bytes, queues, "an NVMe controller waits for its client");
 }
 
-/// Says what a controller has done.
+/// Prints the totals of a controller.
 fn sum_up(out: Out, socket: &Path, counts: &Counts) {
     let (path, totals) = (socket.display(), counts.totals());
     if !out.json {
@@ -112,7 +112,7 @@ fn sum_up(out: Out, socket: &Path, counts: &Counts) {
     );
 }
 
-/// What a controller counts.
+/// Returns a controller's counts.
 fn nvme(counts: &Counts, path: &Path) -> crate::counts::Counts {
     let totals = counts.totals();
     let commands = [
@@ -132,7 +132,7 @@ fn nvme(counts: &Counts, path: &Path) -> crate::counts::Counts {
     all
 }
 
-/// Every socket with its disk and its serial number.
+/// Returns every socket with its disk and its serial number.
 fn wanted(system: &System, options: &Options) -> Result<Vec<Wanted>, Error> {
     let (sockets, files) = (&options.sockets, &options.files);
     if let Some(size) = options.size {
@@ -163,7 +163,7 @@ fn wanted(system: &System, options: &Options) -> Result<Vec<Wanted>, Error> {
     sockets.iter().zip(files).map(pair).collect()
 }
 
-/// A serial number that stays the same for as long as the path does.
+/// Returns a serial number that depends only on the path.
 fn serial(path: &Path) -> String {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let bytes = path.as_os_str().as_bytes().iter();

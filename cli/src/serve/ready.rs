@@ -1,4 +1,4 @@
-//! What a server says first: the lines to copy.
+//! The first lines of a server, for copying.
 
 use crate::report::{self, quoted};
 use serde::Serialize;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// A device that waits for its client.
 #[derive(Serialize)]
 pub struct Ready {
-    /// Where, absolute.
+    /// The absolute path of the socket.
     pub path: PathBuf,
     /// Bytes of the disk.
     pub bytes: u64,
@@ -23,7 +23,7 @@ impl Ready {
     /// Makes the lines for a device on this socket.
     pub fn new(socket: &Path, bytes: u64, queues: u16) -> Self {
         let path = std::path::absolute(socket).unwrap_or_else(|_| socket.to_owned());
-        // QEMU reads JSON, and JSON is UTF-8: another path can be shown, and not be used.
+        // QEMU reads JSON, which is UTF-8. Another path can be shown, but not used.
         let text = path.to_string_lossy();
         let device = serde_json::json!({
             "driver": "vfio-user-pci",
@@ -37,7 +37,7 @@ impl Ready {
         Self { path, bytes, queues, qemu, watch }
     }
 
-    /// Formats the lines for people.
+    /// Formats the lines as text.
     pub fn words(&self) -> String {
         let Self { path, bytes, queues, qemu, watch } = self;
         let queues = report::many((*queues).into(), "queue");
@@ -53,7 +53,7 @@ impl Ready {
 mod tests {
     use super::Ready;
 
-    /// What a shell makes of the lines is what was meant.
+    /// A shell parses the lines into the intended words.
     #[test]
     fn the_lines_can_be_copied_whatever_the_path_is() {
         for path in ["/tmp/disk.sock", "/tmp/it's a \"disk\" $HOME `x`\\.sock"] {

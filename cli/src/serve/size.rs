@@ -1,16 +1,16 @@
-//! Sizes as people write them.
+//! Parses and formats sizes.
 
 use vfio_irq_nvme::BLOCK;
 
 const UNITS: [(char, u32); 4] = [('T', 40), ('G', 30), ('M', 20), ('K', 10)];
-/// The system counts the bytes of a file with a sign.
+/// The system counts the bytes of a file with a signed integer.
 const MOST: u64 = i64::MAX.unsigned_abs();
 
-/// Reads the size of a disk: `64M`, `1G`, `4096`. Returns bytes.
+/// Parses the size of a disk: `64M`, `1G`, `4096`. Returns bytes.
 ///
 /// # Errors
 ///
-/// A sentence that says which size would be right.
+/// A sentence with a valid size.
 pub fn parse(text: &str) -> Result<u64, String> {
     let upper = text.trim().to_ascii_uppercase();
     let plain = upper.strip_suffix("IB").or_else(|| upper.strip_suffix('B')).unwrap_or(&upper);
@@ -25,7 +25,7 @@ pub fn parse(text: &str) -> Result<u64, String> {
     match bytes {
         None => Err(format!("a disk has {MOST} bytes at most, as in 64M")),
         Some(bytes) if bytes > 0 && bytes.is_multiple_of(BLOCK) => Ok(bytes),
-        // Most people who leave out the unit mean MiB.
+        // Without a unit, most users mean MiB.
         Some(bytes) => {
             let unit = if unit.is_none() && number > 0 { number } else { 64 };
             Err(format!(

@@ -1,4 +1,4 @@
-//! The sockets of served devices: where they may be, and who may connect.
+//! The sockets of served devices: valid paths, and access control.
 
 use super::counts::beside;
 use crate::error::Error;
@@ -45,38 +45,38 @@ fn group(text: &str) -> Result<u32, Error> {
 }
 
 impl Access {
-    /// Looks up the group. Returns the mode and the group that the sockets get.
+    /// Looks up the group. Returns the mode and the group of the sockets.
     ///
     /// # Errors
     ///
-    /// For a group that is not there.
+    /// If the group does not exist.
     pub fn find(&self) -> Result<Granted, Error> {
         let group = self.socket_group.as_deref().map(group).transpose()?;
         Ok(Granted { mode: self.socket_mode.or(group.map(|_| 0o660)), group })
     }
 }
 
-/// Who may connect.
+/// The access to a socket.
 pub struct Granted {
-    /// `None` for what the umask allows.
+    /// `None` for the default of the umask.
     mode: Option<u32>,
     group: Option<u32>,
 }
 
 impl Granted {
-    /// Has sockets that are made from now on refuse all other users, if access is restricted at all.
-    /// [`Self::open`] lets in who may come: no other user connects in between.
+    /// Makes new sockets inaccessible to other users, if access is restricted. [`Self::open`]
+    /// grants the access later. No other user can connect in between.
     pub fn restrict(&self) {
         if self.mode.is_some() {
             rustix::process::umask(Mode::from_raw_mode(0o177));
         }
     }
 
-    /// Lets in who may come.
+    /// Grants the access.
     ///
     /// # Errors
     ///
-    /// When the system refuses.
+    /// If the system refuses.
     pub fn open(&self, socket: &Path) -> Result<(), Error> {
         use std::os::unix::fs::{PermissionsExt, chown};
         let refused = |verb: &str, error: &std::io::Error| {
@@ -97,7 +97,7 @@ impl Granted {
 ///
 /// # Errors
 ///
-/// For a path that can be none of a socket, or that is needed twice.
+/// For a path that cannot be a socket, or that is used twice.
 pub fn check(sockets: &[PathBuf]) -> Result<(), Error> {
     let mut taken: BTreeMap<PathBuf, &Path> = BTreeMap::new();
     for socket in sockets {
@@ -120,7 +120,7 @@ pub fn check(sockets: &[PathBuf]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Gives a path one spelling, whether it exists or not.
+/// Returns one canonical form of a path, whether it exists or not.
 fn place(path: &Path) -> PathBuf {
     let whole = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let folder = whole.parent().and_then(|folder| std::fs::canonicalize(folder).ok());
@@ -145,7 +145,7 @@ fn check_length(socket: &Path) -> Result<(), Error> {
     Err(Error::new(what, remedy).misunderstood())
 }
 
-/// Checks that a path is free for a socket: a socket is there, or nothing in a directory that exists.
+/// Checks that a path is free: it is a socket, or absent from an existing directory.
 fn check_place(path: &Path) -> Result<(), Error> {
     let text = path.display();
     let wrong = |what: String, remedy: String| Err(Error::new(what, remedy).misunderstood());
@@ -182,7 +182,7 @@ fn check_place(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// State of a socket that is connected, in /proc/net/unix.
+/// State of a connected socket in /proc/net/unix.
 const CONNECTED: &str = "03";
 
 /// Returns true if a client is connected to a socket of this process, by /proc/net/unix; `None` if that
@@ -195,7 +195,7 @@ pub fn has_client(socket: &Path) -> Option<bool> {
     let own: BTreeSet<String> =
         links.filter_map(|link| link.into_os_string().into_string().ok()).collect();
     let socket = socket.to_str()?;
-    // Num RefCount Protocol Flags Type St Inode Path: what a listener accepted has its path.
+    // Num RefCount Protocol Flags Type St Inode Path: accepted sockets have the listener's path.
     Some(table.lines().any(|line| {
         let mut words = line.splitn(8, ' ').skip(5);
         let (state, rest) = (words.next(), words.collect::<Vec<_>>().join(" "));

@@ -1,4 +1,4 @@
-//! What the person at the terminal has chosen, and what is shown.
+//! The model of the terminal view: the user's choices, and the counts.
 
 use super::meter::{Meter, Snapshot};
 use super::screen::Screen;
@@ -10,7 +10,7 @@ use crate::stop::Stop;
 use ratatui::crossterm::event::{self, Event, KeyCode, KeyEventKind, KeyModifiers};
 use std::time::{Duration, Instant};
 
-/// By what vectors are sorted.
+/// The sort key of vectors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Sort {
     /// Their number.
@@ -18,31 +18,31 @@ pub enum Sort {
     Vector,
     /// Interrupts per second, most first.
     Rate,
-    /// Interrupts in all, most first.
+    /// All interrupts, most first.
     Total,
 }
 
-/// What is shown.
+/// The state of the view.
 #[derive(Default)]
 pub struct App {
     /// Counts and rates.
     pub meter: Meter,
-    /// By what rows are sorted.
+    /// The sort key.
     pub sort: Sort,
-    /// Vectors whose rate is 0 are left out.
+    /// Whether vectors with rate 0 are hidden.
     pub hide_idle: bool,
-    /// Rows above those that are shown.
+    /// The number of rows above the first row on the screen.
     pub first: usize,
-    /// The columns are explained instead.
+    /// Whether the explanation of columns is shown.
     pub help: bool,
-    /// Lines of that above those that are shown.
+    /// The number of its lines above the first line on the screen.
     pub first_help: usize,
-    /// Why there is nothing new: the device is gone.
+    /// Why there are no new counts: the device is gone.
     pub ended: Option<String>,
 }
 
 impl App {
-    /// A key was pressed; whether to go on.
+    /// Handles a key. Returns false if the user quits.
     pub fn press(&mut self, key: KeyCode) -> bool {
         let most = if self.help { MOST_HELP } else { self.most() };
         let first = if self.help { &mut self.first_help } else { &mut self.first };
@@ -68,12 +68,12 @@ impl App {
         true
     }
 
-    /// Rows that there are.
+    /// Returns the number of rows.
     fn most(&self) -> usize {
         self.meter.last().map_or(0, |snapshot| snapshot.counts.vectors.len())
     }
 
-    /// The rows to show, in order.
+    /// Returns the rows to show, in order.
     pub fn rows<'s>(&self, snapshot: &'s Snapshot) -> Vec<&'s Row> {
         let rate = |row: &Row| row.rate.unwrap_or(0.0);
         let all = snapshot.counts.vectors.iter();
@@ -83,22 +83,22 @@ impl App {
             Sort::Rate => rows.sort_by(|a, b| rate(b).total_cmp(&rate(a))),
             Sort::Total => rows.sort_by_key(|row| std::cmp::Reverse(row.signals)),
         }
-        // What is gone is no vector, and comes last.
+        // The sum of gone vectors is no vector, and comes last.
         rows.extend(snapshot.counts.gone.iter().filter(|_| !self.hide_idle));
         rows
     }
 }
 
-/// Lines that help is longer than nowhere.
+/// An upper bound of the lines of help.
 const MOST_HELP: usize = 100;
-/// How long a signal waits at most.
+/// The longest delay of a signal.
 const TURN: Duration = Duration::from_millis(100);
 
-/// Shows it until the person leaves, or a signal asks for the end.
+/// Shows the counts until the user quits, or a signal asks for the end.
 pub fn run(source: &Source, interval: Duration) -> Result<(), Error> {
     let mut app = App::default();
     let begun = Instant::now();
-    // Before the terminal changes: what is wrong is said on a terminal as it was.
+    // Read before the terminal changes, so that an error is printed on a normal terminal.
     app.meter.next(source.read()?, Duration::ZERO);
     let stop = Stop::prepare()?;
     let mut screen = Screen::take().map_err(|error| lost(&error))?;
@@ -131,7 +131,7 @@ fn turns(
     Ok(())
 }
 
-/// Looks again. A device that is gone may come back: a server that is started again.
+/// Reads the counts again. A device that is gone may come back, if its server is started again.
 pub fn look(app: &mut App, source: &Source, begun: Instant) {
     match source.read() {
         Ok(counts) => {
@@ -142,7 +142,7 @@ pub fn look(app: &mut App, source: &Source, begun: Instant) {
     }
 }
 
-/// Waits for a key or a change of the terminal until something is due. Returns false if the person leaves.
+/// Waits for a key or a change of the terminal until `due`. Returns false if the user quits.
 fn keys(app: &mut App, due: Instant, stop: &Stop) -> Result<bool, Error> {
     while Instant::now() < due && !stop.is_asked() {
         let left = due.saturating_duration_since(Instant::now()).min(TURN);

@@ -1,4 +1,4 @@
-//! The columns of a table of vectors: what they mean, and which of them fit.
+//! The columns of a table of vectors: their meanings, and which of them fit.
 
 use super::meter::Snapshot;
 use crate::counts::{Counts, Row};
@@ -6,13 +6,13 @@ use crate::report::{self, or_none};
 
 /// A column.
 pub struct Column {
-    /// Its name.
+    /// The name of the column.
     pub name: &'static str,
-    /// Its name where there is little room.
+    /// The short name, for a narrow table.
     pub short: &'static str,
-    /// What it says.
+    /// The meaning of the column.
     pub meaning: &'static str,
-    /// Which columns go first where there is too little room: those with the highest number.
+    /// The order in which columns are hidden if the table is too wide: the highest rank first.
     rank: u8,
 }
 
@@ -25,10 +25,10 @@ const fn column(
     Column { name, short, meaning, rank }
 }
 
-/// How many there are.
+/// The number of columns.
 const COUNT: usize = 9;
 
-/// All of them, from left to right.
+/// All columns, from left to right.
 pub const COLUMNS: [Column; COUNT] = [
     column(
         "VECTOR",
@@ -76,14 +76,14 @@ pub fn cells(row: &Row) -> [String; COUNT] {
 
 /// The columns that fit.
 pub struct Fit {
-    /// Number, name and width of each that is shown.
+    /// Index, name and width of each shown column.
     pub shown: Vec<(usize, &'static str, usize)>,
-    /// Names of those that are not.
+    /// Names of the hidden columns.
     pub hidden: Vec<&'static str>,
 }
 
-/// Chooses columns for a table of these rows, so that no cell is cut: with their names, with short
-/// names, and then without those that matter least.
+/// Chooses columns for a table of these rows, so that no cell is cut: first with long names, then
+/// with short names, then without the columns of highest rank.
 pub fn fit(rows: &[[String; COUNT]], width: usize) -> Fit {
     let widest = |number: usize| {
         let cells = rows.iter().filter_map(|row| row.get(number));
@@ -134,7 +134,7 @@ pub fn head(counts: &Counts, total: u64, rate: Option<f64>, width: usize) -> [St
     [line.unwrap_or_else(|| format!("{total}{short}")), known.join(" · ")]
 }
 
-/// Counts as plain text.
+/// Formats counts as plain text.
 pub fn plain(counts: &Counts, rate: Option<f64>) -> String {
     let rows = counts.vectors.iter().chain(&counts.gone);
     let name = |(number, column): (usize, &Column)| match number {
@@ -150,7 +150,7 @@ pub fn plain(counts: &Counts, rate: Option<f64>) -> String {
     head.map(|line| line + "\n").collect::<String>() + &table
 }
 
-/// Says that a served device has no client, if it has none.
+/// Returns a remark if a served device has no client.
 pub fn client(counts: &Counts) -> Option<&'static str> {
     match counts.client {
         Some(false) if counts.vectors.is_empty() => Some("no client yet"),
@@ -159,7 +159,7 @@ pub fn client(counts: &Counts) -> Option<&'static str> {
     }
 }
 
-/// Says why nothing happens: the server has ended, or there is no client.
+/// Returns why nothing happens: the server has ended, or there is no client.
 pub fn state(snapshot: &Snapshot, ended: Option<&str>) -> Option<String> {
     match ended {
         Some(ended) => Some(ended.to_owned()),

@@ -1,4 +1,4 @@
-//! `sim`: a device that this process emulates, its user, and a load between them.
+//! `sim`: a device that this process emulates, with its user and a load.
 
 use crate::counts::Counts;
 use crate::error::Error;
@@ -12,12 +12,12 @@ use vfio_irq_user::pci::{Bar, Function};
 use vfio_irq_user::{Bus, Client, ClientOptions, Device, Errno, Interrupts, Options, Server};
 
 const VECTORS: u32 = 16;
-/// How many of them the load uses.
+/// The number of vectors that the load uses.
 const USED: u32 = 8;
-/// How often the load looks at what is due.
+/// The interval in which the load checks what is due.
 const TURN: Duration = Duration::from_millis(5);
 
-/// A device that raises interrupts and does nothing else.
+/// A device that only raises interrupts.
 struct Mute;
 
 impl Device for Mute {
@@ -33,7 +33,7 @@ impl Device for Mute {
     fn reset(&mut self) {}
 }
 
-/// The device at work, until this is dropped.
+/// The working device, until this value is dropped.
 pub struct Load {
     interrupts: Interrupts,
     over: Arc<AtomicBool>,
@@ -42,11 +42,11 @@ pub struct Load {
 }
 
 impl Load {
-    /// Starts it.
+    /// Starts the device.
     ///
     /// # Errors
     ///
-    /// When the system has no socket or thread for it.
+    /// If the system has no socket or thread for it.
     pub fn start() -> Result<Self, Error> {
         let said =
             |error: std::io::Error| Error::plain(format!("a device cannot be made up: {error}"));
@@ -62,7 +62,7 @@ impl Load {
         })?;
         let interrupts = interrupts.ok_or_else(|| Error::plain("the device was not made"))?;
         let client = Client::connect(&path, ClientOptions::default())?;
-        // Nobody else is to come, and whatever ends this program leaves nothing behind.
+        // No other client is to connect, and the end of this program must leave no file.
         folder.close().map_err(said)?;
         let vectors = Vectors::open(Remote::new(client), Index::Msix)?;
         let triggers: Result<Vec<Trigger>, _> = (0..USED).map(|_| Trigger::new()).collect();
@@ -72,7 +72,7 @@ impl Load {
         let (its, its_over) = (interrupts.clone(), Arc::clone(&over));
         let thread = std::thread::Builder::new().name("load".into());
         let work = move || {
-            // They are disabled when this is dropped.
+            // The vectors are disabled when this value is dropped.
             let _vectors = vectors;
             if let Err(error) = work(&its, &triggers, &held, &its_over) {
                 tracing::warn!(%error, "the load has ended");
@@ -82,7 +82,7 @@ impl Load {
         Ok(Self { interrupts, over, thread, _server: server })
     }
 
-    /// What the device counts.
+    /// Returns the counts of the device.
     pub fn counts(&self) -> Counts {
         Counts {
             device: "sim".to_owned(),
@@ -99,7 +99,8 @@ impl Drop for Load {
     }
 }
 
-/// Vector n comes every n + 1 turns; one is masked for a while, one is re-targeted now and then.
+/// Raises vector n every n + 1 turns, masks a vector for a while, and re-targets a vector now and
+/// then.
 fn work(
     interrupts: &Interrupts,
     triggers: &[Trigger],

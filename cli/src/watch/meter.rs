@@ -1,4 +1,4 @@
-//! From counts to rates.
+//! Computes rates from counts.
 
 use crate::counts::{Counts, Row};
 use schemars::JsonSchema;
@@ -6,24 +6,24 @@ use serde::Serialize;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-/// What is kept for the picture of the past.
+/// The number of past rates for the diagram.
 const PAST: usize = 512;
 
-/// Counts at one time, and what has happened since the time before.
+/// Counts at one time, and the changes since the previous reading.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Snapshot {
-    /// Seconds since the first one.
+    /// Seconds since the first reading.
     pub seconds: f64,
-    /// What is counted.
+    /// The counts.
     #[serde(flatten)]
     pub counts: Counts,
-    /// Interrupts in all.
+    /// The sum of all interrupts.
     pub total: u64,
-    /// Interrupts per second since the one before; none for the first.
+    /// Interrupts per second since the previous reading; none for the first.
     pub rate: Option<f64>,
 }
 
-/// Turns counts into snapshots.
+/// Computes snapshots from counts.
 #[derive(Default)]
 pub struct Meter {
     before: Option<Snapshot>,
@@ -31,7 +31,7 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// The next one, this long after the first.
+    /// Adds a reading, `at` after the first. Returns its snapshot.
     pub fn next(&mut self, mut counts: Counts, at: Duration) -> &Snapshot {
         let seconds = at.as_secs_f64();
         let total = counts.total();
@@ -44,7 +44,8 @@ impl Meter {
             let mut of_vectors = 0_u64;
             for row in &mut counts.vectors {
                 let Some((vector, now)) = signals(row) else { continue };
-                // A vector that was not there has counted from 0, and so has one that counts less.
+                // A new vector has counted from 0, and so has a vector that counts less than
+                // before.
                 let before = old.get(&vector).copied().unwrap_or(0);
                 let more = now.checked_sub(before).unwrap_or(now);
                 of_vectors = of_vectors.saturating_add(more);
@@ -52,7 +53,7 @@ impl Meter {
             }
             let more = match &counts.gone {
                 _ if is_new => total,
-                // What a vector had counted before it went is counted there.
+                // The sum of gone vectors contains the earlier count of the vector.
                 Some(_) => total.saturating_sub(before.total),
                 None => of_vectors,
             };
@@ -60,19 +61,19 @@ impl Meter {
         }
         if let Some(rate) = rate {
             self.past.truncate(PAST - 1);
-            // Rounded, and never negative: a bar has whole dots.
+            // Rounded, and never negative: a bar consists of whole dots.
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
             self.past.push_front(rate.round() as u64);
         }
         self.before.insert(Snapshot { seconds, counts, total, rate })
     }
 
-    /// The last one.
+    /// Returns the last snapshot.
     pub fn last(&self) -> Option<&Snapshot> {
         self.before.as_ref()
     }
 
-    /// Rates in all, the latest first.
+    /// Returns the total rates, the latest first.
     pub fn past(&self) -> impl Iterator<Item = u64> {
         self.past.iter().copied()
     }
@@ -82,9 +83,9 @@ fn signals(row: &Row) -> Option<(u32, u64)> {
     Some((row.vector?, row.signals?))
 }
 
-/// Returns true if everything has counted from 0 since the look before: the index was disabled, maybe
-/// enabled again, or the server was started again. Totals never go down otherwise. The count of one vector
-/// does, if the vector is detached and attached again.
+/// Returns true if everything has counted from 0 since the previous reading: the index was disabled
+/// and perhaps enabled again, or the server was restarted. Totals never decrease otherwise. The
+/// count of one vector decreases if the vector is detached and attached again.
 fn is_new_start(before: &Counts, now: &Counts) -> bool {
     let mode = |counts: &Counts| counts.facts.get("mode").cloned();
     let is_less =
@@ -92,8 +93,8 @@ fn is_new_start(before: &Counts, now: &Counts) -> bool {
     mode(before) != mode(now) || before.totals.iter().any(is_less) || has_lost(before, now)
 }
 
-/// Returns true if a vector counts less, or is not there any more, and its count was not added to those
-/// that are gone.
+/// Returns true if a vector counts less or no longer exists, and its count was not added to the sum
+/// of gone vectors.
 fn has_lost(before: &Counts, now: &Counts) -> bool {
     let gone = |counts: &Counts| counts.gone.as_ref().and_then(|row| row.signals);
     let Some(gone_before) = gone(before) else { return false };
@@ -105,7 +106,7 @@ fn has_lost(before: &Counts, now: &Counts) -> bool {
 }
 
 fn per_second(more: u64, seconds: f64) -> Option<f64> {
-    // Counts beyond 2^53 lose digits that nobody looks at.
+    // Counts beyond 2^53 lose digits, which is harmless.
     #[allow(clippy::cast_precision_loss)]
     (seconds > 0.0).then(|| (more as f64 / seconds * 10.0).round() / 10.0)
 }
@@ -142,7 +143,8 @@ mod tests {
         assert_eq!(meter.past().collect::<Vec<_>>(), [2, 15]);
     }
 
-    /// What the Rust core tells: `requests` since the index was enabled, vectors, and those gone.
+    /// Returns the Rust core's counts: `requests` since the index was enabled, vectors, and the sum
+    /// of gone vectors.
     fn core(requests: u64, signals: &[(u32, u64)], gone: u64) -> Counts {
         Counts {
             facts: [("mode".to_owned(), "msix".into())].into(),
@@ -156,7 +158,7 @@ mod tests {
         Counts { facts: [("mode".to_owned(), "idle".into())].into(), ..Counts::default() }
     }
 
-    /// Rates in all and of vectors, from one look a second.
+    /// Returns the total rates and the rates of vectors, from one reading each second.
     fn table(looks: &[Counts]) -> Vec<(Option<f64>, Vec<Option<f64>>)> {
         let mut meter = Meter::default();
         let looks = looks.iter().zip(0..);
@@ -174,11 +176,11 @@ mod tests {
         let again = core(2, &[(0, 10), (1, 200)], 0);
         let expected = (Some(210.0), vec![Some(10.0), Some(200.0)]);
         assert_eq!(table(&[first.clone(), again]), [expected]);
-        // As many requests: the vectors show it.
+        // The number of requests is the same: the vectors show the restart.
         let again = core(9, &[(0, 10), (1, 20)], 0);
         let expected = (Some(30.0), vec![Some(10.0), Some(20.0)]);
         assert_eq!(table(&[first.clone(), again]), [expected]);
-        // The sum is greater, but the second vector took its count along.
+        // The sum is greater, but the count of the second vector is lost.
         let again = core(9, &[(0, 150)], 0);
         assert_eq!(table(&[first, again]), [(Some(150.0), vec![Some(150.0)])]);
     }
@@ -194,13 +196,13 @@ mod tests {
     fn a_vector_that_goes_takes_no_interrupts_along() {
         let looks = [
             core(3, &[(0, 50), (1, 20)], 0),
-            // Three more came before it was detached.
+            // Three interrupts came before it was detached.
             core(4, &[(0, 60)], 23),
             core(5, &[(0, 60), (1, 2)], 23),
         ];
         let expected = [(Some(13.0), vec![Some(10.0)]), (Some(2.0), vec![Some(0.0), Some(2.0)])];
         assert_eq!(table(&looks), expected);
-        // In /proc/interrupts the count goes with the vector.
+        // In /proc/interrupts, the count disappears with the vector.
         let looks = [counts(&[(0, 50), (1, 20)]), counts(&[(0, 60)])];
         assert_eq!(table(&looks), [(Some(10.0), vec![Some(10.0)])]);
     }

@@ -22,7 +22,7 @@ use source::Source;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-/// What to show, and how.
+/// The options of `watch`.
 #[derive(clap::Args)]
 pub struct Options {
     /// The device
@@ -45,7 +45,7 @@ fn interval(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
-/// Shows it.
+/// Shows the counts.
 pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
     let source = Source::of(system, &options.target.find(system)?)?;
     let plain = options.once || out.json || options.count.is_some();
@@ -71,7 +71,7 @@ pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether the terminal can be drawn on.
+/// Returns true if the terminal supports drawing.
 fn is_able() -> bool {
     std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb")
 }

@@ -1,4 +1,4 @@
-//! The terminal while it is ours.
+//! The terminal while this program draws on it.
 
 use ratatui::Terminal;
 use ratatui::backend::CrosstermBackend;
@@ -12,8 +12,9 @@ use std::mem::ManuallyDrop;
 
 /// The terminal in raw mode, on its alternate screen. The drop restores it.
 ///
-/// ratatui's own functions for this print an error with a macro that panics when standard error is gone,
-/// as it is when a terminal is closed. So does the drop of its `Terminal`, which therefore never happens.
+/// If standard error is gone, ratatui's own functions print their error with a macro that panics.
+/// That happens when a terminal is closed. The drop of ratatui's `Terminal` does the same, so the
+/// `Terminal` is never dropped.
 pub struct Screen(ManuallyDrop<Terminal<CrosstermBackend<Stdout>>>);
 
 impl Screen {
@@ -21,7 +22,7 @@ impl Screen {
     ///
     /// # Errors
     ///
-    /// When it cannot be used; it is as it was then.
+    /// If it cannot be used; it is then restored.
     pub fn take() -> io::Result<Self> {
         enable_raw_mode()?;
         let taken = execute!(stdout(), EnterAlternateScreen)
@@ -44,8 +45,8 @@ impl Drop for Screen {
     }
 }
 
-/// Restores the terminal. Each step is tried although an earlier one failed: a terminal that is gone needs
-/// none.
+/// Restores the terminal. Tries each step even if an earlier one failed: a terminal that is gone
+/// needs none.
 fn restore() {
     let _ = disable_raw_mode();
     let _ = execute!(stdout(), LeaveAlternateScreen, Show);

@@ -1,4 +1,4 @@
-//! Who counts.
+//! The sources of counts.
 
 use super::load::Load;
 use crate::counts::{Counts, Row};
@@ -10,11 +10,11 @@ use crate::target::{Bdf, Target};
 use std::cell::OnceCell;
 use std::path::PathBuf;
 
-/// Where counts come from.
+/// A source of counts.
 pub enum Source {
-    /// What the Rust core counts.
+    /// The Rust core's counts.
     Debugfs(System, Bdf),
-    /// The host's interrupts of a function, whoever drives it.
+    /// The host's interrupts of a function, with any driver.
     Host(System, Bdf),
     /// A device that another process emulates, and whether it was seen.
     Served(PathBuf, OnceCell<()>),
@@ -23,11 +23,11 @@ pub enum Source {
 }
 
 impl Source {
-    /// The best there is for a device.
+    /// Returns the best source for a device.
     ///
     /// # Errors
     ///
-    /// When there is none.
+    /// If there is none.
     pub fn of(system: &System, target: &Target) -> Result<Self, Error> {
         Ok(match target {
             Target::Pci(bdf) => {
@@ -41,11 +41,11 @@ impl Source {
         })
     }
 
-    /// What is counted now.
+    /// Reads the counts.
     ///
     /// # Errors
     ///
-    /// When the device is gone.
+    /// If the device is gone.
     pub fn read(&self) -> Result<Counts, Error> {
         match self {
             Self::Debugfs(system, bdf) => {
@@ -82,7 +82,7 @@ impl Source {
     }
 }
 
-/// What the host itself knows: how often, not what was done.
+/// Returns the host's own counts, which contain interrupts only.
 fn host(system: &System, bdf: Bdf) -> Result<Counts, Error> {
     let function = system.function(bdf)?;
     let row = |irq: interrupts::HostIrq| Row {

@@ -1,4 +1,4 @@
-//! What is on the terminal.
+//! Tests of the terminal's contents.
 
 use super::app::{App, look};
 use super::source::Source;
@@ -10,8 +10,8 @@ use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::KeyCode;
 use std::time::Duration;
 
-/// Four vectors after so many seconds: the first busy, the second busier, the third masked, the last
-/// idle.
+/// Returns four vectors after `seconds` seconds: the first busy, the second busier, the third
+/// masked, the last idle.
 fn counts(seconds: u64) -> Counts {
     let row = |(vector, signals): (u32, u64)| Row {
         vector: Some(vector),
@@ -98,7 +98,7 @@ fn a_terminal_of_usual_size_shows_every_column() {
     }
 }
 
-/// Whatever the size: each vector is on the screen, or the screen says that it is not.
+/// At every size, each vector is on the screen, or the screen says that it is not.
 #[test]
 fn what_is_not_shown_is_told() {
     let app = app();
@@ -138,13 +138,13 @@ fn the_columns_are_explained() {
     (0..3).for_each(|_| assert!(app.press(KeyCode::PageDown)));
     let last = screen(&app, 40, 10);
     assert!(last.contains("closes this help") && last.contains("any key: back"), "{last}");
-    // A key that would leave closes this first.
+    // The key that quits closes the help first.
     assert!(app.press(KeyCode::Char('q')));
     assert!(screen(&app, 80, 24).contains(" 5000 "));
     assert!(!app.press(KeyCode::Char('q')));
 }
 
-/// A server that tells these counts so often, and then ends.
+/// Runs a server that publishes these counts a number of times, and then ends.
 fn server(path: &std::path::Path, counts: &Counts, times: usize) -> std::thread::JoinHandle<()> {
     use std::io::Write;
     let path = crate::serve::counts::beside(path);
@@ -175,7 +175,7 @@ fn what_a_served_device_lacks_is_said() {
     look(&mut app, &source, begun);
     let ended = screen(&app, 80, 24);
     assert!(ended.contains("the server has ended: ") && ended.contains(" 5000 "), "{ended}");
-    // It is started again, and has a client.
+    // The server is started again, and has a client.
     let with = Counts { client: Some(true), ..counts(2) };
     server(&path, &with, 1).join_after(|| look(&mut app, &source, begun));
     let again = screen(&app, 80, 24);

@@ -1,4 +1,4 @@
-//! Counts on the whole terminal.
+//! Draws counts on the whole terminal.
 
 use super::app::{App, Sort};
 use super::columns::{self, COLUMNS, STATE, cells, fit};
@@ -10,7 +10,7 @@ use ratatui::style::{Modifier, Style, Stylize};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Cell, Paragraph, RenderDirection, Sparkline, Table};
 
-/// Lines from which on there is room for more than the table: for what else is known, and for the past.
+/// From this number of lines on, there is room for the facts and the diagram of past rates.
 const ROOM_FOR_FACTS: u16 = 9;
 const ROOM_FOR_PAST: u16 = 13;
 const ROOM_FOR_KEYS: u16 = 8;
@@ -44,13 +44,13 @@ pub fn draw(frame: &mut Frame<'_>, app: &App) {
     let hides = vectors(frame, table, app, snapshot);
     let words = hides.words(width);
     let (foot, roomy) = (foot(app, width), area.height >= ROOM_FOR_KEYS);
-    // Where there is one line for both, what is not shown matters more.
+    // If both share one line, the hidden rows are more important.
     let line = if words.is_empty() && !roomy { foot.clone() } else { Line::raw(words) };
     frame.render_widget(Paragraph::new(line), hidden);
     frame.render_widget(Paragraph::new(foot), keys);
 }
 
-/// What is not on the screen.
+/// The parts that are not on the screen.
 struct Hides {
     above: usize,
     below: usize,
@@ -59,7 +59,7 @@ struct Hides {
 }
 
 impl Hides {
-    /// Says it in the longest form that fits.
+    /// Formats the hidden parts in the longest form that fits.
     fn words(&self, width: usize) -> String {
         let some = |count: usize, words: String| (count > 0).then_some(words);
         let rows = [
@@ -86,7 +86,7 @@ impl Hides {
     }
 }
 
-/// Draws the table. Returns what does not fit.
+/// Draws the table. Returns the hidden parts.
 fn vectors(frame: &mut Frame<'_>, area: Rect, app: &App, snapshot: &Snapshot) -> Hides {
     let rows = app.rows(snapshot);
     let texts: Vec<_> = rows.iter().map(|row| cells(row)).collect();
@@ -144,7 +144,7 @@ fn foot(app: &App, width: usize) -> Line<'static> {
     Line::from(spans)
 }
 
-/// Explains the columns.
+/// Draws the explanation of the columns.
 fn help(frame: &mut Frame<'_>, app: &App) {
     let width = usize::from(frame.area().width);
     let meaning = |column: &columns::Column| {

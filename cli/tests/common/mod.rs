@@ -1,4 +1,4 @@
-//! A system that exists only as files, and the command that looks at it.
+//! A system that exists only as files, and the command that reads it.
 #![allow(dead_code, reason = "not every test uses all of it")]
 
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// The command with its words; `--root` and a directory in front of them say where it looks.
+/// Returns the command with its words; `--root` and a directory in front of them select the tree.
 pub fn command(words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vfio-irq"));
     command.env_remove("RUST_LOG").env_remove("VFIO_IRQ_ROOT");
@@ -19,7 +19,7 @@ pub fn command(words: &[&str]) -> Command {
     command
 }
 
-/// What a command said when it went well.
+/// Returns the output of a command that succeeds.
 pub fn said(words: &[&str]) -> String {
     let output = command(words).output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
@@ -28,12 +28,12 @@ pub fn said(words: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The same as JSON.
+/// Returns the output as JSON.
 pub fn json(words: &[&str]) -> serde_json::Value {
     serde_json::from_str(&said(&[words, &["--json"]].concat())).unwrap()
 }
 
-/// A JSON text with the same time in every document.
+/// Returns a JSON text with the same time in every document.
 pub fn undated(text: &str) -> String {
     let mut rest = text;
     let mut undated = String::new();
@@ -47,14 +47,14 @@ pub fn undated(text: &str) -> String {
     undated + rest
 }
 
-/// What a command said when it failed.
+/// Returns the error output of a command that fails.
 pub fn refused(words: &[&str]) -> String {
     let output = command(words).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{words:?}: {output:?}");
     String::from_utf8(output.stderr).unwrap()
 }
 
-/// Waits for something, but not for ever.
+/// Waits for a condition, but not forever.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !holds() {
@@ -63,7 +63,7 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Ends a command, and says what it said.
+/// Ends a command. Returns its output.
 pub fn stop(child: std::process::Child, signal: &str) -> Output {
     let pid = child.id().to_string();
     assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
@@ -73,7 +73,7 @@ pub fn stop(child: std::process::Child, signal: &str) -> Output {
 /// `/sys` and `/proc` below a directory.
 pub struct Tree(tempfile::TempDir);
 
-/// Configuration space with these vectors.
+/// Returns configuration space with these vectors.
 pub fn config(msix: u16, msi_control: u16) -> Vec<u8> {
     let mut config = vec![0; 256];
     (config[0x06], config[0x34], config[0x3d]) = (0x10, 0x40, 1);
@@ -88,7 +88,7 @@ pub fn config(msix: u16, msi_control: u16) -> Vec<u8> {
 }
 
 impl Tree {
-    /// Linux 7.3 with vfio-pci, its core in C, and no functions.
+    /// Creates Linux 7.3 with vfio-pci, its core in C, and no functions.
     pub fn new() -> Self {
         let tree = Self(tempfile::tempdir().unwrap());
         tree.file("proc/sys/kernel/osrelease", "7.3.4-amd64\n");
@@ -105,7 +105,7 @@ impl Tree {
         self.file("sys/module/vfio_pci_core/version", "vfio-irq 0.1.0\n");
     }
 
-    /// What the Rust core counts of a function.
+    /// Adds the Rust core's counts of a function.
     pub fn counts(&self, bdf: &str, text: &str) {
         self.file(&format!("sys/kernel/debug/vfio/{bdf}/interrupts"), text);
     }
@@ -114,12 +114,12 @@ impl Tree {
         self.0.path().join(file)
     }
 
-    /// The words that make the command look here.
+    /// Returns the words that make the command read this tree.
     pub fn words<'t>(&'t self, words: &[&'t str]) -> Vec<&'t str> {
         [&["--root", self.0.path().to_str().unwrap()], words].concat()
     }
 
-    /// A text of the command's without the name of this directory.
+    /// Returns a text of the command without the name of this directory.
     pub fn plain(&self, text: &str) -> String {
         text.replace(self.0.path().to_str().unwrap(), "")
     }
@@ -146,7 +146,7 @@ impl Tree {
         self.file(&format!("sys/bus/pci/drivers/{name}/unbind"), "");
     }
 
-    /// A function with its driver, in a group that it shares with those of the same number.
+    /// Adds a function with its driver, in a group with the functions of the same number.
     pub fn function(
         &self,
         bdf: &str,
@@ -174,7 +174,7 @@ impl Tree {
         at
     }
 
-    /// An interrupt of a function's; without words it is allocated only.
+    /// Adds an interrupt of a function; without words, it is allocated only.
     pub fn irq(&self, bdf: &str, irq: u32, words: &str) {
         self.file(&format!("sys/devices/pci0000:00/{bdf}/msi_irqs/{irq}"), "msix\n");
         if !words.is_empty() {
@@ -184,12 +184,12 @@ impl Tree {
     }
 }
 
-/// A path as text.
+/// Returns a path as text.
 pub fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
-/// A terminal of this size: our side and its side.
+/// Returns a terminal of this size: this side and the program's side.
 pub fn terminal(columns: u16, rows: u16) -> (fs::File, fs::File) {
     use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
     use rustix::termios::{Winsize, tcsetwinsize};
@@ -204,7 +204,7 @@ pub fn terminal(columns: u16, rows: u16) -> (fs::File, fs::File) {
     (ours, fs::File::options().read(true).write(true).open(path).unwrap())
 }
 
-/// All that a terminal was told, once no program has its side.
+/// Returns the whole output on a terminal, once no program has its side.
 pub fn all_of(ours: &mut fs::File) -> String {
     use std::io::Read;
     let (mut said, mut bytes) = (Vec::new(), [0; 4096]);
@@ -214,7 +214,7 @@ pub fn all_of(ours: &mut fs::File) -> String {
     String::from_utf8(said).unwrap()
 }
 
-/// The columns that each line takes, without what changes colours.
+/// Returns the columns of each line, without colour codes.
 pub fn widths(text: &str) -> Vec<usize> {
     let width = |line: &str| {
         let (mut inside, mut width) = (false, 0);

@@ -1,12 +1,12 @@
-//! Beyond Linux, less the masks: rules B-01, B-02, B-04 and B-05. Where Linux differs, what Linux
-//! does is proved too, so that the difference stays known.
+//! Beyond Linux, except for masks: rules B-01, B-02, B-04 and B-05. Where Linux differs, the cases
+//! prove Linux's behaviour too, so that the difference stays known.
 
 use super::stage::{CLOSED, check, need};
 use super::{Stage, Verdict, cases};
 use crate::{Answer, Index, Request};
 
-/// Sends a request over all vectors whose `bad`-th descriptor is not open. Afterwards, here every
-/// vector is as it was; in Linux those up to the bad one are dead.
+/// Sends a request over all vectors whose `bad`-th descriptor is not open. Fails unless every
+/// vector is as before. In Linux, the vectors up to the bad one are dead.
 fn refused_in_the_middle(stage: &mut Stage<'_>, index: Index, fds: &[i32], bad: usize) -> Verdict {
     let replacements: Vec<_> = fds.iter().map(|_| stage.fd()).collect::<Result<_, _>>()?;
     let mut sent = replacements.clone();
@@ -39,7 +39,7 @@ cases! {
         })
     }
 
-    /// The same, proved with interrupts of the device.
+    /// A bad descriptor does not stop the device's interrupts of any vector.
     fn b01_interrupts_still_arrive(stage) {
         stage.each(6, |stage, index, _| {
             need(stage.target.reach(index) >= 6, "nothing raises that many vectors here")?;
@@ -58,7 +58,7 @@ cases! {
         })
     }
 
-    /// A request that detaches, replaces and adds, and fails, does none of it.
+    /// A request that detaches, replaces and adds, and fails, does none of them.
     fn b01_mixed_request_changes_nothing(stage) {
         stage.each(6, |stage, index, _| {
             need(stage.beyond(), "Linux kills vectors here, as b01_bad_descriptor proves")?;
@@ -67,7 +67,8 @@ cases! {
             stage.attach(index, 0, &fds)?;
             let before = stage.target.allocated();
             let answer = stage.send(&Request::attach(index, 0, &[-1, new, new, new, -1, CLOSED]))?;
-            // With NORESIZE the vector beyond the set is refused before the bad descriptor is.
+            // With NORESIZE, the core refuses the vector beyond the set before it looks at the bad
+            // descriptor.
             let few = matches!(answer, Answer::EBADF | Answer::EINVAL | Answer::ENOSPC);
             check(few, || format!("it answered {answer}"))?;
             let after = stage.target.allocated();
@@ -77,11 +78,11 @@ cases! {
         })
     }
 
-    /// A request that reaches beyond a set changes nothing of the vectors inside it.
+    /// A request that reaches beyond a set changes no vector inside it.
     fn b01_too_long_changes_nothing(stage) {
         stage.each(4, |stage, index, _| {
             need(stage.beyond(), "Linux kills vectors here, as b01_bad_descriptor proves")?;
-            need(!stage.growing(index)?, "the index grows")?;
+            need(!stage.dynamic(index)?, "the index is dynamic")?;
             let (fds, new) = (stage.fds(2)?, stage.fds(4)?);
             stage.attach(index, 0, &fds)?;
             stage.expect(&Request::attach(index, 0, &new), Answer::EINVAL)?;
@@ -89,7 +90,7 @@ cases! {
         })
     }
 
-    /// Attaching the eventfd that is there already changes nothing.
+    /// Attaching the eventfd that is attached already changes nothing.
     fn b02_same_eventfd(stage) {
         stage.each(2, |stage, index, _| {
             let fds = stage.fds(2)?;
@@ -117,13 +118,13 @@ cases! {
         })
     }
 
-    /// Where the machine has no interrupt left, those of detached vectors are given back for another
-    /// vector; a request cannot use the interrupts of vectors that it detaches itself.
+    /// If the machine has no interrupt left, the host releases those of detached vectors for
+    /// another vector. A request cannot use the interrupts of vectors that it detaches itself.
     fn b04_detached_go_back_when_needed(stage) {
         need(stage.beyond(), "Linux keeps what it allocated")?;
         let index = Index::Msix;
         let count = stage.info(index)?.count;
-        need(stage.growing(index)?, "the index is a set")?;
+        need(stage.dynamic(index)?, "the index is a set")?;
         let fds = stage.fds(count)?;
         let mut there = 0;
         for (vector, fd) in (0..).zip(&fds) {
@@ -149,12 +150,12 @@ cases! {
         stage.ok(&Request::attach(index, last + 1, &[new]))?;
         stage.loops_to(index, last + 1, &[new], attached)?;
         stage.loops_to(index, 0, fds.get(..1).unwrap_or_default(), &[new])?;
-        // One more was given back, so that one of the two can be attached again.
+        // The host released one interrupt more, so one of the two vectors can be attached again.
         stage.ok(&Request::attach(index, 1, fds.get(1..2).unwrap_or_default()))?;
         stage.loops_to(index, 1, fds.get(1..2).unwrap_or_default(), &[new])
     }
 
-    /// What is done to a vector is counted.
+    /// The host counts what requests do to a vector.
     fn b05_counted(stage) {
         let index = Index::Msix;
         need(stage.info(index)?.count >= 2, "the device has too few vectors of MSI-X")?;
@@ -181,7 +182,7 @@ cases! {
         check(counted == expected, || format!("{counted:?}, not {expected:?}"))
     }
 
-    /// Interrupts of the device are counted, each vector's its own.
+    /// The host counts the device's interrupts of each vector.
     fn b05_interrupts_are_counted(stage) {
         stage.each(2, |stage, index, _| {
             need(stage.target.reach(index) >= 2, "nothing raises that many vectors here")?;

@@ -1,5 +1,5 @@
-//! SET_IRQS before anything is looked at: rules C. Each is tried on every index that the device
-//! has, idle and active, and must change nothing.
+//! Checks of SET_IRQS before the request has any effect: rules C. Each is tried on every index that
+//! the device has, idle and active, and must change nothing.
 
 use super::{Stage, Stop, Verdict, cases};
 use crate::{Answer, Index, Request, flags};
@@ -16,8 +16,8 @@ fn all_refused(stage: &mut Stage<'_>, spoilt: &Spoilt, expected: Answer, when: &
     Ok(())
 }
 
-/// Makes bad requests out of a good one, which attaches an eventfd to vector 0 of the index with
-/// so many vectors; all must be refused so, and change nothing.
+/// Makes bad requests out of a valid one, which attaches an eventfd to vector 0 of the index with
+/// so many vectors. Fails unless each gets the expected answer and changes nothing.
 fn refused(
     stage: &mut Stage<'_>,
     expected: Answer,
@@ -44,13 +44,13 @@ fn refused(
 }
 
 impl Stage<'_> {
-    /// Nothing is there to be disabled.
+    /// Fails if the index is active, or an eventfd of ERR or REQ is set.
     fn idle_or_unset(&mut self, index: Index) -> Verdict {
         self.expect(&Request::disable(index), Answer::EINVAL)
     }
 }
 
-/// Variations of a request, as bytes.
+/// Returns variations of a request, as bytes.
 fn variations<const N: usize>(change: [&dyn Fn(&mut Request); N], request: &Request) -> Spoilt {
     let changed = |change: &dyn Fn(&mut Request)| {
         let mut request = request.clone();
@@ -82,7 +82,7 @@ cases! {
         })
     }
 
-    /// A start and a count whose sum does not fit 32 bits is EINVAL.
+    /// A start and a count whose sum does not fit 32 bits are EINVAL.
     fn c03_overflow(stage) {
         refused(stage, Answer::EINVAL, |good, _| {
             let with = |(start, count)| Request { start, count, argsz: u32::MAX, ..good.clone() };
@@ -97,7 +97,7 @@ cases! {
         })
     }
 
-    /// A flag that nobody knows is EINVAL.
+    /// An unknown flag is EINVAL.
     fn c04_unknown_flag(stage) {
         refused(stage, Answer::EINVAL, |good, _| {
             let extra = [1 << 6, 1 << 7, 1 << 16, 1 << 31].map(|extra| good.flags | extra);
@@ -105,7 +105,7 @@ cases! {
         })
     }
 
-    /// A start at or beyond the count is EINVAL, even where nothing is asked for.
+    /// A start at or beyond the count is EINVAL, even with count 0.
     fn c05_start_beyond(stage) {
         refused(stage, Answer::EINVAL, |good, count| {
             let starts = [count, count.saturating_add(1), u32::MAX];
@@ -189,7 +189,7 @@ cases! {
         })
     }
 
-    /// An argsz with more room is fine.
+    /// An argsz with more room than needed succeeds.
     fn c08_more_room_is_fine(stage) {
         for index in [Index::Err, Index::Req] {
             let fd = stage.fd()?;
@@ -209,7 +209,7 @@ cases! {
         })
     }
 
-    /// Data that cannot be read is EFAULT, for every action and even where nobody would look at it.
+    /// Data that cannot be read is EFAULT, for every action, even if the core needs no data.
     fn c09_unreadable_data(stage) {
         refused(stage, Answer::EFAULT, |good, _| {
             let cut = |action: u32, form: u32, left: usize| {
@@ -226,7 +226,7 @@ cases! {
         })
     }
 
-    /// What is EINVAL is so although the data cannot be read either.
+    /// An EINVAL comes before the EFAULT of data that cannot be read.
     fn c09_einval_comes_first(stage) {
         refused(stage, Answer::EINVAL, |good, count| {
             let unreadable = Request { data: Vec::new(), ..good.clone() };
@@ -241,7 +241,7 @@ cases! {
         })
     }
 
-    /// No action at all is ENOTTY.
+    /// No action is ENOTTY.
     fn c10_no_action(stage) {
         refused(stage, Answer::ENOTTY, |good, _| {
             of_flags(good, &[flags::NONE, flags::BOOL, flags::FDS])
@@ -263,7 +263,7 @@ cases! {
         })
     }
 
-    /// Data that cannot be read is EFAULT although the action is ENOTTY.
+    /// The EFAULT of data that cannot be read comes before the ENOTTY of the action.
     fn c10_efault_comes_first(stage) {
         refused(stage, Answer::EFAULT, |good, _| {
             let unreadable = Request { data: Vec::new(), ..good.clone() };

@@ -1,11 +1,11 @@
-//! What a request costs, as counts: rule B-06. What it takes in time is for `bench`.
+//! The cost of a request, as counts: rule B-06. `bench` measures the time.
 
 use super::stage::{Stop, check, need};
 use super::{Stage, Verdict, cases};
 use crate::target::Calls;
 use crate::{Answer, Index, Request};
 
-/// Sends a request that must succeed; what it asked of the kernel.
+/// Sends a request that must succeed. Returns its calls of the kernel.
 fn calls_of(stage: &mut Stage<'_>, request: &Request) -> Result<Calls, Stop> {
     let counted = stage.target.calls_of(&request.bytes())?;
     need(counted.is_some(), "what is called cannot be counted here")?;
@@ -18,7 +18,8 @@ fn calls(expected: &[(&'static str, usize)]) -> Calls {
     expected.iter().copied().collect()
 }
 
-/// A request of each kind that touches one vector, and what it calls, with so many vectors active.
+/// Sends a request of each kind that touches one vector, with `active` vectors active. Returns the
+/// calls of each.
 fn one_of_each(
     stage: &mut Stage<'_>,
     index: Index,
@@ -34,7 +35,7 @@ fn one_of_each(
         Request::attach(index, 1, &[-1]),
         Request::attach(index, 1, &[other]),
     ];
-    if stage.growing(index)? {
+    if stage.dynamic(index)? {
         requests.push(Request::attach(index, last, &[other]));
         requests.push(Request::attach(index, last, &[-1]));
     }
@@ -51,7 +52,7 @@ fn one_of_each(
     Ok(counted)
 }
 
-/// Something must be known of these vectors, and of no others.
+/// Fails unless the host keeps state for these vectors and for no others.
 fn known(stage: &mut Stage<'_>, expected: &[u32], when: &str) -> Verdict {
     let known = stage.target.known();
     need(known.is_some(), "what is known of vectors cannot be read here")?;
@@ -60,8 +61,8 @@ fn known(stage: &mut Stage<'_>, expected: &[u32], when: &str) -> Verdict {
 }
 
 cases! {
-    /// Replacing a trigger looks the eventfd up and waits for handlers, and the same eventfd is
-    /// only looked up. (Linux: the interrupt is freed and requested both times.)
+    /// Replacing a trigger looks up the eventfd and waits for handlers; the same eventfd is only
+    /// looked up. (Linux: the interrupt is freed and requested both times.)
     fn b06_a_replacement_requests_nothing(stage) {
         stage.each(2, |stage, index, _| {
             let (fds, other) = (stage.fds(2)?, stage.fd()?);
@@ -87,7 +88,7 @@ cases! {
         })
     }
 
-    /// What a request for one vector calls is the same with two vectors active and with all of the
+    /// A request for one vector makes the same calls with two active vectors and with all of the
     /// table but one.
     fn b06_costs_what_it_touches(stage) {
         stage.each(4, |stage, index, count| {
@@ -103,7 +104,7 @@ cases! {
         })
     }
 
-    /// Something is remembered of vectors that are attached or masked, and of no others.
+    /// The host keeps state for vectors that are attached or masked, and for no others.
     fn b06_remembers_what_is_in_use(stage) {
         stage.each(4, |stage, index, _| {
             let fds = stage.fds(2)?;

@@ -40,7 +40,7 @@ cases! {
         })
     }
 
-    /// A descriptor sets, another replaces, -1 clears, also when unset.
+    /// A descriptor sets, another replaces, -1 clears, also if unset.
     fn e03_set_replace_clear(stage) {
         on_both(stage, |stage, index| {
             let (first, second) = (stage.fd()?, stage.fd()?);
@@ -54,8 +54,8 @@ cases! {
         })
     }
 
-    /// Below -1 is EINVAL, a closed descriptor EBADF, one that is no eventfd EINVAL; what was set
-    /// stays.
+    /// A value below -1 is EINVAL, a closed descriptor EBADF, a file that is no eventfd EINVAL; the
+    /// trigger stays.
     fn e03_bad_descriptors(stage) {
         let other = stage.target.other_file()?;
         on_both(stage, |stage, index| {
@@ -81,7 +81,7 @@ cases! {
         })
     }
 
-    /// NONE signals or clears, and is EINVAL when unset.
+    /// NONE signals or clears, and is EINVAL if unset.
     fn e04_none(stage) {
         on_both(stage, |stage, index| {
             let fd = stage.fd()?;
@@ -96,7 +96,7 @@ cases! {
         })
     }
 
-    /// BOOL signals when it is not zero, and is fine when unset.
+    /// BOOL signals if it is not zero, and succeeds if unset.
     fn e05_bool(stage) {
         on_both(stage, |stage, index| {
             let fd = stage.fd()?;
@@ -112,7 +112,7 @@ cases! {
         })
     }
 
-    /// Both can be set while vectors are in use.
+    /// ERR and REQ can be set while vectors are in use.
     fn e03_beside_vectors(stage) {
         stage.each(1, |stage, index, _| {
             let fds = stage.fds(3)?;

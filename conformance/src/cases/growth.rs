@@ -1,11 +1,11 @@
-//! How many vectors there are, and whether there can be more: rules V-06 and V-08.
+//! The number of vectors, and adding more: rules V-06 and V-08.
 
 use super::cases;
 use super::stage::{check, need};
 use crate::{Answer, Index, Request};
 
 cases! {
-    /// Too few vectors: a positive return, how many there are, and nothing is enabled.
+    /// Too few vectors: a positive return, the number available, and nothing is enabled.
     fn v06_too_few_is_positive(stage) {
         stage.each(2, |stage, index, count| {
             let fds = stage.fds(count)?;
@@ -31,10 +31,10 @@ cases! {
         })
     }
 
-    /// With NORESIZE a vector beyond those allocated is EINVAL, and detaching it is fine.
+    /// With NORESIZE, a vector beyond those allocated is EINVAL, and detaching it succeeds.
     fn v08_beyond_a_set_is_einval(stage) {
         stage.each(4, |stage, index, count| {
-            need(!stage.growing(index)?, "the index grows")?;
+            need(!stage.dynamic(index)?, "the index is dynamic")?;
             let (fds, more) = (stage.fds(2)?, stage.fd()?);
             stage.attach(index, 0, &fds)?;
             for vector in [2, 3, count - 1] {
@@ -45,10 +45,10 @@ cases! {
         })
     }
 
-    /// Without NORESIZE a vector beyond those allocated is allocated now, alone.
+    /// Without NORESIZE, a vector beyond those allocated is allocated now, alone.
     fn v08_grows_one_by_one(stage) {
         stage.each(4, |stage, index, count| {
-            need(stage.growing(index)?, "the index is a set")?;
+            need(stage.dynamic(index)?, "the index is a set")?;
             let (first, last, middle) = (stage.fd()?, stage.fd()?, stage.fd()?);
             stage.attach(index, 0, &[first])?;
             for (vector, fd, total) in [(count - 1, last, 2), (2, middle, 3)] {
@@ -63,11 +63,11 @@ cases! {
         })
     }
 
-    /// Vectors that are there do not notice one that is added: their interrupts still arrive.
+    /// Adding a vector does not disturb the others: their interrupts still arrive.
     fn v08_growing_disturbs_nobody(stage) {
         let index = Index::Msix;
         need(stage.info(index)?.count >= 4, "the device has too few vectors of MSI-X")?;
-        need(stage.growing(index)?, "the index is a set")?;
+        need(stage.dynamic(index)?, "the index is a set")?;
         need(stage.target.reach(index) >= 4, "nothing raises that many vectors here")?;
         let fds = stage.fds(4)?;
         for (vector, fd) in (0..).zip(&fds) {
@@ -80,10 +80,10 @@ cases! {
         Ok(())
     }
 
-    /// All vectors of the table can be added one by one while none is disabled.
+    /// All vectors of the table can be added one by one without disabling any.
     fn v08_grows_to_the_whole_table(stage) {
         stage.each(2, |stage, index, count| {
-            need(stage.growing(index)?, "the index is a set")?;
+            need(stage.dynamic(index)?, "the index is a set")?;
             let fds = stage.fds(count)?;
             for (vector, fd) in (0..).zip(&fds) {
                 stage.attach(index, vector, &[*fd])?;
@@ -92,11 +92,11 @@ cases! {
         })
     }
 
-    /// No interrupt left for a vector that is to be added: ENOSPC, and the others stay.
+    /// If no interrupt is left for a new vector: ENOSPC, and the others stay.
     fn v08_no_interrupt_left(stage) {
         let index = Index::Msix;
         let count = stage.info(index)?.count;
-        need(count >= 2 && stage.growing(index)?, "no index grows here")?;
+        need(count >= 2 && stage.dynamic(index)?, "no index is dynamic here")?;
         let fds = stage.fds(count)?;
         for (vector, fd) in (0..).zip(&fds) {
             let answer = stage.send(&Request::attach(index, vector, &[*fd]))?;

@@ -4,7 +4,7 @@ use super::stage::{check, need};
 use super::{Stage, Stop, Verdict, cases};
 use crate::{Answer, Index, Info, Request, flags};
 
-/// Asks with these bytes; the bytes must come back as they were.
+/// Asks with these bytes. Fails unless the answer is `expected` and the bytes are unchanged.
 fn refused(stage: &mut Stage<'_>, bytes: &[u8], expected: Answer) -> Verdict {
     let mut asked = bytes.to_vec();
     let answer = stage.target.get_irq_info(&mut asked)?;
@@ -48,7 +48,7 @@ cases! {
         Ok(())
     }
 
-    /// A larger argsz is fine, and comes back as it was.
+    /// A larger argsz succeeds, and comes back unchanged.
     fn i02_long_argsz_is_fine(stage) {
         for argsz in [17, 20, 4096, u32::MAX] {
             let mut bytes = Info { argsz, ..Info::ask(Index::Req.raw()) }.bytes();
@@ -67,13 +67,13 @@ cases! {
             .try_for_each(|index| refused(stage, &Info::ask(index).bytes(), Answer::EINVAL))
     }
 
-    /// The line: one where there is a pin; EVENTFD, MASKABLE, AUTOMASKED.
+    /// INTx: count 1 with an interrupt pin; EVENTFD, MASKABLE, AUTOMASKED.
     fn i03_line(stage) {
         let pin = u32::from(stage.facts().pin);
         says(stage, Index::Intx, flags::EVENTFD | flags::MASKABLE | flags::AUTOMASKED, pin)
     }
 
-    /// MSI: as many as the capability says; EVENTFD, NORESIZE.
+    /// MSI: the count of the capability; EVENTFD, NORESIZE.
     fn i04_msi(stage) {
         let facts = stage.facts();
         let info = stage.info(Index::Msi)?;
@@ -82,7 +82,7 @@ cases! {
         check(bits == flags::EVENTFD | flags::NORESIZE, || format!("the flags are {bits:#x}"))
     }
 
-    /// MSI-X: as many as the table has; EVENTFD.
+    /// MSI-X: the count of the table; EVENTFD.
     fn i05_msix(stage) {
         let facts = stage.facts();
         let info = stage.info(Index::Msix)?;
@@ -91,18 +91,18 @@ cases! {
         check(bits == flags::EVENTFD, || format!("the flags are {bits:#x}"))
     }
 
-    /// NORESIZE of MSI-X is set exactly where a vector cannot be added while others are in use.
+    /// NORESIZE of MSI-X is set exactly if a vector cannot be added while others are in use.
     fn i05_noresize_is_true(stage) {
         need(stage.info(Index::Msix)?.count >= 2, "the device has too few vectors of MSI-X")?;
-        let growing = stage.growing(Index::Msix)?;
+        let dynamic = stage.dynamic(Index::Msix)?;
         let fds = stage.fds(2)?;
         let [first, second] = fds[..] else { return Ok(()) };
         stage.attach(Index::Msix, 0, &[first])?;
-        let added = if growing { Answer::OK } else { Answer::EINVAL };
+        let added = if dynamic { Answer::OK } else { Answer::EINVAL };
         stage.expect(&Request::attach(Index::Msix, 1, &[second]), added)
     }
 
-    /// The answers do not depend on what is in use.
+    /// The answers do not depend on the active index.
     fn i05_same_while_active(stage) {
         let all = |stage: &mut Stage<'_>| -> Result<Vec<Info>, Stop> {
             Index::ALL.into_iter().map(|index| stage.info(index)).collect()
@@ -116,13 +116,13 @@ cases! {
         })
     }
 
-    /// ERR and REQ: one each; EVENTFD, NORESIZE.
+    /// ERR and REQ: count 1; EVENTFD, NORESIZE.
     fn i06_events(stage) {
         let bits = flags::EVENTFD | flags::NORESIZE;
         [Index::Err, Index::Req].into_iter().try_for_each(|index| says(stage, index, bits, 1))
     }
 
-    /// MASKABLE: of MSI-X always, of MSI where the function has mask bits; in Linux never.
+    /// MASKABLE: MSI-X always, MSI if the function has mask bits; in Linux never.
     fn i07_maskable(stage) {
         let (beyond, facts) = (stage.beyond(), stage.facts());
         for (index, count, can) in

@@ -1,4 +1,4 @@
-//! Masking vectors: rules V-01 and B-03. Linux has none of it, and says so.
+//! Masking vectors: rules V-01 and B-03. Linux cannot mask vectors, and answers ENOTTY.
 
 use super::stage::{CLOSED, check, need};
 use super::{Stage, Verdict, cases};
@@ -6,14 +6,14 @@ use crate::{Answer, Index, Request, flags};
 
 const MASKS: [u32; 2] = [flags::MASK, flags::UNMASK];
 
-/// Every form of MASK and UNMASK of one vector, less those with eventfds.
+/// Returns every form of MASK and UNMASK of one vector, without those with eventfds.
 fn forms(index: Index) -> Vec<Request> {
     let of = |action| [Request::none(action, index, 0, 1), Request::bools(action, index, 0, &[1])];
     MASKS.into_iter().flat_map(of).collect()
 }
 
-/// Plays where vectors can be masked and two of them raised, both attached and ready; where there
-/// is but one vector it is its own witness.
+/// Runs where vectors can be masked and two of them raised, both attached and prepared. With only
+/// one vector, the vector is its own witness.
 fn each_raised(
     stage: &mut Stage<'_>,
     mut play: impl FnMut(&mut Stage<'_>, Index, &[i32]) -> Verdict,
@@ -29,12 +29,13 @@ fn each_raised(
     })
 }
 
-/// The last vector and its eventfd, whose signals tell that another's would have come.
+/// Returns the last vector and its eventfd. Its signal shows that the signal of another would have
+/// arrived.
 fn witness(fds: &[i32]) -> (u32, i32) {
     (u32::from(fds.len() > 1), fds.last().copied().unwrap_or(-1))
 }
 
-/// Vector 0 must hold two interrupts and signal once when it is opened by `open`.
+/// Fails unless vector 0 holds two interrupts and signals once when `open` unmasks it.
 fn held_until(
     stage: &mut Stage<'_>,
     index: Index,
@@ -50,8 +51,7 @@ fn held_until(
 }
 
 cases! {
-    /// Where vectors cannot be masked, MASK and UNMASK are ENOTTY, idle and active. In Linux they
-    /// cannot.
+    /// If vectors cannot be masked, as in Linux, MASK and UNMASK are ENOTTY, idle and active.
     fn v01_unmaskable_is_enotty(stage) {
         stage.each(1, |stage, index, _| {
             need(!stage.maskable(index)?, "vectors can be masked")?;
@@ -64,8 +64,8 @@ cases! {
         })
     }
 
-    /// MASK and UNMASK with EVENTFD are ENOTTY, idle and active, whatever the descriptors, and
-    /// change nothing: nothing is armed.
+    /// MASK and UNMASK with EVENTFD are ENOTTY, idle and active, with any descriptors. They change
+    /// and arm nothing.
     fn v01_eventfds_are_enotty(stage) {
         stage.each(1, |stage, index, _| {
             let (fd, armed) = (stage.fd()?, stage.fd()?);
@@ -100,8 +100,8 @@ cases! {
         })
     }
 
-    /// Every form of MASK and UNMASK is fine while the index is active, also of vectors that are
-    /// not attached, and of none.
+    /// Every form of MASK and UNMASK succeeds while the index is active, also on vectors that are
+    /// not attached, and on none.
     fn b03_active_is_fine(stage) {
         stage.each(2, |stage, index, count| {
             need(stage.maskable(index)?, "vectors cannot be masked")?;
@@ -164,8 +164,8 @@ cases! {
         })
     }
 
-    /// A masked vector stays masked when its trigger is replaced, and what it held is signalled
-    /// on the new one.
+    /// A masked vector stays masked when its trigger is replaced, and a held interrupt signals the
+    /// new trigger.
     fn b03_stays_masked_when_retargeted(stage) {
         each_raised(stage, |stage, index, fds| {
             let (old, new) = (fds.first().copied().unwrap_or(-1), stage.fd()?);
@@ -194,7 +194,7 @@ cases! {
         })
     }
 
-    /// Masking one vector leaves the others alone.
+    /// Masking one vector does not affect the others.
     fn b03_others_go_on(stage) {
         each_raised(stage, |stage, index, fds| {
             need(fds.len() > 1, "there is one vector only")?;
@@ -219,7 +219,7 @@ cases! {
         })
     }
 
-    /// While another index is active, MASK and UNMASK are EINVAL.
+    /// MASK and UNMASK are EINVAL while another index is active.
     fn b03_other_index_is_einval(stage) {
         stage.each(1, |stage, index, _| {
             let other = if index == Index::Msi { Index::Msix } else { Index::Msi };

@@ -1,5 +1,5 @@
-//! The contract as cases. Each is named after its rule and says what it proves; each runs against
-//! the simulator in `cargo test` and against a driver of the running kernel in
+//! The contract as cases. Each case is named after its rule and says what it proves. It runs
+//! against the simulator in `cargo test`, and against a driver of the running kernel in
 //! `vfio-irq-conformance cases`.
 
 mod beyond;
@@ -21,12 +21,12 @@ pub(crate) use stage::{check, need};
 
 use crate::target::Target;
 
-/// One thing that the contract promises.
+/// One rule of the contract, or an aspect of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
-    /// Its rule and what about it, as `v06_too_few_is_positive`.
+    /// The rule and its aspect, as `v06_too_few_is_positive`.
     pub name: &'static str,
-    /// The promise, in a sentence.
+    /// The rule in a sentence.
     pub proves: &'static str,
     run: fn(&mut Stage<'_>) -> Verdict,
 }
@@ -34,16 +34,17 @@ pub struct Case {
 /// How a case ended.
 #[derive(Debug)]
 pub enum Outcome {
-    /// The promise holds.
+    /// The rule holds.
     Held,
-    /// It does not.
+    /// The rule does not hold.
     Broken(String),
-    /// This device or this driver has nothing to try it on.
+    /// The device or the driver has nothing to try the case on.
     NotApplicable(String),
 }
 
 impl Case {
-    /// Tries it on a freshly opened device, and sees to it that closing gives everything back.
+    /// Tries the case on a freshly opened device and checks that closing releases everything.
+    /// Returns the outcome.
     pub fn try_on(&self, target: &mut dyn Target) -> Outcome {
         let tried = target
             .open()
@@ -61,7 +62,7 @@ impl Case {
     }
 }
 
-/// All of them, in the order of the rules.
+/// Returns all cases, in the order of the rules.
 pub fn all() -> impl Iterator<Item = &'static Case> {
     let groups = [
         info::CASES,

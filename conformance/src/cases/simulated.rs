@@ -1,10 +1,11 @@
-//! Cases on the simulator: each on every shape of device, and on one at least it must apply.
+//! Runs the cases on the simulator: each on devices of all capabilities, and it must apply on one
+//! at least.
 
 use super::{Case, Outcome};
 use crate::target::Simulator;
 use vfio_irq_engine::sim::IrqCaps;
 
-/// Cases about things that only a kernel has.
+/// Cases about properties that only a kernel has.
 const KERNEL_ONLY: [&str; 9] = [
     "i01_unwritable_is_efault",
     "v11_handlers_are_named",
@@ -28,7 +29,7 @@ fn shapes() -> [IrqCaps; 5] {
     ]
 }
 
-/// Tries the case of this name; panics when it is broken somewhere or applies nowhere.
+/// Tries the case of this name. Panics if it fails on a device or applies to none.
 pub(super) fn prove(name: &str, cases: &[Case]) {
     let case = cases.iter().find(|case| case.name == name).expect("a case is listed by its name");
     let mut held = 0;

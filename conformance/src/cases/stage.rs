@@ -1,4 +1,4 @@
-//! What cases are written in: requests and what they must answer, eventfds and what they must count.
+//! The vocabulary of the cases: requests with expected answers, eventfds with expected counts.
 
 use crate::target::{Core, Target};
 use crate::vfio::Facts;
@@ -7,9 +7,9 @@ use crate::{Answer, Error, Index, Info, Request, flags};
 /// Why a case ends early.
 #[derive(Debug)]
 pub enum Stop {
-    /// The promise does not hold.
+    /// The rule does not hold.
     Broken(String),
-    /// There is nothing here to try it on.
+    /// The target has nothing to try the case on.
     NotApplicable(String),
 }
 
@@ -19,23 +19,23 @@ impl From<Error> for Stop {
     }
 }
 
-/// What a case comes to.
+/// The result of a case.
 pub type Verdict = Result<(), Stop>;
 
-/// Fails with a sentence unless it holds.
+/// Fails with a sentence unless `holds`.
 pub fn check(holds: bool, otherwise: impl FnOnce() -> String) -> Verdict {
     if holds { Ok(()) } else { Err(Stop::Broken(otherwise())) }
 }
 
-/// Ends the case without a verdict unless it can be tried here.
+/// Ends the case as not applicable unless `there`.
 pub fn need(there: bool, otherwise: &str) -> Verdict {
     if there { Ok(()) } else { Err(Stop::NotApplicable(otherwise.into())) }
 }
 
-/// A descriptor that is never open: beyond any limit.
+/// A descriptor that is never open, because it is above every limit.
 pub const CLOSED: i32 = i32::MAX;
 
-/// A target on which a case plays.
+/// A target on which a case runs.
 pub struct Stage<'t> {
     /// The target itself.
     pub target: &'t mut dyn Target,
@@ -46,17 +46,17 @@ impl<'t> Stage<'t> {
         Self { target }
     }
 
-    /// Whether the rules beyond Linux are to hold.
+    /// Returns true if the target answers the rules beyond Linux.
     pub fn beyond(&self) -> bool {
         self.target.core() == Core::Rust
     }
 
-    /// What the configuration space says.
+    /// Returns the interrupt capabilities in configuration space.
     pub fn facts(&self) -> Facts {
         self.target.facts()
     }
 
-    /// What GET_IRQ_INFO says of an index.
+    /// Returns the answer of GET_IRQ_INFO for an index.
     pub fn info(&mut self, index: Index) -> Result<Info, Stop> {
         let mut bytes = Info::ask(index.raw()).bytes();
         let answer = self.target.get_irq_info(&mut bytes)?;
@@ -64,33 +64,33 @@ impl<'t> Stage<'t> {
         Ok(Info::from_bytes(&bytes))
     }
 
-    /// Whether vectors of the index can be added while others are in use.
-    pub fn growing(&mut self, index: Index) -> Result<bool, Stop> {
+    /// Returns true if the index is dynamic: a vector can be added while others are in use.
+    pub fn dynamic(&mut self, index: Index) -> Result<bool, Stop> {
         Ok(self.info(index)?.flags & flags::NORESIZE == 0)
     }
 
-    /// Whether vectors of the index can be masked.
+    /// Returns true if vectors of the index can be masked.
     pub fn maskable(&mut self, index: Index) -> Result<bool, Stop> {
         Ok(self.info(index)?.flags & flags::MASKABLE != 0)
     }
 
-    /// Sends a request.
+    /// Sends a request. Returns the answer.
     pub fn send(&mut self, request: &Request) -> Result<Answer, Stop> {
         Ok(self.target.set_irqs(&request.bytes())?)
     }
 
-    /// Sends a request that must be answered so.
+    /// Sends a request and fails unless the answer is `expected`.
     pub fn expect(&mut self, request: &Request, expected: Answer) -> Verdict {
         let answer = self.send(request)?;
         check(answer == expected, || format!("{request} answered {answer}, not {expected}"))
     }
 
-    /// Sends a request that must succeed.
+    /// Sends a request and fails unless it succeeds.
     pub fn ok(&mut self, request: &Request) -> Verdict {
         self.expect(request, Answer::OK)
     }
 
-    /// Attaches for a case that cannot go on without; too few vectors on this machine end it.
+    /// Attaches descriptors. Ends the case as not applicable if the machine has too few vectors.
     pub fn attach(&mut self, index: Index, start: u32, fds: &[i32]) -> Verdict {
         let request = Request::attach(index, start, fds);
         match self.send(&request)? {
@@ -103,23 +103,23 @@ impl<'t> Stage<'t> {
         }
     }
 
-    /// A new eventfd.
+    /// Creates an eventfd. Returns its number.
     pub fn fd(&mut self) -> Result<i32, Stop> {
         Ok(self.target.eventfd()?)
     }
 
-    /// New eventfds.
+    /// Creates eventfds. Returns their numbers.
     pub fn fds(&mut self, count: u32) -> Result<Vec<i32>, Stop> {
         (0..count).map(|_| self.fd()).collect()
     }
 
-    /// An eventfd must have been signalled so often since the last look.
+    /// Fails unless an eventfd was signalled `times` times since the last look.
     pub fn signalled(&mut self, fd: i32, times: u64, when: &str) -> Verdict {
         let signals = self.target.signals(fd)?;
         check(signals == times, || format!("{when}: {signals} signals and not {times}"))
     }
 
-    /// The loopback of a vector must reach these eventfds, once each, and of the others none.
+    /// Fails unless the loopback of a vector signals each of `reached` once, and no other eventfd.
     pub fn loops_to(&mut self, index: Index, vector: u32, reached: &[i32], not: &[i32]) -> Verdict {
         self.ok(&Request::loopback(index, vector, 1))?;
         let when = format!("loopback of vector {vector} of {index:?}");
@@ -127,7 +127,7 @@ impl<'t> Stage<'t> {
         not.iter().try_for_each(|fd| self.signalled(*fd, 0, &format!("{when}, another eventfd")))
     }
 
-    /// Each vector from 0 on must have its own eventfd of these attached.
+    /// Fails unless each vector from 0 on has its own eventfd attached.
     pub fn all_attached(&mut self, index: Index, fds: &[i32]) -> Verdict {
         for (vector, fd) in (0..).zip(fds) {
             let others: Vec<_> = fds.iter().copied().filter(|other| other != fd).collect();
@@ -136,18 +136,18 @@ impl<'t> Stage<'t> {
         Ok(())
     }
 
-    /// Whether the index is active, by asking for something that only an active index does.
+    /// Returns true if the index is active, by a request that only succeeds then.
     pub fn active(&mut self, index: Index) -> Result<bool, Stop> {
         let none_of_all = Request::bools(flags::TRIGGER, index, 0, &[0]);
         Ok(self.send(&none_of_all)? == Answer::OK)
     }
 
-    /// The index must be idle.
+    /// Fails unless the index is idle.
     pub fn idle(&mut self, index: Index, when: &str) -> Verdict {
         check(!self.active(index)?, || format!("{when}: {index:?} is still active"))
     }
 
-    /// Readies the device to raise vectors, and forgets what that signalled.
+    /// Prepares the device to raise vectors, and discards the signals of the preparation.
     pub fn ready(&mut self, index: Index, vectors: u32, fds: &[i32]) -> Verdict {
         let reach = self.target.reach(index);
         need(reach >= vectors, "nothing raises that many vectors here")?;
@@ -155,21 +155,22 @@ impl<'t> Stage<'t> {
         fds.iter().try_for_each(|fd| Ok(self.target.signals(*fd).map(|_| ())?))
     }
 
-    /// The device raises a vector, which must be signalled once and on this eventfd.
+    /// Raises a vector. Fails unless it is signalled once, on this eventfd.
     pub fn delivers(&mut self, index: Index, vector: u32, fd: i32) -> Verdict {
         self.target.raise(index, vector)?;
         self.arrives(fd, &format!("the device raised vector {vector} of {index:?}"))
     }
 
-    /// An eventfd must be signalled, once.
+    /// Fails unless an eventfd is signalled once.
     pub fn arrives(&mut self, fd: i32, when: &str) -> Verdict {
         let arrived = self.target.wait(fd)?;
         check(arrived, || format!("{when}: no signal within ten seconds"))?;
         self.signalled(fd, 1, when)
     }
 
-    /// The device raises a vector, which must not be signalled. `witness` is another vector whose
-    /// signal tells that this one's would have come; it may be the same, where there is none.
+    /// Raises a vector and fails if it is signalled. The signal of another vector, `witness`, shows
+    /// that the signal of this one would have arrived. Without another vector, the witness may be
+    /// the same.
     pub fn holds(&mut self, index: Index, vector: u32, fd: i32, witness: (u32, i32)) -> Verdict {
         self.target.raise(index, vector)?;
         if witness.0 != vector {
@@ -178,7 +179,7 @@ impl<'t> Stage<'t> {
         self.signalled(fd, 0, &format!("vector {vector} of {index:?} is held"))
     }
 
-    /// Plays for MSI and for MSI-X, wherever the device has so many vectors; reopens between.
+    /// Runs for MSI and for MSI-X if the device has so many vectors; reopens in between.
     pub fn each(
         &mut self,
         least: u32,
@@ -202,7 +203,7 @@ impl<'t> Stage<'t> {
         need(played, &why)
     }
 
-    /// Closes the device, which must give everything back, and opens it again.
+    /// Closes the device, which must release everything, and opens it again.
     pub fn reopen(&mut self) -> Verdict {
         self.target.close()?;
         if let Some(leak) = self.target.leaks() {

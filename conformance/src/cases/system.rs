@@ -1,11 +1,12 @@
-//! What the rest of the system sees: rules V-11 to V-13.
+//! Effects on the rest of the system: rules V-11 to V-13.
 
 use super::stage::{check, need};
 use super::{Stage, cases};
 use crate::{Index, Request, flags};
 
 cases! {
-    /// Attached vectors are listed as vfio-msi[N](BDF) and vfio-msix[N](BDF), detached ones are not.
+    /// Attached vectors are listed as vfio-msi[N](BDF) and vfio-msix[N](BDF); detached vectors are
+    /// not.
     fn v11_handlers_are_named(stage) {
         stage.each(4, |stage, index, _| {
             need(stage.target.handlers().is_some(), "no handlers are listed here")?;
@@ -36,7 +37,7 @@ cases! {
         })
     }
 
-    /// After a reset a vector can be detached and attached again, and works.
+    /// After a reset, a vector that is detached and attached again works.
     fn v12_attach_after_reset(stage) {
         stage.each(1, |stage, index, count| {
             let vectors = stage.target.reach(index).min(count).min(3);
@@ -51,8 +52,8 @@ cases! {
         })
     }
 
-    /// A vector whose message was cleared behind the kernel's back works once it is attached again,
-    /// be it with the same eventfd, another one, or after a detach.
+    /// A vector whose message was cleared by a hidden reset works once it is attached again: with
+    /// the same eventfd, with another one, or after a detach.
     fn v12_a_cleared_table_is_repaired(stage) {
         let (index, vectors) = (Index::Msix, 2);
         need(stage.info(index)?.count >= vectors, "the device has too few vectors of MSI-X")?;
@@ -71,13 +72,13 @@ cases! {
             requests.iter().try_for_each(|request| stage.ok(request))?;
             stage.target.raise(index, 1)?;
             stage.arrives(fd, &format!("cleared, then {way}"))?;
-            // The vector beside it was left alone.
+            // The vector beside it did not change.
             stage.delivers(index, 0, other)?;
         }
         Ok(())
     }
 
-    /// Closing an active device gives everything back, and it opens idle.
+    /// Closing an active device releases everything, and the device opens idle.
     fn v13_close_while_active(stage) {
         stage.each(2, |stage, index, count| {
             let fds = stage.fds(count.min(8))?;
@@ -96,7 +97,7 @@ cases! {
         })
     }
 
-    /// Closing a device whose line is active gives the line back.
+    /// Closing a device while INTx is active releases INTx.
     fn v13_line_closes(stage) {
         need(stage.target.handlers().is_some(), "no handlers are listed here")?;
         need(stage.info(Index::Intx)?.count == 1, "the device has no interrupt pin")?;

@@ -4,7 +4,7 @@ use super::stage::{CLOSED, check, need};
 use super::{Stage, Verdict, cases};
 use crate::{Answer, Index, Request, flags};
 
-/// Four eventfds on the first four vectors.
+/// Attaches four eventfds to the first four vectors. Returns the eventfds.
 fn four(stage: &mut Stage<'_>, index: Index) -> Result<[i32; 4], super::Stop> {
     let fds = [stage.fd()?, stage.fd()?, stage.fd()?, stage.fd()?];
     stage.attach(index, 0, &fds)?;
@@ -59,7 +59,7 @@ cases! {
         need(played, "none of them can be enabled")
     }
 
-    /// NONE with count 0 disables the index with all its vectors; EINVAL when idle.
+    /// NONE with count 0 disables the index with all its vectors; EINVAL if idle.
     fn v03_disable(stage) {
         stage.each(4, |stage, index, _| {
             stage.expect(&Request::disable(index), Answer::EINVAL)?;
@@ -86,7 +86,7 @@ cases! {
         })
     }
 
-    /// Loopback with NONE signals each vector of the range that has a trigger, and no other.
+    /// Loopback with NONE signals each vector of the range that has a trigger, and no other vector.
     fn v04_loopback_of_a_range(stage) {
         stage.each(4, |stage, index, count| {
             let fds = four(stage, index)?;
@@ -177,7 +177,7 @@ cases! {
         })
     }
 
-    /// A descriptor attaches or replaces, below zero detaches, in one request.
+    /// A descriptor attaches or replaces, a value below zero detaches, in one request.
     fn v07_attach_replace_detach(stage) {
         stage.each(4, |stage, index, _| {
             let [zero, one, two, three] = four(stage, index)?;
@@ -192,7 +192,7 @@ cases! {
         })
     }
 
-    /// Detaching a vector that was never attached is fine.
+    /// Detaching a vector that was never attached succeeds.
     fn v07_detach_of_nothing(stage) {
         stage.each(4, |stage, index, count| {
             let fd = stage.fd()?;
@@ -215,7 +215,8 @@ cases! {
         })
     }
 
-    /// An interrupt of the device reaches the trigger of its vector, after a replacement the new.
+    /// An interrupt of the device signals the trigger of its vector; after a replacement, the new
+    /// trigger.
     fn v07_device_interrupts(stage) {
         stage.each(1, |stage, index, count| {
             let vectors = stage.target.reach(index).min(count).min(6);
@@ -233,7 +234,7 @@ cases! {
         })
     }
 
-    /// -1 on vector 0 turns the index on with nothing attached; it must be disabled by index.
+    /// -1 on vector 0 enables the index with nothing attached; it must be disabled by index.
     fn v09_minus_one_enables(stage) {
         stage.each(2, |stage, index, _| {
             stage.attach(index, 0, &[-1])?;
@@ -245,7 +246,7 @@ cases! {
         })
     }
 
-    /// A detached vector stays allocated, and so does the index active with the last one detached.
+    /// A detached vector stays allocated, and the index stays active with the last vector detached.
     fn v09_detached_stays_allocated(stage) {
         stage.each(4, |stage, index, _| {
             let fds = four(stage, index)?;
@@ -271,7 +272,7 @@ cases! {
         })
     }
 
-    /// A closed descriptor is EBADF, one that is no eventfd EINVAL, idle and active.
+    /// A closed descriptor is EBADF, a file that is no eventfd EINVAL, idle and active.
     fn v10_bad_descriptors(stage) {
         stage.each(2, |stage, index, _| {
             let other = stage.target.other_file()?;

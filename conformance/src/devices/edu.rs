@@ -1,12 +1,12 @@
-//! QEMU's `edu`: writing a register raises its interrupt, writing another acknowledges it.
+//! QEMU's `edu`: a write to one register raises its interrupt, a write to another acknowledges it.
 
 use super::Stimulus;
 use crate::{Error, Index, sys::Mapping};
 use std::sync::Arc;
 
-/// Raises: the value is added to the interrupt status.
+/// Raises: the device adds the value to the interrupt status.
 pub const RAISE: usize = 0x60;
-/// Acknowledges: the value is taken from the interrupt status.
+/// Acknowledges: the device removes the value from the interrupt status.
 pub const ACKNOWLEDGE: usize = 0x64;
 
 pub(super) struct Edu {
@@ -33,7 +33,7 @@ impl Stimulus for Edu {
             return Err(Error::Unraisable { index, vector });
         }
         self.bar.write32(RAISE, 1)?;
-        // A message is sent at once; the line stays asserted until acknowledged.
+        // A message is sent at once. INTx stays asserted until it is acknowledged.
         if index == Index::Msi { self.acknowledge() } else { Ok(()) }
     }
 

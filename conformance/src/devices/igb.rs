@@ -9,8 +9,8 @@ const EIMS: usize = 0x1524;
 const EIAC: usize = 0x152c;
 const GPIE: usize = 0x1514;
 const GPIE_MULTIPLE_MSIX: u32 = 1 << 4;
-/// Reading the causes clears them, whatever they are. (The causes are at their older addresses,
-/// which QEMU knows alone.)
+/// Reading the causes clears all of them. (The causes are at their older addresses, because QEMU
+/// implements only those.)
 const GPIE_CLEAR_ON_READ: u32 = 1;
 const ICR: usize = 0xc0;
 const ICS: usize = 0xc8;

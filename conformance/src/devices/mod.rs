@@ -1,4 +1,4 @@
-//! Devices that raise interrupts when they are told to.
+//! Devices that raise interrupts on request.
 
 pub mod edu;
 mod igb;
@@ -10,25 +10,25 @@ use std::sync::Arc;
 
 /// A device whose interrupts a test can raise.
 pub trait Stimulus: Send {
-    /// How many vectors of the index, from 0 on, it can raise.
+    /// Returns how many vectors of the index, from 0 on, the device can raise.
     fn reach(&self, index: Index) -> u32;
 
-    /// Readies the device to raise these, with the index active. May raise vector 0 on the way.
+    /// Prepares the device to raise these vectors; the index must be active. May raise vector 0.
     fn ready(&mut self, index: Index, vectors: u32) -> Result<(), Error>;
 
-    /// Raises a vector. When this returns, the message has been sent (or the line is asserted).
+    /// Raises a vector. When it returns, the device has sent the message or asserts INTx.
     fn raise(&mut self, index: Index, vector: u32) -> Result<(), Error>;
 
-    /// Lets go of the line after [`Stimulus::raise`] of INTx.
+    /// Deasserts INTx after [`Stimulus::raise`] of INTx.
     fn acknowledge(&mut self) -> Result<(), Error>;
 }
 
 /// The devices of the lab.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub enum Kind {
-    /// QEMU's NVMe controller: MSI-X, real queues, the line.
+    /// QEMU's NVMe controller: MSI-X, real queues, INTx.
     Nvme,
-    /// QEMU's teaching device: one MSI that a register write raises, the line.
+    /// QEMU's teaching device: one MSI that a register write raises, INTx.
     Edu,
     /// QEMU's USB controller: several MSI vectors, loopback only.
     Xhci,
@@ -37,7 +37,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// What raises this device's interrupts; none for loopback only.
+    /// Returns the stimulus of this device; none for loopback only.
     pub fn stimulus(self, bar: Arc<Mapping>, dma: Arc<Dma>) -> Option<Box<dyn Stimulus>> {
         match self {
             Self::Nvme => Some(Box::new(nvme::Controller::new(bar, dma))),

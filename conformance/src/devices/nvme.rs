@@ -1,5 +1,5 @@
-//! An NVMe controller's queues: each I/O queue has an interrupt vector of its own, and a command
-//! sent to it comes back as a completion and an interrupt. No data is moved.
+//! Drives the queues of an NVMe controller. Each I/O queue has an interrupt vector. A command
+//! without data comes back as a completion and an interrupt.
 
 use super::Stimulus;
 use crate::vfio::Dma;
@@ -30,23 +30,24 @@ const FLUSH: u32 = 0x00;
 
 const DEPTH: u16 = 64;
 const PAGE: usize = 4096;
-/// Vectors that the memory of [`Dma`] has queues for.
+/// The number of vectors for which the memory of [`Dma`] has queues.
 pub const MOST_VECTORS: u32 = 65;
-/// How long a controller may take; its own failure, not an interrupt's.
+/// The longest wait for the controller. Exceeding it is a failure of the controller, not of an
+/// interrupt.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn silent(why: impl Into<String>) -> Error {
     Error::Silent { device: "NVMe controller", why: why.into() }
 }
 
-/// A submission queue and its completion queue, of the same number.
+/// A submission queue and its completion queue, with the same number.
 #[derive(Debug)]
 struct Queue {
     number: u16,
     tail: u16,
     head: u16,
     phase: bool,
-    /// Commands that were sent and have not come back.
+    /// Commands that were sent and have not completed.
     open: u16,
 }
 
@@ -64,7 +65,7 @@ impl Queue {
     }
 }
 
-/// A controller and the queues that were created so far.
+/// A controller and the queues created so far.
 pub struct Controller {
     bar: Arc<Mapping>,
     dma: Arc<Dma>,
@@ -74,7 +75,7 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// A controller about which nothing is known; it is reset at the first use.
+    /// Creates a controller in an unknown state; the first use resets it.
     pub fn new(bar: Arc<Mapping>, dma: Arc<Dma>) -> Self {
         Self { bar, dma, stride: 4, started_for: None, queues: BTreeMap::new() }
     }
@@ -94,7 +95,7 @@ impl Controller {
         Ok(())
     }
 
-    /// Resets the controller and turns it on with its admin queue, interrupts as the index says.
+    /// Resets the controller and enables it with its admin queue, with interrupts of the index.
     fn start(&mut self, index: Index) -> Result<(), Error> {
         self.started_for = None;
         self.queues.clear();
@@ -143,7 +144,7 @@ impl Controller {
         Ok(())
     }
 
-    /// One admin command, waited for.
+    /// Sends one admin command and waits for it.
     fn admin(&mut self, opcode: u32, offset: usize, words: [u32; 2]) -> Result<(), Error> {
         self.send(0, opcode, offset, words)?;
         self.wait_completion(0)?;
@@ -215,7 +216,7 @@ impl Controller {
         Ok(())
     }
 
-    /// Takes the completion that is there; its status.
+    /// Takes the pending completion. Returns its status.
     fn consume(&mut self, number: u16) -> Result<u32, Error> {
         let status = self.completed(self.queue(number)?)?;
         let status = status.ok_or_else(|| silent("a completion vanished"))?;
@@ -230,8 +231,8 @@ impl Controller {
         Ok(status)
     }
 
-    /// Sends a command whose completion interrupts with this vector. Does not wait. `false` when
-    /// as many are under way as the queue holds.
+    /// Sends a command whose completion interrupts with this vector, without waiting. Returns false
+    /// if the queue is full.
     pub fn submit(&mut self, vector: u32) -> Result<bool, Error> {
         let number = u16::try_from(vector).unwrap_or(u16::MAX);
         if self.queue(number)?.open >= DEPTH - 1 {
@@ -245,7 +246,7 @@ impl Controller {
         Ok(true)
     }
 
-    /// Takes one completion of a vector's queue, if there is one.
+    /// Takes one completion of a vector's queue. Returns true if there was one.
     pub fn reap(&mut self, vector: u32) -> Result<bool, Error> {
         let number = u16::try_from(vector).unwrap_or(u16::MAX);
         if self.completed(self.queue(number)?)?.is_none() {
@@ -255,7 +256,7 @@ impl Controller {
         Ok(true)
     }
 
-    /// Commands of a vector's queue that have not been reaped.
+    /// Returns the number of commands of a vector's queue that have not been reaped.
     pub fn open(&self, vector: u32) -> u16 {
         let number = u16::try_from(vector).unwrap_or(u16::MAX);
         self.queues.get(&number).map_or(0, |queue| queue.open)
@@ -266,9 +267,9 @@ impl Stimulus for Controller {
     fn reach(&self, index: Index) -> u32 {
         match index {
             Index::Msix => MOST_VECTORS,
-            // On a busy machine QEMU's controller sometimes goes on asserting INTx for good, or not at
-            // all, over resets too, whichever core has it. The cases for INTx need a device that does
-            // not: edu, igb.
+            // On a busy machine QEMU's controller sometimes asserts INTx forever or never, also
+            // across resets, with both cores. The cases for INTx need a device without this defect:
+            // edu, igb.
             Index::Intx | Index::Msi | Index::Err | Index::Req => 0,
         }
     }
@@ -294,7 +295,7 @@ impl Stimulus for Controller {
         self.submit(vector)?;
         let number = u16::try_from(vector).unwrap_or(u16::MAX);
         self.wait_completion(number)?;
-        // The line stays asserted until its completion is taken.
+        // INTx stays asserted until the completion is taken.
         if index == Index::Intx { Ok(()) } else { self.consume(number).map(|_| ()) }
     }
 

@@ -1,5 +1,5 @@
-//! What a reset does to configuration space and to the MSI-X table that the kernel does not see. The
-//! device itself is written to, past VFIO.
+//! Tests hidden resets: they clear configuration space and the MSI-X table, and the kernel does not
+//! see it. The tests write to the device itself, past VFIO.
 
 use super::{Place, ask, must};
 use crate::cases::{Verdict, check, need};
@@ -11,8 +11,8 @@ use crate::{Answer, Index, Request};
 
 const BAR0: u64 = 0x10;
 
-/// COMMAND and BAR 0 are cleared. A request turns memory decoding on for itself; the device must not
-/// go on decoding address zero after the request.
+/// Clears COMMAND and BAR 0, and sends requests. A request enables memory decoding for itself;
+/// afterwards the device must not decode address zero.
 pub(super) fn command_stays_as_found(place: &Place) -> Verdict {
     let device = Opener::new(&place.bdf)?.open()?;
     let (one, other) = (Eventfd::new()?, Eventfd::new()?);
@@ -32,20 +32,20 @@ pub(super) fn command_stays_as_found(place: &Place) -> Verdict {
         Request::disable(Index::Msix),
     ];
     for request in requests {
-        // The core in C refuses masks, and the one with a bad descriptor is refused by both.
+        // The core in C refuses masks, and both cores refuse the request with a bad descriptor.
         ask(&device, &request)?;
         let [command, low] = [COMMAND, BAR0].map(|at| vfio::hardware16(&place.bdf, at));
         let (command, low) = (command?, low?);
         let cleared = command & COMMAND_MEMORY == 0 && low & !0xf == 0;
         check(cleared, || format!("{request}: COMMAND is {command:#06x}, BAR 0 {low:#06x}"))?;
     }
-    // Brings both back.
+    // The reset restores both registers.
     device.reset()?;
     Ok(())
 }
 
-/// The device decodes no memory, so that its table answers all ones: attaching the same eventfd again
-/// writes the entry all the same.
+/// Disables memory decoding, so that the table reads as all ones. Attaching the same eventfd again
+/// must write the entry nevertheless.
 pub(super) fn unreadable_entry_is_repaired(place: &Place) -> Verdict {
     let _pinned = Pinned::new()?;
     let opener = Opener::new(&place.bdf)?;
@@ -97,11 +97,11 @@ pub(super) fn msi_keeps_its_message(place: &Place) -> Verdict {
     kept("a vector was attached again after a hidden reset")
 }
 
-/// Times that the entry is cleared and repaired while the interrupt's affinity changes.
+/// How often the entry is cleared and repaired while the interrupt's affinity changes.
 const REPAIRS: u32 = 150;
 
-/// Where interrupts are not remapped, a change of affinity writes another message. A repair must not
-/// put the one before in its place.
+/// Changes the affinity during repairs. Without interrupt remapping, a change of affinity writes
+/// another message. A repair must not restore the message before the change.
 pub(super) fn repair_keeps_affinity(place: &Place) -> Verdict {
     let opener = Opener::new(&place.bdf)?;
     let device = opener.open()?;
@@ -118,7 +118,7 @@ pub(super) fn repair_keeps_affinity(place: &Place) -> Verdict {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             for processor in ["0", "1"].iter().cycle() {
-                // A change that comes while another is under way is refused, which does no harm.
+                // A change that arrives during another one is refused, which is harmless.
                 let _ = std::fs::write(&affinity, processor);
                 if done.load(std::sync::atomic::Ordering::Relaxed) {
                     return;

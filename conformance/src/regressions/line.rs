@@ -8,8 +8,8 @@ use crate::pin::Pinned;
 use crate::vfio::{self, COMMAND, COMMAND_LINE_OFF, COMMAND_MASTER, COMMAND_MEMORY, Opener};
 use crate::{Answer, Index, Request};
 
-/// MSI-X turns the line off in the command register and on again. A driver that puts the whole
-/// register back, since it turned memory decoding on for itself, turns the line off for good.
+/// Enables INTx after MSI-X. MSI-X sets DisINTx and clears it again. If a driver restores the whole
+/// register, because it has enabled memory decoding for itself, INTx stays disabled.
 pub(super) fn works_after_msix(place: &Place) -> Verdict {
     let _pinned = Pinned::new()?;
     let opener = Opener::new(&place.bdf)?;
@@ -22,7 +22,7 @@ pub(super) fn works_after_msix(place: &Place) -> Verdict {
     let enabled = |when: &str| {
         let command = vfio::hardware16(&place.bdf, COMMAND)?;
         let off = command & COMMAND_LINE_OFF != 0;
-        check(!off, || format!("{when}: the line is off, command {command:#06x}"))
+        check(!off, || format!("{when}: INTx is disabled, command {command:#06x}"))
     };
     enabled("INTx was enabled")?;
     device.config_write16(COMMAND, COMMAND_MEMORY | COMMAND_MASTER)?;
@@ -31,7 +31,7 @@ pub(super) fn works_after_msix(place: &Place) -> Verdict {
     let mut controller = Controller::new(device.bar(), opener.dma());
     controller.ready(Index::Intx, 1)?;
     controller.acknowledge()?;
-    // What it did to get ready may have raised the line, which masked it.
+    // The preparation may have raised INTx, which masked it.
     must(&device, &Request::unmask(Index::Intx, 0, 1))?;
     trigger.take();
     controller.raise(Index::Intx, 0)?;
@@ -39,11 +39,13 @@ pub(super) fn works_after_msix(place: &Place) -> Verdict {
     Ok(controller.acknowledge()?)
 }
 
-/// Interrupts of the shared line that would be too many: the other device's handler disowns each.
+/// The number of interrupts of the shared INTx that counts as a storm: the other device's handler
+/// disowns each.
 const STORM: u64 = 100;
 
-/// The PCI core clears DisINTx when MSI goes off, and when an enable is refused. The guest has set it,
-/// and relies on it: its device asserts the line, which another device shares.
+/// Sets DisINTx as the guest would, and disables MSI. The PCI core clears DisINTx when MSI goes
+/// off, and when an enable is refused. The guest relies on DisINTx: its device asserts an INTx that
+/// another device shares.
 pub(super) fn disintx_survives_msi(place: &Place) -> Verdict {
     let other = place.other.as_deref().unwrap_or_default();
     need(vfio::is_edu(&place.bdf)? && vfio::is_edu(other)?, "these are not two edu devices")?;

@@ -1,5 +1,5 @@
-//! What once went wrong in a driver beside the contract's rules. Each runs in a process of its own:
-//! where it goes wrong again, the process may never end.
+//! Driver bugs of the past that no rule of the contract covers. Each test has a process of its own,
+//! because the process may never end if the bug is back.
 
 mod hidden;
 mod line;
@@ -13,10 +13,10 @@ use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long one may take before it counts as stuck. It takes a second or two where nothing else runs.
+/// The longest run before a test counts as stuck. On an idle machine a test takes a second or two.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The devices to try on.
+/// The devices under test.
 #[derive(Clone, Debug)]
 pub struct Place {
     /// Address of an NVMe controller that is bound to a VFIO driver.
@@ -25,17 +25,17 @@ pub struct Place {
     pub other: Option<String>,
 }
 
-/// One thing that once went wrong.
+/// One bug of the past.
 #[derive(Clone, Copy, Debug)]
 pub struct Regression {
-    /// Its name.
+    /// The name of the regression.
     pub name: &'static str,
-    /// What holds now, in a sentence.
+    /// The property that holds now, in a sentence.
     pub proves: &'static str,
     run: fn(&Place) -> Verdict,
 }
 
-/// All of them.
+/// All regressions.
 pub const ALL: &[Regression] = &[
     Regression {
         name: "sleeping_device_stays_out_of_reach",
@@ -49,7 +49,7 @@ pub const ALL: &[Regression] = &[
     },
     Regression {
         name: "line_works_after_msix",
-        proves: "MSI-X that is disabled with memory decoding off leaves the line enabled.",
+        proves: "MSI-X that is disabled with memory decoding off leaves INTx enabled.",
         run: line::works_after_msix,
     },
     Regression {
@@ -105,13 +105,14 @@ pub const ALL: &[Regression] = &[
     },
 ];
 
-/// What the process of one regression says: a word, and why.
+/// The word that the process of one regression prints before its reason.
 const HELD: &str = "ok";
 const BROKEN: &str = "FAIL";
 const NOT_APPLICABLE: &str = "n/a";
 
 impl Regression {
-    /// Tries it in this process, which may then never end; what [`Regression::try_apart`] reads.
+    /// Tries the regression in this process, which may never end. Returns the text that
+    /// [`Regression::try_apart`] parses.
     pub fn try_here(&self, place: &Place) -> String {
         match (self.run)(place) {
             Ok(()) => HELD.into(),
@@ -120,7 +121,7 @@ impl Regression {
         }
     }
 
-    /// Tries it in a process of its own.
+    /// Tries the regression in a process of its own. Returns the outcome.
     pub fn try_apart(&self, place: &Place) -> Outcome {
         let said = self.start(place).and_then(wait);
         match said.as_deref().map(|said| said.trim().split_once(' ').unwrap_or((said.trim(), ""))) {
@@ -142,19 +143,19 @@ impl Regression {
     }
 }
 
-/// This program.
+/// The path of this program.
 const THIS: &str = "/proc/self/exe";
 
 fn failed(source: std::io::Error) -> Error {
     Error::File { path: THIS.into(), source }
 }
 
-/// What a process said, once it has ended.
+/// Waits for a process to end. Returns its output.
 fn wait(mut child: Child) -> Result<String, Error> {
     let since = Instant::now();
     while child.try_wait().map_err(failed)?.is_none() {
         if since.elapsed() > LIMIT {
-            // Not waited for: what waits in the kernel for ever cannot even be killed.
+            // The process is not reaped: a process that is stuck in the kernel cannot be killed.
             child.kill().map_err(failed)?;
             return Ok(format!("{BROKEN} it has not ended after {} seconds", LIMIT.as_secs()));
         }
@@ -171,7 +172,7 @@ fn ask(device: &Device, request: &Request) -> Result<Answer, Error> {
     Ok(device.set_irqs(&Guarded::with(&request.bytes())?))
 }
 
-/// Sends a request that must succeed.
+/// Sends a request and fails unless it succeeds.
 fn must(device: &Device, request: &Request) -> Verdict {
     let answer = ask(device, request)?;
     check(answer == Answer::OK, || format!("{request} answered {answer}"))

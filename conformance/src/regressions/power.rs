@@ -1,4 +1,4 @@
-//! A device that user space has put to sleep.
+//! Tests of a device in low power.
 
 use super::{Place, ask, must};
 use crate::cases::{Verdict, check, need};
@@ -14,13 +14,13 @@ const MEMORY: u16 = 2;
 const STATE: u16 = 3;
 const D0: u16 = 0;
 const D3HOT: u16 = 3;
-/// A vector is detached and attached so often.
+/// How often a vector is detached and attached.
 const ROUNDS: u32 = 20;
-/// BAR 0 is looked at so often after each.
+/// How often BAR 0 is read after each.
 const LOOKS: u32 = 20;
 
-/// A request may wake the device for itself. Who touches its memory meanwhile must not find it
-/// mapped once it sleeps again.
+/// Reads the device's memory during and after requests. A request may wake the device for itself.
+/// When the device sleeps again, no mapping may reach its memory.
 pub(super) fn stays_out_of_reach(place: &Place) -> Verdict {
     let opener = Opener::new(&place.bdf)?;
     let device = opener.open()?;
@@ -64,13 +64,13 @@ pub(super) fn stays_out_of_reach(place: &Place) -> Verdict {
     })
 }
 
-/// User space writes to configuration space while a request runs, so often.
+/// How often user space writes to configuration space while a request runs.
 const WRITES: u32 = 300;
-/// Waking takes ten milliseconds a time.
+/// How often the device wakes; each wake-up takes ten milliseconds.
 const WAKES: u32 = 60;
 
-/// A request makes the device reachable for itself and puts it back. What user space writes
-/// meanwhile holds all the same.
+/// Writes to configuration space during requests. A request wakes the device for itself and
+/// restores it. Writes of user space in between must hold.
 pub(super) fn writes_hold(place: &Place) -> Verdict {
     let device = Opener::new(&place.bdf)?.open()?;
     let power = device.power_control()?;
@@ -83,7 +83,8 @@ pub(super) fn writes_hold(place: &Place) -> Verdict {
             device.config_write16(register, from)?;
             std::thread::scope(|scope| {
                 let requests = scope.spawn(|| must(&device, &detach).and(must(&device, &attach)));
-                // Another moment of the requests each time.
+                // Each round waits a different time, so that the write hits another moment of the
+                // requests.
                 (0..round * 97 % 20_000).for_each(|_| std::hint::spin_loop());
                 device.config_write16(register, to)?;
                 requests.join().unwrap_or_else(|_| check(false, || "a thread died".into()))
@@ -104,7 +105,7 @@ pub(super) fn writes_hold(place: &Place) -> Verdict {
     }
 }
 
-/// Vectors cannot be allocated for a device that sleeps.
+/// Enables MSI-X on a device in D3hot, which must fail: the kernel allocates no vectors for it.
 pub(super) fn sleeping_device_refuses_to_enable(place: &Place) -> Verdict {
     let device = Opener::new(&place.bdf)?.open()?;
     let power = device.power_control()?;
@@ -119,7 +120,7 @@ pub(super) fn sleeping_device_refuses_to_enable(place: &Place) -> Verdict {
     must(&device, &attach)
 }
 
-/// Closing wakes the device, and is no event that its user waits for.
+/// Closes a device in low power. Closing wakes the device, but must not signal its wake-up eventfd.
 pub(super) fn close_signals_no_wakeup(place: &Place) -> Verdict {
     let opener = Opener::new(&place.bdf)?;
     let device = opener.open()?;

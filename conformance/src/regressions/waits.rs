@@ -1,8 +1,8 @@
-//! Requests that wait for user space's memory, and resample eventfds: neither may delay anything
-//! else.
+//! Tests requests that wait for user space's memory, and resample eventfds. Neither may delay
+//! another request.
 //!
-//! User space can withhold a page for as long as it likes (userfaultfd, FUSE). A core that reads the
-//! page with a lock held stops every other user of that lock.
+//! User space can withhold a page indefinitely (userfaultfd, FUSE). A core that reads the page
+//! with a lock held blocks every other user of that lock.
 
 use super::{LIMIT, Place, ask, must};
 use crate::cases::{Stop, Verdict, check, need};
@@ -14,14 +14,14 @@ use std::sync::mpsc;
 use std::thread::{self, Scope};
 use std::time::Duration;
 
-/// A byte of configuration space that means nothing to the device.
+/// A byte of configuration space without meaning for the device.
 const INTERRUPT_LINE: u64 = 0x3c;
 
-/// Time for the kernel's work behind an eventfd to run into what would stop it. No event tells when
-/// it has. If this is too short, a broken core may pass; a correct one never fails.
+/// Time for the kernel's work behind an eventfd to reach the point where it would block. No event
+/// reports that. If the pause is too short, a broken core may pass; a correct core never fails.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// The pages that the requests of one device wait for.
+/// The absent pages for which the requests of one device wait.
 struct Withheld {
     config: Absent,
     header: Absent,
@@ -39,8 +39,8 @@ impl Withheld {
         })
     }
 
-    /// Starts a write to configuration space and two SET_IRQS, and returns when all three wait: the
-    /// second SET_IRQS brings its header, and only its data is withheld.
+    /// Starts a write to configuration space and two SET_IRQS. Returns when all three wait. The
+    /// second SET_IRQS has its header, and waits for its data only.
     fn keep_busy<'s>(&'s self, scope: &'s Scope<'s, '_>, device: &'s Device) -> Verdict {
         let at = device.config_offset() + INTERRUPT_LINE;
         scope.spawn(move || self.config.write_to(device.fd(), at));
@@ -61,8 +61,8 @@ impl Withheld {
     }
 }
 
-/// Plays `meanwhile` in a thread while the requests of `device` wait. Fails if it has not ended after
-/// a while, but only once the pages are there: whatever waits for them ends then.
+/// Runs `meanwhile` in a thread while the requests of `device` wait. Fails if it does not end in
+/// time, but only after the pages are present, so that every waiting thread ends.
 fn while_busy(device: &Device, what: &str, meanwhile: impl FnOnce() -> Verdict + Send) -> Verdict {
     let withheld = Withheld::new()?;
     let (verdicts, verdict) = mpsc::channel();
@@ -89,7 +89,7 @@ fn info(device: &Device) -> Verdict {
     check(answer == Answer::OK, || format!("GET_IRQ_INFO answered {answer}"))
 }
 
-/// GET_IRQ_INFO of the device itself is answered while its requests wait.
+/// Asks GET_IRQ_INFO of the device while its requests wait.
 pub(super) fn hold_up_no_info(place: &Place) -> Verdict {
     let (opener, trigger) = (Opener::new(&place.bdf)?, Eventfd::new()?);
     let device = opener.open()?;
@@ -97,7 +97,7 @@ pub(super) fn hold_up_no_info(place: &Place) -> Verdict {
     while_busy(&device, "GET_IRQ_INFO of the same device", || info(&device))
 }
 
-/// Every kind of request of another device is answered while the requests of this one wait.
+/// Sends every kind of request to another device while the requests of this one wait.
 pub(super) fn hold_up_no_other_device(place: &Place) -> Verdict {
     let (opener, others) = (Opener::new(&place.bdf)?, other(place)?);
     let (device, other) = (opener.open()?, others.open()?);
@@ -124,9 +124,9 @@ pub(super) fn hold_up_no_other_device(place: &Place) -> Verdict {
     })
 }
 
-/// Turning INTx off waits for the work of resample eventfds, whose thread is one for all devices of
-/// the host. It does not wait for a device that is busy, whose resample eventfd was signalled and
-/// closed meanwhile.
+/// Disables INTx of a device. That waits for the work of resample eventfds, whose thread is shared
+/// by all devices. It must not wait for a busy device whose resample eventfd was signalled and
+/// closed.
 pub(super) fn fired_resample_holds_up_no_disable(place: &Place) -> Verdict {
     let (opener, others) = (Opener::new(&place.bdf)?, other(place)?);
     let (device, other) = (opener.open()?, others.open()?);
@@ -142,7 +142,7 @@ pub(super) fn fired_resample_holds_up_no_disable(place: &Place) -> Verdict {
         thread::sleep(PAUSE);
         must(&other, &Request::disable(Index::Intx))
     })?;
-    // Nor does it hold up its own device for good.
+    // The busy device itself is not blocked forever.
     let answer = ask(&device, &Request::disable(Index::Intx))?;
     check(answer == Answer::OK, || format!("disabling its own INTx answered {answer}"))
 }

@@ -1,18 +1,18 @@
-//! What the side that makes requests tells the side that drives the device: which vectors are
-//! attached and open, and since when.
+//! The state that the requesting side shares with the side that drives the device: which vectors
+//! are attached and unmasked, and since when.
 
 use crate::Error;
 use crate::eventfd::Eventfd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
-/// One vector: its two eventfds, between which it is re-targeted, and its state.
+/// One vector: its state, and the two eventfds between which it is re-targeted.
 struct Place {
     eventfds: [Eventfd; 2],
-    /// Counts the times that it was detached, alone or with the index, and attached again.
+    /// Counts how often the vector was detached, alone or with the index, and attached again.
     generation: AtomicU64,
     attached: AtomicBool,
-    /// Microseconds from the board's beginning, plus one; 0 while masked or not attached.
+    /// Microseconds since the board was created, plus one; 0 while masked or not attached.
     open_since: AtomicU64,
 }
 
@@ -25,7 +25,7 @@ pub struct Board {
 }
 
 impl Board {
-    /// So many vectors, none attached.
+    /// Creates a board of `vectors` vectors, none attached.
     pub fn new(vectors: u32) -> Result<Self, Error> {
         let place = |_| {
             Ok(Place {
@@ -44,7 +44,7 @@ impl Board {
         })
     }
 
-    /// The numbers of all vectors.
+    /// Returns the numbers of all vectors.
     pub fn vectors(&self) -> std::ops::Range<u32> {
         0..u32::try_from(self.places.len()).unwrap_or(0)
     }
@@ -53,7 +53,7 @@ impl Board {
         self.places.get(usize::try_from(vector).ok()?)
     }
 
-    /// The descriptor of one of a vector's two eventfds.
+    /// Returns the descriptor of one of a vector's two eventfds.
     pub fn fd(&self, vector: u32, which: bool) -> i32 {
         self.place(vector).map_or(-1, |place| {
             let [first, second] = &place.eventfds;
@@ -61,28 +61,28 @@ impl Board {
         })
     }
 
-    /// Signals on both eventfds of a vector since this was asked last.
+    /// Returns the signals on both eventfds of a vector since the last call.
     pub fn take(&self, vector: u32) -> u64 {
         self.place(vector).map_or(0, |place| place.eventfds.iter().map(Eventfd::take).sum())
     }
 
-    /// Changes whenever a vector is detached, and when it is attached again.
+    /// Returns a number that changes each time a vector is detached or attached again.
     pub fn generation(&self, vector: u32) -> u64 {
         self.place(vector).map_or(0, |place| place.generation.load(SeqCst))
     }
 
-    /// Whether a vector is attached.
+    /// Returns true if a vector is attached.
     pub fn attached(&self, vector: u32) -> bool {
         self.place(vector).is_some_and(|place| place.attached.load(SeqCst))
     }
 
-    /// Since when a vector is attached and open; `None` while it is not.
+    /// Returns since when a vector is attached and unmasked; `None` while it is not.
     pub fn open_since(&self, vector: u32) -> Option<Instant> {
         let since = self.place(vector)?.open_since.load(SeqCst).checked_sub(1)?;
         Some(self.beginning + Duration::from_micros(since))
     }
 
-    /// A vector is about to be detached.
+    /// Records that a vector is about to be detached.
     pub fn release(&self, vector: u32) {
         if let Some(place) = self.place(vector) {
             place.open_since.store(0, SeqCst);
@@ -91,14 +91,14 @@ impl Board {
         }
     }
 
-    /// A vector is about to be masked.
+    /// Records that a vector is about to be masked.
     pub fn close(&self, vector: u32) {
         if let Some(place) = self.place(vector) {
             place.open_since.store(0, SeqCst);
         }
     }
 
-    /// A vector has been attached, or unmasked: this is how it is now.
+    /// Records the state of a vector after an attach or an unmask.
     pub fn settle(&self, vector: u32, attached: bool, masked: bool) {
         let Some(place) = self.place(vector) else {
             return;
@@ -110,28 +110,28 @@ impl Board {
         } else if place.open_since.load(SeqCst) == 0 {
             place.open_since.store(now, SeqCst);
         }
-        // What was sent while it was not attached is owed to nobody.
+        // A command that was sent while the vector was not attached is owed no signal.
         if !place.attached.swap(attached, SeqCst) && attached {
             place.generation.fetch_add(1, SeqCst);
         }
     }
 
-    /// How often the other side has looked after every queue.
+    /// Returns how often the other side has served every queue.
     pub fn passes(&self) -> u64 {
         self.passes.load(SeqCst)
     }
 
-    /// Every queue has been looked after once more.
+    /// Records that every queue was served once more.
     pub fn pass(&self) {
         self.passes.fetch_add(1, SeqCst);
     }
 
-    /// Has the other side come to an end.
+    /// Tells the other side to stop.
     pub fn stop(&self) {
         self.stopping.store(true, SeqCst);
     }
 
-    /// Whether the other side is to come to an end.
+    /// Returns true if the other side has to stop.
     pub fn stopping(&self) -> bool {
         self.stopping.load(SeqCst)
     }

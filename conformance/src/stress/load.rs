@@ -1,13 +1,13 @@
-//! The device interrupting all the while. Each queue works as a driver would: send a command, wait
-//! for its interrupt, send the next.
+//! Drives the device, which interrupts all the time. Each queue works as a driver would: send a
+//! command, wait for its interrupt, send the next.
 
 use super::board::Board;
 use crate::Error;
 use crate::devices::nvme::Controller;
 use std::time::{Duration, Instant};
 
-/// A completion on an attached and open vector without a signal for this long is a stall: the one
-/// place where time decides. Longer, and most would be excused by the next request.
+/// If a completion on an attached and unmasked vector has no signal after this time, it is a stall.
+/// Only here time decides. With a longer limit, the next request would excuse most stalls.
 const STALL: Duration = Duration::from_secs(1);
 
 /// What the device and its interrupts did.
@@ -17,20 +17,22 @@ pub struct Tally {
     pub raised: u64,
     /// Completions whose interrupt was signalled.
     pub signalled: u64,
-    /// Completions whose vector was detached or disabled meanwhile: nobody is owed a signal.
+    /// Completions whose vector was detached or disabled meanwhile. They are owed no signal.
     pub excused: u64,
-    /// Completions on an attached and open vector without a signal for a second: lost interrupts.
+    /// Completions on an attached and unmasked vector without a signal for a second: lost
+    /// interrupts.
     pub stalls: Vec<String>,
 }
 
 /// A command that was sent to a queue.
 struct Ticket {
-    /// How often the vector had been let go when it was sent.
+    /// The generation of the vector when the command was sent.
     generation: u64,
     completed: Option<Instant>,
 }
 
-/// Works on every queue of the board until it is told to stop, and then until nothing is owed.
+/// Works on every queue of the board until told to stop, and then until no signal is owed. Returns
+/// the tally.
 pub fn run(controller: &mut Controller, board: &Board) -> Result<Tally, Error> {
     let mut tally = Tally::default();
     let mut tickets: Vec<Option<Ticket>> = board.vectors().map(|_| None).collect();
@@ -58,7 +60,7 @@ fn step(
     let Some(ticket) = slot else {
         if !stopping {
             let generation = board.generation(vector);
-            // What is there now belongs to no command.
+            // Signals before the first command belong to no command.
             board.take(vector);
             controller.submit(vector)?;
             *slot = Some(Ticket { generation, completed: None });

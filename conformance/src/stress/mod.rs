@@ -1,15 +1,19 @@
-//! Thousands of random requests while the device interrupts all the while: nothing is lost, and
-//! nothing is leaked, not even when the process is killed in the middle.
+//! Sends thousands of random requests while the device interrupts all the time. No interrupt is
+//! lost and no resource leaks, even if the process is killed in the middle.
 //!
-//! **Lost** is: a completion of the device on a vector that is attached and not masked, and has
-//! been attached ever since the command was sent, with no signal on either of the vector's two
-//! eventfds for a second, counted from the completion or from the unmask, whichever came later. An
-//! interrupt that is masked is owed after the unmask. An interrupt of a vector that was detached or
-//! disabled meanwhile is owed to nobody.
+//! An interrupt is **lost** if these conditions hold:
 //!
-//! Linux's core shuts a vector while its trigger is replaced, and on a machine with several
-//! processors an interrupt that is under way at that moment is lost. There it is counted and is no
-//! failure; here it is (`CONTRACT.md`, B-02).
+//! - The device completed a command on a vector that is attached and not masked.
+//! - The vector has been attached since the command was sent.
+//! - Neither of the vector's two eventfds was signalled for a second, counted from the completion
+//!   or from the unmask, whichever was later.
+//!
+//! A masked interrupt is owed after the unmask. An interrupt of a vector that was detached or
+//! disabled meanwhile is not owed.
+//!
+//! Linux's core disables a vector while it replaces the trigger. On a machine with several
+//! processors, an interrupt in that window is lost. With Linux's core such losses are counted and
+//! are no failure; with the Rust core they are (`CONTRACT.md`, B-02).
 
 mod board;
 mod load;
@@ -31,45 +35,45 @@ use std::fmt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-/// Vectors that are played with, each with a queue that interrupts.
+/// The vectors under test, each with a queue that interrupts.
 const VECTORS: u32 = 12;
 
-/// What to do.
+/// The parameters of a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Address of an NVMe controller.
     pub bdf: String,
-    /// Whose core: Linux's own is spared masks and failing requests.
+    /// The core. Linux's core gets no masks and no failing requests.
     pub core: Core,
-    /// How many requests.
+    /// The number of requests.
     pub requests: u64,
-    /// Which requests.
+    /// The seed of the requests.
     pub seed: u64,
 }
 
-/// What came of it.
+/// The result of a run.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// Whose answers these are.
+    /// The core that answered.
     pub core: Core,
-    /// What was sent.
+    /// The requests that were sent.
     pub sent: Sent,
-    /// What the device did.
+    /// The completions and signals of the device.
     pub tally: Tally,
-    /// What was in use before, with everything closed.
+    /// Resources in use before, with the device closed.
     pub before: Resources,
-    /// What is in use now.
+    /// Resources in use after.
     pub after: Resources,
 }
 
 impl Report {
-    /// Nothing leaked, and no interrupt lost that was owed.
+    /// Returns true if nothing leaked and no owed interrupt was lost.
     pub fn is_clean(&self) -> bool {
         owed(self.core, &self.tally) && self.after.back_to(&self.before)
     }
 }
 
-/// Whether no interrupt was lost, as far as the core promises that.
+/// Returns true if no interrupt was lost, as far as the core promises that.
 fn owed(core: Core, tally: &Tally) -> bool {
     core == Core::C || tally.stalls.is_empty()
 }
@@ -103,7 +107,8 @@ impl fmt::Display for Report {
     }
 }
 
-/// Runs the plan, twice: a short round first, so that what the system keeps for good is there.
+/// Runs the plan twice: first a short round, so that permanent allocations of the system are made.
+/// Returns the report.
 pub fn run(plan: &Plan) -> Result<Report, Error> {
     round(&Plan { requests: 200, ..plan.clone() })?;
     let before = Resources::settled(&Resources::count()?)?;
@@ -112,7 +117,7 @@ pub fn run(plan: &Plan) -> Result<Report, Error> {
     Ok(Report { core: plan.core, sent, tally, before, after })
 }
 
-/// Opens the device, plays, and closes it.
+/// Opens the device, sends the requests, and closes it.
 fn round(plan: &Plan) -> Result<(Sent, Tally), Error> {
     let opener = Opener::new(&plan.bdf)?;
     let device = opener.open()?;
@@ -127,7 +132,7 @@ fn round(plan: &Plan) -> Result<(Sent, Tally), Error> {
         let played = (0..plan.requests)
             .try_for_each(|_| {
                 player.play()?;
-                // Between two requests every queue gets its turn.
+                // Every queue is served between two requests.
                 let seen = board.passes();
                 while board.passes() < seen + 2 && !load.is_finished() {
                     std::thread::yield_now();
@@ -144,23 +149,23 @@ fn round(plan: &Plan) -> Result<(Sent, Tally), Error> {
     Ok((player.sent, tally))
 }
 
-/// What came of processes that were killed in the middle.
+/// The result of processes that were killed in the middle.
 #[derive(Clone, Debug)]
 pub struct Killed {
-    /// Whose answers these are.
+    /// The core that answered.
     pub core: Core,
-    /// How many were.
+    /// The number of killed processes.
     pub rounds: u32,
-    /// What was in use before the first.
+    /// Resources in use before the first process.
     pub before: Resources,
-    /// What is in use now.
+    /// Resources in use after.
     pub after: Resources,
-    /// What the device did when it was used again after the last.
+    /// The device's tally when it was used again after the last.
     pub again: Tally,
 }
 
 impl Killed {
-    /// Everything is back, and the device works.
+    /// Returns true if everything is released and the device works.
     pub fn is_clean(&self) -> bool {
         self.after.back_to(&self.before) && owed(self.core, &self.again) && self.again.raised > 0
     }
@@ -178,8 +183,8 @@ impl fmt::Display for Killed {
     }
 }
 
-/// Starts processes that run the plan without end, and kills each in the middle; after each the
-/// device is used again.
+/// Starts processes that run the plan without end, and kills each in the middle. Uses the device
+/// again after each. Returns the result.
 pub fn kill(plan: &Plan, after: Duration, rounds: u32) -> Result<Killed, Error> {
     let short = Plan { requests: 100, ..plan.clone() };
     round(&short)?;

@@ -1,4 +1,4 @@
-//! Random requests over MSI-X, and what they must have done.
+//! Random requests over MSI-X, and a check of their effects.
 
 use super::board::Board;
 use crate::sys::Guarded;
@@ -7,17 +7,17 @@ use crate::{Answer, Error, Index, Request, flags};
 
 const INDEX: Index = Index::Msix;
 
-/// A small generator (splitmix64): the same seed, the same requests.
+/// A small generator (splitmix64): the same seed gives the same requests.
 #[derive(Clone, Debug)]
 pub struct Dice(u64);
 
 impl Dice {
-    /// From a seed.
+    /// Creates a generator from a seed.
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// The next number below `bound`.
+    /// Returns the next number below `bound`.
     pub fn below(&mut self, bound: u32) -> u32 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -32,12 +32,12 @@ impl Dice {
     }
 }
 
-/// What was sent.
+/// Counts of the requests that were sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Sent {
-    /// Times the index was enabled.
+    /// How often the index was enabled.
     pub enables: u64,
-    /// Times it was disabled.
+    /// How often the index was disabled.
     pub disables: u64,
     /// Vectors attached, first or again.
     pub attaches: u64,
@@ -58,19 +58,19 @@ pub struct Player<'a> {
     device: &'a Device,
     board: &'a Board,
     dice: Dice,
-    /// Whether the core masks, and refuses without changing anything.
+    /// True if the core masks, and refuses without changing anything.
     beyond: bool,
     active: bool,
     attached: Vec<bool>,
     masked: Vec<bool>,
     request: Guarded,
-    /// What was sent.
+    /// Counts of the requests that were sent.
     pub sent: Sent,
 }
 
 impl<'a> Player<'a> {
-    /// On a device whose MSI-X is active with every vector of the board attached to its first
-    /// eventfd, as [`attach_all`] leaves it.
+    /// Creates a player for a device whose MSI-X is active, with every vector of the board attached
+    /// to its first eventfd, as [`attach_all`] leaves it.
     pub fn new(
         device: &'a Device,
         board: &'a Board,
@@ -100,7 +100,7 @@ impl<'a> Player<'a> {
         Err(Error::Table(format!("{request} answered {answer}, not {expected}")))
     }
 
-    /// One random request.
+    /// Sends one random request.
     pub fn play(&mut self) -> Result<(), Error> {
         if !self.active {
             return self.enable();
@@ -108,8 +108,8 @@ impl<'a> Player<'a> {
         match self.dice.below(100) {
             0..2 => self.disable(),
             2..14 => self.detach(),
-            14..30 if self.beyond => self.gate(flags::MASK),
-            30..50 if self.beyond => self.gate(flags::UNMASK),
+            14..30 if self.beyond => self.mask_range(flags::MASK),
+            30..50 if self.beyond => self.mask_range(flags::UNMASK),
             50..56 if self.beyond => self.refused(),
             _ => self.attach(),
         }
@@ -187,7 +187,7 @@ impl<'a> Player<'a> {
         Ok(())
     }
 
-    fn gate(&mut self, action: u32) -> Result<(), Error> {
+    fn mask_range(&mut self, action: u32) -> Result<(), Error> {
         let (start, count) = self.range();
         let mask = action == flags::MASK;
         if mask {
@@ -205,7 +205,7 @@ impl<'a> Player<'a> {
         Ok(())
     }
 
-    /// A request over a range whose last descriptor is bad: nothing may change.
+    /// Sends a request over a range whose last descriptor is bad, which must change nothing.
     fn refused(&mut self) -> Result<(), Error> {
         let (start, count) = self.range();
         let mut fds = self.fds(start, count);
@@ -216,7 +216,7 @@ impl<'a> Player<'a> {
         Ok(())
     }
 
-    /// Leaves every vector attached and open.
+    /// Leaves every vector attached and unmasked.
     pub fn finish(&mut self) -> Result<(), Error> {
         let all = self.board.vectors().end;
         self.attach_range(0, all)?;

@@ -1,11 +1,11 @@
-//! What the system has lent out: equal before and after, nothing leaked.
+//! Counts the system's resources, which must be equal before and after.
 
 use crate::Error;
 use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-/// A count of everything that interrupts are made of.
+/// The resources that interrupts use.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Resources {
     /// Handlers of VFIO in /proc/interrupts.
@@ -14,11 +14,11 @@ pub struct Resources {
     pub descriptors: usize,
     /// Open files of the whole machine, eventfds among them.
     pub files: u64,
-    /// The kernel's own memory that cannot be reclaimed, KiB.
+    /// Memory of the kernel that cannot be reclaimed, in KiB.
     pub slab: u64,
 }
 
-/// How much more of the kernel's memory, in KiB, may be in use afterwards: its caches keep pages.
+/// The tolerated increase of the kernel's memory, in KiB: its caches keep pages.
 pub const SLAB_TOLERANCE: u64 = 1024;
 
 fn read(path: &str) -> Result<String, Error> {
@@ -31,7 +31,7 @@ fn first_number(text: &str) -> u64 {
 }
 
 impl Resources {
-    /// Counts.
+    /// Counts the resources.
     pub fn count() -> Result<Self, Error> {
         let descriptors = Path::new("/sys/kernel/irq");
         let listed = std::fs::read_dir(descriptors)
@@ -46,7 +46,8 @@ impl Resources {
         })
     }
 
-    /// Counts until it equals `before`, for as long as what was given back may take to arrive.
+    /// Counts until the result equals `before`, for as long as a release may take. Returns the last
+    /// count.
     pub fn settled(before: &Self) -> Result<Self, Error> {
         let mut now = Self::count()?;
         for _ in 0..50 {
@@ -59,7 +60,7 @@ impl Resources {
         Ok(now)
     }
 
-    /// Whether everything is back.
+    /// Returns true if everything is released.
     pub fn back_to(&self, before: &Self) -> bool {
         self.handlers == before.handlers
             && self.descriptors == before.descriptors

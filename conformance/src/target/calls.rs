@@ -1,4 +1,4 @@
-//! Which functions of the kernel a request calls, by its own tracing.
+//! Counts the kernel functions that a request calls, with the kernel's own tracing.
 
 use crate::Error;
 use std::collections::BTreeMap;
@@ -6,12 +6,12 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The functions that are counted, each with how often it was called.
+/// The counted functions, each with its number of calls.
 pub type Calls = BTreeMap<&'static str, usize>;
 
 const TRACING: &str = "/sys/kernel/tracing";
 
-/// What a driver asks of Linux to have interrupts, by its exported names.
+/// The exported functions that a driver calls to have interrupts.
 const COUNTED: [&str; 12] = [
     "request_threaded_irq",
     "free_irq",
@@ -27,12 +27,13 @@ const COUNTED: [&str; 12] = [
     "eventfd_signal_mask",
 ];
 
-/// A trace of its own, which counts what this thread calls; taken down when dropped.
+/// A trace instance that counts the calls of this thread, and is removed when dropped.
 #[derive(Debug)]
 pub(super) struct Trace(PathBuf);
 
 impl Trace {
-    /// `None` where the kernel has no tracing of functions, or it is not mounted.
+    /// Creates an instance. Returns `None` if the kernel has no function tracing or tracefs is not
+    /// mounted.
     pub(super) fn new() -> Result<Option<Self>, Error> {
         let there = fs::read_to_string(Path::new(TRACING).join("available_tracers"));
         if !there.is_ok_and(|tracers| tracers.split_whitespace().any(|one| one == "function")) {
@@ -49,7 +50,7 @@ impl Trace {
         Ok(Some(trace))
     }
 
-    /// Counts what is called meanwhile.
+    /// Counts the calls while `run` runs. Returns its value and the counts.
     pub(super) fn count<T>(&self, run: impl FnOnce() -> T) -> Result<(T, Calls), Error> {
         self.write("trace", "")?;
         self.write("tracing_on", "1")?;
@@ -68,13 +69,13 @@ impl Trace {
 
 impl Drop for Trace {
     fn drop(&mut self) {
-        // What is left behind costs nothing but the name of a directory.
+        // An instance that is left behind costs only a directory name.
         let _ = self.write("current_tracer", "nop");
         let _ = fs::remove_dir(&self.0);
     }
 }
 
-/// The lines `task-12 [000] ..... 1.234567: function <-caller`.
+/// Parses the lines `task-12 [000] ..... 1.234567: function <-caller`. Returns the counts.
 fn calls(trace: &str) -> Calls {
     let mut calls = Calls::new();
     for line in trace.lines().filter(|line| !line.starts_with('#')) {

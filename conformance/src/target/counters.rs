@@ -1,15 +1,15 @@
-//! The table that the Rust core shows of a device in debugfs (`CONTRACT.md`, B-05).
+//! Reads the debugfs table of the Rust core for a device (`CONTRACT.md`, B-05).
 
 use super::Counted;
 use std::path::Path;
 
-/// Reads the table of a device. Returns `None` where debugfs is not mounted or the core has none.
+/// Reads the table of a device. Returns `None` if debugfs is not mounted or the core has no table.
 pub(super) fn read(bdf: &str) -> Option<String> {
     let path = Path::new("/sys/kernel/debug/vfio").join(bdf).join("interrupts");
     std::fs::read_to_string(path).ok()
 }
 
-/// Returns what was counted of a vector; `None` if the table has no line for it.
+/// Returns the counts of a vector; `None` if the table has no line for it.
 pub(super) fn of_vector(table: &str, vector: u32) -> Option<Counted> {
     let number = vector.to_string();
     // The line that begins with `vector` names the columns.
@@ -32,7 +32,7 @@ pub(super) fn of_vector(table: &str, vector: u32) -> Option<Counted> {
     })
 }
 
-/// The vectors that have a line.
+/// Returns the vectors that have a line.
 pub(super) fn vectors(table: &str) -> Vec<u32> {
     let firsts = table.lines().filter_map(|line| line.split_whitespace().next());
     firsts.filter_map(|first| first.parse().ok()).collect()

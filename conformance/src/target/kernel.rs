@@ -10,7 +10,7 @@ use crate::{Answer, Error, Index};
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-/// A device, the core behind its driver, and what raises its interrupts.
+/// A device, the core behind its driver, and the stimulus of its interrupts.
 pub struct Kernel {
     opener: Opener,
     core: Core,
@@ -22,7 +22,7 @@ pub struct Kernel {
 }
 
 struct Opened {
-    // Before the device: it holds the device's registers.
+    // The stimulus is dropped before the device, because it holds the device's registers.
     stimulus: Option<Box<dyn Stimulus>>,
     device: Device,
     request: Guarded,
@@ -147,7 +147,7 @@ impl Target for Kernel {
 
     fn allocated(&self) -> Option<usize> {
         let listed = std::fs::read_dir(vfio::sysfs(self.opener.bdf()).join("msi_irqs"));
-        // The directory comes and goes with the interrupts.
+        // The directory exists only while the device has interrupts.
         Some(listed.map_or(0, Iterator::count))
     }
 

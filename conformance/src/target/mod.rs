@@ -1,4 +1,5 @@
-//! What the cases run against: two ioctls as bytes, eventfds, and a device to be provoked.
+//! The targets of the cases: two ioctls as bytes, eventfds, and a device whose interrupts can be
+//! raised.
 
 mod calls;
 mod counters;
@@ -13,19 +14,19 @@ use crate::vfio::Facts;
 use crate::{Answer, Error, Index};
 use std::fmt;
 
-/// Whose vfio-pci-core answers: this decides what to expect where the two differ by design. The
-/// name of the driver on top of it (vfio-pci, a vendor's variant driver) does not matter.
+/// The vfio-pci-core that answers. It decides the expectation where the two differ by design. The
+/// driver on top (vfio-pci, a vendor's variant driver) does not matter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, clap::ValueEnum)]
 pub enum Core {
-    /// Linux's own, in C.
+    /// Linux's core, in C.
     C,
-    /// This project's, in Rust: rules B hold.
+    /// This project's core, in Rust: rules B hold.
     Rust,
 }
 
 impl Core {
-    /// The core of the running kernel. The Rust core alone has a module version that begins with
-    /// vfio-irq.
+    /// Returns the core of the running kernel. Only the Rust core has a module version that begins
+    /// with vfio-irq.
     pub fn loaded() -> Self {
         match std::fs::read_to_string("/sys/module/vfio_pci_core/version") {
             Ok(version) if version.starts_with("vfio-irq") => Self::Rust,
@@ -43,104 +44,103 @@ impl fmt::Display for Core {
     }
 }
 
-/// What was counted of one vector (`CONTRACT.md`, B-05).
+/// The counts of one vector (`CONTRACT.md`, B-05).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Counted {
-    /// Interrupts that were signalled; `None` where they are not counted, or the vector is not
-    /// attached.
+    /// Signalled interrupts; `None` if they are not counted, or the vector is not attached.
     pub signals: Option<u64>,
-    /// Times it was masked.
+    /// Times the vector was masked.
     pub masks: u64,
-    /// Times it was unmasked.
+    /// Times the vector was unmasked.
     pub unmasks: u64,
-    /// Times its trigger was replaced.
+    /// Times the trigger was replaced.
     pub retargets: u64,
-    /// Times the loopback signalled it.
+    /// Times the loopback signalled the vector.
     pub loopbacks: u64,
-    /// Requests refused because of it.
+    /// Requests that failed because of the vector.
     pub failures: u64,
 }
 
-/// Something that answers VFIO's two interrupt ioctls.
+/// A target that answers VFIO's two interrupt ioctls.
 ///
-/// Requests are bytes, and what is beyond their end cannot be read: a request that claims more than
-/// it brings is how a bad address is told.
+/// Requests are bytes, and memory behind them is unreadable. A request with a bad address is one
+/// that claims more data than it carries.
 pub trait Target {
-    /// Whose answers to expect.
+    /// Returns the core whose answers to expect.
     fn core(&self) -> Core;
 
-    /// What the device's configuration space says.
+    /// Returns the interrupt capabilities in the device's configuration space.
     fn facts(&self) -> Facts;
 
-    /// GET_IRQ_INFO; the bytes are overwritten with the answer.
+    /// Makes GET_IRQ_INFO and overwrites the bytes with the answer. Returns the return value.
     fn get_irq_info(&mut self, bytes: &mut [u8]) -> Result<Answer, Error>;
 
-    /// GET_IRQ_INFO at an address that can be read and not written; `None` where there is no such
-    /// thing.
+    /// Makes GET_IRQ_INFO at an address that can be read and not written. Returns `None` if the
+    /// target has no such address.
     fn get_irq_info_unwritable(&mut self, bytes: &[u8]) -> Result<Option<Answer>, Error>;
 
-    /// SET_IRQS.
+    /// Makes SET_IRQS. Returns the answer.
     fn set_irqs(&mut self, bytes: &[u8]) -> Result<Answer, Error>;
 
-    /// A new eventfd; its number.
+    /// Creates an eventfd. Returns its number.
     fn eventfd(&mut self) -> Result<i32, Error>;
 
-    /// A descriptor that is open and no eventfd.
+    /// Opens a file that is no eventfd. Returns its descriptor.
     fn other_file(&mut self) -> Result<i32, Error>;
 
-    /// How often an eventfd was signalled since this was asked last.
+    /// Returns how often an eventfd was signalled since the last call.
     fn signals(&mut self, fd: i32) -> Result<u64, Error>;
 
-    /// Waits until an eventfd is signalled, ten seconds at most; whether it was.
+    /// Waits at most ten seconds for a signal of an eventfd. Returns true if there was one.
     fn wait(&mut self, fd: i32) -> Result<bool, Error>;
 
-    /// Signals an eventfd from user space's side, and lets the line act if it is armed.
+    /// Signals an eventfd from user space, and has INTx react if the eventfd is armed.
     fn signal(&mut self, fd: i32) -> Result<(), Error>;
 
-    /// How many vectors of the index [`Target::raise`] reaches, from 0 on.
+    /// Returns how many vectors of the index, from 0 on, [`Target::raise`] can raise.
     fn reach(&self, index: Index) -> u32;
 
-    /// Readies the device for [`Target::raise`]; the index must be active. May signal.
+    /// Prepares the device for [`Target::raise`]; the index must be active. May signal.
     fn ready(&mut self, index: Index, vectors: u32) -> Result<(), Error>;
 
-    /// The device raises a vector.
+    /// Has the device raise a vector.
     fn raise(&mut self, index: Index, vector: u32) -> Result<(), Error>;
 
-    /// The device lets go of its line. `false` where the line does not stay asserted.
+    /// Has the device deassert INTx. Returns false if INTx of the device does not stay asserted.
     fn acknowledge(&mut self) -> Result<bool, Error>;
 
-    /// Interrupts of the machine that MSI and MSI-X of this device hold.
+    /// Returns the number of the machine's interrupts that MSI and MSI-X of this device hold.
     fn allocated(&self) -> Option<usize>;
 
-    /// What was counted of a vector; `None` where nothing can be read.
+    /// Returns the counts of a vector; `None` if they cannot be read.
     fn counted(&self, vector: u32) -> Option<Counted>;
 
-    /// The vectors of which something is remembered; `None` where nothing can be read.
+    /// Returns the vectors for which the host keeps state; `None` if they cannot be read.
     fn known(&self) -> Option<Vec<u32>>;
 
-    /// SET_IRQS, and what it asked of the kernel; `None` where that cannot be counted.
+    /// Makes SET_IRQS and counts its calls of the kernel. Returns `None` if they cannot be counted.
     fn calls_of(&mut self, _bytes: &[u8]) -> Result<Option<(Answer, Calls)>, Error> {
         Ok(None)
     }
 
-    /// The names of this device's handlers as the system lists them; `None` where it lists none.
+    /// Returns the names of this device's handlers in the system's list; `None` if it has no list.
     fn handlers(&self) -> Option<Vec<String>>;
 
-    /// The same, each with the number of its interrupt.
+    /// Returns the names of the handlers, each with the number of its interrupt.
     fn interrupts(&self) -> Option<Vec<(u32, String)>> {
         None
     }
 
-    /// Resets the device; `false` where there is no such thing.
+    /// Resets the device. Returns false if the target has no reset.
     fn reset(&mut self) -> Result<bool, Error>;
 
-    /// Clears a vector's message in the device's MSI-X table, as a reset does that the kernel does
-    /// not see; `false` where there is no such thing.
+    /// Clears a vector's message in the device's MSI-X table, as a hidden reset does. Returns false
+    /// if the target has no table.
     fn forget_message(&mut self, _vector: u32) -> Result<bool, Error> {
         Ok(false)
     }
 
-    /// Whether the pin leads nowhere, if that is known.
+    /// Returns true if the pin is known to have no routed interrupt.
     fn disconnected(&self) -> bool {
         false
     }
@@ -148,9 +148,9 @@ pub trait Target {
     /// Closes the device.
     fn close(&mut self) -> Result<(), Error>;
 
-    /// What a closed device still holds; `None`: nothing.
+    /// Returns the resources that a closed device still holds; `None` if there are none.
     fn leaks(&self) -> Option<String>;
 
-    /// Opens the device again, as it comes from a reset.
+    /// Opens the device again, in the state after a reset.
     fn open(&mut self) -> Result<(), Error>;
 }

@@ -1,4 +1,4 @@
-//! The engine on its simulated host: the same cases without a kernel.
+//! Runs the cases on the engine with its simulated host, without a kernel.
 
 use super::{Core, Counted, Target};
 use crate::vfio::Facts;
@@ -13,14 +13,14 @@ pub struct Simulator {
     shape: IrqCaps,
     sim: Sim,
     device: IrqEngine<Sim>,
-    /// The device asserts its line.
+    /// The device asserts INTx.
     asserted: bool,
-    /// Signals that were taken so far.
+    /// Signals that were taken so far, by eventfd.
     seen: BTreeMap<i32, u64>,
 }
 
 impl Simulator {
-    /// A device of this shape.
+    /// Creates a device with these capabilities.
     pub fn new(shape: IrqCaps) -> Self {
         let sim = Sim::with(shape);
         let device = IrqEngine::new(sim.slots());
@@ -49,14 +49,14 @@ impl Simulator {
         outcome.map_err(vfio_irq_engine::Refusal::to_return)
     }
 
-    /// The line is level-triggered: while it is asserted, it signals whenever it is unmasked.
+    /// Signals INTx if it is asserted and unmasked: INTx is level-triggered.
     fn pull(&mut self) {
         if self.asserted {
             self.sim.raise_intx();
         }
     }
 
-    /// Promises to its host that the engine broke.
+    /// Returns the host's requirements that the engine violated.
     pub fn broken_promises(&self) -> &[String] {
         self.sim.broken_promises()
     }

@@ -1,4 +1,4 @@
-//! Other projects' VFIO clients, unmodified: what they need to be built and to run in a guest.
+//! VFIO clients of other projects, unmodified: how they are built and run in a guest.
 
 use std::path::PathBuf;
 

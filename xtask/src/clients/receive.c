@@ -33,7 +33,7 @@ enum {
 	/* Enough for both directions' rings and the caches. */
 	BUFFERS = 4095,
 	FRAME = 64,
-	/* What a wait may take before the program reports a hang, in milliseconds. */
+	/* The longest wait before the program reports a hang, in milliseconds. */
 	HANG = 60000,
 };
 
@@ -60,7 +60,7 @@ static void wait_for(int (*done)(unsigned int), unsigned int argument, const cha
 	}
 }
 
-/* Returns true if the receiving thread sleeps. It has nothing to sleep in but rte_epoll_wait. */
+/* Returns true if the receiving thread sleeps. It sleeps in rte_epoll_wait only. */
 static int receiver_sleeps(unsigned int unused)
 {
 	char path[64], line[512], *state;
@@ -103,7 +103,7 @@ static unsigned int drain(unsigned int queue)
 
 	while ((count = rte_eth_rx_burst(RECEIVER, queue, burst, RTE_DIM(burst)))) {
 		for (unsigned int i = 0; i < count; i++) {
-			/* Others on the network may talk, too (IPv6's neighbour discovery). */
+			/* Other hosts on the network may send, too (IPv6 neighbour discovery). */
 			struct rte_ether_hdr *head = rte_pktmbuf_mtod(burst[i], struct rte_ether_hdr *);
 
 			all += head->ether_type == rte_cpu_to_be_16(RTE_ETHER_TYPE_IPV4);

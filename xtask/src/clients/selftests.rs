@@ -10,8 +10,8 @@ use crate::lab::process::{Step, capture, follow};
 use crate::lab::root;
 use crate::lab::sandbox::Sandbox;
 
-/// What the tests are built from. The headers of drivers are targets of symbolic links in the
-/// tests' sources; the rest makes the kernel's headers for user space.
+/// The sources of the tests. The headers of drivers are targets of symbolic links in the tests'
+/// sources. The rest makes the kernel's headers for user space.
 const SOURCES: [&str; 15] = [
     "Makefile",
     "Kbuild",
@@ -30,7 +30,7 @@ const SOURCES: [&str; 15] = [
     "usr",
 ];
 
-/// The tests' default mode, where they let none be chosen.
+/// Sets the tests' default mode, for which they have no option.
 const DEFAULT_MODE: &str = include_str!("default_mode.c");
 
 /// Builds the kernel's headers for user space, then the tests as their Makefile builds them.

@@ -1,10 +1,10 @@
 # Runs Linux's selftests of VFIO in a guest with an igb and an NVMe controller.
-# Without /dev/iommu, tests that want an iommufd cannot pass. They are named, not left out.
+# Without /dev/iommu, tests that need an iommufd cannot pass. The script names them.
 failed=0 passed=0
 : >/tmp/lacking
 : >/tmp/skipped
 
-# Judges what a test program printed: `ok N NAME`, `ok N NAME # SKIP WHY`, `not ok N NAME`.
+# Judges the output of a test program: `ok N NAME`, `ok N NAME # SKIP WHY`, `not ok N NAME`.
 judge() {
     while read -r first second third rest; do
         case "$first $second" in

@@ -1,4 +1,4 @@
-# Runs in the second guest: writes to the NVMe disk, forgets it, reads it back.
+# Runs in the second guest: writes to the NVMe disk, drops the page cache, reads the data back.
 disk=/dev/nvme0n1
 waited=0
 until [ -b $disk ] || [ $waited -ge 60 ]; do
@@ -8,7 +8,7 @@ done
 [ -b $disk ] || { echo "there is no $disk"; exit 1; }
 echo "$(uname -sr): $disk, $(cat /sys/class/nvme/nvme0/model)"
 dd if=/dev/urandom of=/tmp/written bs=1M count=4 2>/dev/null
-# Both queues get work, so both vectors do.
+# Both queues get work, so both vectors interrupt.
 for cpu in 0 1; do
     taskset -c $cpu dd if=/tmp/written of=$disk bs=1M seek=$((cpu * 4)) conv=fsync 2>/dev/null || exit 1
 done

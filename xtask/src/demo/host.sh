@@ -9,7 +9,7 @@ qemu-system-x86_64 -M q35 -accel kvm -cpu host -smp 2 -m 512 -nodefaults -no-use
     -device "vfio-pci,host=$device" -trace 'vfio_msix*' <>/tmp/talk >/tmp/output 2>/tmp/trace &
 qemu=$!
 
-# The second guest says when its disk has been read and written, and stays until it is told to go.
+# The second guest reports when its disk has been read and written, and runs until it is told to end.
 waited=0
 until grep -q '^ready$' /tmp/output || [ $waited -ge 200 ]; do
     kill -0 $qemu 2>/dev/null || break

@@ -1,5 +1,5 @@
-//! `cargo xtask demo`: a guest of an unmodified QEMU uses its NVMe disk through the driver, and what
-//! can be seen of its interrupts from every side is shown and judged.
+//! `cargo xtask demo`: a guest of an unmodified QEMU uses its NVMe disk through the driver. The
+//! demo shows and judges the interrupts as seen from every side.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -24,7 +24,8 @@ const HOST: &str = include_str!("host.sh");
 /// Runs in the second.
 const GUEST: &str = include_str!("guest.sh");
 
-/// Shows the whole, section by section: an error status if any section's check fails.
+/// Runs the demo and shows it section by section. Returns an error status if a section's check
+/// fails.
 pub fn run(series: Series, core: Core) -> Result<ExitCode> {
     let cache = Cache::open()?;
     let outcome = boot(&cache, series, core)?;
@@ -50,7 +51,7 @@ pub fn run(series: Series, core: Core) -> Result<ExitCode> {
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Runs the demo for its verdicts alone: what failed, in words.
+/// Runs the demo for its verdicts alone. Returns the failures in words.
 pub fn check(cache: &Cache, series: Series, core: Core) -> Result<Started<Vec<String>>> {
     let outcome = boot(cache, series, core)?;
     let failure = |section: verdict::Section| {

@@ -1,21 +1,21 @@
-//! What must be seen in a run of the demo.
+//! Judges a run of the demo.
 
 use std::collections::BTreeSet;
 
 use crate::lab::guest::{Core, DRIVER, Outcome};
 use crate::log;
 
-/// A part of the demo: what was seen, and whether it is as it should be.
+/// A section of the demo: the observation, and its verdict.
 pub struct Section {
-    /// What it is about.
+    /// The subject.
     pub title: &'static str,
-    /// What was seen.
+    /// The observation.
     pub shown: String,
-    /// Why it is right, or what is wrong.
+    /// Why it is right, or the failure.
     pub verdict: Result<String, String>,
 }
 
-/// Judges a run, in the order in which a person wants to read it.
+/// Judges a run. Returns its sections in reading order.
 pub fn sections(outcome: &Outcome, core: Core) -> Vec<Section> {
     let part = |name: &str| part(&outcome.output, name);
     let (trace, interrupts, counters) = (part("trace"), part("interrupts"), part("counters"));
@@ -53,7 +53,7 @@ pub fn sections(outcome: &Outcome, core: Core) -> Vec<Section> {
     ]
 }
 
-/// The guest's own words; where it failed, its console's too.
+/// Returns the guest's report, with its console if it failed.
 fn disk(part: &dyn Fn(&str) -> String) -> Section {
     let verdict = guest(&part("second"), &part("second report"));
     let mut shown = part("second");
@@ -63,7 +63,7 @@ fn disk(part: &dyn Fn(&str) -> String) -> Section {
     Section { title: "the guest's disk (written, caches dropped, read back)", shown, verdict }
 }
 
-/// The text between `@@ name` and the next such line.
+/// Returns the text between `@@ name` and the next such line.
 fn part(output: &str, name: &str) -> String {
     let mut text = String::new();
     let mut inside = false;
@@ -105,7 +105,7 @@ fn guest(text: &str, report: &str) -> Result<String, String> {
     Ok("what the guest read is what it wrote, on both of its queues".to_owned())
 }
 
-/// Vectors in the order in which the guest began to use them.
+/// Returns the vectors in the order in which the guest began to use them.
 fn vectors_used(trace: &str) -> Vec<u32> {
     let mut used = Vec::new();
     for line in trace.lines().filter(|line| line.contains("vfio_msix_vector_do_use")) {
@@ -167,7 +167,8 @@ fn counted(text: &str, core: Core) -> Result<String, String> {
     }
 }
 
-/// The core in C disables the vectors before the bad one; the core in Rust changes nothing.
+/// Checks the vectors after a refused request: the core in C disables those before the bad one, the
+/// core in Rust changes nothing.
 fn refused(text: &str, core: Core) -> Result<String, String> {
     let alive = |vectors: u32| text.contains(&format!("errno=EBADF alive={vectors} of=6"));
     match core {

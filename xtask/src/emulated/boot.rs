@@ -1,4 +1,4 @@
-//! One boot of the guest, and what was said and counted on both sides.
+//! One boot of the guest: the reports and counts of both sides.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -28,39 +28,39 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// Signals by vector.
 pub type Signals = BTreeMap<u32, u64>;
 
-/// What one boot of the guest said, by the first word of each line, and what the server counted.
+/// The guest's lines by their first word, and the server's counts.
 pub struct Boot {
-    /// What the guest's script printed.
+    /// The output of the guest's script.
     pub output: String,
-    /// What the server counted for it in all.
+    /// The server's counts for the whole boot.
     pub signals: Signals,
-    /// What the server counted at each of the guest's marks.
+    /// The server's counts at each of the guest's marks.
     pub marks: BTreeMap<String, Signals>,
     /// QEMU's trace of MSI-X.
     pub trace: String,
-    /// The guest's kernel.
+    /// The log of the guest's kernel.
     pub log: String,
 }
 
 /// An interrupt as the guest saw it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
-    /// The NVMe queue it is for; 0 is the admin queue.
+    /// The NVMe queue of the interrupt; 0 is the admin queue.
     pub queue: u32,
     /// The MSI-X vector.
     pub vector: u32,
-    /// How often it came.
+    /// The number of interrupts.
     pub count: u64,
 }
 
 impl Boot {
-    /// The lines that begin with `word`, without it.
+    /// Returns the lines that begin with `word`, without the word.
     pub fn lines(&self, word: &str) -> Vec<&str> {
         let rest = |line| -> Option<&str> { str::strip_prefix(line, word)?.strip_prefix(' ') };
         self.output.lines().filter_map(rest).collect()
     }
 
-    /// Each interrupt as the guest saw it, in the lines that begin with `word`.
+    /// Returns the guest's view of each interrupt, from the lines that begin with `word`.
     pub fn interrupts(&self, word: &str) -> Vec<Seen> {
         let line = |line: &&str| {
             let mut words = line.split_whitespace();
@@ -72,17 +72,17 @@ impl Boot {
     }
 }
 
-/// What is said while the guest runs.
+/// The guest's output and the counts while it runs.
 #[derive(Default)]
 struct Talk {
     output: String,
     marks: BTreeMap<String, Signals>,
-    /// Why there are no counts.
+    /// The error that prevented the counts.
     trouble: Option<Error>,
 }
 
-/// Reads what the guest says. At each of its marks the server is asked for its counts; the guest waits
-/// for that, so that nothing happens on either side meanwhile.
+/// Reads the guest's output. At each of its marks, asks the server for its counts. The guest waits
+/// for that, so that no interrupt arrives meanwhile. Returns the talk.
 fn talk(stdout: ChildStdout, mut stdin: ChildStdin, watch: &Watch) -> Talk {
     let mut talk = Talk::default();
     for bytes in BufReader::new(stdout).split(b'\n') {
@@ -93,7 +93,7 @@ fn talk(stdout: ChildStdout, mut stdin: ChildStdin, watch: &Watch) -> Talk {
                 Ok(counts) => drop(talk.marks.insert(mark.trim().to_owned(), counts)),
                 Err(error) => talk.trouble = Some(error),
             }
-            // A guest that is gone needs no answer.
+            // A guest that has ended needs no answer.
             let _ = stdin.write_all(b"\n").and_then(|()| stdin.flush());
         }
         talk.output.push_str(&line);
@@ -102,8 +102,8 @@ fn talk(stdout: ChildStdout, mut stdin: ChildStdin, watch: &Watch) -> Talk {
     talk
 }
 
-/// Boots the guest with the server's disk, twice if it does not reach its first program.
-/// `step` says which time it is.
+/// Boots the guest with the server's disk, twice if it does not reach its first program. `step`
+/// says which start it is. Returns the boot.
 pub fn boot(
     cache: &Cache,
     series: Series,
@@ -188,7 +188,7 @@ fn image(cache: &Cache, step: &str) -> Result<Image> {
     })
 }
 
-/// What the server says of a client that has left: `… interrupts 0:31 1:5012`.
+/// Parses the server's line about a client that has left: `… interrupts 0:31 1:5012`.
 fn signals(said: &str) -> Signals {
     let line = said.lines().rev().find(|line| line.contains(COUNTED));
     let list = line.and_then(|line| line.split_once("; interrupts")).map_or("", |(_, list)| list);
@@ -199,7 +199,7 @@ fn signals(said: &str) -> Signals {
     list.split_whitespace().filter_map(pair).collect()
 }
 
-/// QEMU's options for a guest with the server's disk, without its memory.
+/// Returns QEMU's options for a guest with the server's disk, without its memory.
 pub fn arguments() -> Vec<String> {
     let mut list: Vec<String> = Vec::new();
     let mut add = |words: &[&str]| list.extend(words.iter().map(|&word| word.to_owned()));

@@ -7,7 +7,7 @@ cpus=$(nproc)
 share=$((AREA / cpus))
 chunk=262144
 
-# Everything of one share on one processor: its queue and its vector do the work.
+# One processor handles a whole share: its queue and its vector do the work.
 sum() {
     taskset -c $1 dd if=$disk bs=$chunk skip=$(($1 * share / chunk)) count=$((share / chunk)) iflag=direct 2>/dev/null | sha256sum | cut -c1-64
 }
@@ -19,7 +19,7 @@ write() {
     wait $! || { cat /tmp/said$1; exit 1; }
 }
 
-# One block after the other on one processor, each when the one before it is there.
+# Reads one block after the other on one processor, each after the block before it has arrived.
 one_by_one() {
     taskset -c $1 dd if=$disk of=/dev/null bs=4k count=$2 iflag=direct 2>/tmp/said || { cat /tmp/said; exit 1; }
 }
@@ -40,14 +40,14 @@ interrupts() {
     done
 }
 
-# Both sides count now: the other one answers when it has.
+# Both sides count now: the test answers when it has the server's counts.
 mark() {
     interrupts "interrupts-$1"
     echo "mark $1"
     read -r _ </dev/ttyS1
 }
 
-# What nvme-cli says, as one line.
+# Prints the output of nvme-cli as one line.
 ask() {
     word=$1
     shift
@@ -66,7 +66,7 @@ health() {
     ask error-log error-log /dev/nvme0 -o json
     ask fw-log fw-log /dev/nvme0 -o json
     # Arbitration, power, temperature, error recovery, write cache, queues, coalescing, vector, atomicity,
-    # events: as they are, as they are by default, and what can be done with them.
+    # events: the current, default and supported values.
     for feature in 0x01 0x02 0x04 0x05 0x06 0x07 0x08 0x09 0x0a 0x0b; do
         for select in 0 1 3; do
             ask feature get-feature /dev/nvme0 -f $feature -s $select

@@ -1,18 +1,19 @@
-//! The controller's health, as nvme-cli tells it in the guest.
+//! Checks the controller's health as nvme-cli reports it in the guest.
 
 use serde_json::Value;
 
 use super::boot::Boot;
 use super::{AREA, CPUS, DISK};
 
-/// Features that the guest asks for, each as it is, by default, and what can be done with it.
+/// The number of features that the guest queries, each with its current, default and supported
+/// values.
 const FEATURES: usize = 10;
 
-/// Bytes of a block, and thousands of them in one of the health log's units.
+/// Bytes of a block; a thousand blocks are one unit of the health log.
 const BLOCK: u64 = 512;
 const UNIT: u64 = 1000 * BLOCK;
 
-/// What is not as a device in good health tells it.
+/// Returns the differences from a healthy device.
 pub fn judge(boot: &Boot) -> Vec<String> {
     let mut failures: Vec<String> =
         boot.lines("refused").iter().map(|line| format!("the controller refused {line}")).collect();
@@ -35,15 +36,15 @@ pub fn judge(boot: &Boot) -> Vec<String> {
     failures
 }
 
-/// A number, which nvme-cli prints as text where it is a large one.
+/// Returns a number, which nvme-cli prints as text if it is large.
 fn number(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())
 }
 
-/// A member that is a number, what must hold for it, and that in words.
+/// A numeric member, its condition, and the condition in words.
 type Want<'a> = (&'a str, &'a dyn Fn(u64) -> bool, &'a str);
 
-/// Those of `wants` that do not hold.
+/// Returns the conditions that do not hold.
 fn unmet(said: &Value, wants: &[Want<'_>]) -> Vec<String> {
     let judge = |(name, holds, want): &Want<'_>| {
         let right = number(&said[*name]).is_some_and(holds);
@@ -133,7 +134,7 @@ fn list(said: &Value) -> Vec<String> {
     }
 }
 
-/// What went wrong since the controller was enabled: nothing, and no question of Linux's was refused.
+/// Returns the errors since the controller was enabled; Linux's queries must all have succeeded.
 fn errors(said: &Value) -> Vec<String> {
     match said["errors"].as_array().map(Vec::as_slice) {
         None | Some([]) => vec![format!("there is no list: {said}")],
@@ -149,7 +150,8 @@ fn firmware(said: &Value) -> Vec<String> {
     if number(slot) == Some(1) { Vec::new() } else { vec![format!("active is slot {slot}")] }
 }
 
-/// Each feature is told in all three ways, and two have values that this guest has brought about.
+/// Checks that each feature is reported in all three ways, and that two have values that this guest
+/// has set.
 fn features(lines: &[&str]) -> Vec<String> {
     let mut failures = Vec::new();
     for what in ["Current value", "Default value", "Supported capabilities value"] {

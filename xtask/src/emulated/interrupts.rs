@@ -1,14 +1,15 @@
-//! Interrupts as the server raised them and as the guest saw them.
+//! Compares the interrupts that the server raised with those that the guest saw.
 
 use std::ops::RangeInclusive;
 
 use super::boot::{Boot, Seen, Signals};
 use super::{CPUS, READS};
 
-/// Commands of nvme-cli between two marks, at least: each is one of the admin queue's.
+/// The least number of nvme-cli's commands between two marks; each uses the admin queue.
 const ADMIN: u64 = 30;
 
-/// As many queues as processors, each with a vector of its own, and both sides count alike.
+/// Checks that there are as many queues as processors, each with a vector, and that both sides
+/// count alike. Returns the differences.
 pub fn judge(boot: &Boot) -> Vec<String> {
     let mut failures = Vec::new();
     let shown = |line: &&str| line.contains("nvme0q") || line.contains("CPU0");
@@ -35,8 +36,9 @@ fn of(seen: &[Seen], queue: u32) -> Option<Seen> {
     seen.iter().copied().find(|seen| seen.queue == queue)
 }
 
-/// The whole boot. Under load signals that come while one is on its way are one, so more may be raised
-/// than seen, and the guest uses the admin queue after it has counted; never more are seen than raised.
+/// Checks the whole boot: the guest never sees more interrupts than were raised. Under load,
+/// signals merge, and the guest uses the admin queue after it has counted; so more may be raised
+/// than seen.
 fn in_all(seen: &[Seen], raised: &Signals) -> Vec<String> {
     let judge = |queue| {
         let Some(Seen { vector, count, .. }) = of(seen, queue) else {
@@ -53,8 +55,8 @@ fn in_all(seen: &[Seen], raised: &Signals) -> Vec<String> {
     (0..=CPUS).filter_map(judge).collect()
 }
 
-/// With one command at a time each interrupt is seen before the next is raised: between two marks both
-/// sides count the same, to the last one.
+/// Checks two marks. With one command at a time, the guest sees each interrupt before the server
+/// raises the next, so both sides count exactly the same.
 fn one_by_one(boot: &Boot, queues: RangeInclusive<u32>) -> Vec<String> {
     let marks = ["before", "after"];
     let seen = marks.map(|mark| boot.interrupts(&format!("interrupts-{mark}")));
@@ -83,7 +85,8 @@ fn one_by_one(boot: &Boot, queues: RangeInclusive<u32>) -> Vec<String> {
     queues.filter_map(judge).collect()
 }
 
-/// What the guest's driver says when an interrupt was lost, or a command was not answered or refused.
+/// Returns the messages of the guest's driver about a lost interrupt, or a failed or unanswered
+/// command.
 fn complaints(log: &str) -> Vec<String> {
     const WORDS: [&str; 7] =
         ["timeout", "polled", "abort", "reset", "i/o error", "failed", "not ready"];

@@ -1,6 +1,6 @@
-//! A guest of an unmodified QEMU on this machine, with a disk that `vfio-irq serve nvme` emulates:
-//! written, read back, read again after a reboot, its interrupts counted on both sides, and its health
-//! asked with nvme-cli.
+//! Tests a guest of an unmodified QEMU with a disk that `vfio-irq serve nvme` emulates. The disk is
+//! written, read, and read again after a reboot. The interrupts are counted on both sides, and
+//! nvme-cli reads the controller's health.
 
 use std::fs::File;
 
@@ -21,10 +21,10 @@ mod server;
 use boot::{Boot, boot};
 use server::Server;
 
-/// Bytes that are written raw.
+/// Bytes of the raw area that is written.
 const AREA: u64 = 256 << 20;
 
-/// Bytes of the disk: there is a file system behind the raw area.
+/// Bytes of the disk: a file system follows the raw area.
 const DISK: u64 = AREA + (64 << 20);
 
 /// Processors of the guest.
@@ -33,7 +33,7 @@ const CPUS: u32 = 2;
 /// Blocks that each processor reads one by one.
 const READS: u64 = 200;
 
-/// Boots twice; what was not as it should be, in words.
+/// Boots twice. Returns the failures in words.
 pub fn check(cache: &Cache, series: Series) -> Result<Started<Vec<String>>> {
     let program = conformance::build_command()?;
     let (dir, _lock) = run_dir(cache)?;
@@ -59,7 +59,7 @@ pub fn check(cache: &Cache, series: Series) -> Result<Started<Vec<String>>> {
     Ok(Started { value: failures, twice })
 }
 
-/// What was written is there, before and after a reboot.
+/// Checks that the written data is present, before and after a reboot.
 fn judge_data(first: &Boot, second: &Boot) -> Vec<String> {
     let mut failures = Vec::new();
     let mut same = |what: &str, one: Vec<&str>, other: Vec<&str>| {

@@ -47,7 +47,7 @@ impl Monitor {
             if answer.get("return").is_some() {
                 return Ok(());
             }
-            // Events come in between, and SeaBIOS's own reset is among them.
+            // Events come in between, among them the event of SeaBIOS's own reset.
             if answer.get("event").is_none() {
                 return Err(Error::other(format!("{command}: QEMU answers {answer}")));
             }

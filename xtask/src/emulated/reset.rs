@@ -1,7 +1,7 @@
-//! A guest of an unmodified QEMU that shares no memory with the server is reset under I/O.
+//! Resets a guest of an unmodified QEMU under I/O. The guest shares no memory with the server.
 //!
-//! Without shared memory each access of the device to the guest's memory is a message to QEMU.
-//! A reset finds such messages under way in both directions.
+//! Without shared memory, each access of the device to the guest's memory is a message to QEMU.
+//! At a reset, such messages are in flight in both directions.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -30,13 +30,13 @@ use crate::log;
 /// Runs in the guest.
 const GUEST: &str = include_str!("reset.sh");
 
-/// Bytes of the area that is read, and of the one that is written.
+/// Bytes of the area that is read, and of the area that is written.
 const AREA: usize = 1 << 20;
 
-/// How long a guest may say nothing, a boot included. A hang, not a measure.
+/// How long a guest may be silent, a boot included. The limit detects a hang; it is no measurement.
 const SILENCE: Duration = Duration::from_secs(150);
 
-/// Resets the guest `resets` times. Returns what was not as it should be, in words.
+/// Resets the guest `resets` times. Returns the failures in words.
 pub fn check(cache: &Cache, series: Series, resets: usize) -> Result<Started<Vec<String>>> {
     let program = conformance::build_command()?;
     at_most_twice(|| run(cache, series, &program, resets))
@@ -54,7 +54,7 @@ fn run(cache: &Cache, series: Series, program: &Path, resets: usize) -> Result<V
     let mut guest = Guest::start(cache, series, &dir)?;
     let told = guest.reset_under_load(&sum, resets);
     let report = guest.end(told.is_ok());
-    // The guest's failure says more than what the server says of its end.
+    // The guest's failure is more informative than the server's.
     let log = told.and_then(|()| server.stop())?;
     remove_tree(&disk)?;
     let mut failures = Vec::new();
@@ -108,8 +108,8 @@ impl<'a> Guest<'a> {
         Ok(Self { dir, qemu, input, lines, said: Vec::new() })
     }
 
-    /// Waits until the guest reads and writes, and resets it; after the last reset the guest
-    /// ends its work and checks what it has read.
+    /// Waits until the guest reads and writes, and resets it. After the last reset, the guest ends
+    /// its work and checks the data it has read.
     fn reset_under_load(&mut self, sum: &str, resets: usize) -> Result<()> {
         let mut monitor = Monitor::connect(&self.dir.join("qmp.sock"))?;
         for nth in 0..=resets {
@@ -124,7 +124,7 @@ impl<'a> Guest<'a> {
         let told = self.input.write_all(b"\n").and_then(|()| self.input.flush());
         told.map_err(|e| Error::other(format!("cannot tell the guest to end: {e}")))?;
         self.wait_for(&format!("sum {sum}"), "at the end")?;
-        // Each boot says the sum once, and the end once more.
+        // Each boot prints the sum once, and once more at the end.
         match self.said.iter().filter(|line| line.starts_with("sum ")).count() {
             sums if sums == resets + 2 => Ok(()),
             sums => Err(Error::other(format!(
@@ -135,7 +135,7 @@ impl<'a> Guest<'a> {
         }
     }
 
-    /// Waits until the guest says `line`.
+    /// Waits until the guest prints `line`.
     fn wait_for(&mut self, line: &str, when: &str) -> Result<()> {
         loop {
             let said = match self.lines.recv_timeout(SILENCE) {
@@ -176,11 +176,11 @@ impl<'a> Guest<'a> {
         ))
     }
 
-    /// Waits for the guest's own end if `ends`, and stops it otherwise. Returns its report.
+    /// Waits for the guest to end if `ends`, and stops it otherwise. Returns its report.
     fn end(mut self, ends: bool) -> Report {
         // The channel is closed when QEMU has ended.
         while ends && self.lines.recv_timeout(SILENCE).is_ok() {}
-        // It has ended already if all went well.
+        // QEMU has ended already if the test passed.
         let _ = self.qemu.kill();
         let _ = self.qemu.wait();
         Report::read(self.dir)

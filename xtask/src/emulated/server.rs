@@ -1,4 +1,4 @@
-//! `vfio-irq serve nvme`, as a test runs it.
+//! Runs `vfio-irq serve nvme` for a test.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use super::boot::Signals;
 use crate::error::{Error, Result, last_lines};
 use crate::lab::process::capture;
 
-/// What the server says before its counts when a client has left.
+/// The server's text before its counts when a client has left.
 pub const COUNTED: &str = "this client: ";
 
-/// Asks for what a server counts, as anybody may while it has a client.
+/// Asks a server for its counts, which is possible while it has a client.
 pub struct Watch {
     pid: u32,
     program: PathBuf,
@@ -22,7 +22,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// How often each vector was signalled so far, for a client that asks for nothing meanwhile.
+    /// Returns how often each vector was signalled so far. The client must be idle meanwhile.
     pub fn counts(&self) -> Result<Signals> {
         self.rest()?;
         let mut command = Command::new(&self.program);
@@ -41,15 +41,16 @@ impl Watch {
             .collect()
     }
 
-    /// Waits until each thread of the server was asleep once. It counts an interrupt when it is on its
-    /// way, so the client may have it first; a thread that sleeps has come to the end of what it did.
+    /// Waits until each thread of the server has slept once. The server counts an interrupt after
+    /// it has signalled it, so the client may see it first. A thread that sleeps has finished its
+    /// count.
     fn rest(&self) -> Result<()> {
         let tasks = PathBuf::from(format!("/proc/{}/task", self.pid));
         let deadline = Instant::now() + REST;
         let list = fs::read_dir(&tasks).map_err(Error::io("read", &tasks))?;
         for task in list.flatten() {
             let path = task.path().join("stat");
-            // One that has ended is gone.
+            // A thread that has ended is absent.
             while fs::read_to_string(&path).is_ok_and(|stat| !is_asleep(&stat)) {
                 if Instant::now() > deadline {
                     return Err(Error::other(format!(
@@ -64,15 +65,15 @@ impl Watch {
     }
 }
 
-/// How long the server may be busy with what its client has the answer to.
+/// How long the server may be busy after its client has the answer.
 const REST: Duration = Duration::from_secs(10);
 
-/// The state of a thread, as /proc tells it after the name in brackets.
+/// Returns true if a thread sleeps: its state in /proc follows the name in brackets.
 fn is_asleep(stat: &str) -> bool {
     stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S'))
 }
 
-/// A server with one disk, stopped when this value is gone.
+/// A server with one disk, which is stopped when this value is dropped.
 pub struct Server {
     program: PathBuf,
     child: Child,
@@ -81,7 +82,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it and waits for its socket.
+    /// Starts the server and waits for its socket.
     pub fn start(program: &Path, dir: &Path, disk: &Path) -> Result<Self> {
         let (log, socket) = (dir.join("server.log"), dir.join("nvme.sock"));
         let file = File::create(&log).map_err(Error::io("create", &log))?;
@@ -104,17 +105,17 @@ impl Server {
         Ok(server)
     }
 
-    /// Whom to ask for its counts.
+    /// Returns the handle that asks for its counts.
     pub fn watch(&self) -> Watch {
         Watch { pid: self.child.id(), program: self.program.clone(), socket: self.socket.clone() }
     }
 
-    /// Its log so far.
+    /// Returns its log so far.
     pub fn said(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Its log from there on, once its client is gone and counted.
+    /// Waits until the client has left and was counted. Returns the log from `from` on.
     pub fn said_of_client(&self, from: usize) -> String {
         let deadline = Instant::now() + Duration::from_secs(5);
         loop {
@@ -126,7 +127,8 @@ impl Server {
         }
     }
 
-    /// Stops it with a signal, as an init system does; its log, or what it left behind.
+    /// Stops the server with a signal, as an init system does. Returns its log, or an error that
+    /// names what it left behind.
     pub fn stop(mut self) -> Result<String> {
         let pid = self.child.id().to_string();
         let asked = Command::new("kill").args(["-TERM", &pid]).status();
@@ -153,7 +155,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It has ended already if all went well.
+        // The server has ended already if the test passed.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

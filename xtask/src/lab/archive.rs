@@ -1,5 +1,5 @@
-//! Debian's archive, asked through apt with directories of our own: nothing is installed
-//! on the machine, no database of its is read or written, and no privilege is needed.
+//! Queries Debian's archive through apt with directories of its own. Nothing is installed on the
+//! machine, its package database is neither read nor written, and no privilege is needed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ pub struct Pin {
     pub suite: &'static str,
 }
 
-/// Some suites of the mirror this machine's apt is configured with.
+/// Suites of the mirror that this machine's apt uses.
 pub struct Archive {
     dir: PathBuf,
     suites: String,
@@ -98,7 +98,7 @@ impl Archive {
         command
     }
 
-    /// Names of packages that start with `prefix`.
+    /// Returns the names of packages that start with `prefix`.
     pub fn names(&self, prefix: &str) -> Result<Vec<String>> {
         let mut command = self.apt("apt-cache");
         command.args(["pkgnames", prefix]);
@@ -108,7 +108,7 @@ impl Archive {
             .collect())
     }
 
-    /// Downloads `packages` and all they depend on.
+    /// Downloads `packages` and all their dependencies.
     pub fn download_with_dependencies(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
         let mut command = self.apt("apt-get");
         command
@@ -152,10 +152,10 @@ impl Archive {
     }
 }
 
-/// Unpacks `debs` into `root`, each removed once it is there, and returns their names and versions.
+/// Unpacks `debs` into `root` and removes each afterwards. Returns their names and versions.
 ///
-/// No maintainer script runs. `base-files` goes first: its symlinks (/bin, /lib, …) are what
-/// the others' files must go through.
+/// No maintainer script runs. `base-files` comes first, because the paths of the other packages
+/// pass through its symlinks (/bin, /lib, …).
 pub fn unpack(debs: &[PathBuf], root: &Path) -> Result<Vec<String>> {
     let step = Step::start("Unpacking packages", Some(debs.len() as u64));
     let mut order: Vec<&PathBuf> = debs.iter().collect();
@@ -177,7 +177,7 @@ fn package_file(deb: &Path) -> String {
     deb.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// The mirror of Debian that this machine's apt uses.
+/// Returns the Debian mirror that this machine's apt uses.
 fn mirror() -> Result<String> {
     let mut command = Command::new("apt-get");
     command.args(["indextargets", "--format", "$(SITE) $(RELEASE) $(COMPONENT) $(CREATED_BY)"]);
@@ -196,7 +196,7 @@ fn mirror() -> Result<String> {
     Ok(line.split_whitespace().next().unwrap_or_default().to_owned())
 }
 
-/// Debian's keys, as the package debian-archive-keyring puts them.
+/// Returns Debian's keys, from the package debian-archive-keyring.
 fn keyring() -> Result<PathBuf> {
     ["pgp", "gpg"]
         .iter()

@@ -1,5 +1,5 @@
 #!/bin/sh
-# vfio-bind ADDRESS DRIVER: hands a PCI device to a driver by name, whatever had it before.
+# vfio-bind ADDRESS DRIVER: binds a PCI device to a driver by name, whatever driver it had before.
 device=/sys/bus/pci/devices/$1
 [ -d "$device" ] || { echo "there is no device $1" >&2; exit 1; }
 echo "$2" >"$device/driver_override"

@@ -1,5 +1,5 @@
-//! Where slow things are kept between runs: each in a directory named after a hash
-//! of what it was made from, complete or absent, never half made.
+//! Keeps the results of slow work between runs. Each has a directory named after a hash of its
+//! inputs. A directory is complete or absent, never partial.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
-/// The file in each made directory that says what it was made from.
+/// The file in each made directory that names its inputs.
 const MADE_FROM: &str = ".made-from";
 
 /// The lab's directory, outside the checkout.
@@ -17,7 +17,7 @@ pub struct Cache {
     dir: PathBuf,
 }
 
-/// A complete directory of the cache, locked against removal while this value lives.
+/// A complete directory of the cache. It is locked against removal while this value lives.
 #[derive(Debug)]
 pub struct Made {
     path: PathBuf,
@@ -26,19 +26,20 @@ pub struct Made {
 }
 
 impl Made {
-    /// The directory.
+    /// Returns the directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The text that names its ingredients: changes when they do.
+    /// Returns the text of its inputs, which changes when an input does.
     pub fn made_from(&self) -> &str {
         &self.made_from
     }
 }
 
 impl Cache {
-    /// The cache of this user: `$VFIO_IRQ_LAB`, else `vfio-irq` in the user's cache directory.
+    /// Opens the cache of this user: `$VFIO_IRQ_LAB`, else `vfio-irq` in the user's cache
+    /// directory.
     pub fn open() -> Result<Self> {
         let from = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
         let dir = from("VFIO_IRQ_LAB")
@@ -50,7 +51,7 @@ impl Cache {
         Ok(Self { dir })
     }
 
-    /// A directory in the cache for files that may be lost at any time.
+    /// Returns a directory in the cache for files that may be lost at any time.
     pub fn scratch(&self, name: &str) -> Result<PathBuf> {
         let path = self.dir.join(name);
         fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
@@ -68,10 +69,11 @@ impl Cache {
             .map_err(Error::io("open", &path))
     }
 
-    /// Finds the directory `name` made by `recipe`, or has `make` fill it.
+    /// Finds the directory `name` made by `recipe`, or has `make` fill it. Returns it.
     ///
-    /// `make` gets an empty directory and returns the packages and versions it used.
-    /// Two processes never make the same thing at once, and nobody sees it before it is complete.
+    /// `make` gets an empty directory and returns the packages and versions it used. Two
+    /// processes never make the same directory at once, and no process sees it before it is
+    /// complete.
     pub fn obtain(
         &self,
         name: &str,
@@ -145,7 +147,7 @@ impl Cache {
         entries.flatten().map(|entry| entry.path()).filter(is_made).collect()
     }
 
-    /// Removes all that was made and is not in use; names what had to stay.
+    /// Removes every made directory that is not in use. Returns the names of those in use.
     pub fn clean(&self) -> Result<Vec<String>> {
         let mut kept = Vec::new();
         let entries = fs::read_dir(&self.dir).map_err(Error::io("read", &self.dir))?;
@@ -161,7 +163,7 @@ impl Cache {
         }
         for path in paths.iter().filter(|path| path.extension().is_none_or(|e| e != "lock")) {
             let file = path.file_name().unwrap_or_default().to_string_lossy();
-            // While anything is in use there may be guests that write their logs.
+            // While a directory is in use, guests may write their logs.
             if file == "runs" && !kept.is_empty() {
                 continue;
             }
@@ -173,7 +175,7 @@ impl Cache {
     }
 }
 
-/// Sixteen hexadecimal digits that stand for `text`.
+/// Returns sixteen hexadecimal digits that identify `text`.
 pub fn hash(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()

@@ -1,8 +1,8 @@
 //! VFIO with character devices (CONFIG_VFIO_DEVICE_CDEV) for a stock kernel.
 //!
-//! Debian builds its kernels without CONFIG_IOMMUFD. Both are modules, though, and what they need is
-//! in every kernel: here they are built from Debian's sources with the two options on, and loaded in
-//! place of the stock ones. vfio-pci-core is either the one in C or this project's.
+//! Debian builds its kernels without CONFIG_IOMMUFD. iommufd and VFIO are modules, and every kernel
+//! has what they need. The lab builds them from Debian's sources with the two options on, and loads
+//! them in place of the stock modules. vfio-pci-core is either the one in C or this project's.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -18,10 +18,10 @@ use crate::core_module::{MODULE, checkout, copy_sources};
 use crate::error::{Error, Result};
 use crate::lab::guest::Core;
 
-/// Changed whenever sources unpacked by an older recipe must not be used any more.
+/// Incremented when sources unpacked by an older recipe must not be used any more.
 const RECIPE: u32 = 1;
 
-/// What is taken from the kernel's sources.
+/// The parts of the kernel's sources that are used.
 const SOURCES: [&str; 3] = ["drivers/vfio", "drivers/iommu", "lib/interval_tree.c"];
 
 /// The options that Debian's configuration lacks: for make and for the C compiler.
@@ -32,7 +32,7 @@ const OPTIONS: [&str; 4] = [
     "KCFLAGS=-DCONFIG_IOMMUFD_MODULE=1 -DCONFIG_IOMMUFD_DRIVER_CORE_MODULE=1 -DCONFIG_VFIO_DEVICE_CDEV=1",
 ];
 
-/// Modules built, in the order in which they load. [`MODULE`] is this project's or the kernel's own.
+/// The built modules, in load order. [`MODULE`] is this project's or the kernel's own.
 const MODULES: [&str; 6] = [
     "linux/drivers/iommu/iommufd/iommufd_driver.ko",
     "linux/drivers/iommu/iommufd/iommufd.ko",
@@ -42,14 +42,14 @@ const MODULES: [&str; 6] = [
     "linux/drivers/vfio/pci/vfio-pci.ko",
 ];
 
-/// A part of the kernel that iommufd uses and a kernel without it does not have. Its other half is
-/// in the kernel and must not be exported twice.
+/// A part of the kernel that iommufd uses and a kernel without iommufd lacks. Its other half is in
+/// the kernel and must not be exported twice.
 const INTERVAL_TREE: &str = "
 iommufd-y += interval_tree.o
 CFLAGS_interval_tree.o += -D__DISABLE_EXPORTS -DCONFIG_INTERVAL_TREE_SPAN_ITER=1
 ";
 
-/// Where the kernel's own vfio-pci-core is built.
+/// The directory in which the kernel's own vfio-pci-core is built.
 const PCI: &str = "linux/drivers/vfio/pci";
 
 /// Builds the modules for the stock kernel of `series`, with the vfio-pci-core of `core`.
@@ -86,7 +86,7 @@ pub fn build(cache: &Cache, series: Series, core: Core) -> Result<Vec<PathBuf>> 
         .ok_or_else(|| Error::other("the build of VFIO with character devices made no modules"))
 }
 
-/// The kernel's sources of iommufd and VFIO.
+/// Returns the kernel's sources of iommufd and VFIO.
 fn sources(cache: &Cache, series: Series, release: &str) -> Result<Made> {
     let tools = root::Kind::Trixie.obtain(cache)?;
     cache.obtain(&format!("vfio-{series}"), &format!("vfio {release} {RECIPE}"), |dir| {
@@ -107,8 +107,8 @@ fn sources(cache: &Cache, series: Series, release: &str) -> Result<Made> {
     })
 }
 
-/// Copies the sources to where they are built, once. The kernel's own vfio-pci-core is left out where
-/// this project's is built.
+/// Copies the sources to the build directory, once. Omits the kernel's own vfio-pci-core if this
+/// project's is built.
 fn lay_out(sources: &Path, stage: &Path, core: Core) -> Result<()> {
     let new = stage.join("linux.new");
     remove_tree(&new)?;

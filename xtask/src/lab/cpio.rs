@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-/// An archive that grows file by file.
+/// An archive to which files are added one by one.
 #[derive(Debug, Default)]
 pub struct Cpio {
     bytes: Vec<u8>,
@@ -15,7 +15,7 @@ const SYMLINK: u32 = 0o120_777;
 const FILE: u32 = 0o100_000;
 
 impl Cpio {
-    /// Adds a directory and those above it.
+    /// Adds a directory and its parents.
     pub fn dir(&mut self, path: &str) {
         let path = path.trim_matches('/');
         if path.is_empty() || !self.dirs.insert(path.to_owned()) {
@@ -39,7 +39,7 @@ impl Cpio {
         self.entry(path.trim_start_matches('/'), SYMLINK, target.as_bytes());
     }
 
-    /// The whole archive.
+    /// Returns the whole archive.
     pub fn finish(mut self) -> Vec<u8> {
         self.entry("TRAILER!!!", 0, &[]);
         self.bytes
@@ -54,7 +54,8 @@ impl Cpio {
     fn entry(&mut self, name: &str, mode: u32, content: &[u8]) {
         self.count += 1;
         let links = if mode == DIRECTORY { 2 } else { 1 };
-        // Inode, mode, uid, gid, links, mtime, size, device (two halves, of it and of what it is), name, check.
+        // Inode, mode, uid, gid, links, mtime, size, device and rdev (two words each), name size,
+        // check.
         let size = content.len();
         let fields = [self.count, mode, 0, 0, links, 0];
         let mut header = String::from("070701");

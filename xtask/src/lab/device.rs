@@ -1,4 +1,4 @@
-//! The devices a guest can be given: what QEMU emulates, chosen for their interrupts.
+//! The devices that a guest can be given: devices that QEMU emulates, chosen for their interrupts.
 
 use std::fmt;
 
@@ -31,15 +31,15 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Slot of the first device. Low, because an igb's virtual functions sit 16 slots
-/// after it and must still be on the root bus.
+/// Slot of the first device. It is low, because an igb's virtual functions sit 16 slots after it
+/// and must still be on the root bus.
 const FIRST_SLOT: usize = 4;
 
-/// How many slots there are below those of igb's virtual functions.
+/// The number of slots below those of igb's virtual functions.
 const SLOTS: usize = 11;
 
 impl Kind {
-    /// How many slots to keep for it. An igb's virtual functions fill two.
+    /// Returns how many slots to reserve. An igb's virtual functions fill two.
     fn slots(self) -> usize {
         if self == Self::Igb { 2 } else { 1 }
     }
@@ -48,16 +48,17 @@ impl Kind {
 /// A device in its slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
-    /// What it is.
+    /// The kind of the device.
     pub kind: Kind,
     index: usize,
     slot: usize,
-    /// How many of its kind come before it.
+    /// The number of devices of its kind before it.
     nth: usize,
 }
 
 impl Device {
-    /// Gives each of `kinds` its slot, each directly on the root complex and so in a group of its own.
+    /// Assigns a slot to each of `kinds`, directly on the root complex and so in a group of its
+    /// own. Returns the devices.
     pub fn place(kinds: &[Kind]) -> Result<Vec<Self>> {
         let wanted: usize = kinds.iter().map(|kind| kind.slots()).sum();
         if wanted > SLOTS {
@@ -74,12 +75,12 @@ impl Device {
         Ok(kinds.iter().enumerate().map(place).collect())
     }
 
-    /// Its address in the guest.
+    /// Returns its address in the guest.
     pub fn address(&self) -> String {
         format!("0000:00:{:02x}.0", self.slot)
     }
 
-    /// The environment variable that tells a command in the guest the address.
+    /// Returns the environment variable with the address for a command in the guest.
     pub fn variable(&self) -> String {
         let name = self.kind.to_string().to_uppercase();
         if self.nth == 0 {
@@ -89,7 +90,8 @@ impl Device {
         }
     }
 
-    /// QEMU's options for it; `disk` is the file behind an NVMe namespace, empty space otherwise.
+    /// Returns QEMU's options for the device; `disk` is the file behind an NVMe namespace, empty
+    /// space otherwise.
     pub fn options(&self, disk: Option<&str>) -> Vec<String> {
         let slot = format!("bus=pcie.0,addr={:#x}", self.slot);
         let id = format!("dev{}", self.index);

@@ -1,4 +1,4 @@
-//! A guest: a stock kernel, some devices handed to a VFIO driver, one command, its outcome.
+//! Runs a guest: a stock kernel, devices bound to a VFIO driver, one command, its outcome.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,10 +21,10 @@ use super::start::{self, at_most_twice};
 use crate::core_module;
 use crate::error::{Error, Result, last_lines};
 
-/// Runs whose logs are kept.
+/// How many runs keep their logs.
 const KEPT_RUNS: usize = 20;
 
-/// Whose vfio-pci-core the guest's kernel loads. The driver on top of it is Linux's own vfio-pci.
+/// The vfio-pci-core that the guest's kernel loads. The driver on top of it is Linux's own vfio-pci.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Core {
     /// Linux's own, all of it in C
@@ -34,7 +34,7 @@ pub enum Core {
 }
 
 impl Core {
-    /// What the guest's VFIO_IRQ_CORE and the command line call it.
+    /// Returns its name in the guest's VFIO_IRQ_CORE and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::C => "c",
@@ -52,23 +52,23 @@ impl fmt::Display for Core {
     }
 }
 
-/// The driver that devices are handed to.
+/// The driver to which devices are bound.
 pub const DRIVER: &str = "vfio-pci";
 
-/// Everything about a guest before it is started.
+/// The parameters of a guest.
 #[derive(Debug, Clone)]
 pub struct Builder {
     /// The kernel's series.
     pub series: Series,
-    /// Whose vfio-pci-core is loaded.
+    /// The vfio-pci-core to load.
     pub core: Core,
-    /// The module to load for [`Core::Rust`]; built from the checkout where none is given.
+    /// The module to load for [`Core::Rust`]; built from the checkout if `None`.
     pub module: Option<PathBuf>,
-    /// Modules to load in place of the kernel's own VFIO and of `module`, where there are any.
+    /// Modules to load in place of the kernel's own VFIO and of `module`; may be empty.
     pub vfio: Vec<PathBuf>,
     /// The devices.
     pub devices: Vec<device::Kind>,
-    /// What goes into the first file system.
+    /// The content of the first file system.
     pub image: Image,
     /// Count instructions instead of time, so that runs repeat exactly.
     pub icount: bool,
@@ -76,25 +76,26 @@ pub struct Builder {
     pub cpus: u32,
     /// Memory in MiB.
     pub memory: u32,
-    /// Whether the command runs in a Debian root.
+    /// True if the command runs in a Debian root.
     pub root: bool,
-    /// Which one.
+    /// The kind of that root.
     pub userland: root::Kind,
-    /// Whether the guest can run KVM guests of its own.
+    /// True if the guest can run KVM guests of its own.
     pub nested: bool,
-    /// Size in MiB of the file behind each NVMe disk; without it disks read as zeroes and forget.
+    /// Size in MiB of the file behind each NVMe disk. Without it, disks read as zeroes and lose
+    /// writes.
     pub disk: Option<u64>,
-    /// How long it may take.
+    /// The time limit.
     pub timeout: Duration,
-    /// More for the kernel's command line.
+    /// Additions to the kernel's command line.
     pub append: Vec<String>,
-    /// Whether the command's output goes to this program's standard output as it comes.
+    /// True if the command's output goes to this program's standard output as it comes.
     pub echo: bool,
-    /// Whether a person talks to the command.
+    /// True if the command is interactive.
     pub shell: bool,
 }
 
-/// How a guest ended, and what was seen of it.
+/// How a guest ended, with its output and logs.
 #[derive(Debug)]
 pub struct Outcome {
     /// The command's exit status.
@@ -105,14 +106,14 @@ pub struct Outcome {
     pub log: String,
     /// The file with the console's output.
     pub console: PathBuf,
-    /// From QEMU's start to its end.
+    /// The time from QEMU's start to its end.
     pub took: Duration,
-    /// Whether the guest did not reach its first program, and this is its second start.
+    /// True if the guest did not reach its first program, and this is its second start.
     pub started_twice: bool,
 }
 
 impl Builder {
-    /// A guest of `series` with the vfio-pci-core of `core`.
+    /// Creates a guest of `series` with the vfio-pci-core of `core`.
     pub fn new(series: Series, core: Core) -> Self {
         Self {
             series,
@@ -135,7 +136,7 @@ impl Builder {
         }
     }
 
-    /// Boots, runs the command, and waits for the end.
+    /// Boots the guest, runs the command, and waits for the end. Returns the outcome.
     pub fn run(&self, cache: &Cache) -> Result<Outcome> {
         let started = at_most_twice(|| Ready::new(self, cache)?.run(self))?;
         Ok(Outcome { started_twice: started.twice, ..started.value })
@@ -160,7 +161,7 @@ impl Builder {
                     .map_or_else(|| core_module::build(cache, self.series), Ok)?;
                 first.push(built.display().to_string());
             }
-            // Its own vfio-pci-core, which it names as well, is loaded only where no other is.
+            // vfio-pci names its own vfio-pci-core too, which is loaded only if no other is.
             first.push(DRIVER.to_owned());
         } else {
             first.push("irqbypass".to_owned());
@@ -187,9 +188,10 @@ impl Builder {
         Ok(image)
     }
 
-    /// QEMU emulates `rep stosb` byte by byte. A kernel that sees ERMS and FSRM clears and copies
-    /// its pages with such instructions, which takes five times as long. Counts of instructions
-    /// keep the whole processor: published figures were made with it.
+    /// Returns QEMU's processor option. QEMU emulates `rep stosb` byte by byte. A kernel that sees
+    /// ERMS and FSRM clears and copies pages with such instructions, which takes five times as
+    /// long. Counts of instructions keep all features, because published figures were made with
+    /// them.
     fn processor(&self) -> String {
         let speed = if self.icount { "" } else { ",-erms,-fsrm" };
         let nested = if self.nested { ",+svm" } else { "" };
@@ -213,7 +215,7 @@ impl Builder {
             "-serial",
             "file:/lab/run/report",
         ]);
-        // The IOMMU comes before the devices it is for.
+        // The IOMMU must come before its devices.
         add(&["-device", "intel-iommu,intremap=on,caching-mode=on"]);
         if self.icount {
             add(&["-icount", "shift=0,sleep=off"]);
@@ -225,9 +227,9 @@ impl Builder {
             ]);
             add(&["-device", "virtio-9p-pci,fsdev=root,mount_tag=root,bus=pcie.0,addr=0x1d"]);
         }
-        // Warnings must show on the console: they are what a person looks for when a guest dies.
-        // A busy machine may keep the guest from running just while its kernel counts the timer's
-        // interrupts, and the kernel panics: it is not to check.
+        // Warnings must appear on the console, because they explain why a guest dies. On a busy
+        // machine the guest may stand still while its kernel counts the timer's interrupts, and the
+        // kernel panics; no_timer_check prevents that.
         let append =
             "console=ttyS0 loglevel=5 intel_iommu=on iommu=pt no_timer_check panic=-1 oops=panic";
         add(&["-append", &[&[append.to_owned()], self.append.as_slice()].concat().join(" ")]);
@@ -238,14 +240,14 @@ impl Builder {
     }
 }
 
-/// A guest with everything at hand that its start needs.
+/// A guest with everything that its start needs.
 struct Ready {
     root: Made,
     userland: Made,
     kernel: Kernel,
     arguments: Vec<String>,
     dir: PathBuf,
-    /// Held while the guest runs, so that nobody clears its directory away.
+    /// The lock prevents another run from removing the directory while the guest runs.
     _lock: File,
 }
 
@@ -297,7 +299,7 @@ impl Ready {
         let status =
             child.wait().map_err(|e| Error::other(format!("cannot wait for QEMU: {e}")))?;
         let took = start.elapsed();
-        // The disks and the image are of no use once the guest is gone, and they are most of the space.
+        // The disks and the image are useless after the run, and they are most of the space.
         for file in ["initrd", "disk0", "disk1", "disk2"] {
             remove_tree(&self.dir.join(file))?;
         }
@@ -341,9 +343,9 @@ impl Ready {
 pub enum End {
     /// The guest ended, or QEMU did.
     ByItself,
-    /// It was stopped when its time was up.
+    /// The guest was stopped at its time limit.
     OutOfTime,
-    /// It was stopped because it did not reach its first program.
+    /// The guest was stopped because it did not reach its first program.
     NotStarted,
 }
 
@@ -353,8 +355,8 @@ fn attend(child: &mut Child, echo: bool, timeout: Duration, report: &Path) -> (S
     (String::from_utf8_lossy(&output).into_owned(), end)
 }
 
-/// Has `read` read the guest's output, in a thread, until the guest ends or is stopped.
-/// Returns what `read` returned, and how the guest ended.
+/// Has `read` read the guest's output in a thread, until the guest ends or is stopped. Returns the
+/// value of `read`, and how the guest ended.
 pub fn attend_with<T: Default + Send + 'static>(
     child: &mut Child,
     timeout: Duration,
@@ -382,13 +384,13 @@ pub fn attend_with<T: Default + Send + 'static>(
         }
     };
     if end != End::ByItself {
-        // It may have ended just now; then there is nothing to kill.
+        // The guest may have ended just now; then there is no process to kill.
         let _ = child.kill();
     }
     (receive.recv().unwrap_or_default(), end)
 }
 
-/// Rows and columns of the terminal this program talks to; empty without one.
+/// Returns rows and columns of this program's terminal; empty without a terminal.
 fn terminal_size() -> (String, String) {
     let said = Command::new("stty").arg("size").stdin(Stdio::inherit()).output();
     let said = said.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
@@ -403,8 +405,8 @@ fn read_text(path: &Path) -> String {
         .unwrap_or_default()
 }
 
-/// The kernel's log and the last line of the report: `exit N` or `failure WORDS`.
-/// A guest that died on its way has an empty last line.
+/// Splits a report into the kernel's log and its last line: `exit N` or `failure WORDS`. The last
+/// line is empty if the guest died before.
 fn split_report(report: &str) -> (&str, &str) {
     let body = report.strip_prefix(start::STARTED).unwrap_or(report).trim_start();
     let body = body.strip_prefix("@@ log\n").unwrap_or(body);
@@ -414,19 +416,19 @@ fn split_report(report: &str) -> (&str, &str) {
     }
 }
 
-/// What a guest left in its directory.
+/// The files that a guest left in its directory.
 #[derive(Debug)]
 pub struct Report {
     /// The kernel's log at the end.
     pub log: String,
     /// How the guest's command ended: `exit N` or `failure WORDS`.
     pub end: String,
-    /// What QEMU complained about.
+    /// QEMU's error messages.
     pub errors: String,
 }
 
 impl Report {
-    /// Reads what the guest of this directory left.
+    /// Reads the files that the guest of this directory left. Returns them.
     pub fn read(dir: &Path) -> Self {
         let report = read_text(&dir.join("report"));
         let (log, end) = split_report(&report);
@@ -435,7 +437,7 @@ impl Report {
     }
 }
 
-/// A fresh directory for a run; the oldest ones that nobody uses are removed.
+/// Creates a directory for a run and removes the oldest unused ones. Returns the path and its lock.
 pub fn run_dir(cache: &Cache) -> Result<(PathBuf, File)> {
     let runs = cache.scratch("runs")?;
     let mut old: Vec<PathBuf> = fs::read_dir(&runs)
@@ -463,7 +465,7 @@ pub fn run_dir(cache: &Cache) -> Result<(PathBuf, File)> {
     Ok((dir, lock))
 }
 
-/// Files behind the NVMe disks, as seen from inside the sandbox.
+/// Makes files behind the NVMe disks. Returns their paths inside the sandbox.
 fn make_disks(
     builder: &Builder,
     devices: &[Device],

@@ -1,4 +1,5 @@
-//! The guest's first file system: busybox, the modules to load, the command, and what was put in.
+//! Builds the guest's first file system: busybox, the modules to load, the command, and added
+//! files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,26 +13,27 @@ use crate::error::{Error, Result};
 /// The first program of every guest.
 const INIT: &str = include_str!("init.sh");
 
-/// Hands a device to a driver; init uses it, and so may the command.
+/// Binds a device to a driver; init uses it, and the command may.
 const BIND: &str = include_str!("bind.sh");
 
-/// What goes into an image.
+/// The content of an image.
 #[derive(Debug, Default, Clone)]
 pub struct Image {
-    /// Modules (names, or paths of .ko files) loaded before devices are bound, with what they need.
+    /// Modules (names, or paths of .ko files) that are loaded before devices are bound, with their
+    /// dependencies.
     pub modules: Vec<String>,
-    /// Modules loaded after that.
+    /// Modules that are loaded after the devices are bound.
     pub modules_after: Vec<String>,
     /// `MODULE.PARAMETER=VALUE`, as on a kernel command line.
     pub parameters: Vec<String>,
-    /// Files of this machine: each becomes an executable in /lab/bin, with its libraries if it is
-    /// dynamically linked.
+    /// Files of this machine: each becomes an executable in /lab/bin. A dynamically linked file
+    /// brings its libraries.
     pub put: Vec<PathBuf>,
-    /// Files made here: path in the guest, content.
+    /// Generated files: path in the guest, content.
     pub files: Vec<(String, Vec<u8>)>,
     /// Variables of init and of the command.
     pub variables: Vec<(String, String)>,
-    /// A shell script.
+    /// The command, a shell script.
     pub command: String,
 }
 
@@ -46,7 +48,7 @@ pub fn quote(text: &str) -> String {
 }
 
 impl Image {
-    /// Makes the archive for `kernel`, with programs of the root `tools`.
+    /// Makes the archive for `kernel`, with programs of the root `tools`. Returns it.
     pub fn build(&self, tools: &Path, kernel: &Kernel) -> Result<Vec<u8>> {
         let mut cpio = Cpio::default();
         for dir in ["proc", "sys", "dev", "tmp", "root", "bin", "lab/bin", "lab/modules"] {
@@ -100,7 +102,8 @@ impl Image {
         Ok(())
     }
 
-    /// The files of `wanted` in order; a module given as a path comes where it stands in the list.
+    /// Returns the files of `wanted` in order; a module given as a path keeps its position in the
+    /// list.
     fn files_of(&self, index: &Modules, wanted: &[String]) -> Result<Vec<PathBuf>> {
         let mut files = Vec::new();
         for name in wanted {

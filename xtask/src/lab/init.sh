@@ -10,7 +10,7 @@ finish() {
     report "@@ log"
     dmesg >/dev/ttyS2
     report "@@ $*"
-    # Closing a serial port waits until it has sent all; then QEMU may go.
+    # Closing a serial port waits until it has sent all bytes. Then QEMU may end.
     poweroff -f
 }
 
@@ -24,11 +24,11 @@ mount -t tracefs trace /sys/kernel/tracing
 mkdir -p /dev/pts /dev/shm && mount -t devpts pts /dev/pts
 mount -t tmpfs tmp /tmp
 stty raw -echo -F /dev/ttyS2
-# A guest that does not come to this line in time is started once more.
+# If a guest does not reach this line in time, the lab starts it once more.
 report "@@ started"
 . /lab/config
 
-# Each line: a file and its parameters. What was loaded already (built in, or twice) is no failure.
+# Each line: a file and its parameters. A module that is loaded already (built in, or listed twice) is no failure.
 while read -r module parameters; do
     said=$(insmod "/lab/modules/$module" $parameters 2>&1) && continue
     case $said in
@@ -64,7 +64,7 @@ if [ -n "$SHELL_WANTED" ]; then
     [ -z "$COLUMNS" ] || stty -F /dev/ttyS1 rows "$LINES" cols "$COLUMNS"
     setsid -c $enter /bin/sh /lab/command </dev/ttyS1 >/dev/ttyS1 2>&1
 else
-    # No terminal's translation of line ends between the command and whoever reads it.
+    # The terminal must not translate line ends between the command and its reader.
     stty raw -echo -F /dev/ttyS1
     $enter /bin/sh /lab/command </dev/null >/dev/ttyS1 2>&1
 fi

@@ -1,4 +1,5 @@
-//! Stock Debian kernels: found in the archive, unpacked, and (for modules) their sources prepared.
+//! Stock Debian kernels: finds them in the archive, unpacks them, and prepares their sources for
+//! module builds.
 
 use std::fmt;
 use std::fs;
@@ -12,19 +13,19 @@ use super::root;
 use super::sandbox::Sandbox;
 use crate::error::{Error, Result};
 
-/// Changed whenever a kernel unpacked by an older recipe must not be used any more.
+/// Incremented when a kernel unpacked by an older recipe must not be used any more.
 const RECIPE: u32 = 2;
 
-/// The same for prepared sources.
+/// Incremented when sources prepared by an older recipe must not be used any more.
 const TREE_RECIPE: u32 = 2;
 
 /// A series of kernels the lab knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Series {
-    /// Bookworm's: MSI-X cannot grow (NORESIZE).
+    /// Bookworm's: MSI-X is not dynamic (NORESIZE).
     #[value(name = "6.1")]
     V6_1,
-    /// Trixie's: MSI-X grows, drivers in C only.
+    /// Trixie's: MSI-X is dynamic, drivers in C only.
     #[value(name = "6.12")]
     V6_12,
     /// Sid's, with its own compiler.
@@ -47,12 +48,12 @@ impl fmt::Display for Series {
 }
 
 impl Series {
-    /// Whether modules in Rust can be built for it.
+    /// Returns true if modules in Rust can be built for the kernel.
     pub fn has_rust(self) -> bool {
         matches!(self, Self::V7_2 | Self::V7_3)
     }
 
-    /// The root whose compilers built it.
+    /// Returns the root whose compilers built the kernel.
     pub fn toolchain(self) -> root::Kind {
         match self {
             Self::V7_2 => root::Kind::Sid,
@@ -60,7 +61,7 @@ impl Series {
         }
     }
 
-    /// The suite of Debian that has it.
+    /// Returns the suite of Debian that has the kernel.
     pub fn suite(self) -> &'static str {
         match self {
             Self::V6_1 => "bookworm",
@@ -70,7 +71,7 @@ impl Series {
         }
     }
 
-    /// What the package with the kernel is called: before and after the part that varies.
+    /// Returns the name of the kernel's package: before and after the part that varies.
     fn package(self) -> (&'static str, &'static str) {
         match self {
             Self::V6_1 => ("linux-image-6.1.0-", "-amd64"),
@@ -80,7 +81,7 @@ impl Series {
         }
     }
 
-    /// The newest release of the series in the archive, as `uname -r` says it.
+    /// Returns the newest release of the series in the archive, as `uname -r` prints it.
     fn release(self, archive: &Archive) -> Result<String> {
         let (before, after) = self.package();
         let number = |name: &String| -> Option<u32> {
@@ -115,7 +116,7 @@ impl Series {
 /// A kernel to boot: its image and its modules.
 #[derive(Debug)]
 pub struct Kernel {
-    /// Its release, as `uname -r` says it.
+    /// The release of the kernel, as `uname -r` prints it.
     pub release: String,
     made: Made,
 }
@@ -133,7 +134,7 @@ impl Kernel {
         Ok(Self { release, made })
     }
 
-    /// Stands for what modules are built against.
+    /// Returns a text that identifies the interface of the kernel's modules.
     fn interface(&self) -> Result<String> {
         let read = |file: &str| {
             let path = self.dir().join("headers").join(file);
@@ -142,13 +143,14 @@ impl Kernel {
         Ok(hash(&format!("{} {} {}", self.release, read(".config")?, read("Module.symvers")?)))
     }
 
-    /// The directory with `vmlinuz`, `modules/` and, for kernels with Rust, `headers/`.
+    /// Returns the directory with `vmlinuz`, `modules/` and, for kernels with Rust, `headers/`.
     pub fn dir(&self) -> &Path {
         self.made.path()
     }
 }
 
-/// Fills `dir` with a kernel: `release`, `vmlinuz`, `modules/RELEASE/…`, and what a module build needs.
+/// Fills `dir` with a kernel: `release`, `vmlinuz`, `modules/RELEASE/…`, and the files that a
+/// module build needs.
 fn unpack_kernel(cache: &Cache, series: Series, dir: &Path) -> Result<Vec<String>> {
     let tools = root::Kind::Trixie.obtain(cache)?;
     let work = dir.join("work");
@@ -214,17 +216,17 @@ impl Tree {
         Ok(Self { root, made, kernel })
     }
 
-    /// The kernel the tree belongs to.
+    /// Returns the kernel of the tree.
     pub fn kernel(&self) -> &Kernel {
         &self.kernel
     }
 
-    /// The kernel's sources.
+    /// Returns the directory of the kernel's sources.
     pub fn path(&self) -> &Path {
         self.made.path()
     }
 
-    /// `make` in the tree, with `stage` as the module's directory.
+    /// Returns `make` in the tree, with `stage` as the module's directory.
     pub fn make(&self, stage: &Path) -> Result<Command> {
         let sandbox = Sandbox::new(self.root.path())
             .bind(self.made.path(), "build/linux")
@@ -235,7 +237,7 @@ impl Tree {
     }
 }
 
-/// The value of a string option in the configuration of `kernel`.
+/// Returns the value of a string option in the configuration of `kernel`.
 fn config_string(kernel: &Kernel, option: &str) -> Result<String> {
     let path = kernel.dir().join("headers/.config");
     let config = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
@@ -247,7 +249,7 @@ fn config_string(kernel: &Kernel, option: &str) -> Result<String> {
     })
 }
 
-/// `make` with the kernel's own compiler and name.
+/// Returns `make` with the kernel's own compiler and name.
 fn make(sandbox: &Sandbox, kernel: &Kernel) -> Result<Command> {
     let compiler = config_string(kernel, "CONFIG_CC_VERSION_TEXT")?;
     let compiler = compiler.split_whitespace().next().unwrap_or("gcc");
@@ -263,11 +265,12 @@ fn make(sandbox: &Sandbox, kernel: &Kernel) -> Result<Command> {
     Ok(command)
 }
 
-/// Parts of the sources (below their top) that neither `modules_prepare` nor the core's build reads.
+/// Parts of the sources that neither `modules_prepare` nor the core's build reads, relative to
+/// their top.
 const UNUSED: &[&str] = &[
     "Documentation/*/*.rst",
     "Documentation/devicetree/*",
-    // All of drivers/ but vfio.
+    // All of drivers/ except vfio.
     "drivers/[!v]*.c",
     "drivers/v[!f]*.c",
     "drivers/gpu/*.h",
@@ -285,8 +288,8 @@ const UNUSED: &[&str] = &[
     "security/*.c",
 ];
 
-/// Downloads the sources of `kernel` into `work`. Returns the name and version of their package.
-/// They are in [`source_archive`].
+/// Downloads the sources of `kernel` into `work`, as [`source_archive`]. Returns the name and
+/// version of their package.
 pub fn download_sources(series: Series, kernel: &Kernel, work: &Path) -> Result<Vec<String>> {
     let archive = Archive::open(&work.join("apt"), &[series.suite()], &[])?;
     let names = unpack(&archive.download_alone(&[&format!("linux-source-{series}")])?, work)?;
@@ -301,12 +304,13 @@ pub fn download_sources(series: Series, kernel: &Kernel, work: &Path) -> Result<
     )))
 }
 
-/// The archive with the sources, relative to the directory they were downloaded into.
+/// Returns the archive with the sources, relative to the download directory.
 pub fn source_archive(series: Series) -> String {
     format!("usr/src/linux-source-{series}.tar.xz")
 }
 
-/// Fills `dir` with the kernel's sources and builds what stock headers lack: the metadata of its Rust crates.
+/// Fills `dir` with the kernel's sources and builds what stock headers lack: the metadata of its
+/// Rust crates.
 fn prepare(series: Series, root: &Made, kernel: &Kernel, dir: &Path) -> Result<Vec<String>> {
     let sandbox = Sandbox::new(root.path()).bind(dir, "build/linux");
     check_compiler(&sandbox, kernel)?;
@@ -333,7 +337,8 @@ fn prepare(series: Series, root: &Made, kernel: &Kernel, dir: &Path) -> Result<V
     Ok(names)
 }
 
-/// A module in Rust must be compiled by the very compiler that compiled the kernel: symbols carry its hash.
+/// Checks the compiler. A module in Rust must be compiled by the kernel's own compiler, because
+/// symbols carry its hash.
 fn check_compiler(sandbox: &Sandbox, kernel: &Kernel) -> Result<()> {
     let wanted = config_string(kernel, "CONFIG_RUSTC_VERSION_TEXT")?;
     let mut rustc = sandbox.command("rustc");
@@ -345,7 +350,7 @@ fn check_compiler(sandbox: &Sandbox, kernel: &Kernel) -> Result<()> {
     Err(Error::CompilerMismatch { release: kernel.release.clone(), wanted, found })
 }
 
-/// The kernel refuses modules whose release differs from its own.
+/// Checks the release. The kernel refuses modules of another release.
 fn check_release(kernel: &Kernel, dir: &Path) -> Result<()> {
     let path = dir.join("include/config/kernel.release");
     let made = fs::read_to_string(&path).map_err(Error::io("read", &path))?;

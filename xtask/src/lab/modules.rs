@@ -1,4 +1,4 @@
-//! Which files must be loaded, and in what order, for a kernel to have some modules.
+//! Finds the files of modules, and the order in which they must be loaded.
 
 use std::collections::{HashMap, HashSet};
 use std::fs;
@@ -13,19 +13,19 @@ use crate::error::{Error, Result};
 #[derive(Debug)]
 pub struct Modules {
     dir: PathBuf,
-    /// Module name to its file and the files it needs, relative to `dir`.
+    /// For each module its file and the files that it needs, relative to `dir`.
     needs: HashMap<String, (String, Vec<String>)>,
     builtin: HashSet<String>,
 }
 
-/// `a/b/vfio-pci.ko.xz` is the module `vfio_pci`.
+/// Returns the module of a file: `a/b/vfio-pci.ko.xz` is the module `vfio_pci`.
 fn name_of(file: &str) -> String {
     let file = file.rsplit('/').next().unwrap_or(file);
     file.split(".ko").next().unwrap_or(file).replace('-', "_")
 }
 
 impl Modules {
-    /// Reads the index of `kernel`.
+    /// Reads the index of `kernel`. Returns it.
     pub fn of(kernel: &Kernel) -> Result<Self> {
         let dir = kernel.dir().join("modules").join(&kernel.release);
         let read = |file: &str| {
@@ -39,7 +39,8 @@ impl Modules {
                 needs.insert(name_of(file), (file.to_owned(), others));
             }
         }
-        // Newer kernels are packaged without the plain list; theirs says `NAME.FIELD=VALUE`, ended by NULs.
+        // Newer kernels are packaged without the plain list. Their list has entries
+        // `NAME.FIELD=VALUE`, terminated by NULs.
         let builtin = match read("modules.builtin") {
             Ok(list) => list.lines().map(name_of).collect(),
             Err(_) => {
@@ -52,7 +53,8 @@ impl Modules {
         Ok(Self { dir, needs, builtin })
     }
 
-    /// The files to load for `wanted`, what each needs before it. Built-in ones need none.
+    /// Returns the files to load for `wanted`, each after the files it needs. Built-in modules need
+    /// none.
     pub fn closure(&self, wanted: &[String]) -> Result<Vec<PathBuf>> {
         let mut order: Vec<String> = Vec::new();
         for name in wanted.iter().map(|name| name.replace('-', "_")) {
@@ -62,7 +64,7 @@ impl Modules {
             let (file, needs) = self.needs.get(&name).ok_or_else(|| {
                 Error::other(format!("this kernel has no module {name} ({})", self.dir.display()))
             })?;
-            // modules.dep lists the nearest first; what it lists last must be loaded first.
+            // modules.dep lists the direct dependency first; its last entry must be loaded first.
             for file in needs.iter().rev().chain([file]) {
                 if !order.contains(file) {
                     order.push(file.clone());
@@ -73,13 +75,13 @@ impl Modules {
     }
 }
 
-/// The name to load a module's file under, uncompressed: `vfio-pci.ko`.
+/// Returns the name under which a module's file is loaded, uncompressed: `vfio-pci.ko`.
 pub fn file_name(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     name.trim_end_matches(".xz").trim_end_matches(".zst").to_owned()
 }
 
-/// A module's content, uncompressed by the root's tools; kept in the kernel's directory.
+/// Returns a module's content, uncompressed by the root's tools and kept in the kernel's directory.
 pub fn content(tools: &Path, kernel: &Kernel, path: &Path) -> Result<Vec<u8>> {
     let compressed = path.extension().is_some_and(|end| end == "xz" || end == "zst");
     let plain = kernel.dir().join("plain").join(file_name(path));
@@ -88,7 +90,7 @@ pub fn content(tools: &Path, kernel: &Kernel, path: &Path) -> Result<Vec<u8>> {
         let inside = path.strip_prefix(kernel.dir().join("modules")).unwrap_or(path);
         let sandbox = Sandbox::new(tools).bind(kernel.dir(), "lab/kernel");
         let mut command = sandbox.command("sh");
-        // Written under a name of its own and renamed: another guest may be starting.
+        // Written under a temporary name and renamed, because another guest may be starting.
         command.args(["-ec", r#"mkdir -p /lab/kernel/plain; "$1" -dc "/lab/kernel/modules/$2" >"/lab/kernel/plain/$3.$$"; mv "/lab/kernel/plain/$3.$$" "/lab/kernel/plain/$3""#, "sh", program]);
         command.arg(inside).arg(file_name(path));
         capture(command, "uncompressing a module")?;

@@ -1,4 +1,4 @@
-//! Running programs: errors that name what was being done, progress while it is done.
+//! Runs programs, with errors that name the operation, and shows progress.
 
 use std::io::{BufRead, BufReader, IsTerminal, Read};
 use std::process::{Command, Stdio};
@@ -11,13 +11,13 @@ use crate::error::{Error, Result, last_lines};
 /// Lines of a failed program's output that its error shows.
 const TAIL: usize = 40;
 
-/// One step of slow work, shown to the person who waits.
+/// One step of slow work that is shown on the terminal.
 pub struct Step {
     bar: ProgressBar,
 }
 
 impl Step {
-    /// Starts a step; `total` makes it a bar, otherwise it is a spinner.
+    /// Starts a step; with `total` it is a bar, otherwise a spinner. Returns it.
     pub fn start(title: &str, total: Option<u64>) -> Self {
         if !std::io::stderr().is_terminal() {
             eprintln!("lab: {title} …");
@@ -38,13 +38,13 @@ impl Step {
         Self { bar }
     }
 
-    /// One unit is done; `note` names it.
+    /// Advances the bar by one unit, which `note` names.
     pub fn advance(&self, note: &str) {
         self.bar.inc(1);
         self.note(note);
     }
 
-    /// Shows what is going on at the moment.
+    /// Shows the current operation.
     pub fn note(&self, note: &str) {
         self.bar.set_message(note.trim().to_owned());
     }
@@ -56,7 +56,7 @@ impl Drop for Step {
     }
 }
 
-/// Starts nothing; turns "program not found" into the package that holds it.
+/// Turns the error "program not found" into the name of the package that has the program.
 fn spawn_error(command: &Command, error: &std::io::Error) -> Error {
     let tool = command.get_program().to_string_lossy().into_owned();
     if error.kind() == std::io::ErrorKind::NotFound {
@@ -77,7 +77,7 @@ fn package_of(tool: &str) -> &'static str {
     }
 }
 
-/// Fails early, in words, where the machine lacks what provisioning needs.
+/// Fails early, in words, if the machine lacks a tool that provisioning needs.
 pub fn require_tools() -> Result<()> {
     for tool in ["apt-get", "apt-cache", "dpkg-deb", "unshare", "setpriv", "mount", "chroot"] {
         let path = std::env::var_os("PATH").unwrap_or_default();
@@ -90,7 +90,7 @@ pub fn require_tools() -> Result<()> {
     Ok(())
 }
 
-/// Runs a program and returns what it printed on its standard output.
+/// Runs a program. Returns its standard output.
 pub fn capture(mut command: Command, what: &str) -> Result<String> {
     let output = command.stdin(Stdio::null()).output().map_err(|e| spawn_error(&command, &e))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -105,8 +105,8 @@ pub fn capture(mut command: Command, what: &str) -> Result<String> {
     })
 }
 
-/// Runs a program, handing each line it prints (of both streams) to `line`;
-/// what it printed is in the error if it fails.
+/// Runs a program and hands each line of both streams to `line`. Returns an error with the output
+/// if the program fails.
 pub fn follow(mut command: Command, what: &str, mut line: impl FnMut(&str)) -> Result<()> {
     let (reader, writer) =
         std::io::pipe().map_err(|e| Error::other(format!("cannot make a pipe: {e}")))?;
@@ -130,7 +130,8 @@ pub fn follow(mut command: Command, what: &str, mut line: impl FnMut(&str)) -> R
     Err(Error::Failed { what: what.to_owned(), status, output: last_lines(&seen, TAIL) })
 }
 
-/// Copies `from` into memory and, when asked, to this program's standard output as it comes.
+/// Copies `from` into memory and, if `echo`, to this program's standard output as it comes. Returns
+/// the bytes.
 pub fn drain(mut from: impl Read, echo: bool) -> Vec<u8> {
     use std::io::Write;
     let mut all = Vec::new();
@@ -140,7 +141,7 @@ pub fn drain(mut from: impl Read, echo: bool) -> Vec<u8> {
         all.extend_from_slice(bytes);
         if echo {
             let mut out = std::io::stdout().lock();
-            // A reader that went away is no reason to stop the guest.
+            // A closed standard output is no reason to stop the guest.
             let _ = out.write_all(bytes).and_then(|()| out.flush());
         }
     }

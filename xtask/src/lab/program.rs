@@ -1,4 +1,4 @@
-//! Programs that are put into a guest. A dynamically linked one brings its loader and libraries.
+//! Puts programs into a guest. A dynamically linked program brings its loader and libraries.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,13 +15,14 @@ const BIN: &str = "lab/bin";
 /// Where the loader and the libraries of dynamically linked programs are, a directory for each.
 const DYNAMIC: &str = "lab/dynamic";
 
-/// Paths in a guest, and contents.
+/// Paths in a guest with their contents.
 pub type Files = Vec<(String, Vec<u8>)>;
 
-/// Gets the files that `program` needs in a guest: itself, and what it is linked with.
+/// Gets the files that `program` needs in a guest: the program, its loader and its libraries.
+/// Returns them.
 ///
-/// A dynamically linked program keeps to itself: a script of its name runs its own loader with
-/// its own libraries. So it works without a root, and in a root with other libraries.
+/// A script of the program's name runs it with its own loader and libraries. So a dynamically
+/// linked program works without a root, and in a root with other libraries.
 pub fn files(program: &Path, root: &Path) -> Result<Files> {
     let bytes = fs::read(program).map_err(Error::io("read", program))?;
     let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -58,7 +59,7 @@ fn file_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// What a file is to a guest.
+/// The kind of a file in a guest.
 #[derive(Debug, PartialEq, Eq)]
 enum Kind {
     /// A script, data, or a statically linked program.
@@ -69,7 +70,7 @@ enum Kind {
     Foreign,
 }
 
-/// Reads the program headers of an ELF file (64 bits, little endian).
+/// Reads the program headers of an ELF file (64 bits, little endian). Returns its kind.
 fn kind(bytes: &[u8]) -> Kind {
     const X86_64: u64 = 62;
     const PT_INTERP: u64 = 3;
@@ -96,8 +97,8 @@ fn kind(bytes: &[u8]) -> Kind {
     interpreter().map_or(Kind::Plain, Kind::Dynamic)
 }
 
-/// Finds the loader of `program` and its libraries, on this machine or else in `root`: the names
-/// they are wanted by, and where they are.
+/// Finds the loader of `program` and its libraries, on this machine or else in `root`. Returns the
+/// wanted names and the paths.
 fn libraries(program: &Path, loader: &str, root: &Path) -> Result<Vec<(String, PathBuf)>> {
     let mut reasons = Vec::new();
     let here = Path::new(loader).exists().then(|| {
@@ -138,8 +139,8 @@ fn libraries(program: &Path, loader: &str, root: &Path) -> Result<Vec<(String, P
     )))
 }
 
-/// Gets where `path` is below `top`. Follows its links here, since an absolute link in a root
-/// means the root's own top.
+/// Gets where `path` is below `top`. Follows its links itself, since an absolute link in a root
+/// refers to the root's own top.
 fn inside(top: &Path, path: &str) -> PathBuf {
     let mut found = top.join(path.trim_start_matches('/'));
     for _ in 0..8 {
@@ -152,8 +153,8 @@ fn inside(top: &Path, path: &str) -> PathBuf {
     found
 }
 
-/// The names and paths in what a loader lists: `NAME => PATH (ADDRESS)`, or `PATH (ADDRESS)`.
-/// Returns the line that names a missing library as the error.
+/// Parses a loader's list: `NAME => PATH (ADDRESS)`, or `PATH (ADDRESS)`. Returns the names and
+/// paths, or the line that names a missing library as the error.
 fn parse(listed: &str) -> std::result::Result<Vec<(String, String)>, String> {
     let mut found = Vec::new();
     for line in listed.lines().map(str::trim) {
@@ -162,7 +163,7 @@ fn parse(listed: &str) -> std::result::Result<Vec<(String, String)>, String> {
         }
         let (name, rest) = line.split_once(" => ").unwrap_or((line, line));
         let path = rest.split(" (0x").next().unwrap_or(rest);
-        // The kernel's own page of code (linux-vdso.so.1) has no path.
+        // The vDSO (linux-vdso.so.1) has no path.
         if path.starts_with('/') {
             found.push((
                 file_name(name.split(" (0x").next().unwrap_or(name)).to_owned(),
@@ -179,7 +180,7 @@ mod tests {
 
     use super::{Kind, files, kind, parse, script};
 
-    /// An ELF file with one program header.
+    /// Returns an ELF file with one program header.
     fn elf(machine: u8, header: u8, interpreter: &str) -> Vec<u8> {
         let mut bytes = vec![0; 64 + 56];
         bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");
@@ -220,7 +221,7 @@ mod tests {
         assert_eq!(parse("\tstatically linked\n").unwrap(), []);
     }
 
-    /// cargo links this very test dynamically, on machines whose C library is shared.
+    /// On machines with a shared C library, cargo links this test dynamically.
     #[test]
     fn a_dynamic_program_brings_its_libraries() {
         let program = std::env::current_exe().unwrap();

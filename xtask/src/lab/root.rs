@@ -1,4 +1,4 @@
-//! The Debian root: QEMU, the compilers, and the userland of guests that have a root.
+//! Makes the Debian root: QEMU, the compilers, and the userland of guests that have a root.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,24 +10,26 @@ use super::process::capture;
 use super::sandbox::{MOUNT_POINTS, Sandbox, check};
 use crate::error::{Error, Result};
 
-/// Changed whenever a root made by an older recipe must not be used any more.
+/// Incremented when a root made by an older recipe must not be used any more.
 const RECIPE: u32 = 2;
 
-/// What a root is for, and so what is in it.
+/// The purpose of a root, which decides its packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// QEMU 11 of trixie-backports and the compilers of trixie: every boot, and modules for backports' kernels.
+    /// QEMU 11 of trixie-backports and the compilers of trixie: all boots, and modules for
+    /// backports' kernels.
     Trixie,
     /// The compilers of sid, for sid's kernels.
     Sid,
-    /// nvme-cli, for guests with a disk. Apart from the others, so that nothing else is made anew with it.
+    /// nvme-cli, for guests with a disk. It is separate, so that a change of it rebuilds no other
+    /// root.
     NvmeCli,
-    /// DPDK, and what compiles the programs of other VFIO clients: their builds, and guests that run DPDK.
-    /// Apart from the others, so that nothing else is made anew with it.
+    /// DPDK, and the tools that compile the programs of other VFIO clients, for their builds and
+    /// for guests that run DPDK. It is separate, so that a change of it rebuilds no other root.
     Clients,
 }
 
-/// What every root has: enough of a userland for a build and for a guest's shell.
+/// Packages of every root: enough of a userland for a build and for a guest's shell.
 const BASE: &[&str] = &[
     "base-files",
     "base-passwd",
@@ -52,7 +54,8 @@ const BASE: &[&str] = &[
     "cpio",
 ];
 
-/// What builds a module in Rust for a stock kernel. `libelf-dev` must be of the suite of `libelf1t64`.
+/// Packages that build a module in Rust for a stock kernel. `libelf-dev` must be of the suite of
+/// `libelf1t64`.
 const BUILD: &[&str] = &[
     "bc",
     "bindgen",
@@ -70,14 +73,14 @@ const BUILD: &[&str] = &[
     "rustfmt",
 ];
 
-/// What boots guests, and what is handy inside them.
+/// Packages that boot guests, and tools for use inside them.
 const BOOT: &[&str] =
     &["busybox-static", "iproute2", "pciutils", "procps", "qemu-system-x86", "qemu-utils"];
 
-/// What runs a program in a root and indexes its libraries, and the program.
+/// nvme-cli, and the packages that run a program in a root and index its libraries.
 const NVME_CLI: &[&str] = &["base-files", "base-passwd", "coreutils", "libc-bin", "nvme-cli"];
 
-/// DPDK, what compiles against its libraries, and what compiles Linux's selftests of VFIO.
+/// DPDK, and the packages that compile against its libraries and compile Linux's selftests of VFIO.
 const CLIENTS: &[&str] = &[
     "debianutils",
     "dpdk",
@@ -129,7 +132,7 @@ impl Kind {
         }
     }
 
-    /// Gets the root of this kind, made now if need be.
+    /// Gets the root of this kind, and makes it if it is absent.
     pub fn obtain(self, cache: &Cache) -> Result<Made> {
         let packages = self.packages();
         let recipe = format!("{} {RECIPE} {:?} {packages:?}", self.name(), self.suites());
@@ -146,8 +149,8 @@ impl Kind {
     }
 }
 
-/// A program of `root` and the libraries it loads: paths and contents, as a guest without a root
-/// takes them.
+/// Returns the paths and contents of a program of `root` and the libraries it loads, for a guest
+/// without a root.
 pub fn program_with_libraries(root: &Path, program: &str) -> Result<Vec<(String, Vec<u8>)>> {
     let mut list = Sandbox::new(root).command("/usr/lib64/ld-linux-x86-64.so.2");
     list.args(["--list", program]);
@@ -162,7 +165,7 @@ pub fn program_with_libraries(root: &Path, program: &str) -> Result<Vec<(String,
         .collect()
 }
 
-/// Does what the packages' own scripts would have done, as far as the lab needs it.
+/// Does those parts of the packages' own scripts that the lab needs.
 fn finish(root: &Path) -> Result<()> {
     for dir in MOUNT_POINTS.iter().copied().chain(["dev", "proc", "sys", "tmp", "run", "etc"]) {
         let path = root.join(dir);
@@ -182,7 +185,7 @@ fn finish(root: &Path) -> Result<()> {
         );
         fs::copy(&from, &to).map_err(Error::io("copy", &from))?;
     }
-    // Nobody reads these here, and they are a fifth of the root.
+    // No program of the lab reads these files, and they are a fifth of the root.
     for unused in
         ["usr/share/doc", "usr/share/man", "usr/share/locale", "usr/share/info", "var/cache/apt"]
     {

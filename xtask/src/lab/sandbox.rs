@@ -1,5 +1,5 @@
-//! Running programs of a Debian root that is not installed: a mount namespace of its own
-//! and chroot. An ordinary user becomes root of a user namespace, which is enough.
+//! Runs programs of a Debian root that is not installed: in a mount namespace, with chroot. An
+//! ordinary user becomes root of a user namespace, which is sufficient.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,9 +11,9 @@ use crate::error::{Error, Result};
 pub const MOUNT_POINTS: [&str; 6] =
     ["build/linux", "build/stage", "lab/run", "lab/kernel", "lab/root", "usr/lib/modules"];
 
-/// Mounts and then becomes the program. `$1` is the root, then pairs of
-/// directories up to `--`, then the program. A pair whose first half starts with `=` is mounted
-/// without what is mounted below it. The program dies with its parent.
+/// Mounts directories and then executes the program. `$1` is the root, then come pairs of
+/// directories up to `--`, then the program. If the first half of a pair starts with `=`, it is
+/// mounted without the mounts below it. The program dies with its parent.
 const ENTER: &str = r#"set -e
 root=$1; shift
 while [ "$1" != -- ]; do
@@ -30,7 +30,7 @@ exec setpriv --pdeathsig KILL chroot "$root" /usr/bin/env -i \
     PATH=/usr/sbin:/usr/bin HOME=/tmp LC_ALL=C.UTF-8 "TERM=$TERM" "$@"
 "#;
 
-/// A Debian root and what is mounted into it.
+/// A Debian root and the directories mounted into it.
 #[derive(Debug, Clone)]
 pub struct Sandbox {
     root: PathBuf,
@@ -38,24 +38,24 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Programs of `root`.
+    /// Creates a sandbox for programs of `root`.
     pub fn new(root: &Path) -> Self {
         Self { root: root.to_owned(), binds: Vec::new() }
     }
 
-    /// Shows `from` at `to` inside, one of [`MOUNT_POINTS`] or a directory the root has.
+    /// Mounts `from` at `to` inside, which is one of [`MOUNT_POINTS`] or a directory of the root.
     pub fn bind(mut self, from: &Path, to: &str) -> Self {
         self.binds.extend([from.display().to_string(), to.trim_start_matches('/').to_owned()]);
         self
     }
 
-    /// As [`Sandbox::bind`], without what is mounted below `from`.
+    /// Acts as [`Sandbox::bind`], without the mounts below `from`.
     pub fn bind_alone(mut self, from: &Path, to: &str) -> Self {
         self.binds.extend([format!("={}", from.display()), to.trim_start_matches('/').to_owned()]);
         self
     }
 
-    /// The command that runs `program` inside. It must be spawned and waited for by one thread:
+    /// Returns the command that runs `program` inside. One thread must spawn it and wait for it:
     /// the program is killed when the thread that started it ends.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("unshare");
@@ -79,7 +79,7 @@ impl Sandbox {
     }
 }
 
-/// Tries whether this machine lets this user make a root at all, to say so in words.
+/// Tries whether this machine lets this user make a root, and explains if it does not.
 pub fn check() -> Result<()> {
     let mut command = Command::new("unshare");
     if !runs_as_root() {

@@ -1,8 +1,9 @@
-//! Whether a guest has begun to run its first program, and a second start for a guest that has not.
+//! Detects whether a guest has begun to run its first program, and starts a guest again that has
+//! not.
 //!
 //! On a busy machine a guest's kernel may stand still while it calibrates its clocks. The host
-//! kept the guest from running just then, and the guest says nothing about what it should test.
-//! Init writes its line before it loads a module: a driver that hangs the guest is not excused.
+//! kept the guest from running just then, which says nothing about the driver under test. Init
+//! writes its line before it loads a module, so a driver that hangs the guest is not excused.
 
 use std::fs::read_to_string as read;
 use std::path::Path;
@@ -10,11 +11,11 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
-/// The line that init writes to the report before all else.
+/// The line that init writes to the report first.
 pub const STARTED: &str = "@@ started";
 
-/// What a guest may take from QEMU's start to its first program. A boot takes 5 to 10 seconds
-/// on an idle machine.
+/// The longest time from QEMU's start to the guest's first program. A boot takes 5 to 10 seconds on
+/// an idle machine.
 pub const FAIR: Duration = Duration::from_secs(120);
 
 /// Watches for a guest's first program.
@@ -30,12 +31,12 @@ impl<'a> Watch<'a> {
         Self { report, started: false }
     }
 
-    /// Returns true if the guest had its time to reach its first program, and has not.
+    /// Returns true if the guest has used up its time without reaching its first program.
     pub fn stands_still(&mut self, since_start: Duration) -> bool {
         if since_start < FAIR {
             return false;
         }
-        // The report is not read again once it says so: a guest may run for a day.
+        // Once the line is seen, the report is not read again: a guest may run for a day.
         self.started = self.started || read(self.report).is_ok_and(|text| has_started(&text));
         !self.started
     }
@@ -46,17 +47,17 @@ fn has_started(report: &str) -> bool {
     report.lines().any(|line| line == STARTED)
 }
 
-/// What came of starting a guest at most twice.
+/// The result of starting a guest at most twice.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Started<T> {
-    /// What the start returned that counts.
+    /// The value of the last start.
     pub value: T,
-    /// Whether it was the second.
+    /// True if the guest was started twice.
     pub twice: bool,
 }
 
-/// Starts a guest with `start`, and once more if it did not reach its first program.
-/// Returns the second failure if that happens again: a kernel that never boots must be seen.
+/// Starts a guest with `start`, and once more if it did not reach its first program. Returns the
+/// second failure if it fails again: a kernel that never boots must be visible.
 pub fn at_most_twice<T>(mut start: impl FnMut() -> Result<T>) -> Result<Started<T>> {
     match start() {
         Err(error @ Error::NotStarted { .. }) => {
@@ -79,7 +80,7 @@ mod tests {
         Err(Error::NotStarted { console: PathBuf::from("console"), tail: String::new() })
     }
 
-    /// Starts that end as `ends` says, one after the other.
+    /// Makes starts that end as `ends` says, one after the other.
     fn starts(ends: Vec<fn() -> Result<u8>>) -> (Result<Started<u8>>, usize) {
         let mut used = 0;
         let found = at_most_twice(|| {

@@ -1,5 +1,5 @@
-//! A vendor's variant driver for a stock kernel, from the kernel's own sources: virtio's, which QEMU's
-//! virtio-net can be bound to. Debian builds none of them.
+//! Builds a vendor's variant driver for a stock kernel from the kernel's own sources: virtio's,
+//! which binds QEMU's virtio-net. Debian builds no variant driver.
 
 use std::fs;
 use std::path::PathBuf;

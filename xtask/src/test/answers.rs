@@ -1,4 +1,4 @@
-//! What the two cores answer to a long table of requests, compared line by line.
+//! Compares the two cores' answers to a long table of requests, line by line.
 
 use std::fs;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::lab::process::capture;
 use crate::lab::start::Started;
 use crate::log;
 
-/// Boots a guest with each core. Returns what differs and may not.
+/// Boots a guest with each core. Returns the differences that are not allowed.
 pub fn check(cache: &Cache, series: Series) -> Result<Started<Vec<String>>> {
     let program = conformance::build()?;
     let (c, rust) = thread::scope(|scope| {

@@ -1,15 +1,15 @@
-//! What the rows of the table run in their guests.
+//! The commands that the rows of the table run in their guests.
 
 pub(super) const GROUPS: &str = "for device in $BIND; do readlink /sys/bus/pci/devices/$device/iommu_group; done | sort -u | wc -l | grep -qx 4";
 
-/// Linux loses five of six vectors, ours none: both are looked for.
+/// Linux loses five of six vectors, the Rust core none; the command checks both.
 pub(super) const ATOMICITY: &str = r#"vfio-irq-conformance atomicity --bdf $VFIO_IRQ_NVME >said; cat said
 case $VFIO_IRQ_CORE in
 c) grep -q "errno=EBADF alive=1 of=6 atomic=false" said ;;
 *) grep -q "errno=EBADF alive=6 of=6 atomic=true" said ;;
 esac"#;
 
-/// What a request calls is counted by the kernel's own tracing: a kernel without it must not pass.
+/// The kernel's tracing counts the calls of a request. A kernel without tracing must fail the row.
 pub(super) const CASES_NVME: &str = r#"vfio-irq-conformance cases --bdf $VFIO_IRQ_NVME --device nvme >said
 status=$?
 cat said
@@ -19,13 +19,13 @@ pub(super) const CASES_EDU: &str = "vfio-irq-conformance cases --bdf $VFIO_IRQ_E
 pub(super) const CASES_XHCI: &str = "vfio-irq-conformance cases --bdf $VFIO_IRQ_XHCI --device xhci";
 pub(super) const CASES_IGB: &str = "vfio-irq-conformance cases --bdf $VFIO_IRQ_IGB --device igb";
 
-/// Prints what the core answers. Two boots, one for each core, are compared afterwards.
+/// Prints the core's answers. Two boots, one for each core, are compared afterwards.
 pub(super) const ANSWERS: &str = r#"for device in $BIND; do
     echo "@@ $device"
     vfio-irq-conformance answers --bdf $device || exit 1
 done"#;
 
-/// debugfs is read all the while: what it shows changes under the reader.
+/// Reads debugfs all the time: its table changes during the read.
 pub(super) const STRESS: &str = r#"(while [ -d /sys/kernel/debug/vfio ]; do cat /sys/kernel/debug/vfio/*/interrupts >/dev/null; done) &
 reader=$!
 vfio-irq-conformance stress --bdf $VFIO_IRQ_NVME --requests 10000
@@ -36,7 +36,7 @@ exit $status"#;
 pub(super) const KILLED: &str =
     "vfio-irq-conformance stress --bdf $VFIO_IRQ_NVME --kill-after 300 --rounds 10";
 
-/// An unbind waits until user space lets go; the device then serves the next user.
+/// An unbind waits until user space closes the device. The device then serves the next user.
 pub(super) const UNBIND: &str = r#"driver=/sys/bus/pci/drivers/$VFIO_IRQ_DRIVER
 vfio-irq-conformance stress --bdf $VFIO_IRQ_NVME --requests 1000000 &
 user=$!
@@ -50,7 +50,7 @@ wait $unbind || exit 1
 [ ! -e $driver/$VFIO_IRQ_NVME ] || { echo "the device is still bound"; exit 1; }
 vfio-bind $VFIO_IRQ_NVME $VFIO_IRQ_DRIVER && vfio-irq-conformance atomicity --bdf $VFIO_IRQ_NVME"#;
 
-/// The variant driver is the kernel's own. What it answers is the core's that is loaded.
+/// The variant driver is the kernel's own. The loaded core answers its requests.
 pub(super) const VARIANT: &str = r#"vfio-bind $VFIO_IRQ_VIRTIO virtio_vfio_pci || exit 1
 vfio-irq-conformance answers --bdf $VFIO_IRQ_VIRTIO >said || { cat said; exit 1; }
 grep "GET_IRQ_INFO" said | head -n 12
@@ -60,7 +60,7 @@ c) ! grep -q -- "-> 0 flags 0x3 " said && [ ! -e $table ] ;;
 rust) grep -q -- "-> 0 flags 0x3 " said && grep -q "^mode idle" $table ;;
 esac"#;
 
-/// Virtual functions of a bound device are kept for user space: bound to the same driver.
+/// Virtual functions of a bound device are kept for user space: vfio-pci binds them too.
 pub(super) const SRIOV: &str = r#"device=/sys/bus/pci/devices/$VFIO_IRQ_IGB
 echo 2 >$device/sriov_numvfs || exit 1
 for function in $device/virtfn0 $device/virtfn1; do
@@ -71,14 +71,15 @@ echo 0 >$device/sriov_numvfs"#;
 pub(super) const NO_SRIOV: &str = r#"device=/sys/bus/pci/devices/$VFIO_IRQ_IGB
 ! echo 2 >$device/sriov_numvfs && [ ! -e $device/virtfn0 ]"#;
 
-/// Vectors added one by one under interrupts (the usual way must lose some, the library none), and requests
-/// that fail.
+/// Adds vectors one by one under interrupts (the usual way must lose some, the library none), and
+/// sends requests that fail.
 pub(super) const CLIENT: &str = "vfio-irq-client group $VFIO_IRQ_NVME";
 
 pub(super) const CLIENT_CDEV: &str = "vfio-irq-client cdev $VFIO_IRQ_NVME";
 
-/// The NVMe driver in user space: 63 queues added one by one under load stall none. Adding them the old
-/// way does; not more than 31, as QEMU's controller ends QEMU when vectors above are disabled in use.
+/// The NVMe driver in user space adds 63 queues one by one under load, and none stalls. Adding them
+/// the old way stalls some. It adds at most 31, because QEMU's controller aborts QEMU if vectors
+/// above are disabled in use.
 pub(super) const QUEUES: &str = r#"vfio-irq-nvme $VFIO_IRQ_NVME 63 dynamic &&
 vfio-irq-nvme $VFIO_IRQ_NVME 31 reenable release-all >said
 status=$?
@@ -86,7 +87,7 @@ cat said
 [ $status = 0 ] && grep -q "^release-all.* [1-9][0-9]* stalls" said"#;
 
 /// Eight controllers of 65 vectors, four of each used: 32 of the host's interrupts, or all 520.
-/// Both are counted in /proc/interrupts.
+/// /proc/interrupts counts both.
 pub(super) const HOST_INTERRUPTS: &str = r#"vfio-irq-host-interrupts 4 $BIND >said
 status=$?
 cat said
@@ -94,8 +95,8 @@ grep -qx "host interrupts, one vector at a time: 32" said &&
     grep -qx "host interrupts, everything at once: 520" said && exit $status
 exit 1"#;
 
-/// What the command shows people: queues added the old way lose interrupts, the new way none, on the
-/// same controller; and the picture of it.
+/// The demo of the command: queues added the old way lose interrupts, the new way none, on the same
+/// controller. It also writes the picture.
 pub(super) const DEMO: &str = r#"vfio-irq demo --device $VFIO_IRQ_NVME --json --queues 24 --picture /tmp/demo.svg >said
 status=$?
 cat said
@@ -119,7 +120,8 @@ rmmod vfio_pci && rmmod vfio_pci_core && ! grep -q vfio_pci /proc/modules && [ !
 pub(super) const REGRESSIONS: &str =
     "vfio-irq-conformance regressions --bdf $VFIO_IRQ_NVME --other $VFIO_IRQ_NVME2";
 
-/// These need a machine of their own: elsewhere they do not apply, and here they must.
+/// These regressions need devices of a special machine. Elsewhere they do not apply, and here they
+/// must.
 pub(super) const SHARED_LINE: &str = r#"vfio-irq-conformance regressions --bdf $VFIO_IRQ_EDU --other $VFIO_IRQ_EDU2 --only disintx >said
 status=$?
 cat said
@@ -136,19 +138,19 @@ cat said
 grep -q "^ok  *repair_keeps_affinity" said || { echo "it was not tried"; exit 1; }
 exit $status"#;
 
-/// One processor has some two hundred vectors, five of these controllers more.
+/// One processor has about two hundred vectors; five of these controllers have more.
 pub(super) const SHORTAGE: &str = r#"others=
 for device in $BIND; do [ $device = $VFIO_IRQ_NVME ] || others="$others --other $device"; done
 vfio-irq-conformance shortage --bdf $VFIO_IRQ_NVME $others"#;
 
-/// The positive answer is what this row is for: it must have been tried.
+/// The row exists for the positive answer, which must have been tried.
 pub(super) const TOO_FEW: &str = r#"vfio-irq-conformance cases --bdf $VFIO_IRQ_XHCI --device xhci >said
 status=$?
 cat said
 grep -q "^ok  *v06_too_few_is_positive" said || { echo "too few was not tried"; exit 1; }
 exit $status"#;
 
-/// What an open file runs is the module's: it must not go before.
+/// An open file of debugfs runs the module's code, so the module must not be unloaded.
 pub(super) const DEBUGFS_KEEPS: &str = r#"exec 3</sys/kernel/debug/vfio/$VFIO_IRQ_NVME/interrupts || exit 1
 for device in $BIND; do echo $device >/sys/bus/pci/drivers/vfio-pci/unbind; done
 rmmod vfio_pci || exit 1
@@ -157,7 +159,7 @@ grep -q vfio_pci_core /proc/modules || exit 1
 exec 3<&-
 rmmod vfio_pci_core && ! grep -q vfio_pci_core /proc/modules"#;
 
-/// The command as people use it, on a device that is free and on one that is in use.
+/// The command in normal use, on a device that is free and on one that is in use.
 pub(super) const COMMAND: &str = r#"want() { grep -qE -- "$1" said || { cat said; echo "not said: $1"; exit 1; }; }
 fails() { "$@" >said 2>&1 && { cat said; echo "went well: $*"; exit 1; }; cat said; }
 driver=/sys/bus/pci/devices/$VFIO_IRQ_NVME/driver
@@ -237,7 +239,7 @@ umount /sys/bus/pci/drivers_probe
 vfio-irq bind $VFIO_IRQ_NVME || exit 1
 [ "$(basename $(readlink $driver))" = $VFIO_IRQ_DRIVER ]"#;
 
-/// A host without groups: what is left is the character device.
+/// A host without groups: only the character device remains.
 pub(super) const COMMAND_CDEV: &str = r#"rm /dev/vfio/[0-9]* || exit 1
 vfio-irq info $VFIO_IRQ_NVME >said || { cat said; exit 1; }
 grep -q "^MSI-X  *65 .*vectors added at any time" said || { cat said; exit 1; }

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: cargo's tests, then the lab's, and one line that counts both.
+//! `cargo xtask test`: runs cargo's tests, then the lab's, and prints one line that counts both.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ mod answers;
 mod commands;
 mod table;
 
-/// How often the guest of an emulated disk is reset; the second with `--long`.
+/// How often the guest of an emulated disk is reset; the second constant is for `--long`.
 const FEW_RESETS: usize = 5;
 const MANY_RESETS: usize = 20;
 
@@ -51,27 +51,27 @@ pub struct Options {
     only: Option<String>,
 }
 
-/// How many passed and failed, and what failed.
+/// The numbers of passed and failed tests, and the failures' names.
 #[derive(Default, Clone)]
 struct Count {
     passed: usize,
     failed: usize,
-    /// Names of those that failed.
+    /// Names of the failed tests.
     names: Vec<String>,
-    /// Names of those whose guest had to be started twice.
+    /// Names of the tests whose guest was started twice.
     started_twice: Vec<String>,
 }
 
-/// What a test that passed has to say.
+/// The result of a test that passed.
 #[derive(Default)]
 struct Passed {
-    /// What it counted, and what it could not test.
+    /// The test's counts, and what it could not test.
     remarks: Vec<String>,
-    /// Whether its guest had to be started twice.
+    /// True if the guest was started twice.
     started_twice: bool,
 }
 
-/// What a test found.
+/// The result of a test.
 type Found = std::result::Result<Passed, String>;
 
 /// A row with one of its kernels and one of its cores.
@@ -82,7 +82,7 @@ struct Case {
 }
 
 impl Case {
-    /// What has to be built for it.
+    /// Returns what must be built for the case.
     fn needs(&self) -> (Series, Core, bool, bool, Option<Client>) {
         (self.series, self.core, self.row.cdev, self.row.variant, self.row.client)
     }
@@ -92,14 +92,14 @@ impl Case {
     }
 }
 
-/// Runs the tests; the last lines name those that failed, and say how many passed and failed.
+/// Runs the tests. The last lines name those that failed and count both.
 pub fn run(options: &Options) -> Result<ExitCode> {
     let mut count = Count::default();
     if !options.no_cargo {
         add(&mut count, cargo_tests()?);
     }
     if !options.no_lab {
-        // Without a lab, too, it is said what else failed.
+        // A failure of the lab's set-up does not hide the other failures.
         let failed = |error: Error| timed(|| Err(error.to_string())).told("the lab");
         add(&mut count, lab_tests(options).unwrap_or_else(failed));
     }
@@ -119,7 +119,7 @@ fn add(count: &mut Count, more: Count) {
     count.started_twice.extend(more.started_twice);
 }
 
-/// Runs `cargo test --workspace` and counts what it says.
+/// Runs `cargo test --workspace` and counts its results.
 fn cargo_tests() -> Result<Count> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
@@ -132,7 +132,7 @@ fn cargo_tests() -> Result<Count> {
     });
     match result {
         Ok(()) => Ok(count),
-        // What did not compile has not been counted.
+        // Crates that did not compile are not counted.
         Err(Error::Failed { .. }) if count.failed == 0 => {
             Ok(Count { failed: 1, names: vec!["cargo test --workspace".to_owned()], ..count })
         }
@@ -141,7 +141,7 @@ fn cargo_tests() -> Result<Count> {
     }
 }
 
-/// The numbers in `test result: ok. 3 passed; 0 failed; …`.
+/// Parses the numbers in `test result: ok. 3 passed; 0 failed; …`.
 fn counted(line: &str) -> Count {
     let Some(result) = line.strip_prefix("test result: ") else {
         return Count::default();
@@ -153,13 +153,13 @@ fn counted(line: &str) -> Count {
     Count { passed: number(" passed"), failed: number(" failed"), ..Count::default() }
 }
 
-/// The name in `test NAME ... FAILED`.
+/// Parses the name in `test NAME ... FAILED`.
 fn failed_name(line: &str) -> Option<String> {
     let name = line.strip_prefix("test ")?.strip_suffix(" ... FAILED")?;
     Some(name.to_owned())
 }
 
-/// The cases that `options` asks for.
+/// Returns the cases that `options` selects.
 fn cases(options: &Options) -> Vec<Case> {
     let mut cases = Vec::new();
     for row in ROWS.iter().filter(|row| options.long || row.when == When::Always) {
@@ -177,11 +177,11 @@ fn lab_tests(options: &Options) -> Result<Count> {
     let cache = Cache::open()?;
     let cases = cases(options);
     let programs = if cases.is_empty() { Vec::new() } else { conformance::build_all()? };
-    // Everything slow once and first, so that guests started side by side only read.
+    // All slow work is done once, before the guests, so that guests started side by side only read.
     let mut ready: HashMap<_, std::result::Result<Built, String>> = HashMap::new();
     for case in &cases {
         let key = case.needs();
-        // A kernel that is gone, or a module that does not build, fails its own cases alone.
+        // If a kernel is unavailable, or a module does not build, only its own cases fail.
         ready.entry(key).or_insert_with(|| prepare(&cache, case).map_err(|e| e.to_string()));
     }
     let mut count = side_by_side(&cases, |case| {
@@ -217,7 +217,7 @@ fn lab_tests(options: &Options) -> Result<Count> {
     Ok(count)
 }
 
-/// A verdict from what failed.
+/// Returns a verdict from the failures.
 fn words(failures: Result<Started<Vec<String>>>) -> Found {
     match failures {
         Ok(Started { value, twice }) if value.is_empty() => {
@@ -228,20 +228,20 @@ fn words(failures: Result<Started<Vec<String>>>) -> Found {
     }
 }
 
-/// What was built for a case.
+/// The files that were built for a case.
 #[derive(Clone, Default)]
 struct Built {
-    /// Our module, where the driver is ours.
+    /// This project's module, if the case uses it.
     module: Option<PathBuf>,
-    /// All of VFIO, where it is not the kernel's own.
+    /// All modules of VFIO, if they are not the kernel's own.
     vfio: Vec<PathBuf>,
-    /// A variant driver.
+    /// The variant driver.
     variant: Option<PathBuf>,
     /// The programs of a client from another project.
     programs: Vec<PathBuf>,
 }
 
-/// Gets the kernel, and the modules that it does not have.
+/// Gets the kernel and builds the modules that it lacks. Returns the files.
 fn prepare(cache: &Cache, case: &Case) -> Result<Built> {
     Kernel::obtain(cache, case.series)?;
     let mut built = Built::default();
@@ -270,7 +270,7 @@ fn side_by_side(cases: &[Case], run: impl Fn(&Case) -> Found + Sync) -> Count {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let verdict = timed(|| run(case));
                     let mut total = total.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    // Told under the lock, so that lines of two cases do not mix.
+                    // Printed under the lock, so that lines of two cases do not mix.
                     add(&mut total, verdict.told(&case.title()));
                 }
             });
@@ -279,7 +279,7 @@ fn side_by_side(cases: &[Case], run: impl Fn(&Case) -> Found + Sync) -> Count {
     total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-/// How a test ended, and how long it took.
+/// The result of a test, and its duration.
 struct Verdict {
     found: Found,
     took: Duration,
@@ -291,7 +291,7 @@ fn timed(test: impl FnOnce() -> Found) -> Verdict {
 }
 
 impl Verdict {
-    /// Prints it, and counts it.
+    /// Prints the verdict. Returns its count.
     fn told(self, title: &str) -> Count {
         let seconds = self.took.as_secs();
         match self.found {
@@ -321,7 +321,7 @@ fn run_case(cache: &Cache, case: &Case, programs: &[PathBuf], built: Built) -> F
     builder.image.parameters = case.row.parameters.iter().map(|text| (*text).to_owned()).collect();
     builder.append = case.row.append.iter().map(|text| (*text).to_owned()).collect();
     builder.timeout = Duration::from_secs(400);
-    // What it does not run it need not load.
+    // A guest does not load programs that it does not run.
     let named = |program: &&PathBuf| names(case.row.command, program);
     let all = programs.iter().chain(&built.programs);
     builder.image.put = all.filter(named).cloned().collect();
@@ -345,12 +345,12 @@ fn run_case(cache: &Cache, case: &Case, programs: &[PathBuf], built: Built) -> F
     Err(format!("exit status {}:\n{}", outcome.status, last_lines(&outcome.output, 40)))
 }
 
-/// What a guest's command wants to be said of a test that passed.
+/// Returns the remarks of the guest's command about a test that passed.
 fn remarks(output: &str) -> Vec<String> {
     output.lines().filter_map(|line| line.strip_prefix("remark: ")).map(str::to_owned).collect()
 }
 
-/// Whether a line for the shell has a program's name as one of its words.
+/// Returns true if a line for the shell has a program's name as a word.
 fn names(command: &str, program: &Path) -> bool {
     let mut words = command.split(|c: char| !(c.is_alphanumeric() || c == '-' || c == '_'));
     program.file_name().is_some_and(|name| words.any(|word| name == word))

@@ -18,36 +18,36 @@ pub enum When {
 /// A row: runs once for each of its kernels and cores.
 #[derive(Debug)]
 pub struct Row {
-    /// What it is about.
+    /// The subject of the row.
     pub name: &'static str,
-    /// When it runs.
+    /// When the row runs.
     pub when: When,
     /// The kernels.
     pub kernels: &'static [Series],
-    /// Whose vfio-pci-core is loaded.
+    /// The vfio-pci-core to load.
     pub cores: &'static [Core],
     /// The devices.
     pub devices: &'static [Kind],
-    /// Size in MiB of the file behind each NVMe disk, where one must remember.
+    /// Size in MiB of the file behind each NVMe disk, if a disk must keep its data.
     pub disk: Option<u64>,
     /// Virtual processors.
     pub cpus: u32,
-    /// Whether VFIO has character devices, which no stock kernel of Debian has.
+    /// True if VFIO has character devices, which no stock kernel of Debian has.
     pub cdev: bool,
-    /// The client from another project that the row is about.
+    /// The client from another project that the row tests.
     pub client: Option<Client>,
-    /// Whether the guest loads a vendor's variant driver, once its devices are bound to vfio-pci.
+    /// True if the guest loads a vendor's variant driver after its devices are bound to vfio-pci.
     pub variant: bool,
     /// Parameters of modules, as `module.parameter=value`.
     pub parameters: &'static [&'static str],
-    /// More for the kernel's command line.
+    /// Additions to the kernel's command line.
     pub append: &'static [&'static str],
-    /// A line for the guest's shell, whose exit status 0 means passed. The test program is in its PATH,
-    /// the devices' addresses are in VFIO_IRQ_NVME and so on.
+    /// A line for the guest's shell. Exit status 0 means passed. The test program is in the guest's
+    /// PATH, and VFIO_IRQ_NVME and similar variables hold the devices' addresses.
     pub command: &'static str,
 }
 
-/// What most rows have.
+/// The defaults of a row.
 const ROW: Row = Row {
     name: "",
     when: When::Always,
@@ -64,13 +64,13 @@ const ROW: Row = Row {
     command: "false",
 };
 
-/// A selftest makes a virtual function, and vfio-pci has to allow it.
+/// A selftest creates a virtual function, which vfio-pci must allow.
 const SELFTESTS_SRIOV: &[&str] = &["vfio-pci.enable_sriov=1"];
 
 /// Selftests map huge pages of both sizes, and skip themselves without them.
 const SELFTESTS_PAGES: &[&str] = &["hugepagesz=1G hugepages=1 hugepagesz=2M hugepages=8"];
 
-/// Every row. The longest come first: they run side by side.
+/// All rows. The longest come first, because rows run side by side.
 pub const ROWS: &[Row] = &[
     Row { name: "the contract's rules, NVMe", command: CASES_NVME, ..ROW },
     Row { name: "the contract's rules, igb", devices: &[Igb], command: CASES_IGB, ..ROW },
@@ -113,7 +113,7 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
-        name: "what once went wrong stays right where the line cannot be masked",
+        name: "what once went wrong stays right where INTx cannot be masked",
         devices: &[Nvme, Nvme],
         parameters: &["vfio_pci.nointxmask=1"],
         command: REGRESSIONS,
@@ -121,7 +121,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "DisINTx of a device on a shared line survives MSI",
-        // The first and the last share a line: four slots lie between.
+        // The first and the last device share an INTx: four slots lie between.
         devices: &[Edu, Xhci, Xhci, Xhci, Edu],
         command: SHARED_LINE,
         ..ROW
@@ -150,8 +150,8 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "a machine with one MSI for each device",
         devices: &[Xhci],
-        // Without the remapping of interrupts Linux gives a device one MSI, and VFIO wants to be told
-        // that it may work at all.
+        // Without interrupt remapping, Linux gives a device one MSI, and VFIO must be told to
+        // accept an unsafe IOMMU.
         append: &["intremap=off"],
         parameters: &["vfio_iommu_type1.allow_unsafe_interrupts=1"],
         command: TOO_FEW,
