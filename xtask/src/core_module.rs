@@ -61,7 +61,7 @@ fn is_routine(line: &str) -> bool {
     let line = line.trim_start();
     line.starts_with("make")
         || line.starts_with("Skipping BTF")
-        || ["CC ", "LD ", "RUSTC ", "MODPOST ", "BTF ", "EXPORTS ", "BINDGEN ", "COPY ", "HOOKS "]
+        || ["CC ", "LD ", "RUSTC ", "MODPOST ", "BTF ", "EXPORTS ", "BINDGEN ", "UPD "]
             .iter()
             .any(|word| {
                 line.strip_prefix(word.trim_end())
