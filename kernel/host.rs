@@ -8,7 +8,7 @@
 use crate::slots::Tree;
 use crate::sys::{Core, Decoding, Interrupt, Intx, MsixTable, Trigger};
 use vfio_irq_engine::{
-    Errno, Event, EventHost, Mask, Host, MsiType, IntxHost, Refusal, Size, Slot,
+    Errno, Event, EventHost, Host, IntxHost, Mask, MsiType, Refusal, Size, Slot,
 };
 
 pub(crate) struct Linux {
@@ -173,7 +173,12 @@ impl Host for Linux {
         self.disabled = true;
     }
 
-    fn prepare(&mut self, msi_type: MsiType, number: u32, trigger: Trigger) -> Result<Vector, Errno> {
+    fn prepare(
+        &mut self,
+        msi_type: MsiType,
+        number: u32,
+        trigger: Trigger,
+    ) -> Result<Vector, Errno> {
         self.lock_memory();
         let (irq, fresh) = match self.core.vector_irq(number) {
             Some(irq) => (irq, false),

@@ -181,7 +181,11 @@ unsafe extern "C" fn vfio_pci_irq_maskable(vdev: *mut vfio_pci_core_device, inde
         Some(Index::Msix) => core.has_msix(),
         _ => false,
     };
-    if maskable { bindings::VFIO_IRQ_INFO_MASKABLE } else { 0 }
+    if maskable {
+        bindings::VFIO_IRQ_INFO_MASKABLE
+    } else {
+        0
+    }
 }
 
 /// Prints the table of a device's interrupts (`CONTRACT.md`, B-05).
@@ -195,8 +199,7 @@ unsafe extern "C" fn vfio_pci_irq_show(
     seq: *mut bindings::seq_file,
 ) {
     // SAFETY: By the function's requirement.
-    let (core, seq) =
-        unsafe { (Core::new(NonNull::new_unchecked(vdev)), SeqFile::from_raw(seq)) };
+    let (core, seq) = unsafe { (Core::new(NonNull::new_unchecked(vdev)), SeqFile::from_raw(seq)) };
     match find(core) {
         // SAFETY: Both locks are held: nothing changes what is found.
         Some(kept) => seq.call_printf(fmt!("{}", unsafe { kept.as_ref() })),

@@ -173,7 +173,11 @@ impl Intx {
                 fd,
             )
         };
-        if ret == 0 { Ok(()) } else { Err(Errno::from_raw(ret)) }
+        if ret == 0 {
+            Ok(())
+        } else {
+            Err(Errno::from_raw(ret))
+        }
     }
 
     /// Undoes [`Intx::arm`]. When this returns, the eventfd unmasks nothing any more.
@@ -213,7 +217,11 @@ impl Shared {
         } else {
             // SAFETY: The interrupt is the device's; nothing is installed on it.
             unsafe { bindings::irq_modify_status(self.irq, 0, bindings::IRQ_DISABLE_UNLAZY as _) };
-            if masked { bindings::IRQF_NO_AUTOEN } else { 0 }
+            if masked {
+                bindings::IRQF_NO_AUTOEN
+            } else {
+                0
+            }
         };
         // SAFETY: `self` is on the heap, and stays there until `uninstall`; the handler takes a
         // `Shared`.
@@ -284,9 +292,7 @@ impl Shared {
     #[inline]
     fn is_disabled_by_guest(&self) -> bool {
         // SAFETY: By the invariant of `Core`; a byte that C reads and writes as a whole.
-        unsafe {
-            Atomic::from_ptr(addr_of_mut!((*self.core.as_ptr()).virq_disabled)).load(Relaxed)
-        }
+        unsafe { Atomic::from_ptr(addr_of_mut!((*self.core.as_ptr()).virq_disabled)).load(Relaxed) }
     }
 
     #[inline]

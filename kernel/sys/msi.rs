@@ -147,7 +147,11 @@ impl Interrupt {
             if !(*producer).eventfd.is_null() {
                 return;
             }
-            bindings::irq_bypass_register_producer(producer, self.trigger.as_ptr(), self.irq as c_int)
+            bindings::irq_bypass_register_producer(
+                producer,
+                self.trigger.as_ptr(),
+                self.irq as c_int,
+            )
         };
         if ret != 0 {
             pr_info!("{}: no irq bypass for irq {} ({})\n", core.name(), self.irq, ret);

@@ -74,7 +74,10 @@ impl MsixTable {
                 self.read(number, VECTOR_CONTROL) & MASKBIT == 0
             }
             // Nothing is signalled while masked, so that there is time to look at the whole message.
-            _ => [low, self.read(number, ADDRESS_HIGH), self.read(number, DATA)] == cached_message(irq),
+            _ => {
+                [low, self.read(number, ADDRESS_HIGH), self.read(number, DATA)]
+                    == cached_message(irq)
+            }
         }
     }
 

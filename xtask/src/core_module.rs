@@ -61,12 +61,12 @@ fn is_routine(line: &str) -> bool {
     let line = line.trim_start();
     line.starts_with("make")
         || line.starts_with("Skipping BTF")
-        || ["CC ", "LD ", "RUSTC ", "MODPOST ", "BTF ", "EXPORTS ", "BINDGEN ", "UPD "]
-            .iter()
-            .any(|word| {
+        || ["CC ", "LD ", "RUSTC ", "MODPOST ", "BTF ", "EXPORTS ", "BINDGEN ", "UPD "].iter().any(
+            |word| {
                 line.strip_prefix(word.trim_end())
                     .is_some_and(|rest| rest.starts_with(' ') || rest.starts_with(" [M]"))
-            })
+            },
+        )
 }
 
 /// Updates the stage. Writes only files that differ, so that a rebuild is incremental.

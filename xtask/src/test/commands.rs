@@ -229,7 +229,7 @@ fails env VFIO_IRQ_ROOT=/tmp/root vfio-irq bind $VFIO_IRQ_NVME --driver other-vf
 want "other-vfio-pci did not take $VFIO_IRQ_NVME .all is as it was"
 [ "$(basename $(readlink $driver))" = $VFIO_IRQ_DRIVER ] || { echo "it was not given back"; exit 1; }
 [ "$(cat ${driver%/driver}/driver_override)" = $VFIO_IRQ_DRIVER ] || { echo "another driver is wanted"; exit 1; }
-# The same where no driver had it, and nobody is asked to take it.
+# The same where no driver had it, and no driver is asked to take it.
 vfio-irq unbind $VFIO_IRQ_NVME || exit 1
 mount -o bind /dev/null /sys/bus/pci/drivers_probe || exit 1
 fails vfio-irq bind $VFIO_IRQ_NVME
