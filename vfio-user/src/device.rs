@@ -195,11 +195,11 @@ impl Endpoint {
 
     fn take_effect(&mut self, effects: Effects) {
         if let Some(command) = effects.command {
-            self.irqs.switch_line(command & crate::pci::INTX_OFF != 0);
+            self.irqs.intx.set_disabled_by_command(command & crate::pci::INTX_OFF != 0);
             self.device.bus_master(command & crate::pci::BUS_MASTER != 0);
         }
         if let Some((before, now)) = effects.msi_mask {
-            self.irqs.mask_register(self.function.shape.msi, before, now);
+            self.irqs.mask_register(self.function.caps.msi, before, now);
         }
         if let Some(masked) = effects.function_mask {
             self.irqs.mask_function(masked);
@@ -217,7 +217,7 @@ impl Endpoint {
         let quiesced = self.memory.quiesce();
         self.device.reset();
         drop(quiesced);
-        self.irqs.forget();
+        self.irqs.reset();
         self.table.reset();
         let effects = self.config.reset(&self.function.config);
         self.take_effect(effects);

@@ -53,12 +53,9 @@
 //!
 //! # In a sandbox
 //!
-//! For a seccomp filter: besides sockets, eventfds, `poll`, `epoll` and file mappings, a server
-//! uses `membarrier`, `fcntl`, `kcmp`, `io_setup` and `io_submit`, and reads `/proc/self/fd`. A
-//! filter may refuse each of these with an error, at some cost in time. A filter may also be
-//! installed while the server runs.
-//!
-//! A process may fork. The child must neither serve devices nor raise interrupts.
+//! For a seccomp filter: besides sockets, eventfds, `poll`, `epoll`, `futex` and file mappings, a
+//! server uses `fcntl` and `kcmp`, and reads `/proc/self/fd`. A filter may refuse these three with
+//! an error.
 
 mod client;
 mod device;

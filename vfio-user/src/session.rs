@@ -30,21 +30,18 @@ pub enum Flow {
 /// (`CONTRACT.md`, V-13), and resets the device.
 pub struct Session<'e> {
     endpoint: &'e mut Endpoint,
-    /// Dropped before the engine: the cells name eventfds of the engine.
     host: IrqHost,
     engine: IrqEngine<IrqHost>,
     grants: Grants,
     limits: Option<Limits>,
-    /// Descriptors of a SET_IRQS as the engine reads them: their places in the message.
-    places: Vec<u8>,
 }
 
 impl<'e> Session<'e> {
     /// Starts a session. The first message must be VERSION.
     pub fn new(endpoint: &'e mut Endpoint, grants: Grants) -> Self {
-        let host = IrqHost::new(Arc::clone(&endpoint.irqs), endpoint.function.shape);
+        let host = IrqHost::new(Arc::clone(&endpoint.irqs), endpoint.function.caps);
         let engine = IrqEngine::new(Known::new());
-        Self { endpoint, engine, host, grants, limits: None, places: Vec::new() }
+        Self { endpoint, engine, host, grants, limits: None }
     }
 
     /// Returns the negotiated limits, or `None` before VERSION.
@@ -101,7 +98,7 @@ impl<'e> Session<'e> {
 
     /// Closes what [`Session::answer`] left open.
     pub(crate) fn close_spent(&mut self) {
-        self.host.close_spent();
+        self.host.close_detached();
     }
 
     fn dispatch(
@@ -251,20 +248,13 @@ impl<'e> Session<'e> {
         if self.disables_what_is_idle(&request.header) {
             return Ok(());
         }
-        let data = if request.header.flags & flags::DATA_EVENTFD == 0 {
-            request.bools
+        let request = if request.header.flags & flags::DATA_EVENTFD == 0 {
+            checked.request(request.bools)?
         } else {
-            self.places.clear();
-            for place in 0..request.header.count {
-                let place = if request.fds == 0 { -1 } else { place.cast_signed() };
-                self.places.extend_from_slice(&place.to_ne_bytes());
-            }
-            &self.places
+            checked.request_by_position(request.fds)?
         };
-        self.host.lend(fds, request.header.start);
-        let outcome = self.engine.set_irqs(&mut self.host, &checked.request(data)?);
-        self.host.settle();
-        outcome.map_err(|refusal| match refusal {
+        self.host.lend(fds);
+        self.engine.set_irqs(&mut self.host, &request).map_err(|refusal| match refusal {
             Refusal::Errno(errno) => errno,
             Refusal::TooFew(_) => Errno::ENOSPC,
         })
@@ -369,6 +359,3 @@ fn put_access(out: &mut Vec<u8>, access: Access) {
     out.extend_from_slice(&access.offset.to_ne_bytes());
     put_words(out, [access.region, access.count]);
 }
-
-#[cfg(test)]
-mod tests;

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Bench, borrowed, event, longs, memfd, signals, words};
 use std::io::Write;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 use vfio_irq_user::abi::{Index, flags};
 use vfio_irq_user::pci::region::CONFIG;
@@ -422,33 +422,31 @@ fn answers_for_memory_that_make_no_sense_are_errors_of_the_device() {
     }
 }
 
+/// The client makes its eventfd block before it attaches the eventfd, or afterwards.
 #[test]
-fn an_eventfd_that_is_full_holds_nobody_up() {
-    use rustix::event::{EventfdFlags, eventfd};
-    let bench = Bench::new();
-    let client = bench.client();
-    let full = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
-    rustix::io::write(&full, &(u64::MAX - 1).to_ne_bytes()).unwrap();
-    client.attach(Index::Msix, 0, &[full.as_fd()]).unwrap();
-    bench.bus().interrupts.raise(0);
-    client.attach(Index::Msix, 0, &[event().as_fd()]).unwrap();
-}
-
-/// The client changes its mind about who waits only once the eventfd is attached.
-#[test]
-fn an_eventfd_that_comes_to_block_holds_its_vector_up_until_it_is_replaced() {
-    let bench = Bench::new();
-    let (client, full, next) = (bench.client(), event(), event());
-    client.attach(Index::Msix, 0, &[full.as_fd()]).unwrap();
-    rustix::fs::fcntl_setfl(&full, rustix::fs::OFlags::empty()).unwrap();
-    rustix::io::write(&full, &(u64::MAX - 1).to_ne_bytes()).unwrap();
-    let interrupts = bench.bus().interrupts;
-    let raising = std::thread::spawn(move || interrupts.raise(0));
-    std::thread::sleep(Duration::from_millis(10));
-    client.attach(Index::Msix, 0, &[next.as_fd()]).unwrap();
-    assert_eq!(raising.join().unwrap(), Raised::Signalled);
-    assert_eq!(bench.bus().interrupts.raise(0), Raised::Signalled);
-    assert!((1..=2).contains(&signals(&next)));
+fn an_eventfd_that_blocks_holds_its_vector_up_until_it_is_replaced() {
+    let block = |fd: &OwnedFd| {
+        rustix::fs::fcntl_setfl(fd, rustix::fs::OFlags::empty()).unwrap();
+        rustix::io::write(fd, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+    };
+    for early in [true, false] {
+        let bench = Bench::new();
+        let (client, full, next) = (bench.client(), event(), event());
+        if early {
+            block(&full);
+        }
+        client.attach(Index::Msix, 0, &[full.as_fd()]).unwrap();
+        if !early {
+            block(&full);
+        }
+        let interrupts = bench.bus().interrupts;
+        let raising = std::thread::spawn(move || interrupts.raise(0));
+        std::thread::sleep(Duration::from_millis(10));
+        client.attach(Index::Msix, 0, &[next.as_fd()]).unwrap();
+        assert_eq!(raising.join().unwrap(), Raised::Signalled);
+        assert_eq!(bench.bus().interrupts.raise(0), Raised::Signalled);
+        assert!((1..=2).contains(&signals(&next)));
+    }
 }
 
 #[test]

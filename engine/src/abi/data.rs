@@ -65,14 +65,30 @@ impl Bools<'_> {
 /// # Ok::<(), vfio_irq_engine::Errno>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Fds<'d>(pub(super) &'d [u8]);
+pub struct Fds<'d>(pub(super) FdSource<'d>);
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum FdSource<'d> {
+    /// Numbers of descriptors, 4 bytes each.
+    Bytes(&'d [u8]),
+    /// The positions 0 to before this number, of descriptors that came beside the request.
+    Positions(i32),
+    /// -1 for each vector.
+    Detach,
+}
 
 impl Fds<'_> {
     /// Returns the `i`-th descriptor, or `None` past the last.
     #[inline]
     pub fn get(&self, i: usize) -> Option<i32> {
-        let at = i.checked_mul(4)?;
-        let bytes = self.0.get(at..at.checked_add(4)?)?;
-        Some(i32::from_ne_bytes(bytes.try_into().ok()?))
+        match self.0 {
+            FdSource::Bytes(bytes) => {
+                let at = i.checked_mul(4)?;
+                let bytes = bytes.get(at..at.checked_add(4)?)?;
+                Some(i32::from_ne_bytes(bytes.try_into().ok()?))
+            }
+            FdSource::Positions(end) => i32::try_from(i).ok().filter(|position| *position < end),
+            FdSource::Detach => Some(-1),
+        }
     }
 }

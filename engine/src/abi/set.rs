@@ -2,6 +2,7 @@
 
 //! SET_IRQS: from bytes to a request.
 
+use super::data::FdSource;
 use super::{flags, put_words, words, Bools, Data, Fds, Index};
 use crate::Errno;
 
@@ -225,12 +226,34 @@ impl Checked {
         if data.len() != self.data_len {
             return Err(Errno::EINVAL);
         }
-        let action = self.action.ok_or(Errno::ENOTTY)?;
-        let data = match self.form {
+        self.with_data(match self.form {
             Form::None => Data::None,
             Form::Bool => Data::Bool(Bools(data)),
-            Form::Eventfd => Data::Eventfd(Fds(data)),
-        };
+            Form::Eventfd => Data::Eventfd(Fds(FdSource::Bytes(data))),
+        })
+    }
+
+    /// Returns the request of a message that carries `fds` descriptors beside its bytes
+    /// (SCM_RIGHTS). The descriptor at position n of the message is the number n, for the n-th
+    /// vector of the range. A message without descriptors detaches each vector of its range.
+    /// [`crate::Host::resolve`] gets the positions.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if the header does not ask for descriptors, or `fds` is neither 0 nor the number
+    /// of vectors. `ENOTTY` as in [`Checked::request`].
+    pub fn request_by_position(self, fds: usize) -> Result<Request<'static>, Errno> {
+        if self.form != Form::Eventfd || (fds != 0 && fds != self.range.count() as usize) {
+            return Err(Errno::EINVAL);
+        }
+        let positions = i32::try_from(fds).map_err(|_| Errno::EINVAL)?;
+        let fds = if fds == 0 { FdSource::Detach } else { FdSource::Positions(positions) };
+        self.with_data(Data::Eventfd(Fds(fds)))
+    }
+
+    #[inline]
+    fn with_data(self, data: Data<'_>) -> Result<Request<'_>, Errno> {
+        let action = self.action.ok_or(Errno::ENOTTY)?;
         Ok(Request { index: self.index, action, range: self.range, data })
     }
 }

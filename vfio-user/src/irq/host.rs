@@ -1,9 +1,8 @@
-//! The engine's host: how requests change cells of this process.
+//! The engine's host: how requests change the interrupts of this process.
 
-use super::cell::MaskSource;
-use super::line::Outlet;
-use super::table::{Done, Table};
-use super::trigger::{Eventfds, Trigger};
+use super::table::{EventTrigger, Table};
+use super::trigger::Trigger;
+use super::vector::{MaskSource, Vector};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -23,50 +22,29 @@ pub(crate) struct IrqCaps {
 /// An attached vector.
 pub(crate) struct Attached {
     number: u32,
-    trigger: Trigger,
-}
-
-/// A changed vector that has not settled yet.
-struct Changed {
-    number: u32,
-    /// The detached eventfd; a masked vector keeps its eventfd attached.
-    old: Option<Trigger>,
+    trigger: Arc<Trigger>,
 }
 
 /// The host of the engine for one connection.
-///
-/// A detach or a mask affects raises that begin later. The caller must settle the host after each
-/// request, once for all vectors.
 pub(crate) struct IrqHost {
     table: Arc<Table>,
-    shape: IrqCaps,
+    caps: IrqCaps,
     /// The descriptors of the current message, by position.
     fds: Vec<Option<OwnedFd>>,
-    /// The vector of the first descriptor.
-    first: u32,
     /// The resample eventfd of INTx (`CONTRACT.md`, X-02).
     resample: Option<Trigger>,
-    changed: Vec<Changed>,
-    /// Detached and settled eventfds, to be closed later.
-    spent: Vec<Trigger>,
+    /// Detached eventfds. They are closed after the reply is sent, so that the client does not wait
+    /// for `close(2)`.
+    detached: Vec<Arc<Trigger>>,
 }
 
 impl IrqHost {
-    pub(crate) fn new(table: Arc<Table>, shape: IrqCaps) -> Self {
-        Self {
-            table,
-            shape,
-            fds: Vec::new(),
-            first: 0,
-            resample: None,
-            changed: Vec::new(),
-            spent: Vec::new(),
-        }
+    pub(crate) fn new(table: Arc<Table>, caps: IrqCaps) -> Self {
+        Self { table, caps, fds: Vec::new(), resample: None, detached: Vec::new() }
     }
 
-    /// Lends the descriptors of a message to a request, whose first vector is `first`.
-    pub(crate) fn lend(&mut self, fds: &mut Vec<OwnedFd>, first: u32) {
-        self.first = first;
+    /// Lends the descriptors of a message to a request.
+    pub(crate) fn lend(&mut self, fds: &mut Vec<OwnedFd>) {
         self.fds.clear();
         self.fds.extend(fds.drain(..).map(Some));
     }
@@ -76,22 +54,9 @@ impl IrqHost {
         self.fds.clear();
     }
 
-    /// Waits until all changed vectors have settled. Then masked vectors are not signalled, and
-    /// detached eventfds are not used.
-    pub(crate) fn settle(&mut self) {
-        if self.changed.is_empty() {
-            return;
-        }
-        self.table.settle(self.changed.iter().filter_map(|Changed { number, old }| {
-            let cell = self.table.cell(*number)?;
-            Some((cell, old.as_ref().map(Trigger::target).or_else(|| cell.target())))
-        }));
-        self.spent.extend(self.changed.drain(..).filter_map(|changed| changed.old));
-    }
-
     /// Closes the detached eventfds.
-    pub(crate) fn close_spent(&mut self) {
-        self.spent.clear();
+    pub(crate) fn close_detached(&mut self) {
+        self.detached.clear();
     }
 
     /// Returns the resample eventfd of INTx.
@@ -106,37 +71,20 @@ impl IrqHost {
         }
     }
 
-    fn take(&mut self, fd: i32) -> Result<OwnedFd, Errno> {
-        let place = usize::try_from(fd).ok().and_then(|i| self.fds.get_mut(i));
-        place.and_then(Option::take).ok_or(Errno::EBADF)
+    fn take(&mut self, position: i32) -> Result<Trigger, Errno> {
+        let position = usize::try_from(position).ok().and_then(|i| self.fds.get_mut(i));
+        Trigger::new(position.and_then(Option::take).ok_or(Errno::EBADF)?)
     }
 
-    fn claim(&mut self, fd: i32) -> Result<Trigger, Errno> {
-        self.take(fd).and_then(Trigger::new)
-    }
-
-    fn event(&self, event: Event) -> &Outlet {
+    fn event(&self, event: Event) -> &EventTrigger {
         match event {
-            Event::Err => &self.table.error,
-            Event::Req => &self.table.release,
+            Event::Err => &self.table.err,
+            Event::Req => &self.table.req,
         }
     }
 }
 
-/// No raise may use an eventfd that is about to be closed.
-impl Drop for IrqHost {
-    fn drop(&mut self) {
-        self.settle();
-        let left = self.table.cells().map(|cell| (cell, cell.target()));
-        let left: Vec<_> = left.filter(|(_, eventfd)| eventfd.is_some()).collect();
-        if !left.is_empty() {
-            left.iter().for_each(|(cell, _)| cell.detach());
-            self.table.settle(left.into_iter());
-        }
-    }
-}
-
-/// The attached vectors, in order.
+/// The slots of the attached or masked vectors, in order.
 pub(crate) struct Known(BTreeMap<u32, Slot<IrqHost>>);
 
 impl Known {
@@ -169,46 +117,43 @@ impl Slots<Slot<IrqHost>> for Known {
 }
 
 impl Host for IrqHost {
-    type Trigger = Trigger;
+    type Trigger = Arc<Trigger>;
     type Vector = Attached;
     type Slots = Known;
 
-    fn count(&self, kind: MsiType) -> u32 {
-        match kind {
-            MsiType::Msi => self.shape.msi,
-            MsiType::Msix => self.shape.msix,
+    fn count(&self, msi_type: MsiType) -> u32 {
+        match msi_type {
+            MsiType::Msi => self.caps.msi,
+            MsiType::Msix => self.caps.msix,
         }
     }
 
-    fn dynamic(&self, kind: MsiType) -> bool {
-        kind == MsiType::Msix
+    fn dynamic(&self, msi_type: MsiType) -> bool {
+        msi_type == MsiType::Msix
     }
 
-    fn maskable(&self, kind: MsiType) -> bool {
-        kind == MsiType::Msix || self.shape.msi_maskable
+    fn maskable(&self, msi_type: MsiType) -> bool {
+        msi_type == MsiType::Msix || self.caps.msi_maskable
     }
 
-    fn resolve(&mut self, fd: i32) -> Result<Trigger, Errno> {
-        let new = self.take(fd)?;
-        let vector = self.first.checked_add_signed(fd);
-        // The slot keeps the eventfd open that the cell names. Only this thread changes them.
-        match vector.and_then(|vector| self.table.cell(vector)?.target()) {
-            Some(attached) => Trigger::beside(new, attached),
-            None => Trigger::new(new),
-        }
+    fn resolve(&mut self, position: i32) -> Result<Arc<Trigger>, Errno> {
+        self.take(position).map(Arc::new)
     }
 
-    fn enable(&mut self, kind: MsiType, vectors: u32) -> Result<Size, Refusal> {
-        Ok(if self.dynamic(kind) { Size::Dynamic } else { Size::Fixed(vectors) })
+    fn enable(&mut self, msi_type: MsiType, vectors: u32) -> Result<Size, Refusal> {
+        Ok(if self.dynamic(msi_type) { Size::Dynamic } else { Size::Fixed(vectors) })
     }
 
     fn disable(&mut self, _: MsiType) {
-        // A raise in progress may still set the pending bit.
-        self.settle();
-        self.table.cells().for_each(super::cell::Cell::clear);
+        self.table.used().for_each(Vector::disable);
     }
 
-    fn prepare(&mut self, _: MsiType, number: u32, trigger: Trigger) -> Result<Attached, Errno> {
+    fn prepare(
+        &mut self,
+        _: MsiType,
+        number: u32,
+        trigger: Arc<Trigger>,
+    ) -> Result<Attached, Errno> {
         self.table.ensure(number).ok_or(Errno::ENOSPC)?;
         Ok(Attached { number, trigger })
     }
@@ -217,12 +162,9 @@ impl Host for IrqHost {
         drop(vector);
     }
 
-    fn start(&mut self, _: MsiType, number: u32, vector: &mut Attached, mask: Mask) {
-        // If the same request detached the vector, the vector must settle first.
-        self.settle();
-        if let Some(cell) = self.table.cell(number) {
-            let masked = Some(mask == Mask::Masked);
-            cell.attach(vector.trigger.target(), masked, &Eventfds);
+    fn start(&mut self, _: MsiType, number: u32, attached: &mut Attached, mask: Mask) {
+        if let Some(vector) = self.table.vector(number) {
+            vector.attach(Arc::clone(&attached.trigger), mask == Mask::Masked);
         }
     }
 
@@ -230,93 +172,83 @@ impl Host for IrqHost {
         &mut self,
         _: MsiType,
         _: u32,
-        vector: &Attached,
-        trigger: &Trigger,
+        attached: &Attached,
+        trigger: &Arc<Trigger>,
         _: Mask,
     ) -> bool {
-        vector.trigger.is(trigger)
+        attached.trigger.is(trigger)
     }
 
     fn retarget(
         &mut self,
         _: MsiType,
         number: u32,
-        vector: &mut Attached,
-        trigger: Trigger,
+        attached: &mut Attached,
+        trigger: Arc<Trigger>,
         _: Mask,
     ) {
-        if let Some(cell) = self.table.cell(number) {
-            cell.attach(trigger.target(), None, &Eventfds);
-        }
-        self.table.count(number, Done::Retarget);
-        let old = Some(std::mem::replace(&mut vector.trigger, trigger));
-        self.changed.push(Changed { number, old });
+        attached.trigger = Arc::clone(&trigger);
+        let old = self.table.vector(number).and_then(|vector| vector.retarget(trigger));
+        self.detached.extend(old);
     }
 
-    fn stop(&mut self, _: MsiType, number: u32, vector: Attached) {
-        if let Some(cell) = self.table.cell(number) {
-            cell.detach();
-        }
-        self.changed.push(Changed { number, old: Some(vector.trigger) });
+    fn stop(&mut self, _: MsiType, number: u32, attached: Attached) {
+        drop(attached);
+        self.detached.extend(self.table.vector(number).and_then(Vector::detach));
     }
 
     fn set_mask(&mut self, _: MsiType, number: u32, _: &mut Attached, mask: Mask) {
-        let Some(cell) = self.table.cell(number) else { return };
-        let done = match mask {
-            Mask::Masked => {
-                cell.mask(MaskSource::Request);
-                self.changed.push(Changed { number, old: None });
-                Done::Mask
-            }
-            Mask::Unmasked => {
-                cell.unmask(MaskSource::Request, &Eventfds);
-                Done::Unmask
-            }
-        };
-        self.table.count(number, done);
+        let Some(vector) = self.table.vector(number) else { return };
+        vector.set_mask(MaskSource::Request, mask == Mask::Masked);
+        vector.count(|counts| match mask {
+            Mask::Masked => counts.masks += 1,
+            Mask::Unmasked => counts.unmasks += 1,
+        });
     }
 
-    fn signal(&mut self, vector: &Attached) {
-        self.table.count(vector.number, Done::Loopback);
-        vector.trigger.signal();
+    fn signal(&mut self, attached: &Attached) {
+        if let Some(vector) = self.table.vector(attached.number) {
+            vector.count(|counts| counts.loopbacks += 1);
+        }
+        attached.trigger.signal();
     }
 
     fn record_failure(&mut self, number: u32) {
-        _ = self.table.ensure(number);
-        self.table.count(number, Done::Failure);
+        if let Some(vector) = self.table.ensure(number) {
+            vector.count(|counts| counts.failures += 1);
+        }
     }
 }
 
 impl IntxHost for IrqHost {
     fn intx_present(&self) -> bool {
-        self.shape.pin
+        self.caps.pin
     }
 
-    fn intx_enable(&mut self, trigger: Option<Trigger>) -> Result<(), Errno> {
-        self.table.line.enable();
-        self.table.line.set_trigger(trigger);
+    fn intx_enable(&mut self, trigger: Option<Arc<Trigger>>) -> Result<(), Errno> {
+        self.table.intx.enable(trigger);
         Ok(())
     }
 
     fn intx_disable(&mut self) {
         self.resample = None;
-        self.table.line.disable();
+        self.table.intx.disable();
     }
 
-    fn intx_set_trigger(&mut self, trigger: Option<Trigger>) {
-        self.table.line.set_trigger(trigger);
+    fn intx_set_trigger(&mut self, trigger: Option<Arc<Trigger>>) {
+        self.table.intx.set_trigger(trigger);
     }
 
     fn intx_set_mask(&mut self, mask: Mask) {
-        self.table.line.set_masked(mask == Mask::Masked);
+        self.table.intx.set_masked(mask == Mask::Masked);
     }
 
     fn intx_signal(&mut self) {
-        self.table.line.signal();
+        self.table.intx.signal();
     }
 
-    fn intx_arm_unmask(&mut self, fd: i32) -> Result<(), Errno> {
-        let trigger = self.claim(fd)?;
+    fn intx_arm_unmask(&mut self, position: i32) -> Result<(), Errno> {
+        let trigger = self.take(position)?;
         if self.resample.is_some() {
             return Err(Errno::EBUSY);
         }
@@ -334,12 +266,12 @@ impl EventHost for IrqHost {
         self.event(event).is_set()
     }
 
-    fn event_set(&mut self, event: Event, trigger: Option<Trigger>) -> Result<(), Errno> {
+    fn event_set(&mut self, event: Event, trigger: Option<Arc<Trigger>>) -> Result<(), Errno> {
         self.event(event).set(trigger);
         Ok(())
     }
 
     fn event_signal(&mut self, event: Event) {
-        self.event(event).signal();
+        self.event(event).raise();
     }
 }

@@ -1,21 +1,18 @@
 //! The interrupt engine, hosted by this process. An emulated device raises its interrupts here.
 //!
-//! Raising a vector takes no lock, in any thread, while a client masks, attaches or detaches the
-//! same vector. See [`Interrupts`].
+//! Each vector has a mutex ([`guarded::Guarded`]). A raise holds it while it writes to the eventfd,
+//! and a request holds it while it masks, attaches or detaches the vector.
 
-mod cell;
-mod fences;
-mod hazard;
+mod guarded;
 mod host;
-mod line;
+mod interrupts;
+mod intx;
 mod table;
 mod trigger;
+mod vector;
 
-pub use cell::Raised;
-pub use table::{Interrupts, VectorCounts};
+pub use interrupts::Interrupts;
+pub use vector::{Raised, VectorCounts};
 
 pub(crate) use host::{IrqCaps, IrqHost, Known};
 pub(crate) use table::Table;
-
-#[cfg(test)]
-pub(crate) use hazard::FENCED;

@@ -51,7 +51,7 @@ pub enum FunctionError {
 pub struct Function {
     pub(crate) bars: [Option<Bar>; 6],
     pub(crate) msix: Option<Msix>,
-    pub(crate) shape: IrqCaps,
+    pub(crate) caps: IrqCaps,
     pub(crate) config: Config,
 }
 
@@ -88,7 +88,7 @@ impl Function {
 
     /// Returns the number of vectors of MSI or MSI-X, whichever is greater.
     pub fn vectors(&self) -> u32 {
-        self.shape.msi.max(self.shape.msix)
+        self.caps.msi.max(self.caps.msix)
     }
 }
 
@@ -197,14 +197,14 @@ impl Builder {
         }
         self.check_msix()?;
         let config = caps::lay_out(&self);
-        let shape = IrqCaps {
+        let caps = IrqCaps {
             msi,
             msi_maskable: self.msi.is_some_and(|msi| msi.maskable),
             msix: self.msix.map_or(0, |msix| msix.vectors),
             pin: self.pin != 0,
         };
         let bars = self.bars.map(|bar| bar.map(|(_, bar)| bar));
-        Ok(Function { bars, msix: self.msix, shape, config })
+        Ok(Function { bars, msix: self.msix, caps, config })
     }
 
     fn check_bars(&self) -> Result<(), FunctionError> {
