@@ -54,8 +54,7 @@
 //! # In a sandbox
 //!
 //! For a seccomp filter: besides sockets, eventfds, `poll`, `epoll`, `futex` and file mappings, a
-//! server uses `fcntl` and `kcmp`, and reads `/proc/self/fd`. A filter may refuse these three with
-//! an error.
+//! server uses `fcntl`, `fstat` and `kcmp`. A filter may refuse `fcntl` and `kcmp` with an error.
 
 mod client;
 mod device;

@@ -39,6 +39,16 @@ fn is_same_by_kcmp(one: BorrowedFd<'_>, other: BorrowedFd<'_>) -> bool {
     compared == 0
 }
 
+/// Returns true if the file can be written at all. Writes nothing: the kernel looks for the write
+/// method of the file first (EINVAL), and refuses the address second (EFAULT).
+pub(crate) fn has_write_method(fd: BorrowedFd<'_>) -> bool {
+    let nowhere = std::ptr::without_provenance(usize::MAX);
+    // SAFETY: the kernel reads the memory, not this process. No process has memory at that address,
+    // so the call reads nothing and returns EFAULT.
+    let written = unsafe { libc::write(fd.as_raw_fd(), nowhere, 8) };
+    written < 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::EFAULT)
+}
+
 #[cfg(test)]
 mod tests {
     use super::same_file;
