@@ -21,11 +21,11 @@ impl Intx {
         &mut self,
         host: &mut H,
         request: &Request<'_>,
-        elsewhere: bool,
+        msi_active: bool,
     ) -> Result<(), Errno> {
         let whole = request.range().start() == 0 && request.range().count() == 1;
         match request.action() {
-            Action::Trigger => self.trigger(host, request, whole, elsewhere),
+            Action::Trigger => self.trigger(host, request, whole, msi_active),
             Action::Mask | Action::Unmask if !whole || !self.active => Err(Errno::EINVAL),
             Action::Mask => set_mask(host, Mask::Masked, request.data()),
             Action::Unmask => set_mask(host, Mask::Unmasked, request.data()),
@@ -43,14 +43,14 @@ impl Intx {
         host: &mut H,
         request: &Request<'_>,
         whole: bool,
-        elsewhere: bool,
+        msi_active: bool,
     ) -> Result<(), Errno> {
         let off = request.range().count() == 0 && request.data() == Data::None;
         if off && self.active {
             self.disable(host);
             return Ok(());
         }
-        if elsewhere || !whole {
+        if msi_active || !whole {
             return Err(Errno::EINVAL);
         }
         let chosen = match request.data() {

@@ -92,8 +92,8 @@ impl<H: IntxHost + EventHost> IrqEngine<H> {
     pub fn set_irqs(&mut self, host: &mut H, request: &Request<'_>) -> Result<(), Refusal> {
         match request.index() {
             Index::Intx => {
-                let elsewhere = self.vectors.active().is_some();
-                Ok(self.intx.set_irqs(host, request, elsewhere)?)
+                let msi_active = self.vectors.active().is_some();
+                Ok(self.intx.set_irqs(host, request, msi_active)?)
             }
             Index::Msi | Index::Msix => self.vectors.set_irqs(host, request, self.intx.is_active()),
             Index::Err => Ok(Event::Err.set_irqs(host, request)?),

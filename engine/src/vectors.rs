@@ -108,7 +108,7 @@ impl<H: Host> Vectors<H> {
 
     /// Executes a request for MSI or MSI-X. A request that returns an error has changed nothing.
     ///
-    /// `elsewhere` is true if INTx is active, which excludes MSI and MSI-X (`CONTRACT.md`, V-02).
+    /// `intx_active` is true if INTx is active, which excludes MSI and MSI-X (`CONTRACT.md`, V-02).
     ///
     /// # Errors
     ///
@@ -118,11 +118,11 @@ impl<H: Host> Vectors<H> {
         &mut self,
         host: &mut H,
         request: &Request<'_>,
-        elsewhere: bool,
+        intx_active: bool,
     ) -> Result<(), Refusal> {
         let outcome = match request.index() {
-            Index::Msi => self.dispatch(host, MsiType::Msi, request, elsewhere),
-            Index::Msix => self.dispatch(host, MsiType::Msix, request, elsewhere),
+            Index::Msi => self.dispatch(host, MsiType::Msi, request, intx_active),
+            Index::Msix => self.dispatch(host, MsiType::Msix, request, intx_active),
             _ => Err(Errno::ENOTTY.into()),
         };
         let count =
@@ -136,13 +136,13 @@ impl<H: Host> Vectors<H> {
         host: &mut H,
         msi_type: MsiType,
         request: &Request<'_>,
-        elsewhere: bool,
+        intx_active: bool,
     ) -> Result<(), Refusal> {
         let range = request.range();
         match request.action() {
             Action::Mask => Ok(self.mask(host, msi_type, range, request.data())?),
             Action::Unmask => Ok(self.unmask(host, msi_type, range, request.data())?),
-            Action::Trigger => self.trigger(host, msi_type, range, request.data(), elsewhere),
+            Action::Trigger => self.trigger(host, msi_type, range, request.data(), intx_active),
         }
     }
 
@@ -152,7 +152,7 @@ impl<H: Host> Vectors<H> {
         msi_type: MsiType,
         range: Range,
         data: Data<'_>,
-        elsewhere: bool,
+        intx_active: bool,
     ) -> Result<(), Refusal> {
         match (self.mode, data) {
             (Mode::Active { msi_type: active, .. }, _) if active != msi_type => {
@@ -165,15 +165,11 @@ impl<H: Host> Vectors<H> {
             (Mode::Active { size, .. }, Data::Eventfd(fds)) => {
                 Ok(self.attach(host, msi_type, size, range, fds)?)
             }
-            (Mode::Active { .. }, Data::None) => {
-                self.loopback(host, range, |_| true);
+            (Mode::Active { .. }, Data::None | Data::Bool(_)) => {
+                self.each_selected_slot(range, data, |vectors, n| vectors.loopback(host, n));
                 Ok(())
             }
-            (Mode::Active { .. }, Data::Bool(bools)) => {
-                self.loopback(host, range, |i| bools.get(i));
-                Ok(())
-            }
-            (Mode::Idle, Data::Eventfd(fds)) if !elsewhere => {
+            (Mode::Idle, Data::Eventfd(fds)) if !intx_active => {
                 self.enable(host, msi_type, range, fds)
             }
             (Mode::Idle, _) => Err(Errno::EINVAL.into()),
@@ -210,27 +206,33 @@ impl<H: Host> Vectors<H> {
         }
     }
 
-    /// Signals the attached vectors of the range for which `chosen` returns true.
+    /// Calls `act` for each vector of the range that has a slot and is selected.
     #[inline]
-    fn loopback(&mut self, host: &mut H, range: Range, chosen: impl Fn(usize) -> bool) {
+    fn each_selected_slot(
+        &mut self,
+        range: Range,
+        data: Data<'_>,
+        mut act: impl FnMut(&mut Self, u32),
+    ) {
         if range.count() == 1 {
             // The usual request has one vector and needs no search for the next.
-            if chosen(0) {
-                self.signal(host, range.start());
+            if data.selects(0) {
+                act(self, range.start());
             }
             return;
         }
         let mut from = range.start();
         while let Some(number) = self.slots.first_from(from).filter(|n| *n < range.end()) {
-            if chosen(number.saturating_sub(range.start()) as usize) {
-                self.signal(host, number);
+            if data.selects(number.saturating_sub(range.start()) as usize) {
+                act(self, number);
             }
             from = number.saturating_add(1);
         }
     }
 
+    /// Signals the trigger of a vector, if it is attached.
     #[inline]
-    fn signal(&mut self, host: &mut H, number: u32) {
+    fn loopback(&mut self, host: &mut H, number: u32) {
         let Some(slot) = self.slots.get_mut(number) else { return };
         if let Attachment::Attached { vector, .. } = &slot.attachment {
             host.signal(vector);

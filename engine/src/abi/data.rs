@@ -26,6 +26,18 @@ pub enum Data<'d> {
     Eventfd(Fds<'d>),
 }
 
+impl Data<'_> {
+    /// Returns true if a request without descriptors acts on the `i`-th vector of its range.
+    #[inline]
+    pub(crate) fn selects(&self, i: usize) -> bool {
+        match self {
+            Self::None => true,
+            Self::Bool(bools) => bools.get(i),
+            Self::Eventfd(_) => false,
+        }
+    }
+}
+
 /// A boolean for each vector of a range.
 ///
 /// ```

@@ -238,6 +238,20 @@ impl Checked {
     /// vector of the range. A message without descriptors detaches each vector of its range.
     /// [`crate::Host::resolve`] gets the positions.
     ///
+    /// ```
+    /// use vfio_irq_engine::abi::flags::*;
+    /// use vfio_irq_engine::abi::{Data, Header};
+    /// use vfio_irq_engine::Errno;
+    ///
+    /// let checked = Header::from_words([32, DATA_EVENTFD | ACTION_TRIGGER, 2, 8, 3]).check(64)?;
+    /// let Data::Eventfd(fds) = checked.request_by_position(3)?.data() else { unreachable!() };
+    /// assert_eq!([0, 1, 2, 3].map(|i| fds.get(i)), [Some(0), Some(1), Some(2), None]);
+    /// let Data::Eventfd(none) = checked.request_by_position(0)?.data() else { unreachable!() };
+    /// assert_eq!(none.get(2), Some(-1));
+    /// assert_eq!(checked.request_by_position(2).unwrap_err(), Errno::EINVAL);
+    /// # Ok::<(), Errno>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// `EINVAL` if the header does not ask for descriptors, or `fds` is neither 0 nor the number

@@ -120,13 +120,12 @@ impl<H: Host> Vectors<H> {
         fd: i32,
         trigger: H::Trigger,
     ) -> Result<bool, Errno> {
-        let prepared = match host.prepare(msi_type, number, trigger) {
+        let mut prepared = host.prepare(msi_type, number, trigger);
+        let full = matches!(prepared, Err(Errno::ENOSPC)) && size == Size::Dynamic;
+        if full && self.reclaim(host, msi_type, number) {
             // The failed step dropped the trigger, so the descriptor is resolved again.
-            Err(Errno::ENOSPC) if size == Size::Dynamic && self.reclaim(host, msi_type, number) => {
-                host.resolve(fd).and_then(|trigger| host.prepare(msi_type, number, trigger))
-            }
-            prepared => prepared,
-        };
+            prepared = host.resolve(fd).and_then(|trigger| host.prepare(msi_type, number, trigger));
+        }
         match (prepared, self.slots.get_mut(number)) {
             (Ok(vector), Some(slot)) => {
                 slot.attachment = Attachment::Staged(vector);

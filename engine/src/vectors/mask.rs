@@ -16,16 +16,26 @@ impl<H: Host> Vectors<H> {
         data: Data<'_>,
     ) -> Result<(), Errno> {
         self.check_maskable(host, msi_type, data)?;
-        if let Data::Bool(bools) = data {
-            return self.mask_chosen(host, msi_type, range, |i| bools.get(i));
-        }
         // One vector that has a slot is the common case, and cannot fail.
         if range.count() == 1
+            && data.selects(0)
             && self.set_mask(host, msi_type, range.start(), Mask::Masked).is_some()
         {
             return Ok(());
         }
-        self.mask_chosen(host, msi_type, range, |_| true)
+        let selected =
+            || range.numbers().enumerate().filter(|(i, _)| data.selects(*i)).map(|(_, n)| n);
+        for number in selected() {
+            if let Err(errno) = self.ensure_slot(number) {
+                self.record_failure(host, number);
+                selected().take_while(|n| *n < number).for_each(|n| self.prune(n));
+                return Err(errno);
+            }
+        }
+        for number in selected() {
+            self.set_mask(host, msi_type, number, Mask::Masked);
+        }
+        Ok(())
     }
 
     pub(super) fn unmask(
@@ -36,10 +46,12 @@ impl<H: Host> Vectors<H> {
         data: Data<'_>,
     ) -> Result<(), Errno> {
         self.check_maskable(host, msi_type, data)?;
-        match data {
-            Data::Bool(bools) => self.unmask_chosen(host, msi_type, range, |i| bools.get(i)),
-            _ => self.unmask_chosen(host, msi_type, range, |_| true),
-        }
+        self.each_selected_slot(range, data, |vectors, number| {
+            let known = vectors.set_mask(host, msi_type, number, Mask::Unmasked);
+            if known.is_some_and(Slot::is_vacant) {
+                vectors.prune(number);
+            }
+        });
         Ok(())
     }
 
@@ -50,59 +62,6 @@ impl<H: Host> Vectors<H> {
         match self.mode {
             Mode::Active { msi_type: active, .. } if active == msi_type => Ok(()),
             _ => Err(Errno::EINVAL),
-        }
-    }
-
-    fn mask_chosen(
-        &mut self,
-        host: &mut H,
-        msi_type: MsiType,
-        range: Range,
-        chosen: impl Fn(usize) -> bool,
-    ) -> Result<(), Errno> {
-        let wanted =
-            || range.numbers().enumerate().filter(|(i, _)| chosen(*i)).map(|(_, number)| number);
-        for number in wanted() {
-            if let Err(errno) = self.ensure_slot(number) {
-                self.record_failure(host, number);
-                wanted().take_while(|n| *n < number).for_each(|n| self.prune(n));
-                return Err(errno);
-            }
-        }
-        for number in wanted() {
-            self.set_mask(host, msi_type, number, Mask::Masked);
-        }
-        Ok(())
-    }
-
-    fn unmask_chosen(
-        &mut self,
-        host: &mut H,
-        msi_type: MsiType,
-        range: Range,
-        chosen: impl Fn(usize) -> bool,
-    ) {
-        if range.count() == 1 {
-            // The usual request has one vector and needs no search for the next.
-            if chosen(0) {
-                self.unmask_vector(host, msi_type, range.start());
-            }
-            return;
-        }
-        let mut from = range.start();
-        while let Some(number) = self.slots.first_from(from).filter(|n| *n < range.end()) {
-            if chosen(number.saturating_sub(range.start()) as usize) {
-                self.unmask_vector(host, msi_type, number);
-            }
-            from = number.saturating_add(1);
-        }
-    }
-
-    #[inline]
-    fn unmask_vector(&mut self, host: &mut H, msi_type: MsiType, number: u32) {
-        let known = self.set_mask(host, msi_type, number, Mask::Unmasked);
-        if known.is_some_and(Slot::is_vacant) {
-            self.prune(number);
         }
     }
 
