@@ -77,8 +77,10 @@ impl State {
     }
 }
 
-/// One vector. Any thread may call any method.
+/// One vector. Any thread may call any method. Vectors share no cache line: threads that raise
+/// neighbours would slow each other down (false sharing).
 #[derive(Default)]
+#[repr(align(64))]
 pub(crate) struct Vector(Guarded<State>);
 
 impl Vector {
