@@ -78,7 +78,7 @@ fn a_served_device_tells_its_own_counts() {
     };
     assert_eq!(next()["vectors"], serde_json::json!([]));
     let client = Client::connect(served.socket(), ClientOptions::default()).unwrap();
-    let vectors = Vectors::open(vfio_irq::Remote::new(client), Index::Msix).unwrap();
+    let vectors = Vectors::open(client, Index::Msix).unwrap();
     let trigger = Trigger::new().unwrap();
     let held = vectors.enable_many((0..4).map(|number| (number, &trigger))).unwrap();
     for vector in &held {

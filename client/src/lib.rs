@@ -6,7 +6,7 @@
 //!
 //! - the kernel's VFIO, through a group or a character device ([`KernelDevice`]);
 //! - rust-vmm's `VfioDevice` (feature `vfio-ioctls`);
-//! - a vfio-user socket (`Remote`, feature `vfio-user`);
+//! - a vfio-user socket (`vfio_irq_user::Client`, feature `vfio-user`);
 //! - a simulated device (module `sim`, feature `sim`), which most examples here use.
 //!
 //! ```
@@ -51,21 +51,18 @@ mod event;
 #[cfg(feature = "kvm")]
 pub mod kvm;
 mod line;
-#[cfg(feature = "vfio-user")]
-mod remote;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod sys;
 mod transport;
 mod trigger;
 mod vectors;
+mod vfio_user;
 
 pub use capabilities::Capabilities;
 pub use error::{Error, Name, What};
 pub use event::Event;
 pub use line::Line;
-#[cfg(feature = "vfio-user")]
-pub use remote::{IrqSocket, Message, Remote};
 pub use transport::{Action, Data, Index, Info, KernelDevice, SetIrqs, Transport};
 pub use trigger::Trigger;
 pub use vectors::{NoResize, Vector, Vectors};
@@ -74,3 +71,4 @@ pub use vectors::{NoResize, Vector, Vectors};
 #[cfg(doctest)]
 #[doc = include_str!("../ADOPTING.md")]
 struct Adopting;
+pub use vfio_user::in_messages;

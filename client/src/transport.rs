@@ -20,7 +20,7 @@ pub use vfio_irq_engine::abi::Info;
 /// |---|---|
 /// | a descriptor of the kernel ([`crate::KernelDevice`]) | |
 /// | rust-vmm's `VfioDevice` | `vfio-ioctls` |
-/// | a vfio-user socket ([`crate::Remote`]) | `vfio-user` |
+/// | a vfio-user socket (`vfio_irq_user::Client`) | `vfio-user` |
 /// | the simulator ([`crate::sim::Simulated`]) | `sim` |
 ///
 /// References, boxes and [`Arc`]s of a transport are transports.
@@ -137,17 +137,12 @@ impl SetIrqs<'_> {
 
     /// Returns the `flags` of `struct vfio_irq_set`.
     pub fn flags(&self) -> u32 {
-        let action = match self.action {
-            Action::Mask => flags::ACTION_MASK,
-            Action::Unmask => flags::ACTION_UNMASK,
-            Action::Trigger => flags::ACTION_TRIGGER,
-        };
         let data = match self.data {
             Data::None { .. } => flags::DATA_NONE,
             Data::Bool(_) => flags::DATA_BOOL,
             Data::Eventfd(_) => flags::DATA_EVENTFD,
         };
-        action | data
+        self.action.flag() | data
     }
 
     /// Returns `struct vfio_irq_set` and its data, as the kernel reads them.

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::pci::function::{Abilities, Function};
 use crate::pci::{System, holders, users};
 use std::path::Path;
-use vfio_irq::{Capabilities, Index, Remote};
+use vfio_irq::{Capabilities, Index};
 use vfio_irq_user::{Client, ClientOptions};
 
 /// Opens a function that a VFIO driver has. The opener is its only user, and the function has been
@@ -101,8 +101,8 @@ pub fn no_iommu(bdf: crate::target::Bdf) -> Error {
 /// # Errors
 ///
 /// If no server answers.
-pub fn connect(path: &Path) -> Result<Remote<Client>, Error> {
-    let client = Client::connect(path, ClientOptions::default()).map_err(|error| {
+pub fn connect(path: &Path) -> Result<Client, Error> {
+    Client::connect(path, ClientOptions::default()).map_err(|error| {
         use vfio_irq_user::ClientError::{Broken, Connect};
         let remedy = match &error {
             Connect { .. } => {
@@ -112,8 +112,7 @@ pub fn connect(path: &Path) -> Result<Remote<Client>, Error> {
             _ => return Error::from(error),
         };
         Error::new(error.to_string(), remedy)
-    })?;
-    Ok(Remote::new(client))
+    })
 }
 
 /// Asks a function what it can do with vectors.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use vfio_irq::{Index, Remote, Trigger, Vector, Vectors};
+use vfio_irq::{Index, Trigger, Vector, Vectors};
 use vfio_irq_user::pci::{Bar, Function};
 use vfio_irq_user::{Bus, Client, ClientOptions, Device, Errno, Interrupts, Options, Server};
 
@@ -64,7 +64,7 @@ impl Load {
         let client = Client::connect(&path, ClientOptions::default())?;
         // No other client is to connect, and the end of this program must leave no file.
         folder.close().map_err(said)?;
-        let vectors = Vectors::open(Remote::new(client), Index::Msix)?;
+        let vectors = Vectors::open(client, Index::Msix)?;
         let triggers: Result<Vec<Trigger>, _> = (0..USED).map(|_| Trigger::new()).collect();
         let triggers = triggers?;
         let held = vectors.enable_many((0..USED).zip(&triggers))?;
@@ -104,7 +104,7 @@ impl Drop for Load {
 fn work(
     interrupts: &Interrupts,
     triggers: &[Trigger],
-    held: &[Vector<Remote<Client>>],
+    held: &[Vector<Client>],
     over: &AtomicBool,
 ) -> Result<(), vfio_irq::Error> {
     for turn in 0_u32.. {

@@ -6,4 +6,4 @@ mod basics;
 mod hosts;
 mod noresize;
 mod random;
-mod remote;
+mod vfio_user;

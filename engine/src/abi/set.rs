@@ -122,6 +122,15 @@ pub enum Action {
 }
 
 impl Action {
+    /// Returns the `flags::ACTION_*` of the action.
+    pub const fn flag(self) -> u32 {
+        match self {
+            Self::Mask => flags::ACTION_MASK,
+            Self::Unmask => flags::ACTION_UNMASK,
+            Self::Trigger => flags::ACTION_TRIGGER,
+        }
+    }
+
     #[inline]
     const fn from_flags(bits: u32) -> Option<Self> {
         match bits & flags::ACTION {

@@ -3,12 +3,9 @@
 
 use crate::hosts::{no_eventfd, triggers};
 use std::io;
-use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex};
 use vfio_irq::sim::{Errno, Simulated};
-use vfio_irq::{
-    Action, Data, Index, Info, IrqSocket, Message, Remote, SetIrqs, Transport, Trigger, Vectors,
-};
+use vfio_irq::{Data, Index, Info, SetIrqs, Transport, Trigger, Vectors, in_messages};
 
 /// A server on the simulated device, which records the sizes of its messages.
 struct Socket {
@@ -16,49 +13,33 @@ struct Socket {
     messages: Arc<Mutex<Vec<(u32, usize)>>>,
 }
 
-impl IrqSocket for Socket {
-    fn max_fds(&self) -> usize {
-        4
+impl Transport for Socket {
+    fn irq_info(&self, index: Index) -> io::Result<Info> {
+        self.device.irq_info(index)
     }
 
-    fn get_irq_info(&self, index: u32) -> io::Result<Info> {
-        self.device.irq_info(Index::from_raw(index).unwrap())
-    }
-
-    fn set_irqs(&self, message: &Message<'_>) -> io::Result<u32> {
-        assert!(message.fds.len() <= self.max_fds());
-        self.messages.lock().unwrap().push((message.count, message.fds.len()));
-        let count = message.count as usize;
-        let bools: Vec<bool> = message.bools.iter().map(|byte| *byte != 0).collect();
-        let fds: Vec<Option<BorrowedFd<'_>>> = match message.fds {
-            [] => vec![None; count],
-            fds => fds.iter().copied().map(Some).collect(),
-        };
-        assert_eq!(fds.len(), count, "a message attaches all or none");
-        self.device.set_irqs(&SetIrqs {
-            index: Index::from_raw(message.index).unwrap(),
-            action: match message.flags & 56 {
-                8 => Action::Mask,
-                16 => Action::Unmask,
-                _ => Action::Trigger,
-            },
-            start: message.start,
-            data: match message.flags & 7 {
-                1 => Data::None { count: message.count },
-                2 => Data::Bool(&bools),
-                _ => Data::Eventfd(&fds),
-            },
+    fn set_irqs(&self, request: &SetIrqs<'_>) -> io::Result<u32> {
+        in_messages(request, 4, |message| {
+            let fds = match message.data {
+                Data::Eventfd(fds) => fds.iter().flatten().count(),
+                Data::None { .. } | Data::Bool(_) => 0,
+            };
+            let count = message.count();
+            assert!(fds == 0 || fds == count as usize, "a message attaches all or none");
+            assert!(fds <= 4);
+            self.messages.lock().unwrap().push((count, fds));
+            self.device.set_irqs(message)
         })
     }
 }
 
 type Messages = Arc<Mutex<Vec<(u32, usize)>>>;
 
-fn opened() -> (Arc<Simulated>, Messages, Vectors<Remote<Socket>>) {
+fn opened() -> (Arc<Simulated>, Messages, Vectors<Socket>) {
     let device = Arc::new(Simulated::new());
     let messages = Messages::default();
     let socket = Socket { device: Arc::clone(&device), messages: Arc::clone(&messages) };
-    let vectors = Vectors::open(Remote::new(socket), Index::Msix).unwrap();
+    let vectors = Vectors::open(socket, Index::Msix).unwrap();
     (device, messages, vectors)
 }
 
