@@ -1,6 +1,6 @@
 //! The capabilities of an index.
 
-use crate::{Error, Index, Name, SetIrqs, Transport, What};
+use crate::{Error, Index, Name, Operation, SetIrqs, Transport};
 use std::fmt;
 use vfio_irq_engine::abi::flags;
 
@@ -31,7 +31,7 @@ impl Capabilities {
     /// [`Error::Refused`] if the host does not know the index.
     pub fn of<T: Transport + ?Sized>(transport: &T, index: Index) -> Result<Self, Error> {
         let info = transport.irq_info(index).map_err(|source| Error::Refused {
-            what: What { verb: "to say what it has of", index: Name(index), start: 0, count: 0 },
+            what: Operation { verb: "query", index: Name(index), start: 0, count: 0 },
             source,
         })?;
         Ok(Self { index, count: info.count, flags: info.flags })
@@ -48,7 +48,7 @@ impl Capabilities {
         self.count
     }
 
-    /// Returns true if interrupts signal eventfds. [`crate::Vectors`], [`crate::Line`] and
+    /// Returns true if interrupts signal eventfds. [`crate::Vectors`], [`crate::Intx`] and
     /// [`crate::Event`] treat an index without that flag as absent.
     pub fn eventfd(&self) -> bool {
         self.flags & flags::INFO_EVENTFD != 0
@@ -105,7 +105,11 @@ pub(crate) fn ask<T: Transport + ?Sized>(
     tracing::trace!(%index, verb, start, count, "VFIO_DEVICE_SET_IRQS");
     match transport.set_irqs(request) {
         Ok(0) => Ok(()),
-        Ok(there) => Err(Error::TooFew { index, asked: start.saturating_add(count), there }),
-        Err(source) => Err(Error::Refused { what: What { verb, index, start, count }, source }),
+        Ok(available) => {
+            Err(Error::TooFew { index, asked: start.saturating_add(count), available })
+        }
+        Err(source) => {
+            Err(Error::Refused { what: Operation { verb, index, start, count }, source })
+        }
     }
 }

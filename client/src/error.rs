@@ -21,16 +21,16 @@ use std::io;
 #[non_exhaustive]
 pub enum Error {
     /// The device refused the request.
-    #[error("{what} was refused: {source}{}", hint(source))]
+    #[error("cannot {what}: {source}{}", hint(source))]
     Refused {
         /// The request.
-        what: What,
+        what: Operation,
         /// The error of the device.
         source: io::Error,
     },
     /// The host has fewer interrupts than the request needs (V-06).
     #[error(
-        "{asked} vectors of {index} are not to be had at once: the host has {there}; ask for fewer, or free others"
+        "the host has {available} interrupts for the {asked} vectors of {index}: ask for fewer vectors, or free other interrupts"
     )]
     TooFew {
         /// The index.
@@ -38,7 +38,7 @@ pub enum Error {
         /// Number of vectors that the request needs.
         asked: u32,
         /// Number of vectors that the host has.
-        there: u32,
+        available: u32,
     },
     /// The device does not have this index.
     #[error("the device has no {index}")]
@@ -47,7 +47,7 @@ pub enum Error {
         index: Name,
     },
     /// The call does not support the index.
-    #[error("{index} is not what this takes: {takes}")]
+    #[error("this call takes {takes}, not {index}")]
     WrongIndex {
         /// The index.
         index: Name,
@@ -78,7 +78,7 @@ pub enum Error {
     },
     /// Another handle holds the vector.
     #[error("vector {number} of {index} is enabled already: re-target it through its handle")]
-    Enabled {
+    AlreadyEnabled {
         /// The index.
         index: Name,
         /// The vector.
@@ -86,7 +86,7 @@ pub enum Error {
     },
     /// One call names a vector twice.
     #[error("vector {number} of {index} is named twice in one call")]
-    Twice {
+    Duplicate {
         /// The index.
         index: Name,
         /// The vector.
@@ -100,13 +100,13 @@ pub enum Error {
         number: u32,
     },
     /// The host cannot mask the vectors of this index.
-    #[error("{index} cannot be masked by this host: it does not say MASKABLE")]
+    #[error("the host cannot mask vectors of {index}: GET_IRQ_INFO does not report MASKABLE")]
     NotMaskable {
         /// The index.
         index: Name,
     },
     /// A request failed, and the library could not restore the previous state.
-    #[error("{cause}; and vectors {lost:?}, which were enabled before, could not be brought back")]
+    #[error("{cause}; vectors {lost:?}, which were enabled before, are now detached")]
     Unrestored {
         /// The first failure.
         #[source]
@@ -125,7 +125,7 @@ pub enum Error {
     /// An access of the guest to its table that PCI does not allow.
     #[cfg(feature = "kvm")]
     #[error(
-        "{len} bytes at offset {offset:#x} are no access to the MSI-X table: 4 or 8 bytes, aligned and inside, would be"
+        "{len} bytes at offset {offset:#x} of the MSI-X table: an access has 4 or 8 bytes, is aligned, and ends inside the table"
     )]
     Access {
         /// Offset in bytes from the start of the table.
@@ -136,10 +136,10 @@ pub enum Error {
     /// The saved state belongs to a table of another size.
     #[cfg(feature = "kvm")]
     #[error(
-        "{table} bytes of table and {pending} of pending bits are not those of a table of {entries} entries, which has {} and {}",
+        "the saved state has {table} bytes of table and {pending} of pending bits: a table of {entries} entries has {} and {}",
         .entries.saturating_mul(16), .entries.div_ceil(64).saturating_mul(8)
     )]
-    NotThisTable {
+    WrongTableSize {
         /// Number of entries of this table.
         entries: usize,
         /// Number of saved bytes of table.
@@ -162,10 +162,10 @@ pub enum Error {
 fn hint(source: &io::Error) -> &'static str {
     match source.raw_os_error().map(rustix::io::Errno::from_raw_os_error) {
         Some(rustix::io::Errno::INVAL) => {
-            "; a device has one of INTx, MSI and MSI-X enabled at a time, takes eventfds only, and must be bound to its iommufd if it is a character device"
+            ". Only one of INTx, MSI and MSI-X can be enabled; a trigger must be an eventfd; a character device must be bound to an iommufd"
         }
         Some(rustix::io::Errno::NOSPC) => {
-            "; the host has no interrupt left: let queues share vectors, or free others"
+            ". The host has no interrupt left: let queues share vectors, or free other interrupts"
         }
         _ => "",
     }
@@ -211,18 +211,18 @@ impl fmt::Display for Name {
     }
 }
 
-/// A request to a device, for messages.
+/// A request to a device, as error messages name it.
 ///
 /// ```
-/// use vfio_irq::{Index, Name, What};
+/// use vfio_irq::{Index, Name, Operation};
 ///
-/// let what = What { verb: "to attach", index: Name(Index::Msix), start: 2, count: 3 };
-/// assert_eq!(what.to_string(), "to attach vectors 2 to 4 of MSI-X");
-/// assert_eq!(What { count: 0, verb: "to disable", ..what }.to_string(), "to disable MSI-X");
+/// let what = Operation { verb: "attach", index: Name(Index::Msix), start: 2, count: 3 };
+/// assert_eq!(what.to_string(), "attach vectors 2 to 4 of MSI-X");
+/// assert_eq!(Operation { count: 0, verb: "disable", ..what }.to_string(), "disable MSI-X");
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct What {
-    /// The action, as an infinitive.
+pub struct Operation {
+    /// The action, such as "attach".
     pub verb: &'static str,
     /// The index.
     pub index: Name,
@@ -232,7 +232,7 @@ pub struct What {
     pub count: u32,
 }
 
-impl fmt::Display for What {
+impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { verb, index, start, count } = *self;
         match count {

@@ -37,7 +37,7 @@ impl<T: Transport> Event<T> {
         }
         Capabilities::of(&transport, index)?.present()?;
         let trigger = trigger.into();
-        attach(&transport, index, "to attach", Some(&trigger))?;
+        attach(&transport, index, "attach", Some(&trigger))?;
         Ok(Self { transport, index, trigger })
     }
 
@@ -53,7 +53,7 @@ impl<T: Transport> Event<T> {
     /// [`Error::Refused`] if the device refuses the request. The previous eventfd stays attached.
     pub fn retarget(&mut self, trigger: impl Into<Trigger>) -> Result<(), Error> {
         let trigger = trigger.into();
-        attach(&self.transport, self.index, "to re-target", Some(&trigger))?;
+        attach(&self.transport, self.index, "re-target", Some(&trigger))?;
         self.trigger = trigger;
         Ok(())
     }
@@ -66,13 +66,13 @@ impl<T: Transport> Event<T> {
     pub fn loopback(&self) -> Result<(), Error> {
         let data = Data::None { count: 1 };
         let request = SetIrqs { index: self.index, action: Action::Trigger, start: 0, data };
-        ask(&self.transport, "to signal", &request)
+        ask(&self.transport, "signal", &request)
     }
 }
 
 impl<T: Transport> Drop for Event<T> {
     fn drop(&mut self) {
-        if let Err(error) = attach(&self.transport, self.index, "to detach", None) {
+        if let Err(error) = attach(&self.transport, self.index, "detach", None) {
             tracing::warn!(%error, "an event stays attached");
         }
     }

@@ -41,16 +41,16 @@
 //! Identifiers in parentheses, such as (V-08), are clauses of the project's CONTRACT.md. A clause
 //! states the answer of a host to the request behind a call.
 //!
-//! [`Line`] is INTx. [`Event`] is ERR or REQ, the two interrupts that the host raises. With the
+//! [`Intx`] is INTx. [`Event`] is ERR or REQ, the two interrupts that the host raises. With the
 //! feature `kvm`, `kvm::MsixTable` is a guest's MSI-X table. `ADOPTING.md` shows a whole VMM.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod capabilities;
 mod error;
 mod event;
+mod intx;
 #[cfg(feature = "kvm")]
 pub mod kvm;
-mod line;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod sys;
@@ -60,9 +60,9 @@ mod vectors;
 mod vfio_user;
 
 pub use capabilities::Capabilities;
-pub use error::{Error, Name, What};
+pub use error::{Error, Name, Operation};
 pub use event::Event;
-pub use line::Line;
+pub use intx::Intx;
 pub use transport::{Action, Data, Index, Info, KernelDevice, SetIrqs, Transport};
 pub use trigger::Trigger;
 pub use vectors::{NoResize, Vector, Vectors};

@@ -29,7 +29,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use vfio_ioctls::VfioDevice;
 use vfio_irq::{
-    Action, Data, Event, Index, Info, KernelDevice, Line, NoResize, SetIrqs, Transport, Trigger,
+    Action, Data, Event, Index, Info, Intx, KernelDevice, NoResize, SetIrqs, Transport, Trigger,
     Vector, Vectors,
 };
 use vfio_irq_conformance::devices::Stimulus;
@@ -101,10 +101,10 @@ fn through_vfio_ioctls(opened: Opened) -> Result<bool, Error> {
     println!("a request that fails in the middle leaves {failing} of 6 vectors");
 
     let (trigger, resample) = (Trigger::new()?, Trigger::new()?);
-    let line = Line::enable_resampled(Arc::clone(&device), &trigger, &resample)?;
-    line.loopback()?;
+    let intx = Intx::enable_resampled(Arc::clone(&device), &trigger, &resample)?;
+    intx.loopback()?;
     let line_works = trigger.take() == 1;
-    drop(line);
+    drop(intx);
     let event = Event::open(Arc::clone(&device), Index::Req, &trigger)?;
     event.loopback()?;
     let event_works = trigger.take() == 1;

@@ -68,12 +68,12 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
     ///
     /// # Errors
     ///
-    /// [`Error::NotThisTable`] if the saved table has another size; nothing has changed then.
+    /// [`Error::WrongTableSize`] if the saved table has another size; nothing has changed then.
     /// Other errors are those of the host or KVM. The guest's view is restored even then, and
     /// [`MsixTable::retry`] enables the vectors that failed.
     pub fn restore(&mut self, saved: &Saved) -> Result<(), Error> {
         if saved.table.len() as u64 != self.size() || saved.pending.len() != self.pending_size() {
-            return Err(Error::NotThisTable {
+            return Err(Error::WrongTableSize {
                 entries: self.entries.len(),
                 table: saved.table.len(),
                 pending: saved.pending.len(),

@@ -66,7 +66,7 @@ impl Simulated {
     }
 
     /// Asserts INTx, as the device does.
-    pub fn pull(&self) {
+    pub fn assert_intx(&self) {
         self.run((), |machine| {
             machine.sim.raise_intx();
             machine.deliver();
@@ -117,12 +117,12 @@ impl Simulated {
     }
 
     /// Tells the host that an eventfd was signalled. If it is the armed resample eventfd, INTx is
-    /// unmasked. A real host polls the eventfd itself ([`crate::Line::set_resample`]).
-    pub fn fire(&self, trigger: &Trigger) {
+    /// unmasked. A real host polls the eventfd itself ([`crate::Intx::set_resample`]).
+    pub fn signal(&self, trigger: &Trigger) {
         let identity = Identity::of(trigger.as_fd());
         self.run((), move |machine| {
             if let Ok(Identity::Eventfd(id)) = identity {
-                machine.fire(id);
+                machine.signal(id);
                 machine.deliver();
             }
         });

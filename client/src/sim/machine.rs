@@ -108,7 +108,7 @@ impl Machine {
         }
     }
 
-    pub(super) fn fire(&mut self, id: u64) {
+    pub(super) fn signal(&mut self, id: u64) {
         if let Some(known) = self.eventfds.get(&id) {
             self.sim.fire(known.number);
         }

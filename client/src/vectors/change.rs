@@ -110,11 +110,13 @@ impl<T: Transport> Shared<T> {
         loop {
             let last = size.saturating_sub(1);
             let nothing = Data::Eventfd(&[None]);
-            match self.request("to allocate", Action::Trigger, last, nothing) {
+            match self.request("allocate", Action::Trigger, last, nothing) {
                 Ok(()) => return Ok(size),
-                Err(Error::TooFew { there, .. }) if (least..size).contains(&there) => size = there,
-                Err(Error::TooFew { index, there, .. }) => {
-                    return Err(Error::TooFew { index, asked: least, there });
+                Err(Error::TooFew { available, .. }) if (least..size).contains(&available) => {
+                    size = available
+                }
+                Err(Error::TooFew { index, available, .. }) => {
+                    return Err(Error::TooFew { index, asked: least, available });
                 }
                 Err(error) => return Err(error),
             }
@@ -170,7 +172,7 @@ impl<T: Transport> Shared<T> {
     fn send(&self, run: &Run<'_>) -> Result<(), Error> {
         let fds: Vec<_> =
             run.triggers.iter().map(|trigger| trigger.map(|trigger| trigger.as_fd())).collect();
-        let verb = if fds.iter().all(Option::is_none) { "to detach" } else { "to attach" };
+        let verb = if fds.iter().all(Option::is_none) { "detach" } else { "attach" };
         self.request(verb, Action::Trigger, run.start, Data::Eventfd(&fds))
     }
 }

@@ -114,7 +114,7 @@ impl<T: Transport> Vector<T> {
     /// request.
     pub fn loopback(&self) -> Result<(), Error> {
         let one = Data::None { count: 1 };
-        self.with(|shared, _| shared.request("to signal", Action::Trigger, self.number, one))
+        self.with(|shared, _| shared.request("signal", Action::Trigger, self.number, one))
     }
 
     /// Detaches the vector and returns an error if that fails; a drop logs the error instead. The

@@ -84,7 +84,7 @@ impl<T: Transport> Shared<T> {
         };
         let Some(last) = count.checked_sub(1) else { return Ok(()) };
         self.check(start.saturating_add(last))?;
-        let verb = if action == Action::Mask { "to mask" } else { "to unmask" };
+        let verb = if action == Action::Mask { "mask" } else { "unmask" };
         self.request(verb, action, start, data)?;
         for number in meant(start, data) {
             let slot = state.slots.entry(number).or_default();

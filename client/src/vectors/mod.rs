@@ -137,7 +137,7 @@ impl<T: Transport> Vectors<T> {
     ///
     /// # Errors
     ///
-    /// - [`Error::NoSuchVector`] if the vector is beyond the table, [`Error::Enabled`] if it
+    /// - [`Error::NoSuchVector`] if the vector is beyond the table, [`Error::AlreadyEnabled`] if it
     ///   is enabled.
     /// - [`Error::TooFew`] or [`Error::Refused`] with ENOSPC if the host has no interrupt
     ///   left.
@@ -157,7 +157,7 @@ impl<T: Transport> Vectors<T> {
     ///
     /// # Errors
     ///
-    /// As [`Vectors::enable`], and [`Error::Twice`].
+    /// As [`Vectors::enable`], and [`Error::Duplicate`].
     pub fn enable_many<W, I>(&self, wanted: W) -> Result<Vec<Vector<T>>, Error>
     where
         W: IntoIterator<Item = (u32, I)>,
@@ -168,13 +168,13 @@ impl<T: Transport> Vectors<T> {
         for (number, trigger) in wanted {
             self.0.check(number)?;
             if changes.insert(number, Some(trigger.into())).is_some() {
-                return Err(Error::Twice { index: self.0.name(), number });
+                return Err(Error::Duplicate { index: self.0.name(), number });
             }
             numbers.push(number);
         }
         let mut state = self.0.lock();
         if let Some(number) = changes.keys().copied().find(|number| state.id(*number).is_some()) {
-            return Err(Error::Enabled { index: self.0.name(), number });
+            return Err(Error::AlreadyEnabled { index: self.0.name(), number });
         }
         self.0.change(&mut state, &changes)?;
         for (number, trigger) in changes {
@@ -188,7 +188,7 @@ impl<T: Transport> Vectors<T> {
     ///
     /// # Errors
     ///
-    /// [`Error::Twice`]; [`Error::Disabled`] if a handle is stale or belongs to another device;
+    /// [`Error::Duplicate`]; [`Error::Disabled`] if a handle is stale or belongs to another device;
     /// [`Error::Refused`].
     pub fn retarget_many<'v, W, I>(&self, wanted: W) -> Result<(), Error>
     where
@@ -204,7 +204,7 @@ impl<T: Transport> Vectors<T> {
                 return Err(Error::Disabled { number });
             }
             if changes.insert(number, Some(trigger.into())).is_some() {
-                return Err(Error::Twice { index: self.0.name(), number });
+                return Err(Error::Duplicate { index: self.0.name(), number });
             }
         }
         self.0.change(&mut state, &changes)?;
@@ -275,7 +275,7 @@ impl<T: Transport> Shared<T> {
     }
 
     fn disable_index(&self) -> Result<(), Error> {
-        self.request("to disable", Action::Trigger, 0, Data::None { count: 0 })
+        self.request("disable", Action::Trigger, 0, Data::None { count: 0 })
     }
 
     /// Signals each of these vectors once, as if it had raised an interrupt. A masked vector is

@@ -124,10 +124,10 @@ fn owed_until_there_are_vectors() {
     // A saved table of another size changes nothing.
     let other = Saved { control: 0, table: vec![0; 16], pending: vec![0; 8] };
     let error = there.restore(&other).unwrap_err();
-    assert!(matches!(error, Error::NotThisTable { entries: 64, table: 16, pending: 8 }));
+    assert!(matches!(error, Error::WrongTableSize { entries: 64, table: 16, pending: 8 }));
     assert_eq!(
         error.to_string(),
-        "16 bytes of table and 8 of pending bits are not those of a table of 64 entries, which has 1024 and 8"
+        "the saved state has 16 bytes of table and 8 of pending bits: a table of 64 entries has 1024 and 8"
     );
     assert_eq!(there.vectors().enabled(), [0]);
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use vfio_irq::sim::{Errno, IrqCaps, Simulated};
 use vfio_irq::{
-    Action, Capabilities, Data, Event, Index, KernelDevice, Line, SetIrqs, Transport, Trigger,
+    Action, Capabilities, Data, Event, Index, Intx, KernelDevice, SetIrqs, Transport, Trigger,
     Vectors,
 };
 
@@ -92,19 +92,19 @@ fn v04_a_loopback_signals_a_masked_vector() {
 #[test]
 fn x02_a_second_resample_eventfd_replaces_the_first() {
     let device = Arc::new(Simulated::new());
-    let mut intx = Line::enable(Arc::clone(&device), trigger()).unwrap();
+    let mut intx = Intx::enable(Arc::clone(&device), trigger()).unwrap();
     let first = trigger();
     intx.set_resample(Some(first.clone())).unwrap();
     intx.set_resample(Some(trigger())).unwrap();
-    device.pull();
-    device.fire(&first);
-    device.pull();
+    device.assert_intx();
+    device.signal(&first);
+    device.assert_intx();
     assert_eq!(intx.trigger().take(), 1, "the first eventfd is disarmed");
     intx.loopback().unwrap();
     assert_eq!(intx.trigger().take(), 1, "a loopback of a masked INTx");
     intx.unmask().unwrap();
     intx.retarget(trigger()).unwrap();
-    device.pull();
+    device.assert_intx();
     assert_eq!(intx.trigger().take(), 1);
 }
 

@@ -3,7 +3,7 @@
 use crate::hosts::{KeepsVectors, no_eventfd, old, triggers};
 use std::sync::Arc;
 use vfio_irq::sim::{Errno, IrqCaps, Simulated};
-use vfio_irq::{Error, Event, Index, Line, NoResize, Trigger, Vectors};
+use vfio_irq::{Error, Event, Index, Intx, NoResize, Trigger, Vectors};
 
 fn opened() -> (Arc<Simulated>, Vectors<Arc<Simulated>>) {
     let device = Arc::new(Simulated::new());
@@ -84,7 +84,7 @@ fn invalid_arguments_are_refused_without_a_request() {
     let [a, b] = triggers();
     let twice = vectors.enable_many([(2, &a), (2, &b)]).unwrap_err();
     assert_eq!(twice.to_string(), "vector 2 of MSI-X is named twice in one call");
-    assert!(matches!(vectors.enable(1, &a), Err(Error::Enabled { number: 1, .. })));
+    assert!(matches!(vectors.enable(1, &a), Err(Error::AlreadyEnabled { number: 1, .. })));
     assert!(matches!(vectors.enable(64, &a), Err(Error::NoSuchVector { count: 64, .. })));
     assert!(matches!(vectors.mask(60, 5), Err(Error::NoSuchVector { number: 64, .. })));
     assert!(matches!(vectors.mask(u32::MAX, 2), Err(Error::NoSuchVector { .. })));
@@ -104,14 +104,14 @@ fn too_few_vectors_is_an_error_that_says_how_many_there_are() {
     device.set_interrupts(3);
     let wanted = (0..5).map(|number| (number, Trigger::new().unwrap()));
     let error = vectors.enable_many(wanted).unwrap_err();
-    assert!(matches!(error, Error::TooFew { asked: 5, there: 3, .. }), "{error}");
+    assert!(matches!(error, Error::TooFew { asked: 5, available: 3, .. }), "{error}");
     assert!(!vectors.is_active());
     assert_eq!(device.leaks(), None);
     let wanted = (0..3).map(|number| (number, Trigger::new().unwrap()));
     let handles = vectors.enable_many(wanted).unwrap();
     let error = vectors.enable(3, Trigger::new().unwrap()).unwrap_err();
     assert_eq!(error.errno(), Some(rustix::io::Errno::NOSPC.raw_os_error()));
-    assert!(error.to_string().starts_with("to attach vector 3 of MSI-X was refused: "), "{error}");
+    assert!(error.to_string().starts_with("cannot attach vector 3 of MSI-X: "), "{error}");
     drop(handles);
 }
 
@@ -193,7 +193,7 @@ fn the_modes_exclude_each_other() {
     let held = msi.enable(0, &a).unwrap();
     let invalid = Some(rustix::io::Errno::INVAL.raw_os_error());
     assert_eq!(msix.enable(0, &b).unwrap_err().errno(), invalid);
-    assert_eq!(Line::enable(Arc::clone(&device), &b).unwrap_err().errno(), invalid);
+    assert_eq!(Intx::enable(Arc::clone(&device), &b).unwrap_err().errno(), invalid);
     drop((held, msi));
     assert!(msix.enable(0, &b).is_ok());
 }
@@ -202,26 +202,26 @@ fn the_modes_exclude_each_other() {
 fn intx_masks_itself_and_resamples() {
     let device = Arc::new(Simulated::new());
     let [trigger, resample, other] = triggers();
-    let mut line = Line::enable_resampled(Arc::clone(&device), &trigger, &resample).unwrap();
-    device.pull();
-    device.pull();
+    let mut intx = Intx::enable_resampled(Arc::clone(&device), &trigger, &resample).unwrap();
+    device.assert_intx();
+    device.assert_intx();
     assert_eq!(trigger.take(), 1);
-    line.unmask().unwrap();
-    line.retarget(&other).unwrap();
-    line.loopback().unwrap();
+    intx.unmask().unwrap();
+    intx.retarget(&other).unwrap();
+    intx.loopback().unwrap();
     assert_eq!((trigger.take(), other.take()), (0, 1));
-    assert!(line.retarget(no_eventfd()).is_err());
+    assert!(intx.retarget(no_eventfd()).is_err());
     other.take();
-    device.pull();
+    device.assert_intx();
     assert_eq!(other.take(), 1);
-    line.set_resample(None).unwrap();
-    line.mask().unwrap();
-    drop(line);
+    intx.set_resample(None).unwrap();
+    intx.mask().unwrap();
+    drop(intx);
     assert_eq!(device.leaks(), None);
     let disconnected = Simulated::with(IrqCaps { connected: false, ..IrqCaps::default() });
-    let error = Line::enable(disconnected, &trigger).unwrap_err();
+    let error = Intx::enable(disconnected, &trigger).unwrap_err();
     assert_eq!(error.errno(), Some(rustix::io::Errno::NODEV.raw_os_error()));
-    assert!(Line::enable_resampled(Arc::clone(&device), &trigger, no_eventfd()).is_err());
+    assert!(Intx::enable_resampled(Arc::clone(&device), &trigger, no_eventfd()).is_err());
     assert_eq!(device.leaks(), None);
 }
 

@@ -1,4 +1,4 @@
-//! `Vectors`, `Line` and `Event` on the simulated device.
+//! `Vectors`, `Intx` and `Event` on the simulated device.
 
 mod all_or_nothing;
 mod api;

@@ -36,7 +36,7 @@ fn a_reserve_can_be_limited_and_takes_what_there_is() {
     let vectors = Vectors::open(Arc::clone(&poor), Index::Msix).unwrap();
     let six = (0..6).map(|number| (number, Trigger::new().unwrap()));
     let error = vectors.enable_many(six).unwrap_err();
-    assert!(matches!(error, Error::TooFew { asked: 6, there: 5, .. }), "{error}");
+    assert!(matches!(error, Error::TooFew { asked: 6, available: 5, .. }), "{error}");
     let _some = vectors.enable(2, Trigger::new().unwrap()).unwrap();
     assert_eq!(poor.allocated(), 5);
 }
@@ -106,7 +106,7 @@ fn a_larger_set_that_cannot_be_had_leaves_the_old_one() {
     let all: [Trigger; 4] = triggers();
     let held = vectors.enable_many((0..4).zip(&all)).unwrap();
     let error = vectors.enable(4, Trigger::new().unwrap()).unwrap_err();
-    assert!(matches!(error, Error::TooFew { asked: 5, there: 4, .. }), "{error}");
+    assert!(matches!(error, Error::TooFew { asked: 5, available: 4, .. }), "{error}");
     for (number, trigger) in (0..4).zip(&all) {
         assert_eq!(trigger.take(), 1, "it was away for a moment");
         device.raise(number);
@@ -117,7 +117,7 @@ fn a_larger_set_that_cannot_be_had_leaves_the_old_one() {
     let error = vectors.enable(4, Trigger::new().unwrap()).unwrap_err();
     let Error::Unrestored { lost, cause } = &error else { unreachable!("{error}") };
     assert_eq!(*lost, [0, 1, 2, 3]);
-    assert!(matches!(**cause, Error::TooFew { there: 2, .. }));
+    assert!(matches!(**cause, Error::TooFew { available: 2, .. }));
     assert!(!vectors.is_active() && vectors.enabled().is_empty());
     drop(held);
     assert_eq!(device.leaks(), None);

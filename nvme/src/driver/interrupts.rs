@@ -4,7 +4,8 @@ use super::function::AnyFunction;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use vfio_irq::{
-    Action, Data, Error, Index, Name, NoResize, SetIrqs, Transport, Trigger, Vector, Vectors, What,
+    Action, Data, Error, Index, Name, NoResize, Operation, SetIrqs, Transport, Trigger, Vector,
+    Vectors,
 };
 
 /// How the driver adds a vector for a new queue.
@@ -99,7 +100,7 @@ impl Together {
     }
 
     fn count(&self) -> Result<u32, Error> {
-        let what = What { verb: "to say what it has of", index: MSIX, start: 0, count: 0 };
+        let what = Operation { verb: "query", index: MSIX, start: 0, count: 0 };
         let info = self.function.irq_info(Index::Msix);
         match info.map_err(|source| Error::Refused { what, source })?.count {
             0 => Err(Error::Absent { index: MSIX }),
@@ -112,9 +113,9 @@ impl Together {
         let count = request.count();
         match self.function.set_irqs(&request) {
             Ok(0) => Ok(()),
-            Ok(there) => Err(Error::TooFew { index: MSIX, asked: count, there }),
+            Ok(available) => Err(Error::TooFew { index: MSIX, asked: count, available }),
             Err(source) => {
-                Err(Error::Refused { what: What { verb, index: MSIX, start, count }, source })
+                Err(Error::Refused { what: Operation { verb, index: MSIX, start, count }, source })
             }
         }
     }
@@ -122,7 +123,7 @@ impl Together {
     fn enable(&self, attached: &[Option<Trigger>]) -> Result<(), Error> {
         let fds: Vec<_> =
             attached.iter().map(|trigger| trigger.as_ref().map(AsFd::as_fd)).collect();
-        self.request("to enable", 0, Data::Eventfd(&fds))
+        self.request("enable", 0, Data::Eventfd(&fds))
     }
 
     fn attach(&self, number: u32, trigger: &Trigger) -> Result<(), Error> {
@@ -134,7 +135,7 @@ impl Together {
             *place = Some(trigger.clone());
         }
         if !attached.is_empty() {
-            self.request("to disable", 0, Data::None { count: 0 })?;
+            self.request("disable", 0, Data::None { count: 0 })?;
         }
         if let Err(cause) = self.enable(&wanted) {
             if attached.is_empty() || self.enable(&attached).is_ok() {
@@ -153,7 +154,7 @@ impl Together {
         match place {
             Some(place) if place.is_some() => {
                 *place = None;
-                self.request("to detach", number, Data::Eventfd(&[None]))
+                self.request("detach", number, Data::Eventfd(&[None]))
             }
             _ => Ok(()),
         }
@@ -165,7 +166,7 @@ impl Together {
             return Ok(());
         }
         attached.clear();
-        self.request("to disable", 0, Data::None { count: 0 })
+        self.request("disable", 0, Data::None { count: 0 })
     }
 }
 

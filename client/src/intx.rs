@@ -11,28 +11,28 @@ use std::os::fd::AsFd;
 /// At most one of INTx, MSI and MSI-X is enabled (V-02).
 ///
 /// ```
-/// use vfio_irq::{Line, Trigger, sim::Simulated};
+/// use vfio_irq::{Intx, Trigger, sim::Simulated};
 /// use std::sync::Arc;
 ///
 /// let device = Arc::new(Simulated::new());
 /// let trigger = Trigger::new()?;
-/// let intx = Line::enable(Arc::clone(&device), &trigger)?;
-/// device.pull();
-/// device.pull(); // The first interrupt masked INTx.
+/// let intx = Intx::enable(Arc::clone(&device), &trigger)?;
+/// device.assert_intx();
+/// device.assert_intx(); // The first interrupt masked INTx.
 /// assert_eq!(trigger.take(), 1);
 /// intx.unmask()?;
-/// device.pull();
+/// device.assert_intx();
 /// assert_eq!(trigger.take(), 1);
 /// # Ok::<(), vfio_irq::Error>(())
 /// ```
 #[derive(Debug)]
-pub struct Line<T: Transport> {
+pub struct Intx<T: Transport> {
     transport: T,
     trigger: Trigger,
     resample: Option<Trigger>,
 }
 
-impl<T: Transport> Line<T> {
+impl<T: Transport> Intx<T> {
     /// Enables INTx (X-04). Returns its handle.
     ///
     /// # Errors
@@ -42,7 +42,7 @@ impl<T: Transport> Line<T> {
     pub fn enable(transport: T, trigger: impl Into<Trigger>) -> Result<Self, Error> {
         Capabilities::of(&transport, Index::Intx)?.present()?;
         let trigger = trigger.into();
-        attach(&transport, Index::Intx, "to enable", Some(&trigger))?;
+        attach(&transport, Index::Intx, "enable", Some(&trigger))?;
         Ok(Self { transport, trigger, resample: None })
     }
 
@@ -51,7 +51,7 @@ impl<T: Transport> Line<T> {
     ///
     /// # Errors
     ///
-    /// As [`Line::enable`]. If the host refuses the resample eventfd, INTx is disabled again.
+    /// As [`Intx::enable`]. If the host refuses the resample eventfd, INTx is disabled again.
     pub fn enable_resampled(
         transport: T,
         trigger: impl Into<Trigger>,
@@ -96,9 +96,9 @@ impl<T: Transport> Line<T> {
     /// again and signalled once. [`Error::Unrestored`] if that fails.
     pub fn retarget(&mut self, trigger: impl Into<Trigger>) -> Result<(), Error> {
         let trigger = trigger.into();
-        if let Err(error) = attach(&self.transport, Index::Intx, "to re-target", Some(&trigger)) {
+        if let Err(error) = attach(&self.transport, Index::Intx, "re-target", Some(&trigger)) {
             // Linux releases the old eventfd before it resolves the new one.
-            let back = attach(&self.transport, Index::Intx, "to attach", Some(&self.trigger));
+            let back = attach(&self.transport, Index::Intx, "attach", Some(&self.trigger));
             if back.and_then(|()| self.trigger.signal()).is_err() {
                 return Err(Error::Unrestored { cause: Box::new(error), lost: vec![0] });
             }
@@ -114,7 +114,7 @@ impl<T: Transport> Line<T> {
     ///
     /// [`Error::Refused`] if the device refuses the request.
     pub fn mask(&self) -> Result<(), Error> {
-        self.act(Action::Mask, "to mask", Data::None { count: 1 })
+        self.act(Action::Mask, "mask", Data::None { count: 1 })
     }
 
     /// Unmasks INTx (X-01). If INTx is still asserted, it signals again (X-06).
@@ -123,7 +123,7 @@ impl<T: Transport> Line<T> {
     ///
     /// [`Error::Refused`] if the device refuses the request.
     pub fn unmask(&self) -> Result<(), Error> {
-        self.act(Action::Unmask, "to unmask", Data::None { count: 1 })
+        self.act(Action::Unmask, "unmask", Data::None { count: 1 })
     }
 
     /// Signals the eventfd as if the device had asserted INTx (X-05). A loopback does not mask
@@ -133,7 +133,7 @@ impl<T: Transport> Line<T> {
     ///
     /// [`Error::Refused`] if the device refuses the request.
     pub fn loopback(&self) -> Result<(), Error> {
-        self.act(Action::Trigger, "to signal", Data::None { count: 1 })
+        self.act(Action::Trigger, "signal", Data::None { count: 1 })
     }
 
     fn arm_some(&self, trigger: Option<&Trigger>) -> Result<(), Error> {
@@ -142,7 +142,7 @@ impl<T: Transport> Line<T> {
 
     fn arm(&self, trigger: Option<&Trigger>) -> Result<(), Error> {
         let fds = [trigger.map(|trigger| trigger.as_fd())];
-        self.act(Action::Unmask, "to unmask by eventfd", Data::Eventfd(&fds))
+        self.act(Action::Unmask, "unmask by eventfd", Data::Eventfd(&fds))
     }
 
     fn act(&self, action: Action, verb: &'static str, data: Data<'_>) -> Result<(), Error> {
@@ -150,9 +150,9 @@ impl<T: Transport> Line<T> {
     }
 }
 
-impl<T: Transport> Drop for Line<T> {
+impl<T: Transport> Drop for Intx<T> {
     fn drop(&mut self) {
-        if let Err(error) = self.act(Action::Trigger, "to disable", Data::None { count: 0 }) {
+        if let Err(error) = self.act(Action::Trigger, "disable", Data::None { count: 0 }) {
             tracing::warn!(%error, "INTx stays enabled");
         }
     }
