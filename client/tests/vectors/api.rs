@@ -63,7 +63,7 @@ fn a_host_without_interrupts_is_enospc_with_a_hint() {
     let vectors = Vectors::open(full, Index::Msix).unwrap();
     let error = vectors.enable(0, trigger()).unwrap_err();
     assert_eq!(error.errno(), Some(Errno::ENOSPC.raw()));
-    assert!(error.to_string().ends_with("let queues share vectors, or free others"));
+    assert!(error.to_string().ends_with("let queues share vectors, or free other interrupts"));
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn e03_an_event_takes_err_or_req() {
     let other = Event::open(Arc::clone(&device), Index::Req, trigger()).unwrap();
     assert!(!event.trigger().is_signalled() && !other.trigger().is_signalled());
     let error = Event::open(&device, Index::Msix, trigger()).unwrap_err();
-    assert_eq!(error.to_string(), "MSI-X is not what this takes: ERR or REQ");
+    assert_eq!(error.to_string(), "this call takes ERR or REQ, not MSI-X");
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn invalid_arguments_are_refused_without_a_request() {
     assert_eq!(device.requests(), before);
     drop(held);
     let wrong = Vectors::open(Arc::clone(&device), Index::Intx).unwrap_err();
-    assert_eq!(wrong.to_string(), "INTx is not what this takes: MSI or MSI-X");
+    assert_eq!(wrong.to_string(), "this call takes MSI or MSI-X, not INTx");
     let bare = Simulated::with(IrqCaps { msi: 0, ..IrqCaps::default() });
     let absent = Vectors::open(bare, Index::Msi).unwrap_err();
     assert_eq!(absent.to_string(), "the device has no MSI");
@@ -181,7 +181,10 @@ fn a_host_that_cannot_mask_says_so() {
     let vectors = Vectors::open(Simulated::with(shape), Index::Msi).unwrap();
     let vector = vectors.enable(0, Trigger::new().unwrap()).unwrap();
     let error = vector.mask().unwrap_err();
-    assert_eq!(error.to_string(), "MSI cannot be masked by this host: it does not say MASKABLE");
+    assert_eq!(
+        error.to_string(),
+        "the host cannot mask vectors of MSI: GET_IRQ_INFO does not report MASKABLE"
+    );
 }
 
 #[test]
