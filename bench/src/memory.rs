@@ -6,7 +6,7 @@ use crate::goal::{Goal, Kind};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 use std::path::Path;
-use vfio_irq_nvme::{Controller, Disk, Settings};
+use vfio_irq_nvme_device::{Controller, Disk, Settings};
 use vfio_irq_user::pci::{Bar, Function};
 use vfio_irq_user::{Client, ClientOptions, Options, Server};
 

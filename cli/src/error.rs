@@ -107,8 +107,8 @@ macro_rules! said {
 }
 said!(
     vfio_irq::Error,
-    vfio_irq_nvme::DiskError,
-    vfio_irq_nvme::driver::Error,
+    vfio_irq_nvme_device::DiskError,
+    vfio_irq_nvme_driver::Error,
     vfio_irq_user::pci::FunctionError
 );
 said!(vfio_irq_user::ServerError, vfio_irq_user::ClientError);

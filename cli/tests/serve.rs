@@ -343,7 +343,7 @@ fn a_terminal_without_colours_gets_none() {
 /// A file that was truncated cannot be read beyond its end.
 #[test]
 fn commands_that_the_disk_fails_are_warnings() {
-    use vfio_irq_nvme::driver::{Driver, Options, Socket};
+    use vfio_irq_nvme_driver::{Driver, Options, Socket};
     let folder = tempfile::tempdir().unwrap();
     let (socket, image) = (folder.path().join("a.sock"), folder.path().join("image"));
     let file = std::fs::File::create(&image).unwrap();

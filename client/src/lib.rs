@@ -72,3 +72,7 @@ pub use vectors::{NoResize, Vector, Vectors};
 #[doc = include_str!("../ADOPTING.md")]
 struct Adopting;
 pub use vfio_user::in_messages;
+
+/// The client of the protocol, of which [`Transport`] is implemented.
+#[cfg(feature = "vfio-user")]
+pub use vfio_irq_user;

@@ -8,7 +8,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
-use vfio_irq_nvme::{Controller, Counts, Disk, Settings};
+use vfio_irq_nvme_device::{Controller, Counts, Disk, Settings};
 use vfio_irq_user::wire::{Header, Packet, Reply};
 use vfio_irq_user::{Endpoint, Flow, Grants, Session};
 

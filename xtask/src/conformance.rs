@@ -45,8 +45,8 @@ pub fn build_all() -> Result<Vec<PathBuf>> {
 /// them needs.
 fn build_everything() -> Result<()> {
     let mut what =
-        vec!["-p", PROGRAM, "-p", "vfio-irq", "-p", "vfio-irq-nvme", "-p", "vfio-irq-cli"];
-    what.extend(["--features", "vfio-irq-nvme/vfio-ioctls", "--bins", "--example", NVME]);
+        vec!["-p", PROGRAM, "-p", "vfio-irq", "-p", "vfio-irq-nvme-driver", "-p", "vfio-irq-cli"];
+    what.extend(["--features", "vfio-irq-nvme-driver/vfio-ioctls", "--bins", "--example", NVME]);
     what.extend(CLIENT.iter().flat_map(|name| ["--example", name]));
     run_cargo(&what)
 }

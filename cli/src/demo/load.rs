@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
-use vfio_irq_nvme::driver::{Buffer, Queue, Request};
+use vfio_irq_nvme_driver::{Buffer, Queue, Request};
 
 /// Bytes that each command reads.
 const BYTES: usize = 4096;

@@ -6,8 +6,8 @@ use crate::info::VfToken;
 use crate::info::device::{Opened, open};
 use crate::pci::System;
 use crate::target::Bdf;
-use vfio_irq_nvme::driver::{Device, Driver, Options, Socket};
-use vfio_irq_nvme::{Controller, Counts, Disk, Settings};
+use vfio_irq_nvme_device::{Controller, Counts, Disk, Settings};
+use vfio_irq_nvme_driver::{Device, Driver, Options, Socket};
 use vfio_irq_user::Server;
 
 const DISK: u64 = 64 << 20;

@@ -70,10 +70,10 @@ impl Method {
         }
     }
 
-    fn of_driver(self) -> vfio_irq_nvme::driver::Method {
+    fn of_driver(self) -> vfio_irq_nvme_driver::Method {
         match self {
-            Self::ReleaseAll => vfio_irq_nvme::driver::Method::ReleaseAll,
-            Self::Dynamic => vfio_irq_nvme::driver::Method::default(),
+            Self::ReleaseAll => vfio_irq_nvme_driver::Method::ReleaseAll,
+            Self::Dynamic => vfio_irq_nvme_driver::Method::default(),
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::stop::Stop;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use tracing::{info, warn};
-use vfio_irq_nvme::{Controller, Counts, Disk, Settings};
+use vfio_irq_nvme_device::{Controller, Counts, Disk, Settings};
 use vfio_irq_user::Server;
 
 /// What is served.
@@ -103,8 +103,8 @@ fn sum_up(out: Out, socket: &Path, counts: &Counts) {
     if !out.json {
         return info!(%path, "in all: {totals}");
     }
-    let vfio_irq_nvme::Totals { reads, writes, read_blocks, written_blocks, .. } = totals;
-    let vfio_irq_nvme::Totals { flushes, others, failures, doorbells, syncs, .. } = totals;
+    let vfio_irq_nvme_device::Totals { reads, writes, read_blocks, written_blocks, .. } = totals;
+    let vfio_irq_nvme_device::Totals { flushes, others, failures, doorbells, syncs, .. } = totals;
     let interrupts: u64 = totals.vectors.iter().sum();
     info!(
         %path, reads, writes, read_blocks, written_blocks, flushes, others, failures, doorbells,

@@ -1,6 +1,6 @@
 //! Parses and formats sizes.
 
-use vfio_irq_nvme::BLOCK;
+use vfio_irq_nvme_device::BLOCK;
 
 const UNITS: [(char, u32); 4] = [('T', 40), ('G', 30), ('M', 20), ('K', 10)];
 /// The system counts the bytes of a file with a signed integer.
