@@ -14,6 +14,7 @@ pub use interrupts::IrqData;
 
 use crate::errno;
 use crate::transport::ConnectionError;
+use crate::wire::layout::{put, take};
 use crate::wire::{Capabilities, Command, Limits, VERSION};
 use channel::Channel;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -150,9 +151,9 @@ impl Client {
     ///
     /// Returns an error if the connection has ended or the server refuses.
     pub fn device_info(&self) -> Result<(u32, u32, u32), ClientError> {
-        let put = |out: &mut Vec<u8>| info::put_words(out, &[16, 0, 0, 0]);
-        self.channel().call(Command::DeviceGetInfo, put, &[], |payload, _| {
-            let [_, flags, regions, irqs] = info::words(payload)?;
+        let put = |out: &mut Vec<u8>| put(out, &[16_u32, 0, 0, 0]);
+        self.channel().call(Command::DeviceGetInfo, put, &[], |mut payload, _| {
+            let [_, flags, regions, irqs]: [u32; 4] = take(&mut payload)?;
             Ok((flags, regions, irqs))
         })
     }

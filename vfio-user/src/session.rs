@@ -6,6 +6,7 @@ use crate::device::Endpoint;
 use crate::errno;
 use crate::irq::{IrqHost, Known};
 use crate::pci::{Bar, region};
+use crate::wire::layout::{self, put};
 use crate::wire::{
     Access, Capabilities, DmaMap, DmaUnmap, IoSpan, Limits, Packet, Proposal, RegionInfo, Reply,
     Request, SetIrqs, VERSION, Writes,
@@ -123,7 +124,7 @@ impl<'e> Session<'e> {
             }
             Request::DmaMap(map) => self.map(&map, fds.pop())?,
             Request::DmaUnmap(unmap) => self.unmap(&unmap, out)?,
-            Request::DeviceInfo => put_words(out, [16, 1 | 2, region::COUNT, 5]),
+            Request::DeviceInfo => put(out, &[16, 1 | 2, region::COUNT, 5]),
             Request::RegionInfo { argsz, index } => self.region_info(argsz, index, reply)?,
             Request::RegionIoFds { argsz, index } => self.region_io_fds(argsz, index, reply)?,
             Request::IrqInfo(asked) => self.irq_info(asked, out)?,
@@ -169,9 +170,9 @@ impl<'e> Session<'e> {
             device.unmapping(unmap.address, unmap.size);
             memory.unmap(unmap.address, unmap.size)?;
         }
-        put_words(out, [unmap.argsz, if unmap.all { 2 } else { 0 }]);
-        out.extend_from_slice(&unmap.address.to_ne_bytes());
-        out.extend_from_slice(&unmap.size.to_ne_bytes());
+        let DmaUnmap { argsz, address, size, all } = *unmap;
+        let flags = if all { layout::DmaUnmap::ALL } else { 0 };
+        put(out, &layout::DmaUnmap { argsz, flags, address, size });
         Ok(())
     }
 
@@ -277,7 +278,7 @@ impl<'e> Session<'e> {
             return Err(Errno::EINVAL);
         }
         self.endpoint.check(access.region, access.end())?;
-        put_access(out, access);
+        put(out, &access);
         let head = out.len();
         out.resize(head + access.count as usize, 0);
         let data = out.get_mut(head..).unwrap_or_default();
@@ -289,7 +290,7 @@ impl<'e> Session<'e> {
             return Err(Errno::EINVAL);
         }
         self.endpoint.write(access.region, access.offset, data)?;
-        put_access(out, access);
+        put(out, &access);
         Ok(())
     }
 
@@ -308,7 +309,7 @@ impl<'e> Session<'e> {
                 Err(_) => break,
             }
         }
-        out.extend_from_slice(&done.to_ne_bytes());
+        put(out, &done);
         Ok(())
     }
 
@@ -347,15 +348,4 @@ impl Drop for Session<'_> {
         }
         self.endpoint.memory.disconnect();
     }
-}
-
-fn put_words<const N: usize>(out: &mut Vec<u8>, words: [u32; N]) {
-    for word in words {
-        out.extend_from_slice(&word.to_ne_bytes());
-    }
-}
-
-fn put_access(out: &mut Vec<u8>, access: Access) {
-    out.extend_from_slice(&access.offset.to_ne_bytes());
-    put_words(out, [access.region, access.count]);
 }

@@ -3,6 +3,7 @@
 use super::{ClientError, ClientOptions, DmaHandler};
 use crate::errno;
 use crate::transport::{self, ConnectionError, Received, Woken};
+use crate::wire::layout::{DmaRange, put, take};
 use crate::wire::{Command, Decoder, Header, Packet, Reply, flags};
 use rustix::event::PollFlags;
 use rustix::net::{RecvFlags, sockopt};
@@ -277,17 +278,17 @@ fn serve(
     out: &mut Vec<u8>,
 ) -> Result<(), Errno> {
     let handler = handler.as_deref_mut().ok_or(errno::EOPNOTSUPP)?;
-    let (head, data) = packet.payload().split_first_chunk::<16>().ok_or(Errno::EINVAL)?;
-    let (address, count) = (super::info::long(head, 0), super::info::long(head, 8));
-    let count = usize::try_from(count).map_err(|_| Errno::EINVAL)?;
-    out.extend_from_slice(head);
+    let mut data = packet.payload();
+    let range: DmaRange = take(&mut data)?;
+    let count = usize::try_from(range.count).map_err(|_| Errno::EINVAL)?;
+    put(out, &range);
     match Command::from_raw(packet.header().command) {
         Some(Command::DmaRead) if data.is_empty() && count <= LONGEST - Header::LEN - 16 => {
             let from = out.len();
             out.resize(from + count, 0);
-            handler.read(address, out.get_mut(from..).unwrap_or_default())
+            handler.read(range.address, out.get_mut(from..).unwrap_or_default())
         }
-        Some(Command::DmaWrite) if data.len() == count => handler.write(address, data),
+        Some(Command::DmaWrite) if data.len() == count => handler.write(range.address, data),
         Some(Command::DmaRead | Command::DmaWrite) => Err(Errno::EINVAL),
         _ => Err(errno::EOPNOTSUPP),
     }

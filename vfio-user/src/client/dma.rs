@@ -1,7 +1,8 @@
 //! Memory that the device may access.
 
-use super::{Client, ClientError, info};
+use super::{Client, ClientError};
 use crate::wire::Command;
+use crate::wire::layout::{self, put};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 use vfio_irq_engine::Errno;
@@ -55,17 +56,15 @@ impl Client {
     ) -> Result<(), ClientError> {
         self.check_map(address, size, file.is_some())?;
         let offset = file.map_or(0, |(_, offset)| offset);
-        let put = |out: &mut Vec<u8>| {
-            info::put_words(out, &[32, 3]);
-            info::put_longs(out, &[offset, address, size]);
-        };
+        let flags = layout::DmaMap::READ | layout::DmaMap::WRITE;
+        let map = layout::DmaMap { argsz: 32, flags, offset, address, size };
         let fd = file.map(|(fd, _)| fd);
         let mut channel = self.channel();
         let most = self.limits.peer_dma_maps;
         if channel.mappings.len() >= most as usize {
             return Err(ClientError::TooManyMappings { most });
         }
-        channel.call(Command::DmaMap, put, fd.as_slice(), |_, _| Ok(()))?;
+        channel.call(Command::DmaMap, |out| put(out, &map), fd.as_slice(), |_, _| Ok(()))?;
         channel.mappings.insert(address);
         Ok(())
     }
@@ -87,12 +86,9 @@ impl Client {
     ///
     /// Returns `ENOENT` if no mapping has this range.
     pub fn dma_unmap(&self, address: u64, size: u64) -> Result<(), ClientError> {
-        let put = |out: &mut Vec<u8>| {
-            info::put_words(out, &[24, 0]);
-            info::put_longs(out, &[address, size]);
-        };
+        let unmap = layout::DmaUnmap { argsz: 24, flags: 0, address, size };
         let mut channel = self.channel();
-        channel.call(Command::DmaUnmap, put, &[], |_, _| Ok(()))?;
+        channel.call(Command::DmaUnmap, |out| put(out, &unmap), &[], |_, _| Ok(()))?;
         channel.mappings.remove(&address);
         Ok(())
     }

@@ -1,7 +1,8 @@
 //! The interrupts of a device.
 
-use super::{Client, ClientError, IrqInfo, info};
+use super::{Client, ClientError, IrqInfo};
 use crate::wire::Command;
+use crate::wire::layout::{len32, put, take};
 use std::os::fd::BorrowedFd;
 use vfio_irq_engine::abi::{Header as IrqHeader, Index, flags};
 
@@ -25,9 +26,9 @@ impl Client {
     ///
     /// Returns an error if the connection has ended or the server refuses.
     pub fn irq_info(&self, index: Index) -> Result<IrqInfo, ClientError> {
-        let put = |out: &mut Vec<u8>| info::put_words(out, &[16, 0, index.raw(), 0]);
-        self.channel().call(Command::DeviceGetIrqInfo, put, &[], |payload, _| {
-            let [_, flags, _, count] = info::words(payload)?;
+        let put = |out: &mut Vec<u8>| put(out, &[16, 0, index.raw(), 0]);
+        self.channel().call(Command::DeviceGetIrqInfo, put, &[], |mut payload, _| {
+            let [_, flags, _, count] = take(&mut payload)?;
             Ok(IrqInfo { flags, count })
         })
     }
@@ -46,18 +47,17 @@ impl Client {
         start: u32,
         data: IrqData<'_>,
     ) -> Result<(), ClientError> {
-        let len = |len: usize| u32::try_from(len).unwrap_or(u32::MAX);
         let (form, count, bools, fds): (_, _, &[u8], &[BorrowedFd<'_>]) = match data {
             IrqData::None(count) => (flags::DATA_NONE, count, &[], &[]),
-            IrqData::Bool(bools) => (flags::DATA_BOOL, len(bools.len()), bools, &[]),
-            IrqData::Eventfds(fds) => (flags::DATA_EVENTFD, len(fds.len()), &[], fds),
+            IrqData::Bool(bools) => (flags::DATA_BOOL, len32(bools.len()), bools, &[]),
+            IrqData::Eventfds(fds) => (flags::DATA_EVENTFD, len32(fds.len()), &[], fds),
             IrqData::Detach(count) => (flags::DATA_EVENTFD, count, &[], &[]),
         };
         if fds.len() > self.limits.peer_fds {
             let (most, wanted) = (self.limits.peer_fds, fds.len());
             return Err(ClientError::TooManyFds { most, wanted });
         }
-        let argsz = len(bools.len()).saturating_add(20);
+        let argsz = len32(bools.len()).saturating_add(20);
         let header = IrqHeader { argsz, flags: form | action, index: index.raw(), start, count };
         let put = |out: &mut Vec<u8>| {
             out.extend_from_slice(&header.to_bytes());

@@ -3,6 +3,7 @@
 use super::channel::TRANSFER;
 use super::{Client, ClientError, IoSubRegion, Region, info};
 use crate::errno;
+use crate::wire::layout::{self, len32, put, take};
 use crate::wire::{Access, Command, Writes};
 use vfio_irq_engine::Errno;
 
@@ -18,8 +19,7 @@ fn pieces(len: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
 
 /// Returns a part of an access. The server refuses an overflow.
 fn access(region: u32, offset: u64, start: usize, len: usize) -> Access {
-    let count = u32::try_from(len).unwrap_or(u32::MAX);
-    Access { offset: offset.saturating_add(start as u64), region, count }
+    Access { offset: offset.saturating_add(start as u64), region, count: len32(len) }
 }
 
 impl Client {
@@ -31,9 +31,11 @@ impl Client {
     pub fn region(&self, index: u32) -> Result<Region, ClientError> {
         let mut room = 32;
         loop {
-            let put = |out: &mut Vec<u8>| info::put_words(out, &[room, 0, index, 0, 0, 0, 0, 0]);
+            let asked = |out: &mut Vec<u8>| {
+                put(out, &layout::RegionInfo { argsz: room, index, ..Default::default() })
+            };
             let (needed, region) =
-                self.channel().call(Command::DeviceGetRegionInfo, put, &[], info::region)?;
+                self.channel().call(Command::DeviceGetRegionInfo, asked, &[], info::region)?;
             if needed <= room {
                 return Ok(region);
             }
@@ -60,8 +62,8 @@ impl Client {
         let mut channel = self.channel();
         for (start, len) in pieces(data.len(), most) {
             let access = access(region, offset, start, len);
-            let put = |out: &mut Vec<u8>| info::put_access(out, &access);
-            channel.call(Command::RegionRead, put, &[], |payload, _| {
+            let asked = |out: &mut Vec<u8>| put(out, &access);
+            channel.call(Command::RegionRead, asked, &[], |payload, _| {
                 let bytes = payload.get(Access::LEN..).filter(|bytes| bytes.len() == len);
                 let into = data.get_mut(start..start + len).ok_or(errno::EIO)?;
                 into.copy_from_slice(bytes.ok_or(errno::EIO)?);
@@ -81,11 +83,11 @@ impl Client {
         let mut channel = self.channel();
         for (start, len) in pieces(data.len(), most) {
             let access = access(region, offset, start, len);
-            let put = |out: &mut Vec<u8>| {
-                info::put_access(out, &access);
+            let asked = |out: &mut Vec<u8>| {
+                put(out, &access);
                 out.extend_from_slice(data.get(start..start + len).unwrap_or_default());
             };
-            channel.call(Command::RegionWrite, put, &[], |_, _| Ok(()))?;
+            channel.call(Command::RegionWrite, asked, &[], |_, _| Ok(()))?;
         }
         Ok(())
     }
@@ -101,7 +103,7 @@ impl Client {
         for (start, len) in pieces(data.len(), most) {
             let access = access(region, offset, start, len);
             channel.post(Command::RegionWrite, |out| {
-                info::put_access(out, &access);
+                put(out, &access);
                 out.extend_from_slice(data.get(start..start + len).unwrap_or_default());
             })?;
         }
@@ -133,9 +135,9 @@ impl Client {
         let (mut channel, mut done) = (self.channel(), 0);
         for (start, len) in pieces(writes.len(), most.clamp(1, WRITES)) {
             let part = writes.get(start..start + len).unwrap_or_default();
-            let put = |out: &mut Vec<u8>| info::put_writes(out, part);
-            let outcome = channel.call(Command::RegionWriteMulti, put, &[], |payload, _| {
-                payload.first_chunk().map(|done| u64::from_ne_bytes(*done)).ok_or(errno::EIO)
+            let asked = |out: &mut Vec<u8>| info::put_writes(out, part);
+            let outcome = channel.call(Command::RegionWriteMulti, asked, &[], |mut payload, _| {
+                take::<u64>(&mut payload)
             });
             match outcome {
                 Ok(now) => done += now,
@@ -179,10 +181,10 @@ impl Client {
         let size = self.region(region)?.size;
         let mut room = 4096;
         loop {
-            let put = |out: &mut Vec<u8>| info::put_words(out, &[room, 0, region, 0]);
+            let asked = |out: &mut Vec<u8>| put(out, &[room, 0, region, 0]);
             let (needed, parts) = self
                 .channel()
-                .call(command, put, &[], |payload, fds| info::io_fds(payload, fds, room, size))?;
+                .call(command, asked, &[], |payload, fds| info::io_fds(payload, fds, room, size))?;
             if needed <= room {
                 return Ok(parts);
             }

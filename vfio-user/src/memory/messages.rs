@@ -3,6 +3,7 @@
 use crate::errno;
 use crate::link::{Link, Window};
 use crate::wire::Command;
+use crate::wire::layout::{DmaRange, put, take};
 use std::fmt;
 use std::sync::Arc;
 use vfio_irq_engine::Errno;
@@ -33,13 +34,13 @@ impl Messages {
         let mut at = address;
         for chunk in data.chunks_mut(peer.transfer) {
             let len = chunk.len();
-            let asked = |out: &mut Vec<u8>| put_range(out, at, len);
-            peer.link.call(Command::DmaRead, &self.window, asked, |payload| {
-                let (_, bytes) = payload.split_first_chunk::<16>().ok_or(errno::EIO)?;
-                if bytes.len() != len {
+            let asked = |out: &mut Vec<u8>| put(out, &DmaRange { address: at, count: len as u64 });
+            peer.link.call(Command::DmaRead, &self.window, asked, |mut payload| {
+                take::<DmaRange>(&mut payload).map_err(|_| errno::EIO)?;
+                if payload.len() != len {
                     return Err(errno::EIO);
                 }
-                chunk.copy_from_slice(bytes);
+                chunk.copy_from_slice(payload);
                 Ok(())
             })?;
             at = at.wrapping_add(len as u64);
@@ -53,7 +54,7 @@ impl Messages {
         let mut at = address;
         for chunk in data.chunks(peer.transfer) {
             let asked = |out: &mut Vec<u8>| {
-                put_range(out, at, chunk.len());
+                put(out, &DmaRange { address: at, count: chunk.len() as u64 });
                 out.extend_from_slice(chunk);
             };
             // Clients report the written count in 4 or in 8 bytes, so the count is ignored.
@@ -84,9 +85,4 @@ impl fmt::Debug for Quiesced {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Quiesced").finish_non_exhaustive()
     }
-}
-
-fn put_range(out: &mut Vec<u8>, address: u64, len: usize) {
-    out.extend_from_slice(&address.to_ne_bytes());
-    out.extend_from_slice(&(len as u64).to_ne_bytes());
 }

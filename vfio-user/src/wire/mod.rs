@@ -19,7 +19,7 @@
 //! ```
 
 mod decoder;
-mod fields;
+pub(crate) mod layout;
 mod packet;
 mod reply;
 mod request;

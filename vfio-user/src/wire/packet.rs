@@ -1,7 +1,8 @@
 //! The first level: a header and a payload, unchecked.
 
-use super::fields::{Fields, len32};
+use super::layout::len32;
 use vfio_irq_engine::Errno;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Flags of a header.
 pub mod flags {
@@ -107,7 +108,8 @@ impl Command {
 /// // `id`, `command`, `size`, `flags`, `error`, in the order of the machine's bytes.
 /// assert_eq!(header.to_bytes()[..2], 0x0102_u16.to_ne_bytes());
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
 pub struct Header {
     /// The message ID: chosen by the sender of the command, repeated in the reply.
     pub id: u16,
@@ -169,27 +171,12 @@ impl Header {
 
     /// Decodes a header.
     pub fn from_bytes(bytes: &[u8; Self::LEN]) -> Self {
-        let mut fields = Fields::new(bytes);
-        // Sixteen bytes are enough for all of them.
-        Self {
-            id: fields.u16().unwrap_or(0),
-            command: fields.u16().unwrap_or(0),
-            size: fields.u32().unwrap_or(0),
-            flags: fields.u32().unwrap_or(0),
-            error: fields.u32().unwrap_or(0),
-        }
+        zerocopy::transmute!(*bytes)
     }
 
     /// Encodes the header.
     pub fn to_bytes(&self) -> [u8; Self::LEN] {
-        let mut bytes = [0; Self::LEN];
-        let [i0, i1] = self.id.to_ne_bytes();
-        let [c0, c1] = self.command.to_ne_bytes();
-        let words = [u32::from_ne_bytes([i0, i1, c0, c1]), self.size, self.flags, self.error];
-        for (chunk, word) in bytes.chunks_exact_mut(4).zip(words) {
-            chunk.copy_from_slice(&word.to_ne_bytes());
-        }
-        bytes
+        zerocopy::transmute!(*self)
     }
 }
 

@@ -1,10 +1,11 @@
 //! Outgoing messages, in a reused buffer.
 
-use super::fields::{Put, len32};
+use super::layout::{self, len32, put};
 use super::packet::{Command, Header};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use vfio_irq_engine::Errno;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// An outgoing message with its descriptors.
 ///
@@ -92,7 +93,8 @@ impl Reply {
 /// let page = Area { offset: 0x1000, size: 0x1000 };
 /// assert_eq!(page.offset + page.size, 0x2000);
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
 pub struct Area {
     /// First byte, from the start of the region.
     pub offset: u64,
@@ -158,23 +160,19 @@ impl RegionInfo<'_> {
         let caps = if self.areas.is_empty() { 0 } else { 16 + 16 * len32(self.areas.len()) };
         let needed = Self::LEN + caps;
         let listed = caps > 0 && room >= needed;
-        out.put_u32(needed);
-        out.put_u32(self.flags | if listed { Self::CAPS } else { 0 });
-        out.put_u32(self.index);
-        out.put_u32(if listed { Self::LEN } else { 0 });
-        out.put_u64(self.size);
-        out.put_u64(self.offset);
-        if !listed {
-            return;
-        }
-        out.put_u16(Self::SPARSE_MMAP);
-        out.put_u16(1);
-        out.put_u32(0);
-        out.put_u32(len32(self.areas.len()));
-        out.put_u32(0);
-        for area in self.areas {
-            out.put_u64(area.offset);
-            out.put_u64(area.size);
+        let head = layout::RegionInfo {
+            argsz: needed,
+            flags: self.flags | if listed { Self::CAPS } else { 0 },
+            index: self.index,
+            cap_offset: if listed { Self::LEN } else { 0 },
+            size: self.size,
+            offset: self.offset,
+        };
+        put(out, &head);
+        if listed {
+            put(out, &layout::Capability { id: Self::SPARSE_MMAP, version: 1, next: 0 });
+            put(out, &[len32(self.areas.len()), 0]);
+            self.areas.iter().for_each(|area| put(out, area));
         }
     }
 }
@@ -225,19 +223,19 @@ impl IoSpan {
     pub fn put_all(index: u32, spans: &[Self], room: u32, out: &mut Vec<u8>) -> bool {
         let needed = Self::HEAD + Self::LEN * len32(spans.len());
         let listed = room >= needed;
-        out.put_u32(needed);
-        out.put_u32(0);
-        out.put_u32(index);
-        out.put_u32(len32(spans.len()));
+        put(out, &[needed, 0, index, len32(spans.len())]);
         for span in spans.iter().filter(|_| listed) {
-            out.put_u64(span.offset);
-            out.put_u64(span.size);
-            out.put_u32(span.fd);
-            out.put_u32(Self::IOEVENTFD);
             let datamatch = if span.datamatch.is_some() { Self::DATAMATCH } else { 0 };
-            out.put_u32(datamatch | if span.pio { Self::PIO } else { 0 });
-            out.put_u32(0);
-            out.put_u64(span.datamatch.unwrap_or(0));
+            let sub_region = layout::SubRegion {
+                offset: span.offset,
+                size: span.size,
+                fd_index: span.fd,
+                kind: Self::IOEVENTFD,
+                flags: datamatch | if span.pio { Self::PIO } else { 0 },
+                padding: 0,
+                datamatch: span.datamatch.unwrap_or(0),
+            };
+            put(out, &sub_region);
         }
         listed
     }

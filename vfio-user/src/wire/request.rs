@@ -1,11 +1,13 @@
 //! The second level: checked requests of a client.
 
-use super::fields::Fields;
+use super::layout::{self, PaddedWrite, take};
 use super::packet::{Command, Packet};
+use super::reply::{IoSpan, RegionInfo};
 use super::version::Proposal;
 use crate::errno;
 use vfio_irq_engine::Errno;
 use vfio_irq_engine::abi::{self, InfoHeader};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// A well-formed command of a client. The session checks it against the device.
 ///
@@ -122,7 +124,8 @@ pub struct DmaUnmap {
 /// assert_eq!(word.end(), 0x1008);
 /// assert_eq!(Access::LEN, 16, "bytes in a message");
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
 pub struct Access {
     /// First byte.
     pub offset: u64,
@@ -142,8 +145,8 @@ impl Access {
         self.offset.saturating_add(self.count as u64)
     }
 
-    fn parse(fields: &mut Fields<'_>) -> Result<Self, Errno> {
-        let access = Self { offset: fields.u64()?, region: fields.u32()?, count: fields.u32()? };
+    fn parse(payload: &mut &[u8]) -> Result<Self, Errno> {
+        let access: Self = take(payload)?;
         access.offset.checked_add(u64::from(access.count)).ok_or(Errno::EINVAL)?;
         Ok(access)
     }
@@ -201,7 +204,7 @@ pub struct Write<'a> {
 
 impl<'a> Writes<'a> {
     /// Bytes that one write takes in the message.
-    pub const STRIDE: usize = 24;
+    pub const STRIDE: usize = size_of::<PaddedWrite>();
 
     /// Returns the number of writes.
     pub const fn len(&self) -> usize {
@@ -227,10 +230,9 @@ impl<'a> Writes<'a> {
         Ok(Self(bytes))
     }
 
-    fn parse(chunk: &'a [u8]) -> Result<Write<'a>, Errno> {
-        let mut fields = Fields::new(chunk);
-        let access = Access::parse(&mut fields)?;
-        let data = fields.rest().get(..access.count as usize).ok_or(Errno::EINVAL)?;
+    fn parse(mut chunk: &'a [u8]) -> Result<Write<'a>, Errno> {
+        let access = Access::parse(&mut chunk)?;
+        let data = chunk.get(..access.count as usize).ok_or(Errno::EINVAL)?;
         Ok(Write { access, data })
     }
 }
@@ -269,22 +271,46 @@ impl<'a> Request<'a> {
         }
         // Bytes after a request belong to a later minor version and are ignored, unless they are
         // data.
-        let mut fields = Fields::new(packet.payload());
+        let mut payload = packet.payload();
         Ok(match command {
-            Command::Version => return Proposal::parse(fields).map(Self::Version),
-            Command::DeviceSetIrqs => return SetIrqs::parse(fields, fds).map(Self::SetIrqs),
-            Command::RegionWrite => return write(fields),
-            Command::RegionWriteMulti => {
-                let count = fields.u64()?;
-                return Writes::check(count, fields.rest()).map(Self::RegionWriteMulti);
+            Command::Version => Self::Version(Proposal::parse(payload)?),
+            Command::DmaMap => Self::DmaMap(DmaMap::parse(&mut payload, fds)?),
+            Command::DmaUnmap => Self::DmaUnmap(DmaUnmap::parse(&mut payload)?),
+            Command::DeviceGetInfo => {
+                let [argsz, _flags, _regions, _irqs] = take(&mut payload)?;
+                has_room(argsz, 16)?;
+                Self::DeviceInfo
             }
-            Command::DmaMap => Self::DmaMap(DmaMap::parse(&mut fields, fds)?),
-            Command::DmaUnmap => Self::DmaUnmap(DmaUnmap::parse(&mut fields)?),
-            Command::DeviceGetInfo => device_info(&mut fields)?,
-            Command::DeviceGetRegionInfo => region_info(&mut fields)?,
-            Command::DeviceGetRegionIoFds => region_io_fds(&mut fields)?,
-            Command::DeviceGetIrqInfo => Self::IrqInfo(irq_info(&mut fields)?),
-            Command::RegionRead => Self::RegionRead(Access::parse(&mut fields)?),
+            Command::DeviceGetRegionInfo => {
+                let layout::RegionInfo { argsz, index, .. } = take(&mut payload)?;
+                has_room(argsz, RegionInfo::LEN)?;
+                Self::RegionInfo { argsz, index }
+            }
+            Command::DeviceGetRegionIoFds => {
+                let [argsz, flags, index, _count] = take(&mut payload)?;
+                has_room(argsz, IoSpan::HEAD)?;
+                if flags != 0 {
+                    return Err(Errno::EINVAL);
+                }
+                Self::RegionIoFds { argsz, index }
+            }
+            Command::DeviceGetIrqInfo => {
+                let [argsz, flags, index, count] = take(&mut payload)?;
+                Self::IrqInfo(InfoHeader { argsz, flags, index, count })
+            }
+            Command::DeviceSetIrqs => Self::SetIrqs(SetIrqs::parse(payload, fds)?),
+            Command::RegionRead => Self::RegionRead(Access::parse(&mut payload)?),
+            Command::RegionWrite => {
+                let access = Access::parse(&mut payload)?;
+                if payload.len() != access.count as usize {
+                    return Err(Errno::EINVAL);
+                }
+                Self::RegionWrite(access, payload)
+            }
+            Command::RegionWriteMulti => {
+                let count = take(&mut payload)?;
+                Self::RegionWriteMulti(Writes::check(count, payload)?)
+            }
             Command::DeviceReset => Self::Reset,
             Command::DmaRead
             | Command::DmaWrite
@@ -302,43 +328,13 @@ impl Request<'_> {
     ///
     /// Returns `EINVAL` if it is too short or far too long.
     pub fn version(payload: &[u8]) -> Result<Proposal<'_>, Errno> {
-        Proposal::parse(Fields::new(payload))
+        Proposal::parse(payload)
     }
 }
 
-fn write(mut fields: Fields<'_>) -> Result<Request<'_>, Errno> {
-    let access = Access::parse(&mut fields)?;
-    let data = fields.rest();
-    if data.len() != access.count as usize {
-        return Err(Errno::EINVAL);
-    }
-    Ok(Request::RegionWrite(access, data))
-}
-
-fn device_info(fields: &mut Fields<'_>) -> Result<Request<'static>, Errno> {
-    let [argsz, _flags, _regions, _irqs] =
-        [fields.u32()?, fields.u32()?, fields.u32()?, fields.u32()?];
-    if argsz < 16 { Err(Errno::EINVAL) } else { Ok(Request::DeviceInfo) }
-}
-
-fn region_info(fields: &mut Fields<'_>) -> Result<Request<'static>, Errno> {
-    let [argsz, _flags, index, _cap] = [fields.u32()?, fields.u32()?, fields.u32()?, fields.u32()?];
-    let (_size, _offset) = (fields.u64()?, fields.u64()?);
-    if argsz < 32 { Err(Errno::EINVAL) } else { Ok(Request::RegionInfo { argsz, index }) }
-}
-
-fn region_io_fds(fields: &mut Fields<'_>) -> Result<Request<'static>, Errno> {
-    let [argsz, flags, index, _count] =
-        [fields.u32()?, fields.u32()?, fields.u32()?, fields.u32()?];
-    if argsz < 16 || flags != 0 {
-        return Err(Errno::EINVAL);
-    }
-    Ok(Request::RegionIoFds { argsz, index })
-}
-
-fn irq_info(fields: &mut Fields<'_>) -> Result<InfoHeader, Errno> {
-    let [argsz, flags, index, count] = [fields.u32()?, fields.u32()?, fields.u32()?, fields.u32()?];
-    Ok(InfoHeader { argsz, flags, index, count })
+/// Returns `EINVAL` if the client has less room than the fixed part of a reply.
+fn has_room(argsz: u32, fixed: u32) -> Result<(), Errno> {
+    if argsz < fixed { Err(Errno::EINVAL) } else { Ok(()) }
 }
 
 /// Returns true if a range of this size starts at the address. The range may end at 2^64.
@@ -352,17 +348,17 @@ impl DmaMap {
         self.address.saturating_add(self.size.saturating_sub(1))
     }
 
-    fn parse(fields: &mut Fields<'_>, fds: usize) -> Result<Self, Errno> {
-        let (argsz, flags) = (fields.u32()?, fields.u32()?);
-        let (offset, address, size) = (fields.u64()?, fields.u64()?, fields.u64()?);
+    fn parse(payload: &mut &[u8], fds: usize) -> Result<Self, Errno> {
+        let layout::DmaMap { argsz, flags, offset, address, size } = take(payload)?;
         // Without a descriptor there is nothing that the offset is in.
         let in_file = fds == 0 || offset.checked_add(size).is_some();
-        if argsz < 32 || flags & !3 != 0 || !ends(address, size) || !in_file {
+        let known = layout::DmaMap::READ | layout::DmaMap::WRITE;
+        if argsz < 32 || flags & !known != 0 || !ends(address, size) || !in_file {
             return Err(Errno::EINVAL);
         }
         Ok(Self {
-            readable: flags & 1 != 0,
-            writable: flags & 2 != 0,
+            readable: flags & layout::DmaMap::READ != 0,
+            writable: flags & layout::DmaMap::WRITE != 0,
             offset,
             address,
             size,
@@ -372,12 +368,9 @@ impl DmaMap {
 }
 
 impl DmaUnmap {
-    const ALL: u32 = 2;
-
-    fn parse(fields: &mut Fields<'_>) -> Result<Self, Errno> {
-        let (argsz, flags) = (fields.u32()?, fields.u32()?);
-        let (address, size) = (fields.u64()?, fields.u64()?);
-        let all = flags == Self::ALL;
+    fn parse(payload: &mut &[u8]) -> Result<Self, Errno> {
+        let layout::DmaUnmap { argsz, flags, address, size } = take(payload)?;
+        let all = flags == layout::DmaUnmap::ALL;
         if argsz < 24 || (flags != 0 && !all) || (all && (address != 0 || size != 0)) {
             return Err(Errno::EINVAL);
         }
@@ -389,13 +382,8 @@ impl DmaUnmap {
 }
 
 impl<'a> SetIrqs<'a> {
-    fn parse(mut fields: Fields<'a>, fds: usize) -> Result<Self, Errno> {
-        let mut words = [0; 5];
-        for word in &mut words {
-            *word = fields.u32()?;
-        }
-        let mut header = abi::Header::from_words(words);
-        let data = fields.rest();
+    fn parse(mut data: &'a [u8], fds: usize) -> Result<Self, Errno> {
+        let mut header = abi::Header::from_words(take(&mut data)?);
         let eventfds = header.flags & abi::flags::DATA_EVENTFD != 0;
         let bools = header.flags & abi::flags::DATA_BOOL != 0;
         let claimed = if bools { header.count as usize } else { 0 };

@@ -1,6 +1,6 @@
 //! Version negotiation.
 
-use super::fields::{Fields, Put};
+use super::layout::{put, take};
 use super::{DEFAULT_TRANSFER, MAX_FDS};
 use serde::{Deserialize, Serialize};
 use vfio_irq_engine::Errno;
@@ -139,9 +139,8 @@ impl Limits {
 }
 
 impl<'a> Proposal<'a> {
-    pub(super) fn parse(mut fields: Fields<'a>) -> Result<Self, Errno> {
-        let (major, minor) = (fields.u16()?, fields.u16()?);
-        let rest = fields.rest();
+    pub(super) fn parse(mut rest: &'a [u8]) -> Result<Self, Errno> {
+        let [major, minor] = take(&mut rest)?;
         // The end of the text is the first NUL, or the end of the message where there is none.
         let end = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
         let json = rest.get(..end).unwrap_or_default();
@@ -247,8 +246,7 @@ impl Capabilities {
     /// # Ok::<(), vfio_irq_user::Errno>(())
     /// ```
     pub fn put(&self, (major, minor): (u16, u16), out: &mut Vec<u8>) {
-        out.put_u16(major);
-        out.put_u16(minor);
+        put(out, &[major, minor]);
         let envelope = Envelope { capabilities: self.clone() };
         // Numbers and booleans under fixed names: there is nothing that could not be written.
         out.extend_from_slice(&serde_json::to_vec(&envelope).unwrap_or_default());
