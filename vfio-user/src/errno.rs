@@ -34,3 +34,8 @@ pub const ETIMEDOUT: Errno = Errno::from_raw(110);
 pub const ECANCELED: Errno = Errno::from_raw(125);
 /// There is no client.
 pub const ENOTCONN: Errno = Errno::from_raw(107);
+
+/// Converts the errno of a system call.
+pub(crate) fn of(error: rustix::io::Errno) -> Errno {
+    Errno::from_raw(error.raw_os_error())
+}

@@ -18,13 +18,14 @@ mod questions;
 mod reader;
 
 use crate::errno;
-use crate::transport::{self, ConnectionError, Received, Woken};
+use crate::transport::{self, ConnectionError, Woken};
 use crate::wire::{Command, Header, MAX_FDS, Reply};
 pub(crate) use questions::Window;
 use questions::{Questions, Unasked};
 pub(crate) use reader::Message;
 use reader::Reader;
 use rustix::event::PollFlags;
+use rustix::net::RecvFlags;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -211,9 +212,8 @@ impl Link {
         watched: &impl Fn() -> Option<BorrowedFd<'w>>,
         deadline: Option<Instant>,
     ) -> Result<Arrival, ConnectionError> {
-        // If the session does not poll before it sleeps, the first nonblocking receive is skipped
-        // as well.
-        let mut awake = !self.patience.spin.is_zero();
+        // True if `poll(2)` has found bytes.
+        let mut readable = false;
         loop {
             while reader.take(message)? {
                 let Some(packet) = message.packet() else { continue };
@@ -225,7 +225,7 @@ impl Link {
             if self.stopping.load(Ordering::Relaxed) {
                 return Err(ConnectionError::Stopped);
             }
-            if awake && transport::receive(self.socket(), &mut reader.decoder)? == Received::Bytes {
+            if readable && self.receive(reader, RecvFlags::DONTWAIT)? {
                 continue;
             }
             if self.spin(reader)? {
@@ -235,48 +235,41 @@ impl Link {
             let until = earlier(deadline, message_due);
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             let watched = watched();
-            if left.is_none() && watched.is_none() && self.sleep_and_receive(reader)? {
+            if left.is_none() && watched.is_none() && self.receive(reader, RecvFlags::empty())? {
                 continue;
             }
-            let others = std::iter::once(self.stop.as_fd()).chain(watched);
+            let others = [Some(self.stop.as_fd()), watched];
             match transport::wait(self.socket(), PollFlags::IN, others, left)? {
-                Woken::Socket => awake = true,
+                Woken::Socket => readable = true,
                 Woken::Other if self.stopping.load(Ordering::Relaxed) => {
                     return Err(ConnectionError::Stopped);
                 }
                 Woken::Other => return Ok(Arrival::Watched),
-                Woken::Nobody if until == deadline => return Ok(Arrival::Nothing),
-                Woken::Nobody => return Err(ConnectionError::Stuck),
+                Woken::Timeout if until == deadline => return Ok(Arrival::Nothing),
+                Woken::Timeout => return Err(ConnectionError::Stuck),
             }
         }
     }
 
-    /// Sleeps in `recvmsg(2)`. Returns true if bytes were received.
-    fn sleep_and_receive(&self, reader: &mut Reader) -> Result<bool, ConnectionError> {
-        match transport::sleep_and_receive(self.socket(), &mut reader.decoder) {
+    /// Receives as [`transport::receive`] does.
+    fn receive(&self, reader: &mut Reader, flags: RecvFlags) -> Result<bool, ConnectionError> {
+        match transport::receive(self.socket(), &mut reader.decoder, flags) {
             // The server shut down the socket for reading, to stop this thread.
             Err(ConnectionError::Closed) if self.stopping.load(Ordering::Acquire) => {
                 Err(ConnectionError::Stopped)
             }
-            received => Ok(received? == Received::Bytes),
+            received => received,
         }
     }
 
-    /// Polls for a while before the thread sleeps, so that a busy client needs no wake-up. Returns
-    /// true if bytes were received.
+    /// Polls for a while before the thread sleeps. Returns true if bytes were received.
     fn spin(&self, reader: &mut Reader) -> Result<bool, ConnectionError> {
-        if self.patience.spin.is_zero() {
-            return Ok(false);
-        }
-        let until = transport::after(self.patience.spin);
-        while !self.stopping.load(Ordering::Relaxed) && Instant::now() < until {
-            if transport::receive(self.socket(), &mut reader.decoder)? == Received::Bytes {
-                return Ok(true);
+        transport::spin(self.patience.spin, || {
+            if self.stopping.load(Ordering::Relaxed) {
+                return Err(ConnectionError::Stopped);
             }
-            // The client may be waiting for this processor.
-            std::thread::yield_now();
-        }
-        Ok(false)
+            self.receive(reader, RecvFlags::DONTWAIT)
+        })
     }
 
     /// Hands a reply to the thread that waits for it. A reply with an unknown ID is a protocol
@@ -424,19 +417,19 @@ impl Link {
         if self.sort(reader)? {
             return Ok(());
         }
-        if transport::receive(self.socket(), &mut reader.decoder)? == Received::Nothing {
+        if !self.receive(reader, RecvFlags::DONTWAIT)? {
             let message_due = reader.message_due(self.patience.stall);
             let until = message_due.map_or(deadline, |due| due.min(deadline));
             let left = until.saturating_duration_since(Instant::now());
-            let others = [self.stop.as_fd(), self.abandoned.as_fd()].into_iter();
+            let others = [Some(self.stop.as_fd()), Some(self.abandoned.as_fd())];
             match transport::wait(self.socket(), PollFlags::IN, others, Some(left))? {
-                Woken::Socket => _ = transport::receive(self.socket(), &mut reader.decoder)?,
+                Woken::Socket => _ = self.receive(reader, RecvFlags::DONTWAIT)?,
                 Woken::Other if self.stopping.load(Ordering::Acquire) => {
                     return Err(ConnectionError::Stopped);
                 }
                 Woken::Other => transport::calm(&self.abandoned),
-                Woken::Nobody if until == deadline => return Err(ConnectionError::ReplyTimeout),
-                Woken::Nobody => return Err(ConnectionError::Stuck),
+                Woken::Timeout if until == deadline => return Err(ConnectionError::ReplyTimeout),
+                Woken::Timeout => return Err(ConnectionError::Stuck),
             }
         }
         self.sort(reader).map(drop)

@@ -151,8 +151,7 @@ impl Memory {
                     let mut copy = vec![0; piece.len];
                     whole(piece.len, |done| {
                         let into = copy.get_mut(done..).unwrap_or_default();
-                        rustix::io::pread(file, into, position + done as u64)
-                            .map_err(crate::sys::errno_of)
+                        rustix::io::pread(file, into, position + done as u64).map_err(errno::of)
                     })?;
                     messages.write(at, &copy)?;
                 }
@@ -186,8 +185,7 @@ impl Memory {
                     messages.read(at, &mut copy)?;
                     whole(piece.len, |done| {
                         let from = copy.get(done..).unwrap_or_default();
-                        rustix::io::pwrite(file, from, position + done as u64)
-                            .map_err(crate::sys::errno_of)
+                        rustix::io::pwrite(file, from, position + done as u64).map_err(errno::of)
                     })?;
                 }
             }

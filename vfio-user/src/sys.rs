@@ -7,12 +7,6 @@ mod mapping;
 pub(crate) use mapping::Mapping;
 
 use std::os::fd::{AsRawFd, BorrowedFd};
-use vfio_irq_engine::Errno;
-
-/// Converts the errno of a system call to that of the engine.
-pub(crate) fn errno_of(error: rustix::io::Errno) -> Errno {
-    Errno::from_raw(error.raw_os_error())
-}
 
 /// Returns true if two descriptors refer to the same open file description, and false if the kernel
 /// does not tell.
@@ -56,7 +50,8 @@ mod tests {
 
     #[test]
     fn a_duplicate_is_the_same_file() {
-        let (one, other) = (crate::transport::waker().unwrap(), crate::transport::waker().unwrap());
+        let pipe = rustix::pipe::pipe().unwrap();
+        let (one, other) = (pipe.0, pipe.1);
         let again = one.try_clone().unwrap();
         // Some containers forbid it, and two are never the same then.
         let says = super::is_same_by_kcmp(one.as_fd(), one.as_fd());

@@ -60,42 +60,44 @@ pub enum ConnectionError {
     Socket(Errno),
 }
 
-/// The result of a receive.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Received {
-    Bytes,
-    Nothing,
-}
-
-/// Receives available bytes without blocking. Returns an error if the connection has ended.
+/// Receives bytes and descriptors. Returns true if there were bytes.
+///
+/// With [`RecvFlags::DONTWAIT`] it does not block. With empty flags it blocks in `recvmsg(2)` itself,
+/// which saves a `poll(2)`; it returns false if a signal arrives, or if the receive timeout of the
+/// socket expires.
 pub(crate) fn receive(
     socket: BorrowedFd<'_>,
     decoder: &mut Decoder,
-) -> Result<Received, ConnectionError> {
-    receive_with(socket, decoder, RecvFlags::DONTWAIT)
+    flags: RecvFlags,
+) -> Result<bool, ConnectionError> {
+    let mut space = [MaybeUninit::uninit(); FDS_SPACE];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let incomplete = decoder.is_amid();
+    let flags = RecvFlags::CMSG_CLOEXEC | flags;
+    let room = decoder.room();
+    let got = recvmsg(socket, &mut [IoSliceMut::new(room)], &mut control, flags);
+    let Some(got) = ready(got)? else { return Ok(false) };
+    let fds = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+        _ => None,
+    });
+    let robbed = got.flags.contains(ReturnFlags::CTRUNC);
+    decoder.filled(got.bytes, fds.flatten(), robbed).map_err(ConnectionError::Garbage)?;
+    open(got.bytes, incomplete)
 }
 
-/// Blocks in `recvmsg(2)` itself, which saves a `poll(2)` before it. Returns `Nothing` if a signal
-/// arrives, if the receive timeout of the socket expires, or if the socket does not block.
-pub(crate) fn sleep_and_receive(
-    socket: BorrowedFd<'_>,
-    decoder: &mut Decoder,
-) -> Result<Received, ConnectionError> {
-    receive_with(socket, decoder, RecvFlags::empty())
-}
-
-/// Receives bytes without ancillary data, which is cheaper; the kernel closes descriptors that came
-/// along. `flags` is [`RecvFlags::DONTWAIT`] or empty.
+/// Receives bytes without ancillary data, which is cheaper. The kernel closes descriptors that came
+/// along. Returns as [`receive`] does.
 pub(crate) fn receive_bytes(
     socket: BorrowedFd<'_>,
     decoder: &mut Decoder,
     flags: RecvFlags,
-) -> Result<Received, ConnectionError> {
-    let amid = decoder.is_amid();
+) -> Result<bool, ConnectionError> {
+    let incomplete = decoder.is_amid();
     let got = rustix::net::recv(socket, decoder.room(), flags);
-    let Some((bytes, _)) = ready(got)? else { return Ok(Received::Nothing) };
+    let Some((bytes, _)) = ready(got)? else { return Ok(false) };
     decoder.filled(bytes, None, false).map_err(ConnectionError::Garbage)?;
-    received(bytes, amid)
+    open(bytes, incomplete)
 }
 
 /// Maps the result of a system call. Returns `None` if there was nothing to receive.
@@ -108,33 +110,35 @@ fn ready<T>(got: rustix::io::Result<T>) -> Result<Option<T>, ConnectionError> {
     }
 }
 
-fn received(bytes: usize, amid: bool) -> Result<Received, ConnectionError> {
+/// Returns true, or an error if a receive of no bytes says that the peer has closed the socket.
+fn open(bytes: usize, incomplete: bool) -> Result<bool, ConnectionError> {
     match bytes {
-        0 if amid => Err(ConnectionError::UnexpectedEof),
+        0 if incomplete => Err(ConnectionError::UnexpectedEof),
         0 => Err(ConnectionError::Closed),
-        _ => Ok(Received::Bytes),
+        _ => Ok(true),
     }
 }
 
-fn receive_with(
-    socket: BorrowedFd<'_>,
-    decoder: &mut Decoder,
-    flags: RecvFlags,
-) -> Result<Received, ConnectionError> {
-    let mut space = [MaybeUninit::uninit(); FDS_SPACE];
-    let mut control = RecvAncillaryBuffer::new(&mut space);
-    let amid = decoder.is_amid();
-    let flags = RecvFlags::CMSG_CLOEXEC | flags;
-    let room = decoder.room();
-    let got = recvmsg(socket, &mut [IoSliceMut::new(room)], &mut control, flags);
-    let Some(got) = ready(got)? else { return Ok(Received::Nothing) };
-    let fds = control.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-        _ => None,
-    });
-    let robbed = got.flags.contains(ReturnFlags::CTRUNC);
-    decoder.filled(got.bytes, fds.flatten(), robbed).map_err(ConnectionError::Garbage)?;
-    received(got.bytes, amid)
+/// Calls `receive` for as long as `time`, so that a busy peer costs no wake-up. Returns true if bytes
+/// were received.
+pub(crate) fn spin(
+    time: Duration,
+    mut receive: impl FnMut() -> Result<bool, ConnectionError>,
+) -> Result<bool, ConnectionError> {
+    if time.is_zero() {
+        return Ok(false);
+    }
+    let until = after(time);
+    loop {
+        if receive()? {
+            return Ok(true);
+        }
+        if Instant::now() >= until {
+            return Ok(false);
+        }
+        // The peer may be waiting for this processor.
+        std::thread::yield_now();
+    }
 }
 
 /// Returns the instant after `time`. Limits `time` to a century, because `Instant` overflows.
@@ -165,10 +169,10 @@ pub(crate) fn send<'f>(
             Err(Errno::AGAIN) => {
                 let deadline = *deadline.get_or_insert_with(|| after(patience));
                 let left = deadline.saturating_duration_since(Instant::now());
-                match wait(socket, PollFlags::OUT, stop.into_iter(), Some(left))? {
+                match wait(socket, PollFlags::OUT, [stop, None], Some(left))? {
                     Woken::Socket => {}
                     Woken::Other => return Err(ConnectionError::Stopped),
-                    Woken::Nobody => return Err(ConnectionError::Stuck),
+                    Woken::Timeout => return Err(ConnectionError::Stuck),
                 }
             }
             Err(Errno::INTR) => {}
@@ -201,59 +205,41 @@ fn send_once(
 pub(crate) enum Woken {
     Socket,
     Other,
-    Nobody,
+    Timeout,
 }
 
-/// Waits until the socket or one of the others is ready, or until `timeout` expires. Returns which.
-pub(crate) fn wait<'f>(
-    socket: BorrowedFd<'f>,
+/// Waits until the socket or one of the eventfds `others` is ready, or until `timeout` expires.
+/// Returns which.
+pub(crate) fn wait(
+    socket: BorrowedFd<'_>,
     events: PollFlags,
-    others: impl Iterator<Item = BorrowedFd<'f>>,
+    others: [Option<BorrowedFd<'_>>; 2],
     timeout: Option<Duration>,
 ) -> Result<Woken, ConnectionError> {
-    let timeout = timeout.map(|left| Timespec {
-        tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-        tv_nsec: i64::from(left.subsec_nanos()),
-    });
-    // The common case is the socket and the stop eventfd. There are more only while the client has
-    // resample eventfds.
-    let mut few = [
-        PollFd::from_borrowed_fd(socket, events),
-        PollFd::from_borrowed_fd(socket, PollFlags::empty()),
-    ];
-    let mut others = others.peekable();
-    let first = others.next();
-    if others.peek().is_none() {
-        let polled = match first {
-            Some(other) => {
-                few[1] = PollFd::from_borrowed_fd(other, PollFlags::IN);
-                few.as_mut_slice()
-            }
-            None => &mut few[..1],
-        };
-        return poll_once(polled, timeout.as_ref());
+    let timeout = timeout.map(timespec);
+    let mut polled: [_; 3] = std::array::from_fn(|_| PollFd::from_borrowed_fd(socket, events));
+    let mut count = 1;
+    for (place, other) in polled.iter_mut().skip(1).zip(others.into_iter().flatten()) {
+        *place = PollFd::from_borrowed_fd(other, PollFlags::IN);
+        count += 1;
     }
-    let mut many: Vec<_> = first
-        .into_iter()
-        .chain(others)
-        .map(|other| PollFd::from_borrowed_fd(other, PollFlags::IN))
-        .collect();
-    many.insert(0, PollFd::from_borrowed_fd(socket, events));
-    poll_once(&mut many, timeout.as_ref())
-}
-
-fn poll_once(
-    polled: &mut [PollFd<'_>],
-    timeout: Option<&Timespec>,
-) -> Result<Woken, ConnectionError> {
-    match poll(polled, timeout) {
-        Ok(0) => return Ok(Woken::Nobody),
+    let polled = polled.get_mut(..count).unwrap_or_default();
+    match poll(polled, timeout.as_ref()) {
+        Ok(0) => return Ok(Woken::Timeout),
         Ok(_) => {}
         Err(Errno::INTR) => return Ok(Woken::Socket),
         Err(error) => return Err(ConnectionError::Socket(error)),
     }
     let other = polled.iter().skip(1).any(|fd| !fd.revents().is_empty());
     Ok(if other { Woken::Other } else { Woken::Socket })
+}
+
+/// Converts a timeout for `poll(2)` and `epoll_wait(2)`.
+pub(crate) fn timespec(time: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(time.subsec_nanos()),
+    }
 }
 
 /// Creates an eventfd that wakes a thread.

@@ -2,7 +2,7 @@
 
 use super::{ClientError, ClientOptions, DmaHandler};
 use crate::errno;
-use crate::transport::{self, ConnectionError, Received, Woken};
+use crate::transport::{self, ConnectionError, Woken};
 use crate::wire::layout::{DmaRange, put, take};
 use crate::wire::{Command, Decoder, Header, Packet, Reply, flags};
 use rustix::event::PollFlags;
@@ -216,48 +216,28 @@ impl Channel {
     /// Waits for bytes. Returns false at the deadline. `timed` is true if the receive timeout of
     /// the socket equals the time left.
     fn read(&mut self, deadline: Instant, timed: bool) -> Result<bool, ConnectionError> {
-        if !self.options.spin.is_zero() && self.look()? {
+        if transport::spin(self.options.spin, || self.receive(RecvFlags::DONTWAIT))? {
             return Ok(true);
         }
-        if timed && self.receive(RecvFlags::empty())? == Received::Bytes {
+        if timed && self.receive(RecvFlags::empty())? {
             return Ok(true);
         }
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let others = std::iter::empty();
-            let socket = self.socket.as_fd();
-            if transport::wait(socket, PollFlags::IN, others, Some(left))? == Woken::Nobody {
+            let (socket, others) = (self.socket.as_fd(), [None; 2]);
+            if transport::wait(socket, PollFlags::IN, others, Some(left))? == Woken::Timeout {
                 return Ok(false);
             }
-            if self.receive(RecvFlags::DONTWAIT)? == Received::Bytes {
+            if self.receive(RecvFlags::DONTWAIT)? {
                 return Ok(true);
             }
         }
     }
 
-    /// Receives with the receive timeout of the socket, or without blocking.
-    fn receive(&mut self, flags: RecvFlags) -> Result<Received, ConnectionError> {
-        let (socket, decoder) = (self.socket.as_fd(), &mut self.decoder);
-        match self.with_fds {
-            false => transport::receive_bytes(socket, decoder, flags),
-            true if flags.is_empty() => transport::sleep_and_receive(socket, decoder),
-            true => transport::receive(socket, decoder),
-        }
-    }
-
-    /// Polls for bytes before the thread sleeps. Returns true if bytes were received.
-    fn look(&mut self) -> Result<bool, ConnectionError> {
-        let until = transport::after(self.options.spin);
-        loop {
-            if self.receive(RecvFlags::DONTWAIT)? == Received::Bytes {
-                return Ok(true);
-            }
-            if Instant::now() >= until {
-                return Ok(false);
-            }
-            // The server may be waiting for this processor.
-            std::thread::yield_now();
-        }
+    /// Receives as [`transport::receive`] does.
+    fn receive(&mut self, flags: RecvFlags) -> Result<bool, ConnectionError> {
+        let receive = if self.with_fds { transport::receive } else { transport::receive_bytes };
+        receive(self.socket.as_fd(), &mut self.decoder, flags)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The outstanding commands of the server (DMA_READ, DMA_WRITE).
 
-use super::Message;
+use super::reader::Message;
 use crate::errno;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -2,9 +2,10 @@
 //! carries no reason, and QEMU exits on it.
 
 use super::Shared;
-use crate::transport::{self, Received};
+use crate::transport;
 use crate::wire::{Decoder, Reply};
 use rustix::event::epoll;
+use rustix::net::RecvFlags;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -85,9 +86,9 @@ impl Refused {
                 }
                 Ok(None) => {}
             }
-            match transport::receive(self.socket.as_fd(), &mut self.decoder) {
-                Ok(Received::Bytes) => {}
-                Ok(Received::Nothing) => return false,
+            match transport::receive(self.socket.as_fd(), &mut self.decoder, RecvFlags::DONTWAIT) {
+                Ok(true) => {}
+                Ok(false) => return false,
                 Err(_) => return true,
             }
         }

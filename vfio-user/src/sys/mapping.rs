@@ -1,6 +1,5 @@
 //! Mappings of client memory.
 
-use super::errno_of;
 use super::guard;
 use crate::errno;
 use rustix::fs::FileType;
@@ -42,7 +41,7 @@ impl Mapping {
         readable: bool,
         writable: bool,
     ) -> Result<Self, Errno> {
-        let stat = rustix::fs::fstat(fd).map_err(errno_of)?;
+        let stat = rustix::fs::fstat(fd).map_err(errno::of)?;
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         let end = offset.checked_add(len).ok_or(Errno::EINVAL)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || end > size {
@@ -60,7 +59,7 @@ impl Mapping {
         let (anywhere, flags) = (std::ptr::null_mut(), MapFlags::SHARED | MapFlags::NORESERVE);
         // SAFETY: a new mapping at an address of the kernel's choice replaces nothing.
         let start = unsafe { rustix::mm::mmap(anywhere, len, protection, flags, fd, offset) };
-        let start = NonNull::new(start.map_err(errno_of)?.cast()).ok_or(Errno::ENOMEM)?;
+        let start = NonNull::new(start.map_err(errno::of)?.cast()).ok_or(Errno::ENOMEM)?;
         Ok(Self { start, len, before, cut: AtomicBool::new(false) })
     }
 
@@ -154,9 +153,7 @@ impl Mapping {
 
 /// Returns the page size of a mapping of this file; for hugetlbfs it is the block size.
 fn page(stat: &rustix::fs::Stat) -> u64 {
-    // SAFETY: takes and returns a number.
-    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    let page = u64::try_from(page).unwrap_or(4096).max(4096);
+    let page = rustix::param::page_size() as u64;
     let block = u64::try_from(stat.st_blksize).unwrap_or(page);
     if block.is_power_of_two() { page.max(block) } else { page }
 }

@@ -1,6 +1,5 @@
 //! The fixed parts of payloads, as the specification lays them out.
 
-use super::request::Access;
 use vfio_irq_engine::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -91,6 +90,43 @@ pub(crate) struct SubRegion {
     pub(crate) flags: u32,
     pub(crate) padding: u32,
     pub(crate) datamatch: u64,
+}
+
+/// `VFIO_USER_REGION_READ` and `VFIO_USER_REGION_WRITE`. The end is within 64 bits.
+///
+/// ```
+/// use vfio_irq_user::wire::Access;
+///
+/// let word = Access { region: 0, offset: 0x1004, count: 4 };
+/// assert_eq!(word.end(), 0x1008);
+/// assert_eq!(Access::LEN, 16, "bytes in a message");
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Access {
+    /// First byte.
+    pub offset: u64,
+    /// The region index.
+    pub region: u32,
+    /// The size in bytes.
+    pub count: u32,
+}
+
+impl Access {
+    /// Bytes of the structure.
+    pub const LEN: usize = 16;
+
+    /// Returns the offset after the last byte.
+    pub const fn end(&self) -> u64 {
+        // Cannot overflow: `check` has checked the end.
+        self.offset.saturating_add(self.count as u64)
+    }
+
+    pub(super) fn parse(payload: &mut &[u8]) -> Result<Self, Errno> {
+        let access: Self = take(payload)?;
+        access.offset.checked_add(u64::from(access.count)).ok_or(Errno::EINVAL)?;
+        Ok(access)
+    }
 }
 
 /// One write of a REGION_WRITE_MULTI: eight bytes whatever the count.

@@ -26,9 +26,10 @@ mod request;
 mod version;
 
 pub use decoder::{Decoder, Frame};
+pub use layout::Access;
 pub use packet::{Command, Header, Packet, flags};
 pub use reply::{Area, IoSpan, RegionInfo, Reply};
-pub use request::{Access, DmaMap, DmaUnmap, Request, SetIrqs, Write, Writes};
+pub use request::{DmaMap, DmaUnmap, Request, SetIrqs, Write, Writes};
 pub use version::{Capabilities, Limits, Proposal, TwinSocket, VERSION};
 
 /// The limit of descriptors per message (SCM_MAX_FD).

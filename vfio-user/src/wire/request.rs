@@ -1,13 +1,12 @@
 //! The second level: checked requests of a client.
 
-use super::layout::{self, PaddedWrite, take};
+use super::layout::{self, Access, PaddedWrite, take};
 use super::packet::{Command, Packet};
 use super::reply::{IoSpan, RegionInfo};
 use super::version::Proposal;
 use crate::errno;
 use vfio_irq_engine::Errno;
 use vfio_irq_engine::abi::{self, InfoHeader};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// A well-formed command of a client. The session checks it against the device.
 ///
@@ -113,43 +112,6 @@ pub struct DmaUnmap {
     pub size: u64,
     /// All mappings, whatever the address.
     pub all: bool,
-}
-
-/// `VFIO_USER_REGION_READ` and `VFIO_USER_REGION_WRITE`. The end is within 64 bits.
-///
-/// ```
-/// use vfio_irq_user::wire::Access;
-///
-/// let word = Access { region: 0, offset: 0x1004, count: 4 };
-/// assert_eq!(word.end(), 0x1008);
-/// assert_eq!(Access::LEN, 16, "bytes in a message");
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct Access {
-    /// First byte.
-    pub offset: u64,
-    /// The region index.
-    pub region: u32,
-    /// The size in bytes.
-    pub count: u32,
-}
-
-impl Access {
-    /// Bytes of the structure.
-    pub const LEN: usize = 16;
-
-    /// Returns the offset after the last byte.
-    pub const fn end(&self) -> u64 {
-        // Cannot overflow: `check` has checked the end.
-        self.offset.saturating_add(self.count as u64)
-    }
-
-    fn parse(payload: &mut &[u8]) -> Result<Self, Errno> {
-        let access: Self = take(payload)?;
-        access.offset.checked_add(u64::from(access.count)).ok_or(Errno::EINVAL)?;
-        Ok(access)
-    }
 }
 
 /// `VFIO_USER_DEVICE_SET_IRQS`, unchecked: the engine checks the header (`CONTRACT.md`, C-01 to
