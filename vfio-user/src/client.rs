@@ -7,10 +7,9 @@ mod info;
 mod interrupts;
 mod regions;
 
-pub use dma::DmaHandler;
+pub use channel::{ClientOptions, DmaHandler};
 pub use error::ClientError;
-pub use info::{IoFd, IoSubRegion, IrqInfo, Region, SharedRegion};
-pub use interrupts::IrqData;
+pub use info::{IoFd, IoSubRegion, IrqData, IrqInfo, Region, SharedRegion};
 
 use crate::errno;
 use crate::transport::ConnectionError;
@@ -20,33 +19,7 @@ use channel::Channel;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 use vfio_irq_engine::Errno;
-
-/// The time limits of a client.
-///
-/// ```
-/// use std::time::Duration;
-/// use vfio_irq_user::ClientOptions;
-///
-/// // A processor to spare, and a server that may have to spin disks up.
-/// let options =
-///     ClientOptions { spin: Duration::from_micros(200), patience: Duration::from_secs(60) };
-/// assert!(options.spin > ClientOptions::default().spin);
-/// ```
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct ClientOptions {
-    /// How long a call polls for a reply before it sleeps.
-    pub spin: Duration,
-    /// How long the server may take to reply.
-    pub patience: Duration,
-}
-
-impl Default for ClientOptions {
-    fn default() -> Self {
-        Self { spin: Duration::from_micros(20), patience: Duration::from_secs(10) }
-    }
-}
 
 /// A connection to an emulated device. Several threads may share it; calls run one at a time.
 ///

@@ -1,6 +1,6 @@
 //! One command and its reply at a time, and the server's commands in between.
 
-use super::{ClientError, ClientOptions, DmaHandler};
+use super::error::ClientError;
 use crate::errno;
 use crate::transport::{self, ConnectionError, Woken};
 use crate::wire::layout::{DmaRange, put, take};
@@ -12,6 +12,49 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 use vfio_irq_engine::Errno;
 
+/// The time limits of a client.
+///
+/// ```
+/// use std::time::Duration;
+/// use vfio_irq_user::ClientOptions;
+///
+/// // A processor to spare, and a server that may have to spin disks up.
+/// let options =
+///     ClientOptions { spin: Duration::from_micros(200), patience: Duration::from_secs(60) };
+/// assert!(options.spin > ClientOptions::default().spin);
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ClientOptions {
+    /// How long a call polls for a reply before it sleeps.
+    pub spin: Duration,
+    /// How long the server may take to reply.
+    pub patience: Duration,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self { spin: Duration::from_micros(20), patience: Duration::from_secs(10) }
+    }
+}
+
+/// Serves the device's accesses to memory that was mapped without a descriptor.
+pub trait DmaHandler: Send {
+    /// Serves a DMA_READ of the device.
+    ///
+    /// # Errors
+    ///
+    /// The server receives the errno.
+    fn read(&mut self, address: u64, data: &mut [u8]) -> Result<(), Errno>;
+
+    /// Serves a DMA_WRITE of the device.
+    ///
+    /// # Errors
+    ///
+    /// The server receives the errno.
+    fn write(&mut self, address: u64, data: &[u8]) -> Result<(), Errno>;
+}
+
+/// The connection to a server.
 pub(super) struct Channel {
     socket: OwnedFd,
     /// The receive timeout of the socket equals `patience`, so a call can sleep in `recvmsg(2)`.

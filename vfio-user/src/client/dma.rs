@@ -1,28 +1,10 @@
 //! Memory that the device may access.
 
-use super::{Client, ClientError};
+use super::{Client, ClientError, DmaHandler};
 use crate::wire::Command;
 use crate::wire::layout::{self, put};
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
-use vfio_irq_engine::Errno;
-
-/// Serves the device's accesses to memory that was mapped without a descriptor.
-pub trait DmaHandler: Send {
-    /// Serves a DMA_READ of the device.
-    ///
-    /// # Errors
-    ///
-    /// The server receives the errno.
-    fn read(&mut self, address: u64, data: &mut [u8]) -> Result<(), Errno>;
-
-    /// Serves a DMA_WRITE of the device.
-    ///
-    /// # Errors
-    ///
-    /// The server receives the errno.
-    fn write(&mut self, address: u64, data: &[u8]) -> Result<(), Errno>;
-}
 
 impl Client {
     /// Sets the handler of memory that was mapped without a descriptor. The handler runs while a

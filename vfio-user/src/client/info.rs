@@ -3,7 +3,7 @@
 use crate::errno;
 use crate::wire::layout::{self, Capability, PaddedWrite, SubRegion, len32, put, take};
 use crate::wire::{Access, Area, Capabilities, IoSpan, RegionInfo, Request};
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use vfio_irq_engine::Errno;
 
 /// The capabilities of an interrupt index.
@@ -13,6 +13,19 @@ pub struct IrqInfo {
     pub flags: u32,
     /// The number of vectors.
     pub count: u32,
+}
+
+/// The data of a SET_IRQS.
+#[derive(Clone, Copy, Debug)]
+pub enum IrqData<'a> {
+    /// No data, for this many vectors.
+    None(u32),
+    /// One byte per vector; a nonzero byte selects the vector.
+    Bool(&'a [u8]),
+    /// One eventfd per vector.
+    Eventfds(&'a [BorrowedFd<'a>]),
+    /// No eventfd, for this many vectors: detaches or disarms them.
+    Detach(u32),
 }
 
 /// A region of a device.

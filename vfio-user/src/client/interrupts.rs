@@ -1,23 +1,10 @@
 //! The interrupts of a device.
 
-use super::{Client, ClientError, IrqInfo};
+use super::{Client, ClientError, IrqData, IrqInfo};
 use crate::wire::Command;
 use crate::wire::layout::{len32, put, take};
 use std::os::fd::BorrowedFd;
 use vfio_irq_engine::abi::{Header as IrqHeader, Index, flags};
-
-/// The data of a SET_IRQS.
-#[derive(Clone, Copy, Debug)]
-pub enum IrqData<'a> {
-    /// No data, for this many vectors.
-    None(u32),
-    /// One byte per vector; a nonzero byte selects the vector.
-    Bool(&'a [u8]),
-    /// One eventfd per vector.
-    Eventfds(&'a [BorrowedFd<'a>]),
-    /// No eventfd, for this many vectors: detaches or disarms them.
-    Detach(u32),
-}
 
 impl Client {
     /// Returns the capabilities of an interrupt index (`CONTRACT.md`, I-02 to I-07).

@@ -1,8 +1,8 @@
 //! Builds PCI functions.
 
 use super::bar::{Bar, Kind};
-use super::caps::{self, Msi, Msix};
 use super::config::Config;
+use super::layout::{self, Msi, Msix, Parts};
 use crate::irq::IrqCaps;
 
 /// The reason why a function is invalid.
@@ -71,19 +71,7 @@ impl Function {
     /// # Ok::<(), vfio_irq_user::pci::FunctionError>(())
     /// ```
     pub fn builder(vendor: u16, device: u16) -> Builder {
-        Builder {
-            vendor,
-            device,
-            subsystem: (0, 0),
-            class: [0xff, 0, 0],
-            revision: 0,
-            bars: std::array::from_fn(|_| None),
-            pin: 0,
-            power_management: false,
-            msi: None,
-            msix: None,
-            pcie: false,
-        }
+        Builder(Parts { vendor, device, class: [0xff, 0, 0], ..Parts::default() })
     }
 
     /// Returns the number of vectors of MSI or MSI-X, whichever is greater.
@@ -105,79 +93,67 @@ impl Function {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug)]
-pub struct Builder {
-    pub(super) vendor: u16,
-    pub(super) device: u16,
-    pub(super) subsystem: (u16, u16),
-    pub(super) class: [u8; 3],
-    pub(super) revision: u8,
-    pub(super) bars: [Option<(usize, Bar)>; 6],
-    pub(super) pin: u8,
-    pub(super) power_management: bool,
-    pub(super) msi: Option<Msi>,
-    pub(super) msix: Option<Msix>,
-    pub(super) pcie: bool,
-}
+pub struct Builder(Parts);
 
 impl Builder {
     /// Sets the class code (register 0x09): base class, sub-class, programming interface.
     pub fn class(mut self, base: u8, sub: u8, interface: u8) -> Self {
-        self.class = [base, sub, interface];
+        self.0.class = [base, sub, interface];
         self
     }
 
     /// Sets the revision ID (register 0x08).
     pub fn revision(mut self, revision: u8) -> Self {
-        self.revision = revision;
+        self.0.revision = revision;
         self
     }
 
     /// Sets the subsystem vendor and device IDs (registers 0x2c and 0x2e).
     pub fn subsystem(mut self, vendor: u16, device: u16) -> Self {
-        self.subsystem = (vendor, device);
+        self.0.subsystem = (vendor, device);
         self
     }
 
     /// Sets a BAR (register 0x10 + 4 × `number`).
     pub fn bar(mut self, number: usize, bar: Bar) -> Self {
-        match self.bars.get_mut(number) {
+        match self.0.bars.get_mut(number) {
             Some(place) => *place = Some((number, bar)),
             // `build` reports a wrong number.
-            None => self.bars = std::array::from_fn(|_| Some((number, bar.clone()))),
+            None => self.0.bars = std::array::from_fn(|_| Some((number, bar.clone()))),
         }
         self
     }
 
     /// Sets the INTx pin (register 0x3d): A (1) to D (4), or 0 for none.
     pub fn pin(mut self, pin: u8) -> Self {
-        self.pin = pin;
+        self.0.pin = pin;
         self
     }
 
     /// Adds MSI (capability 0x05) with this many vectors, with or without mask bits (`CONTRACT.md`,
     /// I-07).
     pub fn msi(mut self, vectors: u32, maskable: bool) -> Self {
-        self.msi = Some(Msi { vectors, maskable });
+        self.0.msi = Some(Msi { vectors, maskable });
         self
     }
 
     /// Adds MSI-X (capability 0x11) with this many vectors, with table and PBA at these offsets of
     /// a BAR. The server emulates both; the device sees no access to them.
     pub fn msix(mut self, vectors: u32, bar: u8, table: u32, pending: u32) -> Self {
-        self.msix = Some(Msix { vectors, bar, table, pending });
+        self.0.msix = Some(Msix { vectors, bar, table, pending });
         self
     }
 
     /// Adds the power management capability (0x01): D0 and D3hot.
     pub fn power_management(mut self) -> Self {
-        self.power_management = true;
+        self.0.power_management = true;
         self
     }
 
     /// Adds the PCI Express capability (0x10) of an endpoint with FLR, and 4 KiB of configuration
     /// space.
     pub fn pcie(mut self) -> Self {
-        self.pcie = true;
+        self.0.pcie = true;
         self
     }
 
@@ -188,28 +164,28 @@ impl Builder {
     /// Returns a [`FunctionError`] if the function is invalid.
     pub fn build(self) -> Result<Function, FunctionError> {
         self.check_bars()?;
-        let msi = self.msi.map_or(0, |msi| msi.vectors);
-        if self.msi.is_some() && !(msi.is_power_of_two() && msi <= 32) {
+        let msi = self.0.msi.map_or(0, |msi| msi.vectors);
+        if self.0.msi.is_some() && !(msi.is_power_of_two() && msi <= 32) {
             return Err(FunctionError::MsiVectors(msi));
         }
-        if self.pin > 4 {
-            return Err(FunctionError::Pin(self.pin));
+        if self.0.pin > 4 {
+            return Err(FunctionError::Pin(self.0.pin));
         }
         self.check_msix()?;
-        let config = caps::lay_out(&self);
+        let config = layout::lay_out(&self.0);
         let caps = IrqCaps {
             msi,
-            msi_maskable: self.msi.is_some_and(|msi| msi.maskable),
-            msix: self.msix.map_or(0, |msix| msix.vectors),
-            pin: self.pin != 0,
+            msi_maskable: self.0.msi.is_some_and(|msi| msi.maskable),
+            msix: self.0.msix.map_or(0, |msix| msix.vectors),
+            pin: self.0.pin != 0,
         };
-        let bars = self.bars.map(|bar| bar.map(|(_, bar)| bar));
-        Ok(Function { bars, msix: self.msix, caps, config })
+        let bars = self.0.bars.map(|bar| bar.map(|(_, bar)| bar));
+        Ok(Function { bars, msix: self.0.msix, caps, config })
     }
 
     fn check_bars(&self) -> Result<(), FunctionError> {
         let mut upper = None;
-        for (place, bar) in self.bars.iter().enumerate() {
+        for (place, bar) in self.0.bars.iter().enumerate() {
             let Some((number, bar)) = bar else {
                 upper = None;
                 continue;
@@ -241,11 +217,11 @@ impl Builder {
     }
 
     fn check_msix(&self) -> Result<(), FunctionError> {
-        let Some(msix) = self.msix else { return Ok(()) };
+        let Some(msix) = self.0.msix else { return Ok(()) };
         if !(1..=2048).contains(&msix.vectors) {
             return Err(FunctionError::MsixVectors(msix.vectors));
         }
-        let bar = self.bars.get(usize::from(msix.bar)).and_then(Option::as_ref);
+        let bar = self.0.bars.get(usize::from(msix.bar)).and_then(Option::as_ref);
         let memory = bar.filter(|(_, bar)| bar.kind != Kind::Io);
         let size = memory.map_or(0, |(_, bar)| bar.size);
         let (table, pending) = (msix.table_range(), msix.pending_range());

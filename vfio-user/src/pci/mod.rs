@@ -15,8 +15,8 @@
 
 mod bar;
 mod builder;
-mod caps;
 mod config;
+mod layout;
 mod msix;
 
 pub use bar::{Bar, IoEventfd};

@@ -4,7 +4,7 @@
 //! only. A reset sets the mask bits of the table, and many clients never clear them; so they mask
 //! nothing. The function mask of the capability masks.
 
-use super::caps::Msix;
+use super::layout::Msix;
 use std::collections::BTreeMap;
 
 /// A part of a BAR.

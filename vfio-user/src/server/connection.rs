@@ -1,7 +1,7 @@
 //! Serves one client.
 
-use super::Shared;
 use super::listening::Listening;
+use super::shared::Shared;
 use crate::link::{Arrival, Link, Message, Patience};
 use crate::session::{Flow, Session};
 use crate::transport::{self, ConnectionError};

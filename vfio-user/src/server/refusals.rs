@@ -1,7 +1,7 @@
 //! Clients that are refused. The server replies to their VERSION with EBUSY. A closed socket alone
 //! carries no reason, and QEMU exits on it.
 
-use super::Shared;
+use super::shared::Shared;
 use crate::transport;
 use crate::wire::{Decoder, Reply};
 use rustix::event::epoll;

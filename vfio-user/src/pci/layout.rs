@@ -1,7 +1,6 @@
 //! The initial bytes of configuration space, and the writable bits.
 
 use super::bar::{Bar, Kind};
-use super::builder::Builder;
 use super::config::{Config, Places};
 use std::ops::Range;
 
@@ -31,6 +30,22 @@ impl Msix {
         let start = u64::from(self.pending);
         start..start + u64::from(self.vectors.div_ceil(64)) * 8
     }
+}
+
+/// What a function consists of.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Parts {
+    pub(super) vendor: u16,
+    pub(super) device: u16,
+    pub(super) subsystem: (u16, u16),
+    pub(super) class: [u8; 3],
+    pub(super) revision: u8,
+    pub(super) bars: [Option<(usize, Bar)>; 6],
+    pub(super) pin: u8,
+    pub(super) power_management: bool,
+    pub(super) msi: Option<Msi>,
+    pub(super) msix: Option<Msix>,
+    pub(super) pcie: bool,
 }
 
 /// Appends registers.
@@ -65,48 +80,48 @@ impl Layout {
 }
 
 /// Returns configuration space after reset.
-pub(super) fn lay_out(builder: &Builder) -> Config {
-    let size = if builder.pcie { 4096 } else { 256 };
+pub(super) fn lay_out(parts: &Parts) -> Config {
+    let size = if parts.pcie { 4096 } else { 256 };
     let mut layout = Layout { config: Config::new(size), next: 0x40, link: 0x34 };
-    header(&mut layout, builder);
+    header(&mut layout, parts);
     let mut places = Places::default();
-    if builder.power_management {
+    if parts.power_management {
         power_management(&mut layout);
     }
-    if let Some(msi) = builder.msi {
+    if let Some(msi) = parts.msi {
         places.msi = Some(lay_out_msi(&mut layout, msi));
         places.msi_mask = msi.maskable.then_some(places.msi.unwrap_or(0) + 16);
     }
-    if let Some(msix) = builder.msix {
+    if let Some(msix) = parts.msix {
         places.msix = Some(lay_out_msix(&mut layout, msix));
     }
-    if builder.pcie {
+    if parts.pcie {
         places.express = Some(express(&mut layout));
     }
     layout.config.set_places(places);
     layout.config
 }
 
-fn header(layout: &mut Layout, builder: &Builder) {
-    layout.put16(0x00, builder.vendor, 0);
-    layout.put16(0x02, builder.device, 0);
+fn header(layout: &mut Layout, parts: &Parts) {
+    layout.put16(0x00, parts.vendor, 0);
+    layout.put16(0x02, parts.device, 0);
     // I/O, memory, bus master, parity, SERR, interrupt disable.
     layout.put16(0x04, 0, 0x0547);
-    let capabilities = builder.power_management || builder.msi.is_some();
-    let capabilities = capabilities || builder.msix.is_some() || builder.pcie;
+    let capabilities = parts.power_management || parts.msi.is_some();
+    let capabilities = capabilities || parts.msix.is_some() || parts.pcie;
     layout.put16(0x06, if capabilities { 0x10 } else { 0 }, 0);
-    let [base, sub, interface] = builder.class;
-    layout.config.init(0x08, &[builder.revision, interface, sub, base], &[0; 4]);
+    let [base, sub, interface] = parts.class;
+    layout.config.init(0x08, &[parts.revision, interface, sub, base], &[0; 4]);
     // Cache line size and latency timer.
     layout.config.init(0x0c, &[0, 0], &[0xff, 0xff]);
-    for (number, bar) in builder.bars.iter().enumerate() {
+    for (number, bar) in parts.bars.iter().enumerate() {
         if let Some((_, bar)) = bar {
             register(layout, 0x10 + 4 * number, bar);
         }
     }
-    layout.put16(0x2c, builder.subsystem.0, 0);
-    layout.put16(0x2e, builder.subsystem.1, 0);
-    layout.config.init(0x3c, &[0, builder.pin], &[0xff, 0]);
+    layout.put16(0x2c, parts.subsystem.0, 0);
+    layout.put16(0x2e, parts.subsystem.1, 0);
+    layout.config.init(0x3c, &[0, parts.pin], &[0xff, 0]);
 }
 
 fn register(layout: &mut Layout, at: usize, bar: &Bar) {
