@@ -6,22 +6,30 @@
 //!
 //! There is no dedicated reader thread: it would cost a wake-up for each command.
 //!
-//! The session's thread never sends DMA_READ or DMA_WRITE; they fail with EDEADLK there. A client
-//! need not answer a command before its own command is answered, and QEMU does not. So the
-//! session's thread would wait for itself.
+//! # Invariants
+//!
+//! - One thread reads the socket at a time: the one that has taken `Inbox::reader`. It puts the
+//!   reader back before it waits for anything but the socket, and wakes the other threads then. So a
+//!   reply is never stuck behind a thread that does not read.
+//! - The session's thread never sends DMA_READ or DMA_WRITE; they fail with EDEADLK there. A client
+//!   need not answer a command before its own command is answered, and QEMU does not. So the
+//!   session's thread would wait for itself.
+//! - A command is recorded as outstanding before it is sent. So its reply cannot come first.
+//! - `dead` is set once and never cleared. A reply that arrived before is still taken.
 //!
 //! # Lock order
 //!
-//! `outbox` comes before `inbox`. No thread blocks on the socket while it holds `inbox`.
+//! `outbox` comes before `inbox`. No thread blocks on the socket while it holds `inbox`. A thread that
+//! holds `outbox` may block in a send; it ends when the stall time is over or the server stops.
 
-mod questions;
+mod outstanding;
 mod reader;
 
 use crate::errno;
 use crate::transport::{self, ConnectionError, Woken};
 use crate::wire::{Command, Header, MAX_FDS, Reply};
-pub(crate) use questions::Window;
-use questions::{Questions, Unasked};
+pub(crate) use outstanding::Window;
+use outstanding::{Failure, Outstanding};
 pub(crate) use reader::Message;
 use reader::Reader;
 use rustix::event::PollFlags;
@@ -58,23 +66,9 @@ struct Inbox {
     /// `None` while a thread reads.
     reader: Option<Reader>,
     commands: VecDeque<Message>,
-    questions: Questions,
+    outstanding: Outstanding,
     dead: Option<ConnectionError>,
     waiting: usize,
-}
-
-/// The reason why a command of the server failed.
-enum Failure {
-    /// The connection continues.
-    Errno(Errno),
-    /// The connection has ended.
-    Broken(ConnectionError),
-}
-
-impl From<ConnectionError> for Failure {
-    fn from(why: ConnectionError) -> Self {
-        Self::Broken(why)
-    }
 }
 
 /// The socket of a client, for the session's thread and the threads of the device.
@@ -88,7 +82,9 @@ pub(crate) struct Link {
     answering: ThreadId,
     patience: Patience,
     inbox: Mutex<Inbox>,
+    /// Notified when the inbox has changed and a thread may wait for that.
     changed: Condvar,
+    /// Held while a message is sent, so that messages of two threads do not mix.
     outbox: Mutex<()>,
 }
 
@@ -115,7 +111,7 @@ impl Link {
         let inbox = Inbox {
             reader: Some(Reader::new(longest)),
             commands: VecDeque::new(),
-            questions: Questions::default(),
+            outstanding: Outstanding::default(),
             dead: None,
             waiting: 0,
         };
@@ -276,7 +272,7 @@ impl Link {
     /// error.
     fn deliver(&self, message: Message) -> Result<(), ConnectionError> {
         let id = message.packet().map_or(0, |packet| packet.header().id);
-        if !self.lock().questions.deliver(id, message) {
+        if !self.lock().outstanding.deliver(id, message) {
             return Err(ConnectionError::Garbage(Errno::EINVAL));
         }
         self.changed.notify_all();
@@ -304,11 +300,11 @@ impl Link {
         if std::thread::current().id() == self.answering {
             return Err(errno::EDEADLK);
         }
-        let mut question = Reply::default();
-        put(question.begin());
-        let asked = self.ask(&mut question, command, window);
+        let mut message = Reply::default();
+        put(message.begin());
+        let sent = self.ask(&mut message, command, window);
         let message =
-            asked.and_then(|id| self.await_reply(id)).map_err(|failure| match failure {
+            sent.and_then(|id| self.await_reply(id)).map_err(|failure| match failure {
                 Failure::Errno(errno) => errno,
                 Failure::Broken(why) => {
                     self.kill(why);
@@ -333,7 +329,7 @@ impl Link {
     /// window is unmapped is also sent before the reply to DMA_UNMAP.
     fn ask(
         &self,
-        question: &mut Reply,
+        message: &mut Reply,
         command: Command,
         window: &Arc<Window>,
     ) -> Result<u16, Failure> {
@@ -343,31 +339,28 @@ impl Link {
             if inbox.dead.is_some() {
                 return Err(Failure::Errno(errno::ENOTCONN));
             }
-            inbox.questions.ask(window).map_err(|why| match why {
-                Unasked::Refused(errno) => Failure::Errno(errno),
-                Unasked::TooMany => Failure::Broken(ConnectionError::ReplyTimeout),
-            })?
+            inbox.outstanding.begin(window)?
         };
-        question.ask(id, command);
-        self.send_alone(question, &alone)?;
+        message.ask(id, command);
+        self.send_alone(message, &alone)?;
         Ok(id)
     }
 
     /// Wakes all threads whose commands are about a window. The caller has unmapped the window.
     pub(crate) fn abandon(&self, window: &Window) {
-        let any = self.lock().questions.abandon(window);
+        let any = self.lock().outstanding.abandon(window);
         self.tell_abandoned(any);
     }
 
     /// Wakes all waiting threads, and refuses new commands until [`Link::resume`].
     pub(crate) fn quiesce(&self) {
-        let any = self.lock().questions.quiesce();
+        let any = self.lock().outstanding.quiesce();
         self.tell_abandoned(any);
     }
 
     /// Allows commands again.
     pub(crate) fn resume(&self) {
-        self.lock().questions.resume();
+        self.lock().outstanding.resume();
     }
 
     fn tell_abandoned(&self, any: bool) {
@@ -381,7 +374,7 @@ impl Link {
         let deadline = transport::after(self.patience.stall);
         loop {
             let mut inbox = self.lock();
-            if let Some(answer) = inbox.questions.take(id) {
+            if let Some(answer) = inbox.outstanding.take(id) {
                 return answer.map_err(Failure::Errno);
             }
             if let Some(why) = inbox.dead {
@@ -427,7 +420,7 @@ impl Link {
                 Woken::Other if self.stopping.load(Ordering::Acquire) => {
                     return Err(ConnectionError::Stopped);
                 }
-                Woken::Other => transport::calm(&self.abandoned),
+                Woken::Other => transport::consume(&self.abandoned),
                 Woken::Timeout if until == deadline => return Err(ConnectionError::ReplyTimeout),
                 Woken::Timeout => return Err(ConnectionError::Stuck),
             }

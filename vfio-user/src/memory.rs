@@ -140,24 +140,22 @@ impl Memory {
         file: BorrowedFd<'_>,
         position: u64,
     ) -> Result<(), Errno> {
-        let mut position = position;
         self.each(address, len, Access::Write, |at, piece| {
+            let position = position.saturating_add(at - address);
             match piece.place {
                 Place::Mapped(mapping) => whole(piece.len, |done| {
                     let (offset, from) = (piece.offset + done, position + done as u64);
                     mapping.fill(offset, piece.len - done, file, from)
-                })?,
+                }),
                 Place::Messages(messages) => {
                     let mut copy = vec![0; piece.len];
                     whole(piece.len, |done| {
                         let into = copy.get_mut(done..).unwrap_or_default();
                         rustix::io::pread(file, into, position + done as u64).map_err(errno::of)
                     })?;
-                    messages.write(at, &copy)?;
+                    messages.write(at, &copy)
                 }
             }
-            position += piece.len as u64;
-            Ok(())
         })
     }
 
@@ -173,24 +171,22 @@ impl Memory {
         file: BorrowedFd<'_>,
         position: u64,
     ) -> Result<(), Errno> {
-        let mut position = position;
         self.each(address, len, Access::Read, |at, piece| {
+            let position = position.saturating_add(at - address);
             match piece.place {
                 Place::Mapped(mapping) => whole(piece.len, |done| {
                     let (offset, to) = (piece.offset + done, position + done as u64);
                     mapping.drain(offset, piece.len - done, file, to)
-                })?,
+                }),
                 Place::Messages(messages) => {
                     let mut copy = vec![0; piece.len];
                     messages.read(at, &mut copy)?;
                     whole(piece.len, |done| {
                         let from = copy.get(done..).unwrap_or_default();
                         rustix::io::pwrite(file, from, position + done as u64).map_err(errno::of)
-                    })?;
+                    })
                 }
             }
-            position += piece.len as u64;
-            Ok(())
         })
     }
 

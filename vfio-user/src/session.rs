@@ -8,8 +8,8 @@ use crate::irq::{IrqHost, Known};
 use crate::pci::{Bar, region};
 use crate::wire::layout::{self, put};
 use crate::wire::{
-    Access, Capabilities, DmaMap, DmaUnmap, IoSpan, Limits, Packet, Proposal, RegionInfo, Reply,
-    Request, SetIrqs, VERSION, Writes,
+    Access, Capabilities, DmaMap, DmaUnmap, Limits, Packet, Proposal, RegionInfo, Reply, Request,
+    SetIrqs, SubRegion, VERSION, Writes,
 };
 pub use grants::Grants;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
@@ -50,17 +50,17 @@ impl<'e> Session<'e> {
         self.limits
     }
 
-    /// Handles one message, and takes or closes its descriptors. `robbed` is true if descriptors
+    /// Handles one message, and takes or closes its descriptors. `truncated` is true if descriptors
     /// were lost (MSG_CTRUNC). Leaves `reply` empty if the client wants no reply. Returns whether
     /// the connection continues.
     pub fn handle(
         &mut self,
         packet: Packet<'_>,
         fds: &mut Vec<OwnedFd>,
-        robbed: bool,
+        truncated: bool,
         reply: &mut Reply,
     ) -> Flow {
-        let flow = self.answer(packet, fds, robbed, reply);
+        let flow = self.answer(packet, fds, truncated, reply);
         self.close_spent();
         flow
     }
@@ -71,15 +71,17 @@ impl<'e> Session<'e> {
         &mut self,
         packet: Packet<'_>,
         fds: &mut Vec<OwnedFd>,
-        robbed: bool,
+        truncated: bool,
         reply: &mut Reply,
     ) -> Flow {
         reply.clear();
         let header = packet.header();
-        let outcome = match () {
-            () if !header.is_command() => Err(Errno::EINVAL),
-            () if robbed => Err(errno::EMFILE),
-            () => self.dispatch(packet, fds, reply),
+        let outcome = if !header.is_command() {
+            Err(Errno::EINVAL)
+        } else if truncated {
+            Err(errno::EMFILE)
+        } else {
+            self.dispatch(packet, fds, reply)
         };
         fds.clear();
         self.host.take_back();
@@ -206,7 +208,7 @@ impl<'e> Session<'e> {
         let bar = self.endpoint.function.bars.get(index as usize).and_then(Option::as_ref);
         let eventfds = bar.map(|bar| bar.eventfds.as_slice()).unwrap_or_default();
         let mut fds: Vec<Arc<OwnedFd>> = Vec::new();
-        let mut spans = Vec::with_capacity(eventfds.len());
+        let mut sub_regions = Vec::with_capacity(eventfds.len());
         for eventfd in eventfds {
             let same = |fd: &Arc<OwnedFd>| fd.as_raw_fd() == eventfd.fd.as_raw_fd();
             let place = fds.iter().position(same);
@@ -219,15 +221,19 @@ impl<'e> Session<'e> {
                 fds.push(Arc::clone(&eventfd.fd));
                 fds.len() - 1
             });
-            spans.push(IoSpan {
+            let datamatch = eventfd.datamatch.map_or(0, |_| SubRegion::DATAMATCH);
+            let pio = if bar.is_some_and(Bar::is_io) { SubRegion::PIO } else { 0 };
+            sub_regions.push(SubRegion {
                 offset: eventfd.offset,
                 size: eventfd.size,
-                fd: u32::try_from(place).unwrap_or(0),
-                datamatch: eventfd.datamatch,
-                pio: bar.is_some_and(Bar::is_io),
+                fd_index: u32::try_from(place).unwrap_or(0),
+                kind: SubRegion::IOEVENTFD,
+                flags: datamatch | pio,
+                padding: 0,
+                datamatch: eventfd.datamatch.unwrap_or(0),
             });
         }
-        if IoSpan::put_all(index, &spans, argsz, reply.begin()) {
+        if SubRegion::put_all(index, &sub_regions, argsz, reply.begin()) {
             for fd in fds {
                 reply.attach(fd);
             }

@@ -72,7 +72,7 @@ pub(crate) fn receive(
 ) -> Result<bool, ConnectionError> {
     let mut space = [MaybeUninit::uninit(); FDS_SPACE];
     let mut control = RecvAncillaryBuffer::new(&mut space);
-    let incomplete = decoder.is_amid();
+    let incomplete = decoder.is_incomplete();
     let flags = RecvFlags::CMSG_CLOEXEC | flags;
     let room = decoder.room();
     let got = recvmsg(socket, &mut [IoSliceMut::new(room)], &mut control, flags);
@@ -81,8 +81,8 @@ pub(crate) fn receive(
         RecvAncillaryMessage::ScmRights(fds) => Some(fds),
         _ => None,
     });
-    let robbed = got.flags.contains(ReturnFlags::CTRUNC);
-    decoder.filled(got.bytes, fds.flatten(), robbed).map_err(ConnectionError::Garbage)?;
+    let truncated = got.flags.contains(ReturnFlags::CTRUNC);
+    decoder.filled(got.bytes, fds.flatten(), truncated).map_err(ConnectionError::Garbage)?;
     open(got.bytes, incomplete)
 }
 
@@ -93,7 +93,7 @@ pub(crate) fn receive_bytes(
     decoder: &mut Decoder,
     flags: RecvFlags,
 ) -> Result<bool, ConnectionError> {
-    let incomplete = decoder.is_amid();
+    let incomplete = decoder.is_incomplete();
     let got = rustix::net::recv(socket, decoder.room(), flags);
     let Some((bytes, _)) = ready(got)? else { return Ok(false) };
     decoder.filled(bytes, None, false).map_err(ConnectionError::Garbage)?;
@@ -255,6 +255,6 @@ pub(crate) fn wake(waker: impl AsFd) {
 }
 
 /// Consumes the wake-ups of `waker`.
-pub(crate) fn calm(waker: impl AsFd) {
+pub(crate) fn consume(waker: impl AsFd) {
     let _ = rustix::io::read(waker, &mut [0_u8; 8]);
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::Bench;
+use common::Setup;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -28,7 +28,7 @@ const AMBIGUOUS: &str = "v02_one_at_a_time";
 
 /// A board behind a socket.
 struct Wire {
-    bench: Bench,
+    setup: Setup,
     client: Option<Client>,
     files: BTreeMap<i32, OwnedFd>,
     /// Indexes that can be disabled.
@@ -209,14 +209,14 @@ impl Target for Wire {
 
     fn raise(&mut self, index: Index, vector: u32) -> Result<(), Error> {
         match index {
-            Index::Intx => self.bench.bus().interrupts.set_line(true),
-            _ => drop(self.bench.bus().interrupts.raise(vector)),
+            Index::Intx => self.setup.bus().interrupts.set_line(true),
+            _ => drop(self.setup.bus().interrupts.raise(vector)),
         }
         Ok(())
     }
 
     fn acknowledge(&mut self) -> Result<bool, Error> {
-        self.bench.bus().interrupts.set_line(false);
+        self.setup.bus().interrupts.set_line(false);
         Ok(true)
     }
 
@@ -225,7 +225,7 @@ impl Target for Wire {
     }
 
     fn counted(&self, vector: u32) -> Option<Counted> {
-        let now = self.bench.bus().interrupts.counts(vector);
+        let now = self.setup.bus().interrupts.counts(vector);
         let before = self.counts.get(&vector).copied().unwrap_or_default();
         Some(Counted {
             signals: Some(now.signals - before.signals),
@@ -250,10 +250,10 @@ impl Target for Wire {
     }
 
     fn close(&mut self) -> Result<(), Error> {
-        let before = self.bench.diary.lock().unwrap().clients;
+        let before = self.setup.diary.lock().unwrap().clients;
         if self.client.take().is_some() {
             common::eventually("the end of a client", || {
-                self.bench.diary.lock().unwrap().gone == before
+                self.setup.diary.lock().unwrap().gone == before
             });
         }
         self.files.clear();
@@ -262,7 +262,7 @@ impl Target for Wire {
     }
 
     fn leaks(&self) -> Option<String> {
-        let interrupts = self.bench.bus().interrupts;
+        let interrupts = self.setup.bus().interrupts;
         let deadline = Instant::now() + Duration::from_secs(1);
         loop {
             let left: Vec<_> =
@@ -278,20 +278,20 @@ impl Target for Wire {
 
     fn open(&mut self) -> Result<(), Error> {
         self.close()?;
-        self.bench.bus().interrupts.set_line(false);
-        let interrupts = self.bench.bus().interrupts;
+        self.setup.bus().interrupts.set_line(false);
+        let interrupts = self.setup.bus().interrupts;
         self.counts =
             (0..common::VECTORS).map(|vector| (vector, interrupts.counts(vector))).collect();
-        self.client = Some(self.bench.client());
+        self.client = Some(self.setup.client());
         self.client().reset().map_err(|error| Error::Table(error.to_string()))
     }
 }
 
 #[test]
 fn the_cases_of_the_contract_hold() {
-    let (bench, active) = (Bench::new(), BTreeSet::new());
+    let (setup, active) = (Setup::new(), BTreeSet::new());
     let (files, counts) = (BTreeMap::new(), BTreeMap::new());
-    let mut wire = Wire { bench, client: None, files, active, counts };
+    let mut wire = Wire { setup, client: None, files, active, counts };
     let (mut held, mut unsayable, mut elsewhere) = (Vec::new(), Vec::new(), Vec::new());
     let mut broken = Vec::new();
     for case in cases::all() {

@@ -3,23 +3,27 @@
 
 mod common;
 
-use common::{Bench, PENDING, RAISE, REFUSES, TABLE, VECTORS, borrowed, event, memfd, signals};
+use common::{PENDING, RAISE, REFUSES, Registers, Setup, TABLE, VECTORS};
+use common::{borrowed, event, memfd, serve, signals};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use vfio_irq_user::abi::{Index, flags};
 use vfio_irq_user::pci::region::CONFIG;
+use vfio_irq_user::pci::{Bar, Function, IoEventfd};
 use vfio_irq_user::wire::{Area, Command, RegionInfo};
-use vfio_irq_user::{DmaHandler, Errno, IoFd, IrqData, Raised, errno};
+use vfio_irq_user::{
+    Client, ClientOptions, DmaHandler, Errno, IoFd, IrqData, Options, Raised, errno,
+};
 
-fn config16(client: &vfio_irq_user::Client, at: u64) -> u16 {
+fn config16(client: &Client, at: u64) -> u16 {
     let mut data = [0; 2];
     client.region_read(CONFIG, at, &mut data).unwrap();
     u16::from_le_bytes(data)
 }
 
 /// Where a capability is.
-fn capability(client: &vfio_irq_user::Client, id: u8) -> u64 {
+fn capability(client: &Client, id: u8) -> u64 {
     let mut at = u64::from(config16(client, 0x34) & 0xff);
     while at != 0 {
         let [this, next] = config16(client, at).to_le_bytes();
@@ -32,16 +36,9 @@ fn capability(client: &vfio_irq_user::Client, id: u8) -> u64 {
 }
 
 #[test]
-fn version_is_agreed_on() {
-    let bench = Bench::new();
-    let limits = bench.client().limits();
-    assert_eq!((limits.minor, limits.peer_fds, limits.peer_transfer), (1, 253, 1 << 20));
-}
-
-#[test]
 fn device_is_described() {
-    let bench = Bench::new();
-    let client = bench.client();
+    let setup = Setup::new();
+    let client = setup.client();
     assert_eq!(client.device_info().unwrap(), (3, 9, 5));
     let sizes: Vec<_> = (0..9).map(|i| client.region(i).unwrap().size).collect();
     assert_eq!(sizes, [0x4000, 0, 0x4000, 0, 64, 0, 0, 4096, 0]);
@@ -50,15 +47,15 @@ fn device_is_described() {
 
 #[test]
 fn shared_region_comes_with_its_file_and_its_areas() {
-    let bench = Bench::new();
-    let region = bench.client().region(2).unwrap();
+    let setup = Setup::new();
+    let region = setup.client().region(2).unwrap();
     let all = RegionInfo::READ | RegionInfo::WRITE | RegionInfo::MMAP | RegionInfo::CAPS;
     assert_eq!(region.flags, all);
     let shared = region.shared.unwrap();
     assert_eq!(shared.offset, 0x1000);
     let area = |offset| Area { offset, size: 0x1000 };
     assert_eq!(shared.areas, [area(0x1000), area(0x3000)]);
-    rustix::io::pwrite(&*bench.shared, b"here", 0x2000).unwrap();
+    rustix::io::pwrite(&*setup.shared, b"here", 0x2000).unwrap();
     let mut data = [0; 4];
     rustix::io::pread(&shared.fd, &mut data, 0x2000).unwrap();
     assert_eq!(&data, b"here");
@@ -66,8 +63,8 @@ fn shared_region_comes_with_its_file_and_its_areas() {
 
 #[test]
 fn eventfds_stand_for_writes() {
-    let bench = Bench::new();
-    let spans = bench.client().region_io_fds(0).unwrap();
+    let setup = Setup::new();
+    let spans = setup.client().region_io_fds(0).unwrap();
     assert_eq!(spans.len(), 4);
     for (i, span) in spans.iter().enumerate() {
         assert_eq!((span.offset, span.size), (0x800 + 4 * i as u64, 4));
@@ -75,45 +72,26 @@ fn eventfds_stand_for_writes() {
             panic!("{span:?}")
         };
         rustix::io::write(fd, &1_u64.to_ne_bytes()).unwrap();
-        assert_eq!(signals_of(&bench.doorbells[i]), 1);
+        assert_eq!(signals(&setup.doorbells[i]), 1);
     }
-    assert!(bench.client_after().region_io_fds(2).unwrap().is_empty());
+    assert!(setup.client().region_io_fds(2).unwrap().is_empty());
 }
 
 #[test]
 fn eventfds_of_ports_are_said_to_be_of_ports() {
-    use vfio_irq_user::pci::{Bar, Function, IoEventfd};
-    use vfio_irq_user::{Client, ClientOptions, Options, Server};
-    let (folder, server) =
-        (tempfile::tempdir().unwrap(), Server::start(Options::default()).unwrap());
-    let path = folder.path().join("ports.sock");
     let bell = IoEventfd { offset: 2, size: 1, datamatch: Some(3), fd: Arc::new(event()) };
-    let function = Function::builder(1, 2).bar(0, Bar::io(16).io_eventfd(bell)).build().unwrap();
-    server.add(&path, function, |_| Large(vec![0; 16])).unwrap();
-    let client = Client::connect(&path, ClientOptions::default()).unwrap();
+    let function = Function::builder(1, 2).bar(0, Bar::io(16).io_eventfd(bell));
+    let served = serve(Options::default(), function, |_| Registers(vec![0; 16]));
+    let client = Client::connect(&served.path, ClientOptions::default()).unwrap();
     let found = client.region_io_fds(0).unwrap().pop().unwrap();
     assert_eq!((found.offset, found.size), (2, 1));
     assert!(matches!(found.fd, IoFd::Ioeventfd { datamatch: Some(3), pio: true, .. }));
 }
 
-fn signals_of(fd: &Arc<std::os::fd::OwnedFd>) -> u64 {
-    signals(fd)
-}
-
-trait Again {
-    fn client_after(&self) -> vfio_irq_user::Client;
-}
-
-impl Again for Bench {
-    fn client_after(&self) -> vfio_irq_user::Client {
-        self.client()
-    }
-}
-
 #[test]
 fn registers_are_read_and_written() {
-    let bench = Bench::new();
-    let client = bench.client();
+    let setup = Setup::new();
+    let client = setup.client();
     client.region_write(0, 0x10, b"registers").unwrap();
     let mut data = [0; 9];
     client.region_read(0, 0x10, &mut data).unwrap();
@@ -128,8 +106,8 @@ fn registers_are_read_and_written() {
 
 #[test]
 fn posted_writes_are_in_order_and_without_reply() {
-    let bench = Bench::new();
-    let client = bench.client();
+    let setup = Setup::new();
+    let client = setup.client();
     for value in 0..200_u8 {
         client.region_post(0, 0x20, &[value]).unwrap();
     }
@@ -141,8 +119,8 @@ fn posted_writes_are_in_order_and_without_reply() {
 
 #[test]
 fn many_writes_in_one_message() {
-    let bench = Bench::new();
-    let client = bench.client();
+    let setup = Setup::new();
+    let client = setup.client();
     let writes: [(u32, u64, &[u8]); 3] = [(0, 0, &[1]), (0, 8, &[2, 3]), (0, 16, &[9; 8])];
     assert_eq!(client.region_write_multi(&writes).unwrap(), 3);
     let mut data = [0; 24];
@@ -166,8 +144,8 @@ fn many_writes_in_one_message() {
 
 #[test]
 fn table_and_pending_bits_are_emulated() {
-    let bench = Bench::new();
-    let client = bench.client();
+    let setup = Setup::new();
+    let client = setup.client();
     let mut entry = [0xff; 16];
     client.region_read(0, TABLE.into(), &mut entry).unwrap();
     assert_eq!(entry, [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
@@ -196,10 +174,11 @@ fn table_and_pending_bits_are_emulated() {
 
 #[test]
 fn configuration_space_keeps_what_it_may() {
-    let bench = Bench::new();
-    let client = bench.client();
+    let setup = Setup::new();
+    let client = setup.client();
     client.region_write(CONFIG, 0, &[0xff; 64]).unwrap();
     assert_eq!((config16(&client, 0), config16(&client, 2)), (0x1234, 0x5678));
+    assert_eq!(config16(&client, 8), 3, "revision and interface");
     assert_eq!(config16(&client, 4), 0x0547);
     assert_eq!(config16(&client, 6), 0x0010);
     let mut bars = [0; 24];
@@ -207,7 +186,7 @@ fn configuration_space_keeps_what_it_may() {
     let bar = |i: usize| u32::from_le_bytes(bars[4 * i..][..4].try_into().unwrap());
     assert_eq!([bar(0), bar(1)], [0xffff_c004, 0xffff_ffff]);
     assert_eq!([bar(2), bar(3), bar(4), bar(5)], [0xffff_c008, 0, 0xffff_ffc1, 0]);
-    assert_eq!(bench.diary.lock().unwrap().bus_master, Some(true));
+    assert_eq!(setup.diary.lock().unwrap().bus_master, Some(true));
 
     let (pm, msi) = (capability(&client, 1), capability(&client, 5));
     let (msix, express) = (capability(&client, 0x11), capability(&client, 0x10));
@@ -219,7 +198,7 @@ fn configuration_space_keeps_what_it_may() {
 
     // Everything is as before after a reset through the express capability.
     client.region_write(CONFIG, express + 8, &[0xff, 0xff]).unwrap();
-    assert_eq!(bench.diary.lock().unwrap().resets, 1);
+    assert_eq!(setup.diary.lock().unwrap().resets, 1);
     assert_eq!((config16(&client, 4), config16(&client, pm + 4)), (0, 8));
     let mut beyond = [1; 8];
     client.region_read(CONFIG, 252, &mut beyond).unwrap();
@@ -228,10 +207,10 @@ fn configuration_space_keeps_what_it_may() {
 
 #[test]
 fn registers_of_configuration_space_mask_vectors() {
-    let bench = Bench::new();
-    let client = bench.client();
+    let setup = Setup::new();
+    let client = setup.client();
     let fd = event();
-    let raise = |vector: u32| bench.bus().interrupts.raise(vector);
+    let raise = |vector: u32| setup.bus().interrupts.raise(vector);
     client.attach(Index::Msi, 0, &[event().as_fd(), fd.as_fd()]).unwrap();
     let mask = capability(&client, 5) + 16;
     client.region_write(CONFIG, mask, &[2]).unwrap();
@@ -258,9 +237,9 @@ fn registers_of_configuration_space_mask_vectors() {
 /// MSI's mask register and the function mask of MSI-X are written one by one.
 #[test]
 fn a_mask_is_cleared_by_its_own_register() {
-    let bench = Bench::new();
-    let client = bench.client();
-    let (fd, interrupts) = (event(), bench.bus().interrupts);
+    let setup = Setup::new();
+    let client = setup.client();
+    let (fd, interrupts) = (event(), setup.bus().interrupts);
     client.attach(Index::Msix, 0, &[fd.as_fd()]).unwrap();
     let (mask, control) = (capability(&client, 5) + 16, capability(&client, 0x11) + 3);
     client.region_write(CONFIG, control, &[0xc0]).unwrap();
@@ -276,23 +255,23 @@ fn a_mask_is_cleared_by_its_own_register() {
 
 #[test]
 fn reset_leaves_interrupts_attached() {
-    let bench = Bench::new();
-    let client = bench.client();
+    let setup = Setup::new();
+    let client = setup.client();
     let fd = event();
     client.attach(Index::Msix, 3, &[fd.as_fd()]).unwrap();
     client.region_write(0, 0, &[5]).unwrap();
     client.reset().unwrap();
     let mut data = [9];
     client.region_read(0, 0, &mut data).unwrap();
-    assert_eq!((data, bench.diary.lock().unwrap().resets), ([0], 1));
+    assert_eq!((data, setup.diary.lock().unwrap().resets), ([0], 1));
     client.region_write(0, RAISE, &3_u32.to_le_bytes()).unwrap();
     assert_eq!(signals(&fd), 1);
 }
 
 #[test]
 fn memory_is_reached_through_descriptors() {
-    let bench = Bench::new();
-    let (client, memory) = (bench.client(), bench.bus().memory);
+    let setup = Setup::new();
+    let (client, memory) = (setup.client(), setup.bus().memory);
     let file = memfd(0x3000);
     client.dma_map(0x10_0000, 0x1000, Some((file.as_fd(), 0x1000))).unwrap();
     client.dma_map(0x10_1000, 0x1000, Some((file.as_fd(), 0))).unwrap();
@@ -325,15 +304,15 @@ fn memory_is_reached_through_descriptors() {
     assert_eq!(partly.errno(), Some(errno::ENOENT));
     client.dma_unmap(0x10_0000, 0x1000).unwrap();
     assert_eq!(memory.read(0x10_0000, &mut data), Err(Errno::EFAULT));
-    let diary = bench.diary.lock().unwrap();
+    let diary = setup.diary.lock().unwrap();
     assert_eq!(diary.mapped, [(0x10_0000, 0x1000), (0x10_1000, 0x1000)]);
     assert_eq!(diary.unmapped, [(0x10_0000, 0x1000)]);
 }
 
 #[test]
 fn all_memory_is_unmapped_at_once() {
-    let bench = Bench::new();
-    let client = bench.client();
+    let setup = Setup::new();
+    let client = setup.client();
     client.dma_map(0x1000, 0x1000, None).unwrap();
     client.dma_map(0x9000, 0x1000, None).unwrap();
     let mut payload = common::words(&[24, 2]);
@@ -345,8 +324,8 @@ fn all_memory_is_unmapped_at_once() {
 
 #[test]
 fn what_may_not_be_written_is_not() {
-    let bench = Bench::new();
-    let (client, memory) = (bench.client(), bench.bus().memory);
+    let setup = Setup::new();
+    let (client, memory) = (setup.client(), setup.bus().memory);
     let file = memfd(0x1000);
     for (at, access) in [(0x1000, 1), (0x2000, 2)] {
         let mut payload = common::words(&[32, access]);
@@ -382,8 +361,8 @@ impl DmaHandler for Held {
 
 #[test]
 fn memory_is_reached_through_messages() {
-    let bench = Bench::new();
-    let (client, memory) = (bench.client(), bench.bus().memory);
+    let setup = Setup::new();
+    let (client, memory) = (setup.client(), setup.bus().memory);
     let held = Arc::new(Mutex::new(vec![0; 3 << 20]));
     client.set_dma_handler(Held(Arc::clone(&held)));
     client.dma_map(0, 1 << 30, None).unwrap();
@@ -411,19 +390,19 @@ fn memory_is_reached_through_messages() {
 
 #[test]
 fn a_client_takes_everything_along_but_the_counts() {
-    let bench = Bench::new();
-    let (client, bus) = (bench.client(), bench.bus());
+    let setup = Setup::new();
+    let (client, bus) = (setup.client(), setup.bus());
     let fd = event();
     client.attach(Index::Msix, 1, &[fd.as_fd()]).unwrap();
     client.dma_map(0, 0x1000, Some((memfd(0x1000).as_fd(), 0))).unwrap();
     client.region_write(0, 4, &[42]).unwrap();
     assert_eq!(bus.interrupts.raise(1), Raised::Signalled);
     drop(client);
-    common::eventually("the end", || bench.diary.lock().unwrap().gone == 1);
+    common::eventually("the end", || setup.diary.lock().unwrap().gone == 1);
     common::eventually("a vector without a client", || !bus.interrupts.is_attached(1));
     assert_eq!(bus.interrupts.raise(1), Raised::Dropped);
     common::eventually("memory without a client", || !bus.memory.covers(0, 1));
-    let client = bench.client();
+    let client = setup.client();
     let mut data = [0];
     client.region_read(0, 4, &mut data).unwrap();
     assert_eq!((data, signals(&fd), bus.interrupts.counts(1).signals), ([0], 1, 1));
@@ -432,42 +411,21 @@ fn a_client_takes_everything_along_but_the_counts() {
 
 #[test]
 fn more_descriptors_than_a_message_takes() {
-    let bench = Bench::new();
-    let client = bench.client();
+    let setup = Setup::new();
+    let client = setup.client();
     let fds: Vec<_> = (0..254).map(|_| event()).collect();
     let refused = client.attach(Index::Msix, 0, &borrowed(&fds)).unwrap_err();
     assert!(matches!(refused, vfio_irq_user::ClientError::TooManyFds { most: 253, wanted: 254 }));
 }
 
-/// Registers that keep what is written.
-struct Large(Vec<u8>);
-
-impl vfio_irq_user::Device for Large {
-    fn read(&mut self, _: u32, offset: u64, data: &mut [u8]) -> Result<(), Errno> {
-        data.copy_from_slice(&self.0[offset as usize..][..data.len()]);
-        Ok(())
-    }
-
-    fn write(&mut self, _: u32, offset: u64, data: &[u8]) -> Result<(), Errno> {
-        self.0[offset as usize..][..data.len()].copy_from_slice(data);
-        Ok(())
-    }
-
-    fn reset(&mut self) {}
-}
-
 #[test]
 fn accesses_of_any_length_are_divided_by_what_both_sides_take() {
-    use vfio_irq_user::pci::{Bar, Function};
-    use vfio_irq_user::{Client, ClientOptions, Options, Server};
     // The client takes 1 MiB.
     for transfer in [4 << 20, 1000] {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("large.sock");
-        let server = Server::start(Options { transfer, ..Options::default() }).unwrap();
-        let function = Function::builder(1, 2).bar(0, Bar::memory32(4 << 20)).build().unwrap();
-        server.add(&path, function, |_| Large(vec![0; 4 << 20])).unwrap();
-        let client = Client::connect(&path, ClientOptions::default()).unwrap();
+        let options = Options { transfer, ..Options::default() };
+        let function = Function::builder(1, 2).bar(0, Bar::memory32(4 << 20));
+        let served = serve(options, function, |_| Registers(vec![0; 4 << 20]));
+        let client = Client::connect(&served.path, ClientOptions::default()).unwrap();
         let long: Vec<u8> = (0..(2 << 20) + 7).map(|i| (i % 249) as u8).collect();
         client.region_write(0, 5, &long).unwrap();
         let mut back = vec![0; long.len()];
@@ -481,4 +439,16 @@ fn accesses_of_any_length_are_divided_by_what_both_sides_take() {
         client.region_read(0, 0, &mut back[..3000]).unwrap();
         assert!(back[..3000] == b"abc".repeat(1000));
     }
+}
+
+#[test]
+fn a_quiesced_access_fails_with_ecanceled() {
+    let setup = Setup::new();
+    let (client, memory) = (setup.client(), setup.bus().memory);
+    // This client serves no DMA_READ.
+    client.dma_map(0x1000, 0x1000, None).unwrap();
+    let _quiesced = memory.quiesce();
+    let its = memory.clone();
+    let device = std::thread::spawn(move || its.load(0x1000));
+    assert_eq!(device.join().unwrap(), Err(errno::ECANCELED));
 }

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Bench, PENDING, RAISE, REGISTERS, TABLE, VECTORS, event, memfd};
+use common::{PENDING, RAISE, REGISTERS, Setup, TABLE, VECTORS, event, memfd};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -42,8 +42,8 @@ struct Plain {
 }
 
 impl Plain {
-    fn connect(bench: &Bench) -> Self {
-        let socket = UnixStream::connect(&bench.path).unwrap();
+    fn connect(setup: &Setup) -> Self {
+        let socket = UnixStream::connect(&setup.path).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let mut client = Self { socket, next: 0, kept: Vec::new() };
         let text = br#"{"capabilities":{"max_msg_fds":8,"max_data_xfer_size":1048576}}"#;
@@ -149,7 +149,7 @@ impl Plain {
 const EVENTFD: u32 = 4 | 32;
 
 /// One thing that a client can do to the device.
-fn act(client: &mut Plain, bench: &Bench, dice: &mut Dice) {
+fn act(client: &mut Plain, setup: &Setup, dice: &mut Dice) {
     let vector = dice.roll(6) as u32;
     match dice.roll(14) {
         0 => client.write(CONFIG, COMMAND, &[6, 4 * dice.roll(2) as u8]),
@@ -173,7 +173,7 @@ fn act(client: &mut Plain, bench: &Bench, dice: &mut Dice) {
         }
         7 => _ = client.set_irqs([20, 1 | 8, 2, vector, 1], &[]),
         8 => client.write(0, RAISE, &vector.to_le_bytes()),
-        9 => bench.bus().interrupts.set_line(true),
+        9 => setup.bus().interrupts.set_line(true),
         10 => {
             let (file, at) = (memfd(0x1000), 0x1000 * (1 + client.next as u64));
             client.dma(DMA_MAP, [32, 3], &[0, at, 0x1000], &[file.as_fd()]);
@@ -207,8 +207,8 @@ fn leave(mut client: Plain, dice: &mut Dice) {
 }
 
 /// What the client cannot see, but its device can.
-fn hidden(bench: &Bench) {
-    let bus = bench.bus();
+fn hidden(setup: &Setup) {
+    let bus = setup.bus();
     for vector in 0..VECTORS {
         let state = (
             bus.interrupts.is_attached(vector),
@@ -218,18 +218,18 @@ fn hidden(bench: &Bench) {
         assert_eq!(state, (false, false, false), "vector {vector}");
     }
     assert!(!bus.interrupts.line_is_asserted());
-    assert_ne!(bench.diary.lock().unwrap().bus_master, Some(true));
+    assert_ne!(setup.diary.lock().unwrap().bus_master, Some(true));
 }
 
 /// Interrupts work, and all memory can be mapped.
-fn works(client: &mut Plain, bench: &Bench, vector: u32) {
+fn works(client: &mut Plain, setup: &Setup, vector: u32) {
     let fd = event();
     client.set_irqs([20, EVENTFD, 2, vector, 1], &[fd.as_fd()]).unwrap();
     client.write(0, RAISE, &vector.to_le_bytes());
     assert_eq!(common::signals(&fd), 1);
     client.set_irqs([20, 1 | 32, 2, 0, 0], &[]).unwrap();
     client.write(CONFIG, COMMAND, &[6, 0]);
-    assert_eq!(bench.diary.lock().unwrap().bus_master, Some(true), "COMMAND changed");
+    assert_eq!(setup.diary.lock().unwrap().bus_master, Some(true), "COMMAND changed");
     client.dma(DMA_MAP, [32, 3], &[0, 0, 1 << 40], &[]);
 }
 
@@ -237,19 +237,19 @@ fn works(client: &mut Plain, bench: &Bench, vector: u32) {
 fn a_thousand_clients_find_a_fresh_device() {
     let wait = Duration::from_secs(600);
     let options = Options { succession: wait, handshake: wait, stall: wait, ..Options::default() };
-    let bench = Bench::with(options);
+    let setup = Setup::with(options);
     let mut dice = Dice(0x5eed);
-    let first = Plain::connect(&bench).see();
+    let first = Plain::connect(&setup).see();
     for turn in 0..1000 {
-        let mut client = Plain::connect(&bench);
+        let mut client = Plain::connect(&setup);
         for ((what, now), (_, before)) in client.see().iter().zip(&first) {
             assert!(now == before, "client {turn} finds other {what}");
         }
-        hidden(&bench);
+        hidden(&setup);
         if dice.roll(4) == 0 {
-            works(&mut client, &bench, dice.roll(VECTORS.into()) as u32);
+            works(&mut client, &setup, dice.roll(VECTORS.into()) as u32);
         } else {
-            (0..dice.roll(12)).for_each(|_| act(&mut client, &bench, &mut dice));
+            (0..dice.roll(12)).for_each(|_| act(&mut client, &setup, &mut dice));
         }
         leave(client, &mut dice);
     }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Bench, borrowed, event, longs, memfd, signals, words};
+use common::{Setup, borrowed, event, longs, map, memfd, signals, words};
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -146,18 +146,18 @@ fn refused() -> Vec<Refused> {
 
 #[test]
 fn bad_messages_are_refused_and_the_connection_goes_on() {
-    let bench = Bench::new();
-    let mut raw = bench.agreed();
+    let setup = Setup::new();
+    let mut raw = setup.agreed();
     for (what, (command, payload), expected) in refused() {
         assert_eq!(raw.ask(command, &payload, &[]), Some(expected), "{what}");
     }
-    assert_eq!(raw.ask(Command::DeviceGetInfo, &words(&[16, 0, 0, 0]), &[]), None);
+    assert_eq!(raw.ask(Command::DeviceGetInfo, &common::info(), &[]), None);
 }
 
 #[test]
 fn unknown_commands_are_refused() {
-    let bench = Bench::new();
-    let mut raw = bench.agreed();
+    let setup = Setup::new();
+    let mut raw = setup.agreed();
     for command in [0, 14, 19, 255, u16::MAX] {
         raw.send(3, command, 0, &[1, 2, 3], &[]);
         let (header, payload) = raw.reply().unwrap();
@@ -167,27 +167,30 @@ fn unknown_commands_are_refused() {
 
 #[test]
 fn errors_are_not_told_who_wants_no_reply() {
-    let bench = Bench::new();
-    let mut raw = bench.agreed();
+    let setup = Setup::new();
+    let mut raw = setup.agreed();
     for (_, (command, payload), _) in refused() {
         raw.send(3, command.raw(), 0x10, &payload, &[]);
     }
-    assert_eq!(raw.ask(Command::DeviceGetInfo, &words(&[16, 0, 0, 0]), &[]), None);
+    assert_eq!(raw.ask(Command::DeviceGetInfo, &common::info(), &[]), None);
 }
 
 #[test]
 fn descriptors_where_none_belong_are_refused() {
-    let bench = Bench::new();
-    let mut raw = bench.agreed();
+    let setup = Setup::new();
+    let mut raw = setup.agreed();
     let fds: Vec<_> = (0..3).map(|_| event()).collect();
     let fds = borrowed(&fds);
     let einval = Some(Errno::EINVAL);
-    assert_eq!(raw.ask(Command::DeviceGetInfo, &words(&[16, 0, 0, 0]), &fds[..1]), einval);
+    assert_eq!(raw.ask(Command::DeviceGetInfo, &common::info(), &fds[..1]), einval);
     assert_eq!(raw.ask(Command::DeviceReset, &[], &fds), einval);
     let (command, payload) = access(Command::RegionWrite, 0, 0, 4, &[0; 4]);
     assert_eq!(raw.ask(command, &payload, &fds), einval);
-    let (command, payload) = dma(Command::DmaMap, [32, 3], &[0, 0, 4096]);
-    assert_eq!(raw.ask(command, &payload, &fds[..2]), einval, "two descriptors for one mapping");
+    assert_eq!(
+        raw.ask(Command::DmaMap, &map(0, 4096), &fds[..2]),
+        einval,
+        "two descriptors for one mapping"
+    );
     // Only DATA_EVENTFD has any, and as many as vectors.
     for (header, fds) in [
         ([20, NONE, 2, 0, 1], &fds[..1]),
@@ -199,13 +202,13 @@ fn descriptors_where_none_belong_are_refused() {
     }
     let bools = [words(&[21, BOOL, 2, 0, 1]), vec![1]].concat();
     assert_eq!(raw.ask(Command::DeviceSetIrqs, &bools, &fds[..1]), einval);
-    assert_eq!(bench.diary.lock().unwrap().resets, 0);
+    assert_eq!(setup.diary.lock().unwrap().resets, 0);
 }
 
 #[test]
 fn files_that_are_too_short_or_no_files_are_not_mapped() {
-    let bench = Bench::new();
-    let client = bench.client();
+    let setup = Setup::new();
+    let client = setup.client();
     let (file, no_file) = (memfd(0x2000), event());
     for (fd, offset, size) in [
         (&file, 0x2000, 0x1000),
@@ -217,7 +220,7 @@ fn files_that_are_too_short_or_no_files_are_not_mapped() {
         let refused = client.dma_map(0x1000, size, Some((fd.as_fd(), offset))).unwrap_err();
         assert_eq!(refused.errno(), Some(Errno::EINVAL), "{size:#x} at {offset:#x}");
     }
-    assert!(bench.diary.lock().unwrap().mapped.is_empty());
+    assert!(setup.diary.lock().unwrap().mapped.is_empty());
     client.dma_map(0x1000, 0x1000, Some((file.as_fd(), 0x1000))).unwrap();
 }
 
@@ -241,61 +244,26 @@ fn fatal() -> Vec<(&'static str, Vec<u8>)> {
 
 #[test]
 fn what_is_no_message_ends_the_connection() {
-    let bench = Bench::new();
+    let setup = Setup::new();
     for (what, bytes) in fatal() {
-        let mut raw = bench.agreed();
+        let mut raw = setup.agreed();
         raw.send_bytes(&bytes, &[]);
         assert!(raw.is_closed(), "{what}");
     }
-    bench.client().device_info().unwrap();
-}
-
-#[test]
-fn a_message_without_end_ends_the_connection() {
-    let bench = Bench::new();
-    let mut raw = bench.agreed();
-    raw.send_bytes(&Header { id: 1, command: 4, size: 32, flags: 0, error: 0 }.to_bytes(), &[]);
-    let since = Instant::now();
-    assert!(raw.is_closed());
-    assert!(since.elapsed() < Duration::from_secs(3));
-    // Nor does it help to send a byte now and then.
-    let mut raw = bench.agreed();
-    let since = Instant::now();
-    raw.send_bytes(&Header { id: 1, command: 4, size: 32, flags: 0, error: 0 }.to_bytes(), &[]);
-    while bench.diary.lock().unwrap().gone < 2 {
-        raw.send_bytes(&[0], &[]);
-        std::thread::sleep(Duration::from_millis(100));
-        assert!(since.elapsed() < Duration::from_secs(3));
-    }
-    let mut raw = bench.agreed();
-    raw.send_bytes(&[1, 2, 3], &[]);
-    drop(raw);
-    bench.client().device_info().unwrap();
-}
-
-#[test]
-fn a_message_in_single_bytes_is_a_message() {
-    let bench = Bench::new();
-    let mut raw = bench.agreed();
-    let mut bytes = Header { id: 9, command: 4, size: 32, flags: 0, error: 0 }.to_bytes().to_vec();
-    bytes.extend(words(&[16, 0, 0, 0]));
-    for byte in bytes {
-        raw.send_bytes(&[byte], &[]);
-    }
-    assert_eq!(raw.reply().unwrap().0.errno(), None);
+    setup.client().device_info().unwrap();
 }
 
 #[test]
 fn descriptors_belong_to_the_message_that_they_came_with() {
-    let bench = Bench::new();
-    let mut raw = bench.agreed();
+    let setup = Setup::new();
+    let mut raw = setup.agreed();
     let fd = event();
     let message = |id: u16, command: Command, payload: &[u8]| {
         let size = (payload.len() + 16) as u32;
         let header = Header { id, command: command.raw(), size, flags: 0, error: 0 };
         [&header.to_bytes()[..], payload].concat()
     };
-    let info = message(1, Command::DeviceGetInfo, &words(&[16, 0, 0, 0]));
+    let info = message(1, Command::DeviceGetInfo, &common::info());
     let attach = message(2, Command::DeviceSetIrqs, &words(&[20, EVENTFD, 2, 7, 1]));
     // Messages before it and after it, the one itself in two pieces.
     raw.send_bytes(&info.repeat(3), &[]);
@@ -304,13 +272,13 @@ fn descriptors_belong_to_the_message_that_they_came_with() {
     raw.send_bytes(&info.repeat(3), &[]);
     let replies: Vec<_> = (0..7).map(|_| raw.reply().unwrap().0).collect();
     assert!(replies.iter().all(|header| header.errno().is_none()), "{replies:?}");
-    assert!(bench.bus().interrupts.is_attached(7));
+    assert!(setup.bus().interrupts.is_attached(7));
 }
 
 #[test]
 fn more_descriptors_than_any_message_has_end_the_connection() {
-    let bench = Bench::new();
-    let mut raw = bench.agreed();
+    let setup = Setup::new();
+    let mut raw = setup.agreed();
     let fds: Vec<_> = (0..200).map(|_| event()).collect();
     raw.send_bytes(
         &Header { id: 1, command: 10, size: 4096, flags: 0, error: 0 }.to_bytes(),
@@ -318,25 +286,15 @@ fn more_descriptors_than_any_message_has_end_the_connection() {
     );
     raw.send_bytes(&[0], &borrowed(&fds));
     assert!(raw.is_closed());
-    bench.client().device_info().unwrap();
-}
-
-#[test]
-fn a_client_that_says_nothing_is_sent_away() {
-    let bench = Bench::new();
-    let mut raw = bench.raw();
-    let since = Instant::now();
-    assert!(raw.is_closed());
-    assert!(since.elapsed() > Duration::from_millis(500));
-    bench.client().device_info().unwrap();
+    setup.client().device_info().unwrap();
 }
 
 #[test]
 fn a_client_that_does_not_read_is_sent_away_and_others_do_not_notice() {
-    let bench = Bench::new();
-    let other = bench.add("other.sock");
+    let setup = Setup::new();
+    let other = setup.add("other.sock");
     let other = Client::connect(&other, ClientOptions::default()).unwrap();
-    let mut raw = bench.agreed();
+    let mut raw = setup.agreed();
     raw.0.set_nonblocking(true).unwrap();
     // Reads of a mebibyte each, whose replies nobody takes.
     let (command, payload) = access(Command::RegionRead, 0, 0, 0x4000, &[]);
@@ -348,48 +306,46 @@ fn a_client_that_does_not_read_is_sent_away_and_others_do_not_notice() {
         other.device_info().unwrap();
         assert!(asked.elapsed() < Duration::from_millis(300));
     }
-    common::eventually("the end", || bench.diary.lock().unwrap().gone == 1);
+    common::eventually("the end", || setup.diary.lock().unwrap().gone == 1);
     assert!(since.elapsed() < Duration::from_secs(4));
-    bench.client().device_info().unwrap();
+    setup.client().device_info().unwrap();
 }
 
 #[test]
 fn a_client_that_does_not_answer_for_its_memory_is_sent_away() {
-    let bench = Bench::new();
-    let mut raw = bench.agreed();
-    let (command, payload) = dma(Command::DmaMap, [32, 3], &[0, 0, 4096]);
-    assert_eq!(raw.ask(command, &payload, &[]), None);
-    let memory = bench.bus().memory;
+    let setup = Setup::new();
+    let mut raw = setup.agreed();
+    assert_eq!(raw.ask(Command::DmaMap, &map(0, 4096), &[]), None);
+    let memory = setup.bus().memory;
     let device = std::thread::spawn(move || memory.read(0, &mut [0; 8]));
     let (header, payload) = raw.reply().unwrap();
     assert_eq!((header.command, payload), (Command::DmaRead.raw(), longs(&[0, 8])));
     assert_eq!(device.join().unwrap(), Err(errno::ETIMEDOUT));
     assert!(raw.is_closed());
-    bench.client().device_info().unwrap();
+    setup.client().device_info().unwrap();
 }
 
 /// What comes while the device waits for an answer is kept for later, but not without end.
 #[test]
 fn a_client_that_floods_instead_of_answering_is_sent_away() {
     let long = access(Command::RegionWrite, 0, 0, 1 << 20, &vec![0; 1 << 20]);
-    let short = (Command::DeviceGetInfo, words(&[16, 0, 0, 0]));
+    let short = (Command::DeviceGetInfo, common::info());
     let fds: Vec<_> = (0..250).map(|_| event()).collect();
     for (times, (command, payload), fds) in
         [(20, long, vec![]), (20, short.clone(), borrowed(&fds)), (1000, short, vec![])]
     {
-        let bench = Bench::with(vfio_irq_user::Options {
+        let setup = Setup::with(vfio_irq_user::Options {
             stall: Duration::from_secs(60),
             ..common::options()
         });
-        let mut raw = bench.agreed();
-        let (map, range) = dma(Command::DmaMap, [32, 3], &[0, 0, 4096]);
-        assert_eq!(raw.ask(map, &range, &[]), None);
+        let mut raw = setup.agreed();
+        assert_eq!(raw.ask(Command::DmaMap, &map(0, 4096), &[]), None);
         // The thread that serves the client is busy, so a thread of the device's reads what comes.
         let (release, hold) = std::sync::mpsc::channel();
-        bench.diary.lock().unwrap().hold = Some(hold);
+        setup.diary.lock().unwrap().hold = Some(hold);
         let (write, payload_of) = access(Command::RegionWrite, common::HOLD, 0, 4, &[0; 4]);
         raw.send(7, write.raw(), 0x10, &payload_of, &[]);
-        let memory = bench.bus().memory;
+        let memory = setup.bus().memory;
         let device = std::thread::spawn(move || memory.read(0, &mut [0; 8]));
         assert_eq!(raw.reply().unwrap().0.command, Command::DmaRead.raw());
         for _ in 0..times {
@@ -403,17 +359,16 @@ fn a_client_that_floods_instead_of_answering_is_sent_away() {
 
 #[test]
 fn answers_for_memory_that_make_no_sense_are_errors_of_the_device() {
-    let bench = Bench::new();
-    let mut raw = bench.agreed();
-    let (command, payload) = dma(Command::DmaMap, [32, 3], &[0, 0, 4096]);
-    assert_eq!(raw.ask(command, &payload, &[]), None);
+    let setup = Setup::new();
+    let mut raw = setup.agreed();
+    assert_eq!(raw.ask(Command::DmaMap, &map(0, 4096), &[]), None);
     for (answer, expected) in [
         (vec![], errno::EIO),
         (longs(&[0, 8]), errno::EIO),
         (longs(&[0, 8, 1, 2]), errno::EIO),
         (longs(&[0, 8, 1]), Errno::EBUSY),
     ] {
-        let memory = bench.bus().memory;
+        let memory = setup.bus().memory;
         let device =
             std::thread::spawn(move || memory.read(0, &mut [0; 8]).err().unwrap_or(Errno::EBUSY));
         let (header, _) = raw.reply().unwrap();
@@ -430,8 +385,8 @@ fn an_eventfd_that_blocks_holds_its_vector_up_until_it_is_replaced() {
         rustix::io::write(fd, &(u64::MAX - 1).to_ne_bytes()).unwrap();
     };
     for early in [true, false] {
-        let bench = Bench::new();
-        let (client, full, next) = (bench.client(), event(), event());
+        let setup = Setup::new();
+        let (client, full, next) = (setup.client(), event(), event());
         if early {
             block(&full);
         }
@@ -439,20 +394,20 @@ fn an_eventfd_that_blocks_holds_its_vector_up_until_it_is_replaced() {
         if !early {
             block(&full);
         }
-        let interrupts = bench.bus().interrupts;
+        let interrupts = setup.bus().interrupts;
         let raising = std::thread::spawn(move || interrupts.raise(0));
         std::thread::sleep(Duration::from_millis(10));
         client.attach(Index::Msix, 0, &[next.as_fd()]).unwrap();
         assert_eq!(raising.join().unwrap(), Raised::Signalled);
-        assert_eq!(bench.bus().interrupts.raise(0), Raised::Signalled);
+        assert_eq!(setup.bus().interrupts.raise(0), Raised::Signalled);
         assert!((1..=2).contains(&signals(&next)));
     }
 }
 
 #[test]
 fn a_file_that_is_cut_short_fails_accesses_and_nothing_else() {
-    let bench = Bench::new();
-    let (client, memory) = (bench.client(), bench.bus().memory);
+    let setup = Setup::new();
+    let (client, memory) = (setup.client(), setup.bus().memory);
     let (cut, whole) = (memfd(0x8000), memfd(0x1000));
     client.dma_map(0, 0x8000, Some((cut.as_fd(), 0))).unwrap();
     client.dma_map(0x8000, 0x1000, Some((whole.as_fd(), 0))).unwrap();

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Bench, event, memfd, signals};
+use common::{Setup, event, memfd, signals};
 use std::os::fd::AsRawFd;
 use vfio_irq_user::Raised;
 use vfio_irq_user::abi::{Index, flags};
@@ -10,8 +10,8 @@ use vfio_user::Client;
 
 #[test]
 fn rust_vmm_client_finds_the_device() {
-    let bench = Bench::new();
-    let mut client = Client::new(&bench.path).unwrap();
+    let setup = Setup::new();
+    let mut client = Client::new(&setup.path).unwrap();
     assert_eq!(client.region(0).unwrap().size, 0x4000);
     assert_eq!(client.region(7).unwrap().size, 4096);
     let shared = client.region(2).unwrap();
@@ -28,8 +28,8 @@ fn rust_vmm_client_finds_the_device() {
 
 #[test]
 fn rust_vmm_client_uses_the_device() {
-    let bench = Bench::new();
-    let mut client = Client::new(&bench.path).unwrap();
+    let setup = Setup::new();
+    let mut client = Client::new(&setup.path).unwrap();
     client.region_write(0, 8, &[1, 2, 3]).unwrap();
     let mut data = [0; 3];
     client.region_read(0, 8, &mut data).unwrap();
@@ -39,32 +39,22 @@ fn rust_vmm_client_uses_the_device() {
     let raw: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
     let attach = flags::DATA_EVENTFD | flags::ACTION_TRIGGER;
     client.set_irqs(2, attach, 4, 3, &raw).unwrap();
-    assert_eq!(bench.bus().interrupts.raise(5), Raised::Signalled);
+    assert_eq!(setup.bus().interrupts.raise(5), Raised::Signalled);
     client.set_irqs(2, flags::DATA_NONE | flags::ACTION_MASK, 5, 1, &[]).unwrap();
-    assert_eq!(bench.bus().interrupts.raise(5), Raised::Held);
+    assert_eq!(setup.bus().interrupts.raise(5), Raised::Held);
     client.set_irqs(2, flags::DATA_NONE | flags::ACTION_UNMASK, 5, 1, &[]).unwrap();
     assert_eq!(signals(&fds[1]), 2);
     client.set_irqs(2, attach, 5, 1, &[]).unwrap();
-    assert_eq!(bench.bus().interrupts.raise(5), Raised::Dropped);
+    assert_eq!(setup.bus().interrupts.raise(5), Raised::Dropped);
 
     let file = memfd(0x2000);
     client.dma_map(0x1000, 0x8000, 0x1000, file.as_raw_fd()).unwrap();
-    bench.bus().memory.write(0x8000, b"dma").unwrap();
+    setup.bus().memory.write(0x8000, b"dma").unwrap();
     let mut data = [0; 3];
     rustix::io::pread(&file, &mut data, 0x1000).unwrap();
     assert_eq!(&data, b"dma");
     client.dma_unmap(0x8000, 0x1000).unwrap();
-    assert!(!bench.bus().memory.covers(0x8000, 1));
+    assert!(!setup.bus().memory.covers(0x8000, 1));
     client.reset().unwrap();
-    assert_eq!(bench.diary.lock().unwrap().resets, 1);
-}
-
-#[test]
-fn clients_come_and_go() {
-    let bench = Bench::new();
-    for _ in 0..50 {
-        let mut client = Client::new(&bench.path).unwrap();
-        client.get_irq_info(1).unwrap();
-    }
-    assert_eq!(bench.diary.lock().unwrap().clients, 50);
+    assert_eq!(setup.diary.lock().unwrap().resets, 1);
 }

@@ -3,11 +3,11 @@
 
 mod common;
 
-use common::{Bench, borrowed, event, longs, memfd, words};
+use common::{Setup, event, longs, map, memfd, unmap, words};
 use std::os::fd::AsFd;
 use vfio_irq_user::abi::flags;
 use vfio_irq_user::wire::Command;
-use vfio_irq_user::{Errno, Raised, errno};
+use vfio_irq_user::{Errno, errno};
 
 const NONE: u32 = flags::DATA_NONE | flags::ACTION_TRIGGER;
 const EVENTFD: u32 = flags::DATA_EVENTFD | flags::ACTION_TRIGGER;
@@ -15,19 +15,18 @@ const EVENTFD: u32 = flags::DATA_EVENTFD | flags::ACTION_TRIGGER;
 /// A request of a later version: more than this server knows of.
 #[test]
 fn requests_may_be_longer_than_this_server_knows_them() {
-    let bench = Bench::new();
-    let mut raw = bench.agreed();
+    let setup = Setup::new();
+    let mut raw = setup.agreed();
     let mut answer = |command: Command, known: &[u8], more: usize| {
         raw.send(5, command.raw(), 0, &[known, &vec![0xee; more]].concat(), &[]);
         let (header, payload) = raw.reply().unwrap();
         assert_eq!(header.errno(), None, "{command:?}, {more} bytes more");
         payload
     };
-    let map = [words(&[32, 3]), longs(&[0, 0x1000, 0x1000])].concat();
-    let unmap = [words(&[24, 0]), longs(&[0x1000, 0x1000])].concat();
+    let (map, unmap) = (map(0x1000, 0x1000), unmap(0x1000, 0x1000));
     for more in [1, 4, 100] {
         for (command, known) in [
-            (Command::DeviceGetInfo, words(&[16, 0, 0, 0])),
+            (Command::DeviceGetInfo, common::info()),
             (Command::DeviceGetRegionInfo, words(&[32, 0, 0, 0, 0, 0, 0, 0])),
             (Command::DeviceGetRegionIoFds, words(&[1024, 0, 0, 0])),
             (Command::DeviceGetIrqInfo, words(&[16, 0, 2, 0])),
@@ -43,8 +42,8 @@ fn requests_may_be_longer_than_this_server_knows_them() {
 
 #[test]
 fn what_is_idle_may_be_disabled() {
-    let bench = Bench::new();
-    let mut raw = bench.agreed();
+    let setup = Setup::new();
+    let mut raw = setup.agreed();
     let fd = event();
     for index in 0..5 {
         let disable = words(&[20, NONE, index, 0, 0]);
@@ -67,8 +66,8 @@ fn what_is_idle_may_be_disabled() {
 
 #[test]
 fn a_part_of_a_file_may_begin_anywhere() {
-    let bench = Bench::new();
-    let (client, memory, file) = (bench.client(), bench.bus().memory, memfd(0x5000));
+    let setup = Setup::new();
+    let (client, memory, file) = (setup.client(), setup.bus().memory, memfd(0x5000));
     for (at, offset) in [(0x1_0000, 0x10), (0x2_0000, 0xfff), (0x3_0000, 0x2004)] {
         client.dma_map(at, 0x2000, Some((file.as_fd(), offset))).unwrap();
         for place in [0, 0xff0, 0x1ffe] {
@@ -93,8 +92,8 @@ fn a_part_of_a_file_may_begin_anywhere() {
 
 #[test]
 fn a_mapping_may_end_with_the_last_byte_of_all() {
-    let bench = Bench::new();
-    let (client, memory, file) = (bench.client(), bench.bus().memory, memfd(0x1000));
+    let setup = Setup::new();
+    let (client, memory, file) = (setup.client(), setup.bus().memory, memfd(0x1000));
     let at = u64::MAX - 0xfff;
     client.dma_map(at, 0x1000, Some((file.as_fd(), 0))).unwrap();
     memory.write(u64::MAX - 1, b"ab").unwrap();
@@ -107,26 +106,14 @@ fn a_mapping_may_end_with_the_last_byte_of_all() {
     assert!(!memory.covers(at, 0x1001));
     assert_eq!(memory.write(u64::MAX, b"ab"), Err(Errno::EFAULT));
     let raw_map = |address: u64, size: u64| {
-        let map = [words(&[32, 3]), longs(&[0, address, size])].concat();
-        client.call(Command::DmaMap, &map, &[]).map(drop).map_err(|error| error.errno())
+        client
+            .call(Command::DmaMap, &map(address, size), &[])
+            .map(drop)
+            .map_err(|error| error.errno())
     };
     assert_eq!(raw_map(u64::MAX, 1), Err(Some(errno::EEXIST)));
     assert_eq!(raw_map(at - 0x1000, 0x1001), Err(Some(errno::EEXIST)));
     assert_eq!(raw_map(at - 0x1000, 0x1000), Ok(()));
     client.dma_unmap(at, 0x1000).unwrap();
     assert!(!memory.covers(u64::MAX, 1));
-}
-
-/// The specification has it so, and libvfio-user does not.
-#[test]
-fn the_same_mapping_twice_is_one_too_many() {
-    let bench = Bench::new();
-    let (client, file) = (bench.client(), memfd(0x1000));
-    client.dma_map(0, 0x1000, Some((file.as_fd(), 0))).unwrap();
-    let again = client.dma_map(0, 0x1000, Some((file.as_fd(), 0))).unwrap_err();
-    assert_eq!(again.errno(), Some(errno::EEXIST));
-    assert!(bench.bus().memory.covers(0, 0x1000));
-    let fds = [event()];
-    client.attach(vfio_irq_user::abi::Index::Msix, 0, &borrowed(&fds)).unwrap();
-    assert_eq!(bench.bus().interrupts.raise(0), Raised::Signalled);
 }

@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::{Bench, Raw, event};
 use common::{RAISE, words};
+use common::{Raw, Setup, event};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -27,17 +27,17 @@ fn refused(mut raw: Raw, id: u16) {
 #[test]
 fn a_second_client_waits_for_the_first_and_a_third_is_refused() {
     let long = Duration::from_secs(600);
-    let bench = Bench::with(Options { succession: long, handshake: long, ..common::options() });
-    let first = bench.client();
-    let mut second = bench.raw();
+    let setup = Setup::with(Options { succession: long, handshake: long, ..common::options() });
+    let first = setup.client();
+    let mut second = setup.raw();
     hello(&mut second, 1);
     // One that says it at once, and one that takes its time.
-    let mut third = bench.raw();
+    let mut third = setup.raw();
     hello(&mut third, 7);
     refused(third, 7);
-    let mut late = bench.raw();
+    let mut late = setup.raw();
     late.send_bytes(&[9, 0, 1], &[]);
-    let mut other = bench.raw();
+    let mut other = setup.raw();
     hello(&mut other, 8);
     refused(other, 8);
     late.send_bytes(&[0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1], &[]);
@@ -50,12 +50,12 @@ fn a_second_client_waits_for_the_first_and_a_third_is_refused() {
 
 #[test]
 fn a_second_client_is_refused_when_it_has_waited_long_enough() {
-    let bench = Bench::new();
-    let first = bench.client();
-    let mut second = bench.raw();
+    let setup = Setup::new();
+    let first = setup.client();
+    let mut second = setup.raw();
     hello(&mut second, 3);
     refused(second, 3);
-    let late = Client::connect(&bench.path, ClientOptions::default());
+    let late = Client::connect(&setup.path, ClientOptions::default());
     assert!(matches!(late, Err(ClientError::Broken(ConnectionError::Busy))));
     first.device_info().unwrap();
 }
@@ -64,22 +64,22 @@ fn a_second_client_is_refused_when_it_has_waited_long_enough() {
 #[test]
 fn a_client_that_is_refused_and_says_nothing_is_closed() {
     let long = Duration::from_secs(600);
-    let bench = Bench::with(Options { succession: long, ..common::options() });
-    let (_first, _second) = (bench.client(), bench.raw());
-    let mut third = bench.raw();
+    let setup = Setup::with(Options { succession: long, ..common::options() });
+    let (_first, _second) = (setup.client(), setup.raw());
+    let mut third = setup.raw();
     assert!(third.is_closed());
-    let mut nonsense = bench.raw();
+    let mut nonsense = setup.raw();
     nonsense.send_bytes(&[0xff; 64], &[]);
     assert!(nonsense.is_closed());
 }
 
 #[test]
 fn a_flood_of_connections_is_survived() {
-    let bench = Bench::new();
-    let client = bench.client();
+    let setup = Setup::new();
+    let client = setup.client();
     let mut kept = Vec::new();
     for _ in 0..2000 {
-        if let Ok(stream) = UnixStream::connect(&bench.path) {
+        if let Ok(stream) = UnixStream::connect(&setup.path) {
             kept.push(stream);
         }
         if kept.len() > 200 {
@@ -89,22 +89,22 @@ fn a_flood_of_connections_is_survived() {
     client.device_info().unwrap();
     drop((client, kept));
     common::eventually("a next client", || {
-        Client::connect(&bench.path, ClientOptions::default()).is_ok()
+        Client::connect(&setup.path, ClientOptions::default()).is_ok()
     });
 }
 
 #[test]
 fn a_server_stops_whatever_its_clients_do() {
-    let bench = Bench::with(Options { stall: Duration::from_secs(60), ..common::options() });
-    let quiet = bench.client();
-    let other = bench.add("other.sock");
-    let mut amid = Raw(UnixStream::connect(&other).unwrap());
-    amid.send_bytes(&[1, 2, 3], &[]);
-    let waiting = bench.raw();
+    let setup = Setup::with(Options { stall: Duration::from_secs(60), ..common::options() });
+    let quiet = setup.client();
+    let other = setup.add("other.sock");
+    let mut incomplete = Raw(UnixStream::connect(&other).unwrap());
+    incomplete.send_bytes(&[1, 2, 3], &[]);
+    let waiting = setup.raw();
     std::thread::sleep(Duration::from_millis(20));
     let since = Instant::now();
-    bench.server.stopper().stop();
-    let Bench { server, path, folder, .. } = bench;
+    setup.server.stopper().stop();
+    let Setup { server, path, folder, .. } = setup;
     server.wait();
     assert!(since.elapsed() < Duration::from_secs(1));
     assert!(matches!(quiet.device_info(), Err(ClientError::Broken(_))));
@@ -114,18 +114,18 @@ fn a_server_stops_whatever_its_clients_do() {
 
 #[test]
 fn sockets_that_nobody_answers_on_are_replaced() {
-    let bench = Bench::new();
-    let path = bench.folder.path().join("left.sock");
+    let setup = Setup::new();
+    let path = setup.folder.path().join("left.sock");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     assert!(path.exists());
-    bench.add("left.sock");
+    setup.add("left.sock");
     Client::connect(&path, ClientOptions::default()).unwrap();
-    let used = bench.try_add("left.sock").unwrap_err();
+    let used = setup.try_add("left.sock").unwrap_err();
     assert!(matches!(used, vfio_irq_user::ServerError::InUse { .. }), "{used}");
-    std::fs::write(bench.folder.path().join("file"), "kept").unwrap();
-    assert!(bench.try_add("file").is_err());
-    assert!(bench.folder.path().join("file").exists());
-    let nowhere = bench.try_add("no/such/folder").unwrap_err();
+    std::fs::write(setup.folder.path().join("file"), "kept").unwrap();
+    assert!(setup.try_add("file").is_err());
+    assert!(setup.folder.path().join("file").exists());
+    let nowhere = setup.try_add("no/such/folder").unwrap_err();
     assert!(matches!(nowhere, vfio_irq_user::ServerError::Listen { .. }), "{nowhere}");
 }
 
@@ -136,11 +136,11 @@ fn blocks(fd: &std::os::fd::OwnedFd) {
 }
 
 /// Ways to have the thread that serves a client wait in a write to the client's eventfd.
-fn stuck(bench: &Bench) -> Vec<(&'static str, Raw)> {
+fn stuck(setup: &Setup) -> Vec<(&'static str, Raw)> {
     let irqs = |header: [u32; 5]| words(&header);
     let (eventfd, none) = (flags::DATA_EVENTFD, flags::DATA_NONE);
     let attach = |name: &str, index: Index| {
-        let mut raw = Raw(UnixStream::connect(bench.add(name)).unwrap());
+        let mut raw = Raw(UnixStream::connect(setup.add(name)).unwrap());
         raw.send(1, Command::Version.raw(), 0, &[0, 0, 1, 0], &[]);
         raw.reply().unwrap();
         let fd = event();
@@ -168,14 +168,14 @@ fn stuck(bench: &Bench) -> Vec<(&'static str, Raw)> {
 
 #[test]
 fn a_server_stops_although_clients_let_it_wait_for_their_eventfds() {
-    let bench = Bench::new();
-    let stuck = stuck(&bench);
+    let setup = Setup::new();
+    let stuck = stuck(&setup);
     std::thread::sleep(Duration::from_millis(50));
-    let stopper = bench.server.stopper();
+    let stopper = setup.server.stopper();
     let (done, is_done) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         stopper.stop();
-        bench.server.wait();
+        setup.server.wait();
         done.send(())
     });
     is_done.recv_timeout(Duration::from_secs(20)).expect("the server stops");
@@ -184,11 +184,11 @@ fn a_server_stops_although_clients_let_it_wait_for_their_eventfds() {
 
 #[test]
 fn a_device_whose_client_is_gone_and_left_it_waiting_for_an_eventfd_is_free_for_the_next() {
-    let bench = Bench::new();
-    for (name, raw) in stuck(&bench) {
+    let setup = Setup::new();
+    for (name, raw) in stuck(&setup) {
         std::thread::sleep(Duration::from_millis(20));
         drop(raw);
-        let path = bench.folder.path().join(name);
+        let path = setup.folder.path().join(name);
         common::eventually(name, || Client::connect(&path, ClientOptions::default()).is_ok());
     }
 }
@@ -196,11 +196,22 @@ fn a_device_whose_client_is_gone_and_left_it_waiting_for_an_eventfd_is_free_for_
 #[test]
 fn patience_may_be_without_end() {
     let (stall, handshake) = (Duration::MAX, Duration::MAX);
-    let bench = Bench::with(Options { stall, handshake, ..Options::default() });
+    let setup = Setup::with(Options { stall, handshake, ..Options::default() });
     for patience in [Duration::MAX, Duration::from_secs(u64::from(u32::MAX))] {
         let options = ClientOptions { patience, spin: Duration::ZERO };
-        let client = Client::connect(&bench.path, options).unwrap();
+        let client = Client::connect(&setup.path, options).unwrap();
         client.device_info().unwrap();
         drop(client);
     }
+}
+
+/// A device may have transfers in flight when its client disconnects.
+#[test]
+fn the_memory_outlives_disconnected() {
+    let setup = Setup::new();
+    let client = setup.client();
+    client.dma_map(0, 0x1000, None).unwrap();
+    drop(client);
+    common::eventually("the end", || setup.diary.lock().unwrap().gone == 1);
+    assert_eq!(setup.diary.lock().unwrap().mapped_at_end, Some(true));
 }

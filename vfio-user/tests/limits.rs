@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Bench, Raw, event, words};
+use common::{Raw, Setup, event, words};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 use vfio_irq_user::Options;
@@ -34,30 +34,32 @@ fn begin(raw: &mut Raw, command: Command) {
 fn a_handshake_ends_however_its_bytes_trickle_in() {
     for bytes in [0, 1] {
         let options = Options { handshake: SHORT, stall: LONG, ..Options::default() };
-        let bench = Bench::with(options);
-        let mut raw = bench.raw();
+        let setup = Setup::with(options);
+        let mut raw = setup.raw();
         if bytes > 0 {
             begin(&mut raw, Command::Version);
         }
         until_closed(&mut raw, |raw| raw.send_bytes(&vec![b' '; bytes], &[]));
         // The device is free.
-        bench.client().device_info().unwrap();
+        setup.client().device_info().unwrap();
     }
 }
 
 #[test]
 fn a_message_ends_however_its_bytes_trickle_in() {
-    let bench = Bench::with(Options { stall: SHORT, ..Options::default() });
-    let mut raw = bench.agreed();
-    begin(&mut raw, Command::RegionWrite);
-    until_closed(&mut raw, |raw| raw.send_bytes(&[0], &[]));
+    for bytes in [0, 1] {
+        let setup = Setup::with(Options { stall: SHORT, ..Options::default() });
+        let mut raw = setup.agreed();
+        begin(&mut raw, Command::RegionWrite);
+        until_closed(&mut raw, |raw| raw.send_bytes(&vec![0; bytes], &[]));
+    }
 }
 
 /// An eventfd that unmasks the line makes the server leave its wait for the rest of the message.
 #[test]
 fn a_message_ends_however_often_the_server_is_woken() {
-    let bench = Bench::with(Options { stall: SHORT, ..Options::default() });
-    let mut raw = bench.agreed();
+    let setup = Setup::with(Options { stall: SHORT, ..Options::default() });
+    let mut raw = setup.agreed();
     let (line, unmask) = (event(), event());
     for (action, fd) in [(flags::ACTION_TRIGGER, &line), (flags::ACTION_UNMASK, &unmask)] {
         let set = words(&[20, flags::DATA_EVENTFD | action, Index::Intx.raw(), 0, 1]);
@@ -70,11 +72,10 @@ fn a_message_ends_however_often_the_server_is_woken() {
 /// A thread of the device's that waits for the client reads for the session as well.
 #[test]
 fn a_message_ends_whichever_thread_reads_it() {
-    let bench = Bench::with(Options { stall: Duration::from_secs(2), ..Options::default() });
-    let mut raw = bench.agreed();
-    let map = [words(&[32, 3]), common::longs(&[0, 0, 4096])].concat();
-    assert_eq!(raw.ask(Command::DmaMap, &map, &[]), None);
-    let memory = bench.bus().memory;
+    let setup = Setup::with(Options { stall: Duration::from_secs(2), ..Options::default() });
+    let mut raw = setup.agreed();
+    assert_eq!(raw.ask(Command::DmaMap, &common::map(0, 4096), &[]), None);
+    let memory = setup.bus().memory;
     let device = std::thread::spawn(move || memory.read(0, &mut [0; 8]));
     assert_eq!(raw.reply().unwrap().0.command, Command::DmaRead.raw());
     begin(&mut raw, Command::RegionWrite);

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use vfio_irq_user::pci::{Bar, Function};
 use vfio_irq_user::wire::{Command, Header};
-use vfio_irq_user::{Bus, Device, Errno, Options, Server, errno};
+use vfio_irq_user::{Bus, Device, Errno, Options, errno};
 
 /// What an access of the device's came to.
 type Outcome = Result<Vec<u8>, Errno>;
@@ -45,34 +45,31 @@ impl Device for Reader {
     }
 }
 
-struct Bench {
+struct Setup {
     raw: Raw,
     outcomes: Receiver<Outcome>,
-    _server: Server,
-    _folder: tempfile::TempDir,
+    _served: common::Served,
 }
 
-impl Bench {
+impl Setup {
     /// A client with two pages that it serves by messages.
     fn new(options: Options) -> Self {
         Self::proposing(options, &[])
     }
 
     fn proposing(options: Options, capabilities: &[u8]) -> Self {
-        let (folder, server) = (tempfile::tempdir().unwrap(), Server::start(options).unwrap());
-        let path = folder.path().join("reader.sock");
-        let function = Function::builder(1, 2).bar(0, Bar::memory32(1 << 20)).build().unwrap();
+        let function = Function::builder(1, 2).bar(0, Bar::memory32(1 << 20));
         let (outcomes, seen) = channel();
         let make = |bus| Reader { bus, threads: Vec::new(), outcomes };
-        server.add(&path, function, make).unwrap();
-        let mut raw = Raw(UnixStream::connect(&path).unwrap());
+        let served = common::serve(options, function, make);
+        let mut raw = Raw(UnixStream::connect(&served.path).unwrap());
         raw.send(1, Command::Version.raw(), 0, &[&[0, 0, 1, 0], capabilities].concat(), &[]);
         assert_eq!(raw.reply().unwrap().0.errno(), None);
-        let mut bench = Self { raw, outcomes: seen, _server: server, _folder: folder };
+        let mut setup = Self { raw, outcomes: seen, _served: served };
         for at in [0, 0x8000] {
-            assert_eq!(bench.map(at), None);
+            assert_eq!(setup.map(at), None);
         }
-        bench
+        setup
     }
 
     fn patient() -> Self {
@@ -81,13 +78,11 @@ impl Bench {
     }
 
     fn map(&mut self, at: u64) -> Option<Errno> {
-        let payload = [words(&[32, 3]), longs(&[0, at, 0x1000])].concat();
-        self.raw.ask(Command::DmaMap, &payload, &[])
+        self.raw.ask(Command::DmaMap, &common::map(at, 0x1000), &[])
     }
 
     fn unmap(&mut self, at: u64) -> Option<Errno> {
-        let payload = [words(&[24, 0]), longs(&[at, 0x1000])].concat();
-        self.raw.ask(Command::DmaUnmap, &payload, &[])
+        self.raw.ask(Command::DmaUnmap, &common::unmap(at, 0x1000), &[])
     }
 
     fn unmap_all(&mut self) -> Option<Errno> {
@@ -114,124 +109,123 @@ impl Bench {
     }
 
     fn is_alive(&mut self) {
-        assert_eq!(self.raw.ask(Command::DeviceGetInfo, &words(&[16, 0, 0, 0]), &[]), None);
+        assert_eq!(self.raw.ask(Command::DeviceGetInfo, &common::info(), &[]), None);
     }
 }
 
 #[test]
 fn what_concerns_other_memory_does_not_wait_for_an_answer() {
-    let mut bench = Bench::patient();
-    let (asked, range) = bench.read_at(0x10, 8);
+    let mut setup = Setup::patient();
+    let (asked, range) = setup.read_at(0x10, 8);
     assert_eq!((asked.command, &range), (Command::DmaRead.raw(), &longs(&[0x10, 8])));
-    assert_eq!(bench.map(0x2_0000), None);
-    assert_eq!(bench.unmap(0x8000), None);
-    assert_eq!(bench.map(0x8000), None);
-    bench.answer(&asked, &range, b"answered");
-    assert_eq!(bench.outcome(), Ok(b"answered".to_vec()));
+    assert_eq!(setup.map(0x2_0000), None);
+    assert_eq!(setup.unmap(0x8000), None);
+    assert_eq!(setup.map(0x8000), None);
+    setup.answer(&asked, &range, b"answered");
+    assert_eq!(setup.outcome(), Ok(b"answered".to_vec()));
 }
 
 #[test]
 fn unmapping_abandons_what_is_not_answered() {
     for all in [false, true] {
-        let mut bench = Bench::patient();
-        let (asked, range) = bench.read_at(0x10, 8);
-        assert_eq!(if all { bench.unmap_all() } else { bench.unmap(0) }, None);
-        assert_eq!(bench.outcome(), Err(Errno::EFAULT));
+        let mut setup = Setup::patient();
+        let (asked, range) = setup.read_at(0x10, 8);
+        assert_eq!(if all { setup.unmap_all() } else { setup.unmap(0) }, None);
+        assert_eq!(setup.outcome(), Err(Errno::EFAULT));
         // The answer comes late, and is no answer to what is asked of the next mapping.
-        assert_eq!(bench.map(0), None);
-        let (again, _) = bench.read_at(0x10, 8);
+        assert_eq!(setup.map(0), None);
+        let (again, _) = setup.read_at(0x10, 8);
         assert_ne!(again.id, asked.id);
-        bench.answer(&asked, &range, b"too late");
-        bench.answer(&again, &range, b"in time.");
-        assert_eq!(bench.outcome(), Ok(b"in time.".to_vec()));
-        bench.is_alive();
+        setup.answer(&asked, &range, b"too late");
+        setup.answer(&again, &range, b"in time.");
+        assert_eq!(setup.outcome(), Ok(b"in time.".to_vec()));
+        setup.is_alive();
     }
 }
 
 #[test]
 fn a_reset_abandons_what_is_not_answered() {
-    let mut bench = Bench::patient();
-    let questions = [bench.read_at(0x10, 8), bench.read_at(0x8010, 8), bench.read_at(0x20, 8)];
+    let mut setup = Setup::patient();
+    let questions = [setup.read_at(0x10, 8), setup.read_at(0x8010, 8), setup.read_at(0x20, 8)];
     // The device waits for its threads in its reset.
-    assert_eq!(bench.raw.ask(Command::DeviceReset, &[], &[]), None);
-    (0..3).for_each(|_| assert_eq!(bench.outcome(), Err(errno::ECANCELED)));
+    assert_eq!(setup.raw.ask(Command::DeviceReset, &[], &[]), None);
+    (0..3).for_each(|_| assert_eq!(setup.outcome(), Err(errno::ECANCELED)));
     for (asked, range) in &questions {
-        bench.answer(asked, range, b"too late");
+        setup.answer(asked, range, b"too late");
     }
-    let (asked, range) = bench.read_at(0x10, 8);
-    bench.answer(&asked, &range, b"in time.");
-    assert_eq!(bench.outcome(), Ok(b"in time.".to_vec()));
+    let (asked, range) = setup.read_at(0x10, 8);
+    setup.answer(&asked, &range, b"in time.");
+    assert_eq!(setup.outcome(), Ok(b"in time.".to_vec()));
 }
 
 /// An access of several messages must not go on with the next message.
 #[test]
 fn a_reset_ends_accesses_between_two_messages() {
-    let mut bench = Bench::patient();
-    assert_eq!(bench.unmap(0), None);
-    let payload = [words(&[32, 3]), longs(&[0, 0, 0x10_0000])].concat();
-    assert_eq!(bench.unmap(0x8000), None);
-    assert_eq!(bench.raw.ask(Command::DmaMap, &payload, &[]), None);
-    let (asked, range) = bench.read_at(0, 0x3000);
+    let mut setup = Setup::patient();
+    assert_eq!(setup.unmap(0), None);
+    assert_eq!(setup.unmap(0x8000), None);
+    assert_eq!(setup.raw.ask(Command::DmaMap, &common::map(0, 0x10_0000), &[]), None);
+    let (asked, range) = setup.read_at(0, 0x3000);
     // The reset comes with the answer, so the device may have asked for more or not.
-    bench.answer(&asked, &range, &[0; 0x1000]);
-    bench.raw.send(9, Command::DeviceReset.raw(), 0, &[], &[]);
+    setup.answer(&asked, &range, &[0; 0x1000]);
+    setup.raw.send(9, Command::DeviceReset.raw(), 0, &[], &[]);
     let mut replies = Vec::new();
     while !replies.contains(&Command::DeviceReset.raw()) {
-        replies.push(bench.raw.reply().expect("an answer to RESET").0.command);
+        replies.push(setup.raw.reply().expect("an answer to RESET").0.command);
     }
     assert!(replies.len() <= 3, "{replies:?}");
-    if bench.outcome() != Err(errno::ECANCELED) {
+    if setup.outcome() != Err(errno::ECANCELED) {
         panic!("the whole was never answered");
     }
 }
 
 #[test]
 fn the_thread_that_answers_does_not_ask() {
-    let mut bench = Bench::patient();
+    let mut setup = Setup::patient();
     let read = [longs(&[0]), words(&[0, 8])].concat();
-    assert_eq!(bench.raw.ask(Command::RegionRead, &read, &[]), Some(errno::EDEADLK));
-    bench.is_alive();
+    assert_eq!(setup.raw.ask(Command::RegionRead, &read, &[]), Some(errno::EDEADLK));
+    setup.is_alive();
 }
 
 #[test]
 fn a_reply_to_nothing_ends_the_connection_and_so_does_a_second_one() {
-    let mut bench = Bench::patient();
-    let (asked, range) = bench.read_at(0x10, 8);
-    bench.answer(&asked, &range, b"answered");
-    bench.answer(&asked, &range, b"answered");
-    assert_eq!(bench.outcome(), Ok(b"answered".to_vec()));
-    assert!(bench.raw.is_closed());
+    let mut setup = Setup::patient();
+    let (asked, range) = setup.read_at(0x10, 8);
+    setup.answer(&asked, &range, b"answered");
+    setup.answer(&asked, &range, b"answered");
+    assert_eq!(setup.outcome(), Ok(b"answered".to_vec()));
+    assert!(setup.raw.is_closed());
 }
 
 /// A client that unmaps instead of answering has the server remember what it owes.
 #[test]
 fn answers_are_not_owed_without_end() {
-    let mut bench = Bench::patient();
+    let mut setup = Setup::patient();
     for _ in 0..1024 {
-        bench.read_at(0x10, 8);
-        assert_eq!(bench.unmap(0), None);
-        assert_eq!(bench.map(0), None);
-        assert_eq!(bench.outcome(), Err(Errno::EFAULT));
+        setup.read_at(0x10, 8);
+        assert_eq!(setup.unmap(0), None);
+        assert_eq!(setup.map(0), None);
+        assert_eq!(setup.outcome(), Err(Errno::EFAULT));
     }
     let write = [longs(&[0]), words(&[0, 8]), longs(&[0x10])].concat();
-    bench.raw.send(8, Command::RegionWrite.raw(), 0x10, &write, &[]);
-    assert!(bench.raw.is_closed());
+    setup.raw.send(8, Command::RegionWrite.raw(), 0x10, &write, &[]);
+    assert!(setup.raw.is_closed());
 }
 
 /// Answers everything that the device asks for, from memory whose bytes count. Returns the longest piece.
-fn serve(bench: &mut Bench, address: u64, len: u64) -> u64 {
-    let (mut asked, mut range) = bench.read_at(address, len);
+fn serve(setup: &mut Setup, address: u64, len: u64) -> u64 {
+    let (mut asked, mut range) = setup.read_at(address, len);
     let (mut at, mut longest) = (address, 0);
     loop {
         let [from, count] = [0, 8].map(|i| u64::from_ne_bytes(range[i..i + 8].try_into().unwrap()));
         assert_eq!(from, at);
         let data: Vec<u8> = (from..from + count).map(|i| (i % 251) as u8).collect();
-        bench.answer(&asked, &range, &data);
+        setup.answer(&asked, &range, &data);
         (at, longest) = (at + count, longest.max(count));
         if at == address + len {
             return longest;
         }
-        (asked, range) = bench.raw.reply().expect("a command of the device's");
+        (asked, range) = setup.raw.reply().expect("a command of the device's");
     }
 }
 
@@ -245,12 +239,12 @@ fn the_device_asks_for_what_both_sides_can_take() {
     ] {
         let text = format!("{{\"capabilities\":{{\"max_data_xfer_size\":{client}}}}}\0");
         let options = Options { transfer: server, ..common::options() };
-        let mut bench = Bench::proposing(options, text.as_bytes());
-        let payload = [words(&[32, 3]), longs(&[0, 0x10_0000, 0x10_0000])].concat();
-        assert_eq!(bench.raw.ask(Command::DmaMap, &payload, &[]), None);
-        assert_eq!(serve(&mut bench, 0x10_0000, 70_000), expected);
+        let mut setup = Setup::proposing(options, text.as_bytes());
+        let map = common::map(0x10_0000, 0x10_0000);
+        assert_eq!(setup.raw.ask(Command::DmaMap, &map, &[]), None);
+        assert_eq!(serve(&mut setup, 0x10_0000, 70_000), expected);
         let expected: Vec<u8> =
             (0x10_0000_u32..0x10_0000 + 70_000).map(|i| (i % 251) as u8).collect();
-        assert!(bench.outcome() == Ok(expected));
+        assert!(setup.outcome() == Ok(expected));
     }
 }

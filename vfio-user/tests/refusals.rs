@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{Bench, event, signals, words};
+use common::{Setup, event, signals, words};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use vfio_irq_user::abi::{Index, flags};
@@ -52,8 +52,8 @@ fn forbid() {
 }
 
 /// Two threads raise while the eventfds change: nothing is lost, and nothing is done to others.
-fn replace_and_raise(bench: &Bench, client: &Client, fds: &[OwnedFd; 2]) {
-    let (interrupts, over) = (bench.bus().interrupts, AtomicBool::new(false));
+fn replace_and_raise(setup: &Setup, client: &Client, fds: &[OwnedFd; 2]) {
+    let (interrupts, over) = (setup.bus().interrupts, AtomicBool::new(false));
     client.attach(Index::Msix, 0, &[fds[0].as_fd()]).unwrap();
     fds.iter().for_each(|fd| _ = signals(fd));
     let raised: u64 = std::thread::scope(|scope| {
@@ -78,13 +78,13 @@ fn replace_and_raise(bench: &Bench, client: &Client, fds: &[OwnedFd; 2]) {
 
 #[test]
 fn what_is_refused_only_costs_time() {
-    let bench = Bench::new();
-    let (client, fds) = (bench.client(), [event(), event()]);
-    replace_and_raise(&bench, &client, &fds);
+    let setup = Setup::new();
+    let (client, fds) = (setup.client(), [event(), event()]);
+    replace_and_raise(&setup, &client, &fds);
     // A program may well forbid itself what it has used before.
     forbid();
-    replace_and_raise(&bench, &client, &fds);
-    let later = Bench::new();
+    replace_and_raise(&setup, &client, &fds);
+    let later = Setup::new();
     replace_and_raise(&later, &later.client(), &fds);
 
     let mut raw = later.agreed();

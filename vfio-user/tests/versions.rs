@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::Bench;
+use common::Setup;
 use vfio_irq_user::Errno;
 use vfio_irq_user::errno;
 use vfio_irq_user::wire::{Command, Request};
@@ -45,14 +45,13 @@ fn whatever_is_legal_is_answered() {
         ("many descriptors", 1, ends(many), (1, Some(253), Some(false))),
         ("something after the end", 1, [&ends(b"{}")[..], b"garbage"].concat(), (1, None, None)),
     ] {
-        let bench = Bench::new();
-        let mut raw = bench.raw();
+        let setup = Setup::new();
+        let mut raw = setup.raw();
         raw.send(5, Command::Version.raw(), 0, &proposal(0, minor, &text), &[]);
         let (header, payload) = raw.reply().expect(what);
         assert_eq!((header.id, header.errno()), (5, None), "{what}");
         assert_eq!(answered(&payload), expected, "{what}");
-        let info = common::words(&[16, 0, 0, 0]);
-        assert_eq!(raw.ask(Command::DeviceGetInfo, &info, &[]), None, "{what}");
+        assert_eq!(raw.ask(Command::DeviceGetInfo, &common::info(), &[]), None, "{what}");
     }
 }
 
@@ -79,32 +78,32 @@ fn whatever_is_not_is_refused_and_ends_the_connection() {
         ("pages of 2 KiB alone", text("{\"capabilities\":{\"pgsizes\":2048}}"), Errno::EINVAL),
         ("an abyss", text(&deep), Errno::EINVAL),
     ] {
-        let bench = Bench::new();
-        let mut raw = bench.raw();
+        let setup = Setup::new();
+        let mut raw = setup.raw();
         raw.send(5, Command::Version.raw(), 0, &payload, &[]);
         let (header, _) = raw.reply().expect(what);
         assert_eq!(header.errno(), Some(expected), "{what}");
         assert!(raw.is_closed(), "{what}");
-        assert_eq!(bench.diary.lock().unwrap().clients, 0, "{what}");
+        assert_eq!(setup.diary.lock().unwrap().clients, 0, "{what}");
     }
 }
 
 #[test]
 fn nothing_comes_before_the_version() {
-    let bench = Bench::new();
-    let mut raw = bench.raw();
+    let setup = Setup::new();
+    let mut raw = setup.raw();
     assert_eq!(raw.ask(Command::DeviceReset, &[], &[]), Some(Errno::EINVAL));
     assert!(raw.is_closed());
-    let mut raw = bench.raw();
+    let mut raw = setup.raw();
     raw.send(1, Command::Version.raw(), 0x10, &[0, 0, 1, 0], &[]);
     assert!(raw.is_closed(), "a version that wants no reply");
-    assert_eq!(bench.diary.lock().unwrap().resets, 0);
+    assert_eq!(setup.diary.lock().unwrap().resets, 0);
 }
 
 #[test]
 fn a_client_that_receives_no_descriptors_gets_none() {
-    let bench = Bench::new();
-    let mut raw = bench.raw();
+    let setup = Setup::new();
+    let mut raw = setup.raw();
     let none = br#"{"capabilities":{"max_msg_fds":0}}"#;
     raw.send(5, Command::Version.raw(), 0, &proposal(0, 1, none), &[]);
     raw.reply().unwrap();
@@ -118,8 +117,8 @@ fn a_client_that_receives_no_descriptors_gets_none() {
 }
 
 /// The capabilities of a server's answer, as their names and values.
-fn said(bench: &Bench, capabilities: &str) -> (common::Raw, serde_json::Value) {
-    let mut raw = bench.raw();
+fn said(setup: &Setup, capabilities: &str) -> (common::Raw, serde_json::Value) {
+    let mut raw = setup.raw();
     let text = format!("{{\"capabilities\":{capabilities}}}\0");
     raw.send(5, Command::Version.raw(), 0, &proposal(0, 1, text.as_bytes()), &[]);
     let (header, payload) = raw.reply().unwrap();
@@ -131,7 +130,7 @@ fn said(bench: &Bench, capabilities: &str) -> (common::Raw, serde_json::Value) {
 
 #[test]
 fn the_answer_names_what_was_proposed_and_nothing_else() {
-    let bench = Bench::new();
+    let setup = Setup::new();
     for (proposed, expected) in [
         ("{}", "{}"),
         (r#"{"max_msg_fds":8}"#, r#"{"max_msg_fds":16}"#),
@@ -147,7 +146,7 @@ fn the_answer_names_what_was_proposed_and_nothing_else() {
         (r#"{"twin_socket":{"supported":true}}"#, "{}"),
         (r#"{"migration":{"pgsize":4096}}"#, "{}"),
     ] {
-        let (_raw, said) = said(&bench, proposed);
+        let (_raw, said) = said(&setup, proposed);
         let expected: serde_json::Value = serde_json::from_str(expected).unwrap();
         assert_eq!(said, expected, "{proposed}");
     }
@@ -156,24 +155,20 @@ fn the_answer_names_what_was_proposed_and_nothing_else() {
 #[test]
 fn a_client_that_is_told_of_no_limit_goes_by_the_default() {
     let options = vfio_irq_user::Options { transfer: 4096, ..common::options() };
-    let bench = Bench::with(options);
+    let setup = Setup::with(options);
     let read = [common::longs(&[0]), common::words(&[0, 0x2000])].concat();
-    let (mut raw, _) = said(&bench, "{}");
+    let (mut raw, _) = said(&setup, "{}");
     assert_eq!(raw.ask(Command::RegionRead, &read, &[]), None);
     drop(raw);
-    let (mut raw, _) = said(&bench, r#"{"max_data_xfer_size":1}"#);
+    let (mut raw, _) = said(&setup, r#"{"max_data_xfer_size":1}"#);
     assert_eq!(raw.ask(Command::RegionRead, &read, &[]), Some(Errno::EINVAL));
 }
 
 #[test]
 fn mappings_are_as_many_as_was_agreed_on() {
-    let bench = Bench::new();
-    let (mut raw, _) = said(&bench, r#"{"max_dma_maps":2}"#);
-    let outcomes: Vec<_> = (0..3)
-        .map(|i| {
-            let map = [common::words(&[32, 3]), common::longs(&[0, 0x1000 * i, 0x1000])].concat();
-            raw.ask(Command::DmaMap, &map, &[])
-        })
-        .collect();
+    let setup = Setup::new();
+    let (mut raw, _) = said(&setup, r#"{"max_dma_maps":2}"#);
+    let outcomes: Vec<_> =
+        (0..3).map(|i| raw.ask(Command::DmaMap, &common::map(0x1000 * i, 0x1000), &[])).collect();
     assert_eq!(outcomes, [None, None, Some(Errno::ENOSPC)]);
 }

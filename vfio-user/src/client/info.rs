@@ -1,8 +1,8 @@
 //! The payloads of a client's commands and replies.
 
 use crate::errno;
-use crate::wire::layout::{self, Capability, PaddedWrite, SubRegion, len32, put, take};
-use crate::wire::{Access, Area, Capabilities, IoSpan, RegionInfo, Request};
+use crate::wire::layout::{self, Capability, PaddedWrite, len32, put, take};
+use crate::wire::{Access, Area, Capabilities, RegionInfo, Request, SubRegion};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use vfio_irq_engine::Errno;
 
@@ -150,8 +150,8 @@ pub(super) fn io_fds(
         return Ok((needed, Vec::new()));
     }
     // The server reports the size of an entry: another type may have more fields than an ioeventfd.
-    let all = needed.checked_sub(IoSpan::HEAD).ok_or(errno::EIO)?;
-    if all % count != 0 || all / count < IoSpan::LEN || spans.len() != all as usize {
+    let all = needed.checked_sub(SubRegion::HEAD).ok_or(errno::EIO)?;
+    if all % count != 0 || all / count < SubRegion::LEN || spans.len() != all as usize {
         return Err(errno::EIO);
     }
     let spans = spans.chunks_exact((all / count) as usize);
@@ -163,13 +163,14 @@ fn io_sub_region(mut span: &[u8], fds: &[OwnedFd], region: u64) -> Result<IoSubR
     let SubRegion { offset, size, fd_index, kind, flags, datamatch, .. } = take(&mut span)?;
     let end = offset.checked_add(size).filter(|end| *end <= region && offset < region);
     end.ok_or(errno::EIO)?;
-    let fd = if kind == IoSpan::IOEVENTFD && flags & !(IoSpan::DATAMATCH | IoSpan::PIO) == 0 {
-        let fd = fds.get(fd_index as usize).ok_or(errno::EIO)?;
-        let fd = fd.try_clone().map_err(|_| errno::EMFILE)?;
-        let datamatch = (flags & IoSpan::DATAMATCH != 0).then_some(datamatch);
-        IoFd::Ioeventfd { fd, datamatch, pio: flags & IoSpan::PIO != 0 }
-    } else {
-        IoFd::Unknown { kind, flags }
-    };
+    let fd =
+        if kind == SubRegion::IOEVENTFD && flags & !(SubRegion::DATAMATCH | SubRegion::PIO) == 0 {
+            let fd = fds.get(fd_index as usize).ok_or(errno::EIO)?;
+            let fd = fd.try_clone().map_err(|_| errno::EMFILE)?;
+            let datamatch = (flags & SubRegion::DATAMATCH != 0).then_some(datamatch);
+            IoFd::Ioeventfd { fd, datamatch, pio: flags & SubRegion::PIO != 0 }
+        } else {
+            IoFd::Unknown { kind, flags }
+        };
     Ok(IoSubRegion { offset, size, fd })
 }

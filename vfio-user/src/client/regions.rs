@@ -1,6 +1,6 @@
 //! The regions of a device.
 
-use super::channel::TRANSFER;
+use super::channel::{Channel, TRANSFER};
 use super::{Client, ClientError, IoSubRegion, Region, info};
 use crate::errno;
 use crate::wire::layout::{self, len32, put, take};
@@ -29,21 +29,32 @@ impl Client {
     ///
     /// Returns `EINVAL` if the region does not exist.
     pub fn region(&self, index: u32) -> Result<Region, ClientError> {
-        let mut room = 32;
-        loop {
-            let asked = |out: &mut Vec<u8>| {
-                put(out, &layout::RegionInfo { argsz: room, index, ..Default::default() })
-            };
-            let (needed, region) =
-                self.channel().call(Command::DeviceGetRegionInfo, asked, &[], info::region)?;
-            if needed <= room {
-                return Ok(region);
-            }
-            if needed > 64 << 10 || room > 32 {
-                return Err(ClientError::Senseless(Command::DeviceGetRegionInfo));
-            }
-            room = needed;
+        self.with_room(Command::DeviceGetRegionInfo, 32, 64 << 10, |room, channel| {
+            let info = layout::RegionInfo { argsz: room, index, ..Default::default() };
+            channel.call(Command::DeviceGetRegionInfo, |out| put(out, &info), &[], info::region)
+        })
+    }
+
+    /// Asks with `room` bytes for the reply. If the server needs more, at most `most`, asks once more.
+    /// `ask` returns the needed bytes and the value.
+    fn with_room<T>(
+        &self,
+        command: Command,
+        room: u32,
+        most: u32,
+        ask: impl Fn(u32, &mut Channel) -> Result<(u32, T), ClientError>,
+    ) -> Result<T, ClientError> {
+        let (needed, value) = ask(room, &mut self.channel())?;
+        if needed <= room {
+            return Ok(value);
         }
+        if needed <= most {
+            let (again, value) = ask(needed, &mut self.channel())?;
+            if again <= needed {
+                return Ok(value);
+            }
+        }
+        Err(ClientError::Senseless(command))
     }
 
     /// Reads a region at `offset` (`VFIO_USER_REGION_READ`). Splits long reads into several
@@ -79,17 +90,9 @@ impl Client {
     ///
     /// Returns the errno of the device, or an error if the connection has ended.
     pub fn region_write(&self, region: u32, offset: u64, data: &[u8]) -> Result<(), ClientError> {
-        let most = self.most(data.len())?;
-        let mut channel = self.channel();
-        for (start, len) in pieces(data.len(), most) {
-            let access = access(region, offset, start, len);
-            let asked = |out: &mut Vec<u8>| {
-                put(out, &access);
-                out.extend_from_slice(data.get(start..start + len).unwrap_or_default());
-            };
-            channel.call(Command::RegionWrite, asked, &[], |_, _| Ok(()))?;
-        }
-        Ok(())
+        self.write_with(region, offset, data, |channel, put| {
+            channel.call(Command::RegionWrite, put, &[], |_, _| Ok(()))
+        })
     }
 
     /// Writes a region without a reply (posted); errors of the device are lost.
@@ -98,12 +101,24 @@ impl Client {
     ///
     /// Returns an error if the connection has ended.
     pub fn region_post(&self, region: u32, offset: u64, data: &[u8]) -> Result<(), ClientError> {
+        self.write_with(region, offset, data, |channel, put| {
+            channel.post(Command::RegionWrite, put)
+        })
+    }
+
+    /// Calls `send` for the payload of each message that the write takes.
+    fn write_with(
+        &self,
+        region: u32,
+        offset: u64,
+        data: &[u8],
+        send: impl Fn(&mut Channel, &dyn Fn(&mut Vec<u8>)) -> Result<(), ClientError>,
+    ) -> Result<(), ClientError> {
         let most = self.most(data.len())?;
         let mut channel = self.channel();
         for (start, len) in pieces(data.len(), most) {
-            let access = access(region, offset, start, len);
-            channel.post(Command::RegionWrite, |out| {
-                put(out, &access);
+            send(&mut channel, &|out| {
+                put(out, &access(region, offset, start, len));
                 out.extend_from_slice(data.get(start..start + len).unwrap_or_default());
             })?;
         }
@@ -179,19 +194,10 @@ impl Client {
     pub fn region_io_fds(&self, region: u32) -> Result<Vec<IoSubRegion>, ClientError> {
         let command = Command::DeviceGetRegionIoFds;
         let size = self.region(region)?.size;
-        let mut room = 4096;
-        loop {
+        self.with_room(command, 4096, TRANSFER, |room, channel| {
             let asked = |out: &mut Vec<u8>| put(out, &[room, 0, region, 0]);
-            let (needed, parts) = self
-                .channel()
-                .call(command, asked, &[], |payload, fds| info::io_fds(payload, fds, room, size))?;
-            if needed <= room {
-                return Ok(parts);
-            }
-            if needed > TRANSFER || room > 4096 {
-                return Err(ClientError::Senseless(command));
-            }
-            room = needed;
-        }
+            let read = |payload: &[u8], fds: &mut Vec<_>| info::io_fds(payload, fds, room, size);
+            channel.call(command, asked, &[], read)
+        })
     }
 }

@@ -11,7 +11,7 @@ pub(crate) struct Message {
     pub(crate) bytes: Vec<u8>,
     pub(crate) fds: Vec<OwnedFd>,
     /// Descriptors were lost (MSG_CTRUNC).
-    pub(crate) robbed: bool,
+    pub(crate) truncated: bool,
 }
 
 impl Message {
@@ -37,7 +37,7 @@ impl Reader {
     /// `stall` after the first byte, whichever threads read the message and however slowly bytes
     /// arrive.
     pub(super) fn message_due(&mut self, stall: Duration) -> Option<Instant> {
-        if !self.decoder.is_amid() {
+        if !self.decoder.is_incomplete() {
             return None;
         }
         Some(due(&mut self.begun, self.decoder.place(), transport::after(stall)))
@@ -48,7 +48,7 @@ impl Reader {
     pub(super) fn take(&mut self, message: &mut Message) -> Result<bool, ConnectionError> {
         let next = self.decoder.next(&mut message.fds).map_err(ConnectionError::Garbage)?;
         let Some(frame) = next else { return Ok(false) };
-        message.robbed = frame.robbed;
+        message.truncated = frame.truncated;
         message.bytes.clear();
         message.bytes.extend_from_slice(&frame.packet.header().to_bytes());
         message.bytes.extend_from_slice(frame.packet.payload());

@@ -83,7 +83,7 @@ impl Acceptor {
         for event in events {
             match event.data.u64() {
                 STOP => return,
-                WAKE => transport::calm(&self.shared.wake),
+                WAKE => transport::consume(&self.shared.wake),
                 key if key & Refusals::KEY != 0 => self.refusals.look(key),
                 place => {
                     let place = usize::try_from(place).unwrap_or(usize::MAX);

@@ -74,7 +74,7 @@ fn exchange(
             Arrival::Command => {
                 let mut fds = std::mem::take(&mut message.fds);
                 let packet = message.packet().ok_or(ConnectionError::ProtocolViolation)?;
-                let flow = session.answer(packet, &mut fds, message.robbed, &mut reply);
+                let flow = session.answer(packet, &mut fds, message.truncated, &mut reply);
                 message.fds = fds;
                 if let Some(limits) = session.limits().filter(|_| deadline.is_some()) {
                     let transfer = limits.peer_transfer.min(shared.options.transfer);

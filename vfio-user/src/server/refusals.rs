@@ -1,4 +1,4 @@
-//! Clients that are refused. The server replies to their VERSION with EBUSY. A closed socket alone
+//! Refuses clients. The server replies to their VERSION with EBUSY. A closed socket alone
 //! carries no reason, and QEMU exits on it.
 
 use super::shared::Shared;
@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 use vfio_irq_engine::Errno;
 
-/// The longest first command that is looked at.
+/// The limit of the first command in bytes.
 const LONGEST: usize = 64 << 10;
 
 struct Refused {
@@ -21,7 +21,7 @@ struct Refused {
     until: Instant,
 }
 
-/// Clients that have not sent their first command yet, the one first that came first.
+/// Refused clients that have not sent their first command yet, the oldest first.
 #[derive(Default)]
 pub(super) struct Refusals {
     waiting: VecDeque<Refused>,
@@ -29,13 +29,13 @@ pub(super) struct Refusals {
 }
 
 impl Refusals {
-    /// Sockets that are kept open to be refused. More of them, and the oldest is closed.
+    /// The limit of open sockets. Beyond it, the oldest is closed without a reply.
     const MOST: usize = 64;
 
-    /// Marks the keys of refused clients among what epoll tells.
+    /// The bit that marks the epoll keys of refused clients.
     pub(super) const KEY: u64 = 1 << 62;
 
-    /// Refuses a client: at once if its first command is there, or when that comes.
+    /// Refuses a client: now if its first command has arrived, otherwise on arrival.
     pub(super) fn refuse(&mut self, shared: &Shared, socket: OwnedFd) {
         let key = Self::KEY | self.next_key;
         self.next_key = (self.next_key + 1) % (1 << 32);
@@ -48,13 +48,13 @@ impl Refusals {
             self.waiting.pop_front();
         }
         let data = epoll::EventData::new_u64(key);
-        // A socket that cannot be waited for is closed without an answer.
+        // If epoll does not take the socket, it is closed without a reply.
         if epoll::add(&shared.epoll, &refused.socket, data, epoll::EventFlags::IN).is_ok() {
             self.waiting.push_back(refused);
         }
     }
 
-    /// A client has sent something, or has gone.
+    /// Handles an event of a refused client: its bytes, or its end.
     pub(super) fn look(&mut self, key: u64) {
         let place = self.waiting.iter().position(|refused| refused.key == key);
         let Some(place) = place else { return };
@@ -63,7 +63,7 @@ impl Refusals {
         }
     }
 
-    /// Closes the sockets of clients that said nothing in time. Returns when the next one is due.
+    /// Closes the sockets of clients that sent nothing in time. Returns the time left of the next.
     pub(super) fn expire(&mut self) -> Option<Duration> {
         let now = Instant::now();
         while self.waiting.pop_front_if(|refused| refused.until <= now).is_some() {}
@@ -72,7 +72,7 @@ impl Refusals {
 }
 
 impl Refused {
-    /// Answers the first command if it is there. Returns false while it has to be waited for.
+    /// Refuses the first command if it has arrived. Returns false if it has not.
     fn is_answered(&mut self) -> bool {
         loop {
             match self.decoder.next(&mut Vec::new()) {
@@ -98,7 +98,7 @@ impl Refused {
         let mut reply = Reply::default();
         reply.refuse(header, Errno::EBUSY);
         let socket = self.socket.as_fd();
-        // It is the first thing that is sent, so there is room for it.
+        // It is the first message of the server, so the socket buffer has room for it.
         let _ = transport::send(socket, reply.bytes(), reply.fds(), Duration::ZERO, None);
     }
 }

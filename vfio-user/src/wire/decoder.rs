@@ -38,7 +38,7 @@ pub struct Decoder {
     /// Descriptors, each with the stream position of its message.
     fds: VecDeque<(u64, OwnedFd)>,
     /// The stream positions of messages that lost descriptors (MSG_CTRUNC).
-    robbed: VecDeque<u64>,
+    truncated: VecDeque<u64>,
     longest: usize,
 }
 
@@ -48,7 +48,7 @@ pub struct Frame<'a> {
     /// Its bytes.
     pub packet: Packet<'a>,
     /// Descriptors were lost (MSG_CTRUNC), so the message must be refused.
-    pub robbed: bool,
+    pub truncated: bool,
 }
 
 impl Decoder {
@@ -74,13 +74,13 @@ impl Decoder {
             end: 0,
             before: 0,
             fds: VecDeque::new(),
-            robbed: VecDeque::new(),
+            truncated: VecDeque::new(),
             longest,
         }
     }
 
     /// Returns true if a message is incomplete.
-    pub fn is_amid(&self) -> bool {
+    pub fn is_incomplete(&self) -> bool {
         self.start != self.end
     }
 
@@ -110,7 +110,7 @@ impl Decoder {
     }
 
     /// Takes `bytes` bytes that were received into [`Decoder::room`], and their descriptors.
-    /// `robbed` is true if descriptors were lost (MSG_CTRUNC).
+    /// `truncated` is true if descriptors were lost (MSG_CTRUNC).
     ///
     /// # Errors
     ///
@@ -134,17 +134,17 @@ impl Decoder {
         &mut self,
         bytes: usize,
         fds: impl IntoIterator<Item = OwnedFd>,
-        robbed: bool,
+        truncated: bool,
     ) -> Result<(), Errno> {
         let from = self.end;
         self.end = self.end.saturating_add(bytes).min(self.buffer.len());
         let mut fds = fds.into_iter().peekable();
-        if fds.peek().is_none() && !robbed {
+        if fds.peek().is_none() && !truncated {
             return Ok(());
         }
         let owner = self.last_start(from);
-        if robbed && self.robbed.back() != Some(&owner) {
-            self.robbed.push_back(owner);
+        if truncated && self.truncated.back() != Some(&owner) {
+            self.truncated.push_back(owner);
         }
         self.fds.extend(fds.map(|fd| (owner, fd)));
         let owned = self.fds.iter().filter(|(of, _)| *of == owner).count();
@@ -187,9 +187,9 @@ impl Decoder {
         while let Some((_, fd)) = self.fds.pop_front_if(|(owner, _)| *owner == at) {
             fds.push(fd);
         }
-        let robbed = self.robbed.pop_front_if(|owner| *owner == at).is_some();
+        let truncated = self.truncated.pop_front_if(|owner| *owner == at).is_some();
         self.start += packet.len();
-        Ok(Some(Frame { packet, robbed }))
+        Ok(Some(Frame { packet, truncated }))
     }
 
     /// Returns the header of the message that made [`Decoder::next`] fail.
@@ -203,21 +203,21 @@ impl Decoder {
 mod tests {
     use super::{Decoder, Header};
 
-    fn feed(decoder: &mut Decoder, bytes: &[u8], robbed: bool) {
+    fn feed(decoder: &mut Decoder, bytes: &[u8], truncated: bool) {
         decoder.room()[..bytes.len()].copy_from_slice(bytes);
-        decoder.filled(bytes.len(), None, robbed).unwrap();
+        decoder.filled(bytes.len(), None, truncated).unwrap();
     }
 
     /// A SET_IRQS that lost its descriptors would detach the vectors.
     #[test]
-    fn every_message_that_was_robbed_is_known_as_such() {
+    fn every_message_that_lost_descriptors_is_known() {
         let mut decoder = Decoder::new(1 << 16);
         let message = Header { id: 1, command: 8, size: 20, flags: 0, error: 0 }.to_bytes();
         feed(&mut decoder, &message, true);
         // The rest of the first, and the second, which has lost descriptors, too.
         feed(&mut decoder, &[&[0; 4], &message[..]].concat(), true);
         feed(&mut decoder, &[&[0; 4], &message[..], &[0; 4]].concat(), false);
-        let mut taken = || decoder.next(&mut Vec::new()).unwrap().map(|frame| frame.robbed);
+        let mut taken = || decoder.next(&mut Vec::new()).unwrap().map(|frame| frame.truncated);
         assert_eq!(
             [taken(), taken(), taken(), taken()],
             [Some(true), Some(true), Some(false), None]

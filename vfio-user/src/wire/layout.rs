@@ -79,28 +79,7 @@ pub(crate) struct Capability {
     pub(crate) next: u32,
 }
 
-/// `struct vfio_user_sub_region_ioeventfd`.
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub(crate) struct SubRegion {
-    pub(crate) offset: u64,
-    pub(crate) size: u64,
-    pub(crate) fd_index: u32,
-    pub(crate) kind: u32,
-    pub(crate) flags: u32,
-    pub(crate) padding: u32,
-    pub(crate) datamatch: u64,
-}
-
 /// `VFIO_USER_REGION_READ` and `VFIO_USER_REGION_WRITE`. The end is within 64 bits.
-///
-/// ```
-/// use vfio_irq_user::wire::Access;
-///
-/// let word = Access { region: 0, offset: 0x1004, count: 4 };
-/// assert_eq!(word.end(), 0x1008);
-/// assert_eq!(Access::LEN, 16, "bytes in a message");
-/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Access {

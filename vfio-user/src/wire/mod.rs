@@ -28,7 +28,7 @@ mod version;
 pub use decoder::{Decoder, Frame};
 pub use layout::Access;
 pub use packet::{Command, Header, Packet, flags};
-pub use reply::{Area, IoSpan, RegionInfo, Reply};
+pub use reply::{Area, RegionInfo, Reply, SubRegion};
 pub use request::{DmaMap, DmaUnmap, Request, SetIrqs, Write, Writes};
 pub use version::{Capabilities, Limits, Proposal, TwinSocket, VERSION};
 

@@ -2,7 +2,7 @@
 
 use super::layout::len32;
 use vfio_irq_engine::Errno;
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
 /// Flags of a header.
 pub mod flags {
@@ -28,7 +28,7 @@ pub mod flags {
 /// // 14 was VFIO_USER_DIRTY_PAGES, which was removed.
 /// assert_eq!(Command::from_raw(14), None);
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, TryFromBytes)]
 #[repr(u16)]
 pub enum Command {
     /// Version and capabilities; the first message.
@@ -69,27 +69,8 @@ pub enum Command {
 
 impl Command {
     /// Returns the command with this number, if it exists.
-    pub const fn from_raw(raw: u16) -> Option<Self> {
-        Some(match raw {
-            1 => Self::Version,
-            2 => Self::DmaMap,
-            3 => Self::DmaUnmap,
-            4 => Self::DeviceGetInfo,
-            5 => Self::DeviceGetRegionInfo,
-            6 => Self::DeviceGetRegionIoFds,
-            7 => Self::DeviceGetIrqInfo,
-            8 => Self::DeviceSetIrqs,
-            9 => Self::RegionRead,
-            10 => Self::RegionWrite,
-            11 => Self::DmaRead,
-            12 => Self::DmaWrite,
-            13 => Self::DeviceReset,
-            15 => Self::RegionWriteMulti,
-            16 => Self::DeviceFeature,
-            17 => Self::MigDataRead,
-            18 => Self::MigDataWrite,
-            _ => return None,
-        })
+    pub fn from_raw(raw: u16) -> Option<Self> {
+        zerocopy::try_transmute!(raw).ok()
     }
 
     /// Returns the number.

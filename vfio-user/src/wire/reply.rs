@@ -85,14 +85,6 @@ impl Reply {
 }
 
 /// A mappable area of a region: `struct vfio_region_sparse_mmap_area`.
-///
-/// ```
-/// use vfio_irq_user::wire::Area;
-///
-/// // The second page of a region: VMs map whole pages.
-/// let page = Area { offset: 0x1000, size: 0x1000 };
-/// assert_eq!(page.offset + page.size, 0x2000);
-/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Area {
@@ -177,37 +169,44 @@ impl RegionInfo<'_> {
     }
 }
 
-/// A sub-region whose writes signal an eventfd, in the reply to
-/// `VFIO_USER_DEVICE_GET_REGION_IO_FDS`.
+/// A sub-region in the reply to `VFIO_USER_DEVICE_GET_REGION_IO_FDS`: `struct
+/// vfio_user_sub_region_ioeventfd`, whose writes signal an eventfd.
 ///
 /// ```
-/// use vfio_irq_user::wire::IoSpan;
+/// use vfio_irq_user::wire::SubRegion;
 ///
 /// // Two doorbells that share the first descriptor of the reply.
-/// let bell = IoSpan { offset: 0x1000, size: 4, fd: 0, datamatch: None, pio: false };
-/// let spans = [bell, IoSpan { offset: 0x1004, ..bell }];
+/// let bell = SubRegion { offset: 0x1000, size: 4, ..SubRegion::default() };
+/// let bells = [bell, SubRegion { offset: 0x1004, ..bell }];
 /// let mut payload = Vec::new();
-/// assert!(IoSpan::put_all(0, &spans, 4096, &mut payload));
-/// assert_eq!(payload.len(), (IoSpan::HEAD + 2 * IoSpan::LEN) as usize);
+/// assert!(SubRegion::put_all(0, &bells, 4096, &mut payload));
+/// assert_eq!(payload.len(), (SubRegion::HEAD + 2 * SubRegion::LEN) as usize);
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct IoSpan {
+#[derive(
+    Clone, Copy, PartialEq, Eq, Hash, Debug, Default, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct SubRegion {
     /// First byte, from the start of the region.
     pub offset: u64,
     /// The size of a write; 0 matches any size.
     pub size: u64,
     /// The index of the descriptor in the message.
-    pub fd: u32,
-    /// The matching value, if not any.
-    pub datamatch: Option<u64>,
-    /// The region is of I/O ports.
-    pub pio: bool,
+    pub fd_index: u32,
+    /// [`SubRegion::IOEVENTFD`].
+    pub kind: u32,
+    /// [`SubRegion::DATAMATCH`] and [`SubRegion::PIO`].
+    pub flags: u32,
+    /// Not used.
+    pub padding: u32,
+    /// The matching value, with [`SubRegion::DATAMATCH`].
+    pub datamatch: u64,
 }
 
-impl IoSpan {
-    /// Bytes before the spans.
+impl SubRegion {
+    /// Bytes before the sub-regions.
     pub const HEAD: u32 = 16;
-    /// Bytes of one span.
+    /// Bytes of one sub-region.
     pub const LEN: u32 = 40;
     /// The descriptor is an eventfd.
     pub const IOEVENTFD: u32 = 0;
@@ -217,26 +216,15 @@ impl IoSpan {
     pub const PIO: u32 = 2;
 
     /// Appends the payload of the reply to GET_REGION_IO_FDS. If the client's `argsz` is too small,
-    /// leaves the spans out and reports the required size.
+    /// leaves the sub-regions out and reports the required size.
     ///
-    /// Returns true if the spans are in the payload. The caller must then attach their descriptors.
-    pub fn put_all(index: u32, spans: &[Self], room: u32, out: &mut Vec<u8>) -> bool {
-        let needed = Self::HEAD + Self::LEN * len32(spans.len());
+    /// Returns true if the sub-regions are in the payload. The caller must then attach their
+    /// descriptors.
+    pub fn put_all(index: u32, all: &[Self], room: u32, out: &mut Vec<u8>) -> bool {
+        let needed = Self::HEAD + Self::LEN * len32(all.len());
         let listed = room >= needed;
-        put(out, &[needed, 0, index, len32(spans.len())]);
-        for span in spans.iter().filter(|_| listed) {
-            let datamatch = if span.datamatch.is_some() { Self::DATAMATCH } else { 0 };
-            let sub_region = layout::SubRegion {
-                offset: span.offset,
-                size: span.size,
-                fd_index: span.fd,
-                kind: Self::IOEVENTFD,
-                flags: datamatch | if span.pio { Self::PIO } else { 0 },
-                padding: 0,
-                datamatch: span.datamatch.unwrap_or(0),
-            };
-            put(out, &sub_region);
-        }
+        put(out, &[needed, 0, index, len32(all.len())]);
+        all.iter().filter(|_| listed).for_each(|sub_region| put(out, sub_region));
         listed
     }
 }

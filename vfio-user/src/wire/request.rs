@@ -2,7 +2,7 @@
 
 use super::layout::{self, Access, PaddedWrite, take};
 use super::packet::{Command, Packet};
-use super::reply::{IoSpan, RegionInfo};
+use super::reply::{RegionInfo, SubRegion};
 use super::version::Proposal;
 use crate::errno;
 use vfio_irq_engine::Errno;
@@ -148,14 +148,6 @@ pub struct SetIrqs<'a> {
 pub struct Writes<'a>(&'a [u8]);
 
 /// One write of a `VFIO_USER_REGION_WRITE_MULTI`.
-///
-/// ```
-/// use vfio_irq_user::wire::{Access, Write};
-///
-/// // Eight bytes are sent whatever the length, and so many of them count.
-/// let bell = Write { access: Access { region: 0, offset: 0x1000, count: 4 }, data: &[7, 0, 0, 0] };
-/// assert_eq!(bell.data.len(), bell.access.count as usize);
-/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Write<'a> {
     /// The destination.
@@ -250,7 +242,7 @@ impl<'a> Request<'a> {
             }
             Command::DeviceGetRegionIoFds => {
                 let [argsz, flags, index, _count] = take(&mut payload)?;
-                has_room(argsz, IoSpan::HEAD)?;
+                has_room(argsz, SubRegion::HEAD)?;
                 if flags != 0 {
                     return Err(Errno::EINVAL);
                 }

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use vfio_irq_user::pci::{Bar, Function, IoEventfd};
+use vfio_irq_user::pci::{Bar, Builder, Function, IoEventfd};
 use vfio_irq_user::wire::{Area, Command, Header};
 use vfio_irq_user::{Bus, Client, ClientOptions, Device, Errno, Options, Server, ServerError};
 
@@ -34,6 +34,8 @@ pub struct Diary {
     pub mapped: Vec<(u64, u64)>,
     pub unmapped: Vec<(u64, u64)>,
     pub bus_master: Option<bool>,
+    /// Whether the client's first page was mapped when [`Device::disconnected`] was called.
+    pub mapped_at_end: Option<bool>,
     /// What a write to [`HOLD`] waits for.
     pub hold: Option<std::sync::mpsc::Receiver<()>>,
 }
@@ -85,7 +87,9 @@ impl Device for Board {
     }
 
     fn disconnected(&mut self) {
-        self.diary.lock().unwrap().gone += 1;
+        let mut diary = self.diary.lock().unwrap();
+        diary.gone += 1;
+        diary.mapped_at_end = Some(self.bus.memory.covers(0, 0x1000));
     }
 
     fn mapped(&mut self, address: u64, size: u64) {
@@ -131,8 +135,43 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
+/// Registers that keep what is written, and nothing else.
+pub struct Registers(pub Vec<u8>);
+
+impl Device for Registers {
+    fn read(&mut self, _: u32, offset: u64, data: &mut [u8]) -> Result<(), Errno> {
+        data.copy_from_slice(&self.0[offset as usize..][..data.len()]);
+        Ok(())
+    }
+
+    fn write(&mut self, _: u32, offset: u64, data: &[u8]) -> Result<(), Errno> {
+        self.0[offset as usize..][..data.len()].copy_from_slice(data);
+        Ok(())
+    }
+
+    fn reset(&mut self) {}
+}
+
+/// A server with a device of the test's own, and where it listens.
+pub struct Served {
+    pub server: Server,
+    pub path: PathBuf,
+    pub folder: tempfile::TempDir,
+}
+
+pub fn serve<D: Device + 'static>(
+    options: Options,
+    function: Builder,
+    make: impl FnOnce(Bus) -> D,
+) -> Served {
+    let (folder, server) = (tempfile::tempdir().unwrap(), Server::start(options).unwrap());
+    let path = folder.path().join("device.sock");
+    server.add(&path, function.build().unwrap(), make).unwrap();
+    Served { server, path, folder }
+}
+
 /// A server with one board, and where it listens.
-pub struct Bench {
+pub struct Setup {
     pub server: Server,
     pub diary: Arc<Mutex<Diary>>,
     pub doorbells: Vec<Arc<OwnedFd>>,
@@ -178,7 +217,7 @@ pub fn function(doorbells: &[Arc<OwnedFd>], shared: &Arc<OwnedFd>) -> Function {
         .unwrap()
 }
 
-impl Bench {
+impl Setup {
     pub fn new() -> Self {
         Self::with(options())
     }
@@ -287,9 +326,10 @@ impl Raw {
         fds: &[BorrowedFd<'_>],
     ) -> Option<Errno> {
         self.send(9, command.raw(), 0, payload, fds);
-        let (header, _) = self.reply().unwrap_or_else(|| panic!("no reply to {command:?}"));
+        let (header, payload) = self.reply().unwrap_or_else(|| panic!("no reply to {command:?}"));
         assert_eq!((header.id, header.command), (9, command.raw()));
         assert!(header.is_reply());
+        assert!(header.errno().is_none() || payload.is_empty(), "an error reply has no payload");
         header.errno()
     }
 
@@ -310,6 +350,22 @@ pub fn words(words: &[u32]) -> Vec<u8> {
 
 pub fn longs(longs: &[u64]) -> Vec<u8> {
     longs.iter().flat_map(|long| long.to_ne_bytes()).collect()
+}
+
+/// The payload of a GET_INFO.
+pub fn info() -> Vec<u8> {
+    words(&[16, 0, 0, 0])
+}
+
+/// The payload of a DMA_MAP that the device may read and write, from the start of the file if a
+/// descriptor goes with it.
+pub fn map(address: u64, size: u64) -> Vec<u8> {
+    [words(&[32, 3]), longs(&[0, address, size])].concat()
+}
+
+/// The payload of a DMA_UNMAP.
+pub fn unmap(address: u64, size: u64) -> Vec<u8> {
+    [words(&[24, 0]), longs(&[address, size])].concat()
 }
 
 pub fn borrowed(fds: &[OwnedFd]) -> Vec<BorrowedFd<'_>> {
