@@ -16,9 +16,9 @@ use crate::transport::ConnectionError;
 use crate::wire::layout::{put, take};
 use crate::wire::{Capabilities, Command, Limits, VERSION};
 use channel::Channel;
+use parking_lot::{Mutex, MutexGuard};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use vfio_irq_engine::Errno;
 
 /// A connection to an emulated device. Several threads may share it; calls run one at a time.
@@ -89,7 +89,7 @@ impl Client {
     }
 
     fn channel(&self) -> MutexGuard<'_, Channel> {
-        self.channel.lock().unwrap_or_else(PoisonError::into_inner)
+        self.channel.lock()
     }
 
     /// Returns the negotiated limits.

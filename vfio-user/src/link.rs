@@ -30,14 +30,15 @@ use crate::transport::{self, ConnectionError, Woken};
 use crate::wire::{Command, Header, MAX_FDS, Reply};
 pub(crate) use outstanding::Window;
 use outstanding::{Failure, Outstanding};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 pub(crate) use reader::Message;
 use reader::Reader;
 use rustix::event::PollFlags;
 use rustix::net::RecvFlags;
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 use vfio_irq_engine::Errno;
@@ -132,13 +133,9 @@ impl Link {
         self.socket.as_fd()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inbox> {
-        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Ends the connection, and wakes all waiting threads.
     pub(crate) fn kill(&self, why: ConnectionError) {
-        self.lock().dead.get_or_insert(why);
+        self.inbox.lock().dead.get_or_insert(why);
         // ENOTCONN is harmless: the peer may have closed the socket.
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
         self.changed.notify_all();
@@ -146,11 +143,7 @@ impl Link {
 
     /// Sends a message. Returns an error if the connection has ended.
     pub(crate) fn send(&self, reply: &Reply) -> Result<(), ConnectionError> {
-        self.send_alone(reply, &self.alone())
-    }
-
-    fn alone(&self) -> MutexGuard<'_, ()> {
-        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+        self.send_alone(reply, &self.outbox.lock())
     }
 
     fn send_alone(
@@ -172,7 +165,7 @@ impl Link {
         deadline: Option<Instant>,
     ) -> Result<Arrival, ConnectionError> {
         loop {
-            let mut inbox = self.lock();
+            let mut inbox = self.inbox.lock();
             if let Some(command) = inbox.commands.pop_front() {
                 *message = command;
                 return Ok(Arrival::Command);
@@ -186,7 +179,7 @@ impl Link {
             };
             drop(inbox);
             let arrival = self.read_command(&mut reader, message, &watched, deadline);
-            let mut inbox = self.lock();
+            let mut inbox = self.inbox.lock();
             inbox.reader = Some(reader);
             if inbox.waiting > 0 {
                 self.changed.notify_all();
@@ -197,8 +190,8 @@ impl Link {
 
     fn sleep(&self, mut inbox: MutexGuard<'_, Inbox>, time: Duration) {
         inbox.waiting += 1;
-        let slept = self.changed.wait_timeout(inbox, time);
-        slept.unwrap_or_else(PoisonError::into_inner).0.waiting -= 1;
+        self.changed.wait_for(&mut inbox, time);
+        inbox.waiting -= 1;
     }
 
     fn read_command<'w>(
@@ -272,7 +265,7 @@ impl Link {
     /// error.
     fn deliver(&self, message: Message) -> Result<(), ConnectionError> {
         let id = message.packet().map_or(0, |packet| packet.header().id);
-        if !self.lock().outstanding.deliver(id, message) {
+        if !self.inbox.lock().outstanding.deliver(id, message) {
             return Err(ConnectionError::Garbage(Errno::EINVAL));
         }
         self.changed.notify_all();
@@ -333,9 +326,9 @@ impl Link {
         command: Command,
         window: &Arc<Window>,
     ) -> Result<u16, Failure> {
-        let alone = self.alone();
+        let alone = self.outbox.lock();
         let id = {
-            let mut inbox = self.lock();
+            let mut inbox = self.inbox.lock();
             if inbox.dead.is_some() {
                 return Err(Failure::Errno(errno::ENOTCONN));
             }
@@ -348,19 +341,19 @@ impl Link {
 
     /// Wakes all threads whose commands are about a window. The caller has unmapped the window.
     pub(crate) fn abandon(&self, window: &Window) {
-        let any = self.lock().outstanding.abandon(window);
+        let any = self.inbox.lock().outstanding.abandon(window);
         self.tell_abandoned(any);
     }
 
     /// Wakes all waiting threads, and refuses new commands until [`Link::resume`].
     pub(crate) fn quiesce(&self) {
-        let any = self.lock().outstanding.quiesce();
+        let any = self.inbox.lock().outstanding.quiesce();
         self.tell_abandoned(any);
     }
 
     /// Allows commands again.
     pub(crate) fn resume(&self) {
-        self.lock().outstanding.resume();
+        self.inbox.lock().outstanding.resume();
     }
 
     fn tell_abandoned(&self, any: bool) {
@@ -373,7 +366,7 @@ impl Link {
     fn await_reply(&self, id: u16) -> Result<Message, Failure> {
         let deadline = transport::after(self.patience.stall);
         loop {
-            let mut inbox = self.lock();
+            let mut inbox = self.inbox.lock();
             if let Some(answer) = inbox.outstanding.take(id) {
                 return answer.map_err(Failure::Errno);
             }
@@ -390,7 +383,7 @@ impl Link {
             };
             drop(inbox);
             let read = self.read_for_others(&mut reader, deadline);
-            let mut inbox = self.lock();
+            let mut inbox = self.inbox.lock();
             inbox.reader = Some(reader);
             drop(inbox);
             self.changed.notify_all();
@@ -440,7 +433,7 @@ impl Link {
                 self.deliver(message)?;
                 continue;
             }
-            let mut inbox = self.lock();
+            let mut inbox = self.inbox.lock();
             if !Self::may_keep(&inbox.commands, &message) {
                 return Err(ConnectionError::Garbage(Errno::ENOMEM));
             }
@@ -459,7 +452,7 @@ impl Link {
 
     /// Returns the header of the message that caused [`ConnectionError::Garbage`].
     pub(crate) fn offender(&self) -> Option<Header> {
-        self.lock().reader.as_ref().and_then(|reader| reader.decoder.offender())
+        self.inbox.lock().reader.as_ref().and_then(|reader| reader.decoder.offender())
     }
 }
 

@@ -8,10 +8,11 @@ use crate::sys::Mapping;
 use crate::wire::DmaMap;
 pub use messages::Quiesced;
 use messages::{Messages, Peer};
+use parking_lot::RwLock;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
 use vfio_irq_engine::Errno;
 
 enum Backing {
@@ -44,14 +45,6 @@ struct State {
 pub struct Memory(Arc<RwLock<State>>);
 
 impl Memory {
-    fn state(&self) -> RwLockReadGuard<'_, State> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn state_mut(&self) -> RwLockWriteGuard<'_, State> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Copies from the memory of the client to `data`.
     ///
     /// # Errors
@@ -204,7 +197,7 @@ impl Memory {
     /// sides wait (deadlock). The server quiesces before it calls [`crate::Device::reset`].
     #[must_use = "accesses may wait for the client again once it is dropped"]
     pub fn quiesce(&self) -> Quiesced {
-        let link = self.state().peer.as_ref().map(|peer| Arc::clone(&peer.link));
+        let link = self.0.read().peer.as_ref().map(|peer| Arc::clone(&peer.link));
         Quiesced::new(link)
     }
 
@@ -220,7 +213,7 @@ impl Memory {
     ) -> Result<(), Errno> {
         let (mut at, mut left) = (address, len);
         while left > 0 {
-            let state = self.state();
+            let state = self.0.read();
             let (start, range) = state.ranges.range(..=at).next_back().ok_or(Errno::EFAULT)?;
             let offset = at - start;
             let there = range.size.checked_sub(offset).filter(|n| *n > 0).ok_or(Errno::EFAULT)?;
@@ -249,16 +242,16 @@ impl Memory {
     /// Connects a client. `transfer` is the limit of bytes per message.
     pub(crate) fn connect(&self, link: Arc<Link>, transfer: u32) {
         let transfer = usize::try_from(transfer).unwrap_or(usize::MAX);
-        self.state_mut().peer = Some(Peer { link, transfer });
+        self.0.write().peer = Some(Peer { link, transfer });
     }
 
     /// Disconnects the client, and drops its mappings.
     pub(crate) fn disconnect(&self) {
-        *self.state_mut() = State::default();
+        *self.0.write() = State::default();
     }
 
     pub(crate) fn map(&self, map: &DmaMap, fd: Option<OwnedFd>, most: u32) -> Result<(), Errno> {
-        let mut state = self.state_mut();
+        let mut state = self.0.write();
         let before = state.ranges.range(..=map.last()).next_back();
         // No range is empty, so the subtraction cannot underflow.
         if before.is_some_and(|(start, range)| start + (range.size - 1) >= map.address) {
@@ -280,13 +273,13 @@ impl Memory {
 
     /// Returns true if one mapping covers exactly this range.
     pub(crate) fn is_range(&self, address: u64, size: u64) -> bool {
-        self.state().ranges.get(&address).is_some_and(|range| range.size == size)
+        self.0.read().ranges.get(&address).is_some_and(|range| range.size == size)
     }
 
     /// Unmaps a range. Waits for accesses in progress, and abandons accesses without a reply.
     /// Returns ENOENT if no mapping covers exactly this range.
     pub(crate) fn unmap(&self, address: u64, size: u64) -> Result<(), Errno> {
-        let mut state = self.state_mut();
+        let mut state = self.0.write();
         if state.ranges.get(&address).is_none_or(|range| range.size != size) {
             return Err(errno::ENOENT);
         }
@@ -297,7 +290,7 @@ impl Memory {
 
     /// Unmaps everything, as [`Memory::unmap`] does.
     pub(crate) fn unmap_all(&self) {
-        let mut state = self.state_mut();
+        let mut state = self.0.write();
         let gone = std::mem::take(&mut state.ranges);
         state.abandon(gone.into_values());
     }
@@ -305,7 +298,7 @@ impl Memory {
 
 impl fmt::Debug for Memory {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Memory").field("ranges", &self.state().ranges.len()).finish()
+        f.debug_struct("Memory").field("ranges", &self.0.read().ranges.len()).finish()
     }
 }
 

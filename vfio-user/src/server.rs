@@ -90,7 +90,7 @@ impl Server {
         }
         let endpoint = Endpoint::new(function, make);
         let listening = Arc::new(Listening::bind(path.as_ref(), endpoint)?);
-        let mut sockets = listening::lock(&self.sockets);
+        let mut sockets = self.sockets.lock();
         listening.watch(&self.shared, sockets.len())?;
         sockets.push(listening);
         Ok(())

@@ -1,4 +1,4 @@
-//! A client and a server that keep to the rules: every message, and what it comes to.
+//! Every message between a client and a server that keep to the protocol.
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // All small.
 
 mod common;

@@ -1,4 +1,4 @@
-//! Clients that do not keep to the rules: each gets an error or is disconnected, and other clients are not affected.
+//! Clients that break the protocol: the server refuses or disconnects them, and serves others.
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // All small.
 
 mod common;
@@ -94,7 +94,7 @@ fn refused() -> Vec<Refused> {
         ("SET_IRQS without its bytes", set_irqs([22, BOOL, 2, 0, 2]), einval),
         ("SET_IRQS of bytes without end", set_irqs([u32::MAX, BOOL, 2, 0, u32::MAX]), einval),
         (
-            "SET_IRQS, bytes that are none's",
+            "SET_IRQS, data beyond count",
             (Command::DeviceSetIrqs, words(&[24, EVENTFD, 2, 0, 1, 7])),
             einval,
         ),
@@ -296,7 +296,7 @@ fn a_client_that_does_not_read_is_sent_away_and_others_do_not_notice() {
     let other = Client::connect(&other, ClientOptions::default()).unwrap();
     let mut raw = setup.agreed();
     raw.0.set_nonblocking(true).unwrap();
-    // Reads of a mebibyte each, whose replies nobody takes.
+    // The client reads no reply, so the send buffer of the server fills.
     let (command, payload) = access(Command::RegionRead, 0, 0, 0x4000, &[]);
     let mut bytes = Header::command(1, command, payload.len()).to_bytes().to_vec();
     bytes.extend(&payload);

@@ -1,4 +1,4 @@
-//! Our client in front of servers that other people may have written: what they say is looked at.
+//! This client with servers that break the protocol: it checks what they send.
 #![allow(clippy::cast_possible_truncation)] // All small.
 
 mod common;

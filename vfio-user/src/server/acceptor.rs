@@ -1,7 +1,7 @@
 //! The thread that accepts clients.
 
 use super::connection;
-use super::listening::{Clients, Listening, Sockets, lock};
+use super::listening::{Clients, Listening, Sockets};
 use super::refusals::Refusals;
 use super::shared::Shared;
 use crate::transport;
@@ -46,7 +46,7 @@ impl Acceptor {
         while !self.shared.is_stopping() {
             self.turn();
         }
-        let all = std::mem::take(&mut *lock(&self.sockets));
+        let all = std::mem::take(&mut *self.sockets.lock());
         drop(self);
         for listening in &all {
             if let Some(socket) = listening.clients().socket.upgrade() {
@@ -87,7 +87,7 @@ impl Acceptor {
                 key if key & Refusals::KEY != 0 => self.refusals.look(key),
                 place => {
                     let place = usize::try_from(place).unwrap_or(usize::MAX);
-                    let listening = lock(&self.sockets).get(place).map(Arc::clone);
+                    let listening = self.sockets.lock().get(place).map(Arc::clone);
                     if let Some(listening) = listening {
                         self.accept(&listening);
                     }

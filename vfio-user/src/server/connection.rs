@@ -8,7 +8,7 @@ use crate::transport::{self, ConnectionError};
 use crate::wire::Reply;
 use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use tracing::{info, warn};
 
 /// Frees the device for the next client, also on panic.
@@ -27,7 +27,7 @@ pub(super) fn serve(shared: &Arc<Shared>, listening: &Listening, socket: Arc<Own
     let peer = rustix::net::sockopt::socket_peercred(socket.as_fd());
     let pid = peer.map_or(0, |peer| peer.pid.as_raw_nonzero().get());
     info!(%path, pid, "a client has come");
-    let mut endpoint = listening.endpoint.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut endpoint = listening.endpoint.lock();
     let options = &shared.options;
     let patience = Patience { spin: options.spin, stall: options.stall };
     let stop = (Arc::clone(&shared.stop), Arc::clone(&shared.stopping));

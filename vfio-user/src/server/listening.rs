@@ -4,22 +4,19 @@ use super::shared::{ServerError, Shared};
 use crate::device::Endpoint;
 use crate::irq::Table;
 use crate::transport;
+use parking_lot::{Mutex, MutexGuard};
 use rustix::event::epoll;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
 /// All sockets of a server, in the order in which they were added.
 pub(super) type Sockets = Mutex<Vec<Arc<Listening>>>;
-
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// One device and its socket.
 pub(super) struct Listening {
@@ -63,7 +60,7 @@ impl Listening {
     }
 
     pub(super) fn clients(&self) -> MutexGuard<'_, Clients> {
-        lock(&self.clients)
+        self.clients.lock()
     }
 
     /// Adds the socket to the epoll set, as `place` among the sockets of the server.
