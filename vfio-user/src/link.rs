@@ -45,7 +45,7 @@ use vfio_irq_engine::Errno;
 
 /// The time limits of a connection.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Patience {
+pub(crate) struct TimeLimits {
     /// How long a thread polls for the next message before it sleeps.
     pub(crate) spin: Duration,
     /// How long the peer may take to finish a message, or to reply.
@@ -60,7 +60,7 @@ pub(crate) enum Arrival {
     /// The watched eventfd is readable.
     Watched,
     /// The deadline expired.
-    Nothing,
+    Timeout,
 }
 
 struct Inbox {
@@ -81,7 +81,7 @@ pub(crate) struct Link {
     abandoned: OwnedFd,
     /// The session's thread.
     answering: ThreadId,
-    patience: Patience,
+    limits: TimeLimits,
     inbox: Mutex<Inbox>,
     /// Notified when the inbox has changed and a thread may wait for that.
     changed: Condvar,
@@ -106,7 +106,7 @@ impl Link {
     pub(crate) fn new(
         socket: Arc<OwnedFd>,
         stop: (Arc<OwnedFd>, Arc<AtomicBool>),
-        patience: Patience,
+        limits: TimeLimits,
         longest: usize,
     ) -> rustix::io::Result<Self> {
         let inbox = Inbox {
@@ -122,7 +122,7 @@ impl Link {
             stopping: stop.1,
             abandoned: transport::waker()?,
             answering: std::thread::current().id(),
-            patience,
+            limits,
             inbox: Mutex::new(inbox),
             changed: Condvar::new(),
             outbox: Mutex::new(()),
@@ -134,7 +134,7 @@ impl Link {
     }
 
     /// Ends the connection, and wakes all waiting threads.
-    pub(crate) fn kill(&self, why: ConnectionError) {
+    pub(crate) fn end(&self, why: ConnectionError) {
         self.inbox.lock().dead.get_or_insert(why);
         // ENOTCONN is harmless: the peer may have closed the socket.
         let _ = rustix::net::shutdown(&self.socket, rustix::net::Shutdown::Both);
@@ -152,7 +152,7 @@ impl Link {
         _alone: &MutexGuard<'_, ()>,
     ) -> Result<(), ConnectionError> {
         let stop = Some(self.stop.as_fd());
-        transport::send(self.socket(), reply.bytes(), reply.fds(), self.patience.stall, stop)
+        transport::send(self.socket(), reply.bytes(), reply.fds(), self.limits.stall, stop)
             .map(drop)
     }
 
@@ -220,7 +220,7 @@ impl Link {
             if self.spin(reader)? {
                 continue;
             }
-            let message_due = reader.message_due(self.patience.stall);
+            let message_due = reader.message_due(self.limits.stall);
             let until = earlier(deadline, message_due);
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));
             let watched = watched();
@@ -234,7 +234,7 @@ impl Link {
                     return Err(ConnectionError::Stopped);
                 }
                 Woken::Other => return Ok(Arrival::Watched),
-                Woken::Timeout if until == deadline => return Ok(Arrival::Nothing),
+                Woken::Timeout if until == deadline => return Ok(Arrival::Timeout),
                 Woken::Timeout => return Err(ConnectionError::Stuck),
             }
         }
@@ -253,7 +253,7 @@ impl Link {
 
     /// Polls for a while before the thread sleeps. Returns true if bytes were received.
     fn spin(&self, reader: &mut Reader) -> Result<bool, ConnectionError> {
-        transport::spin(self.patience.spin, || {
+        transport::spin(self.limits.spin, || {
             if self.stopping.load(Ordering::Relaxed) {
                 return Err(ConnectionError::Stopped);
             }
@@ -295,12 +295,12 @@ impl Link {
         }
         let mut message = Reply::default();
         put(message.begin());
-        let sent = self.ask(&mut message, command, window);
+        let sent = self.send_command(&mut message, command, window);
         let message =
             sent.and_then(|id| self.await_reply(id)).map_err(|failure| match failure {
                 Failure::Errno(errno) => errno,
                 Failure::Broken(why) => {
-                    self.kill(why);
+                    self.end(why);
                     if why == ConnectionError::ReplyTimeout {
                         errno::ETIMEDOUT
                     } else {
@@ -320,7 +320,7 @@ impl Link {
     ///
     /// `outbox` is locked before the command is recorded. So a command that is recorded before its
     /// window is unmapped is also sent before the reply to DMA_UNMAP.
-    fn ask(
+    fn send_command(
         &self,
         message: &mut Reply,
         command: Command,
@@ -342,13 +342,13 @@ impl Link {
     /// Wakes all threads whose commands are about a window. The caller has unmapped the window.
     pub(crate) fn abandon(&self, window: &Window) {
         let any = self.inbox.lock().outstanding.abandon(window);
-        self.tell_abandoned(any);
+        self.wake_abandoned(any);
     }
 
     /// Wakes all waiting threads, and refuses new commands until [`Link::resume`].
     pub(crate) fn quiesce(&self) {
         let any = self.inbox.lock().outstanding.quiesce();
-        self.tell_abandoned(any);
+        self.wake_abandoned(any);
     }
 
     /// Allows commands again.
@@ -356,7 +356,7 @@ impl Link {
         self.inbox.lock().outstanding.resume();
     }
 
-    fn tell_abandoned(&self, any: bool) {
+    fn wake_abandoned(&self, any: bool) {
         if any {
             transport::wake(&self.abandoned);
             self.changed.notify_all();
@@ -364,7 +364,7 @@ impl Link {
     }
 
     fn await_reply(&self, id: u16) -> Result<Message, Failure> {
-        let deadline = transport::after(self.patience.stall);
+        let deadline = transport::after(self.limits.stall);
         loop {
             let mut inbox = self.inbox.lock();
             if let Some(answer) = inbox.outstanding.take(id) {
@@ -388,7 +388,7 @@ impl Link {
             drop(inbox);
             self.changed.notify_all();
             // The loop continues, because the reply may have arrived before the connection ended.
-            read.unwrap_or_else(|why| self.kill(why));
+            read.unwrap_or_else(|why| self.end(why));
         }
     }
 
@@ -404,7 +404,7 @@ impl Link {
             return Ok(());
         }
         if !self.receive(reader, RecvFlags::DONTWAIT)? {
-            let message_due = reader.message_due(self.patience.stall);
+            let message_due = reader.message_due(self.limits.stall);
             let until = message_due.map_or(deadline, |due| due.min(deadline));
             let left = until.saturating_duration_since(Instant::now());
             let others = [Some(self.stop.as_fd()), Some(self.abandoned.as_fd())];

@@ -2,6 +2,15 @@
 //!
 //! One thread accepts clients, and one thread per client serves it. So a slow or hostile client
 //! cannot delay other clients. A device without a client has no thread.
+//!
+//! # Lock order
+//!
+//! `Listening::endpoint` → the lock of [`crate::Memory`] → the locks of the link (`link.rs`). The
+//! thread that serves a client holds the endpoint as long as the client is connected.
+//!
+//! The list of sockets and `Listening::clients` are locked for a moment, and no lock is taken under
+//! them. The acceptor joins a thread while it holds `clients`. That cannot deadlock: the thread has
+//! marked the device as free, and does not lock `clients` again.
 
 mod acceptor;
 mod connection;

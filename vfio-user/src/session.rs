@@ -148,7 +148,7 @@ impl<'e> Session<'e> {
         let minor = proposal.minor.min(VERSION.1);
         let answer = Capabilities::ours(self.grants.transfer, self.grants.dma_maps).answer(&offer);
         answer.put((VERSION.0, minor), out);
-        self.grants = self.grants.said(&answer);
+        self.grants = self.grants.effective(&answer);
         self.limits = Some(offer.limits(minor));
         self.endpoint.device.connected();
         Ok(())
@@ -186,7 +186,7 @@ impl<'e> Session<'e> {
         }
         let bar = self.endpoint.function.bars.get(index as usize).and_then(Option::as_ref);
         // A client that cannot receive descriptors is offered none.
-        let share = bar.and_then(|bar| bar.share.as_ref()).filter(|_| self.fds_bearable() > 0);
+        let share = bar.and_then(|bar| bar.share.as_ref()).filter(|_| self.peer_fds() > 0);
         if let Some(share) = share {
             info.flags |= RegionInfo::MMAP;
             info.offset = share.offset;
@@ -199,7 +199,7 @@ impl<'e> Session<'e> {
         Ok(())
     }
 
-    fn fds_bearable(&self) -> usize {
+    fn peer_fds(&self) -> usize {
         self.limits.map_or(0, |limits| limits.peer_fds)
     }
 
@@ -212,7 +212,7 @@ impl<'e> Session<'e> {
         for eventfd in eventfds {
             let same = |fd: &Arc<OwnedFd>| fd.as_raw_fd() == eventfd.fd.as_raw_fd();
             let place = fds.iter().position(same);
-            if place.is_none() && fds.len() >= self.fds_bearable() {
+            if place.is_none() && fds.len() >= self.peer_fds() {
                 // If the client cannot receive the descriptor, writes to the sub-region are
                 // messages.
                 continue;

@@ -1,4 +1,5 @@
-//! System calls without a safe wrapper: shared mappings and the comparison of descriptors. The only module with unsafe code.
+//! System calls without a safe wrapper: shared mappings, and the comparison of descriptors. The only
+//! module with unsafe code.
 #![allow(unsafe_code)]
 
 mod guard;

@@ -137,14 +137,11 @@ fn blocks(fd: &std::os::fd::OwnedFd) {
 
 /// Ways to have the thread that serves a client wait in a write to the client's eventfd.
 fn stuck(setup: &Setup) -> Vec<(&'static str, Raw)> {
-    let irqs = |header: [u32; 5]| words(&header);
     let (eventfd, none) = (flags::DATA_EVENTFD, flags::DATA_NONE);
     let attach = |name: &str, index: Index| {
-        let mut raw = Raw(UnixStream::connect(setup.add(name)).unwrap());
-        raw.send(1, Command::Version.raw(), 0, &[0, 0, 1, 0], &[]);
-        raw.reply().unwrap();
+        let mut raw = Raw::agreed(&setup.add(name));
         let fd = event();
-        let set = irqs([20, eventfd | flags::ACTION_TRIGGER, index as u32, 0, 1]);
+        let set = words(&[20, eventfd | flags::ACTION_TRIGGER, index as u32, 0, 1]);
         assert_eq!(raw.ask(Command::DeviceSetIrqs, &set, &[fd.as_fd()]), None);
         blocks(&fd);
         raw
@@ -154,7 +151,7 @@ fn stuck(setup: &Setup) -> Vec<(&'static str, Raw)> {
         [("x", Index::Intx), ("msi", Index::Msi), ("e", Index::Err), ("r", Index::Req)]
     {
         let mut raw = attach(name, index);
-        let set = irqs([20, none | flags::ACTION_TRIGGER, index as u32, 0, 1]);
+        let set = words(&[20, none | flags::ACTION_TRIGGER, index as u32, 0, 1]);
         raw.send(2, Command::DeviceSetIrqs.raw(), 0, &set, &[]);
         stuck.push((name, raw));
     }

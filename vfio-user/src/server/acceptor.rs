@@ -84,7 +84,7 @@ impl Acceptor {
             match event.data.u64() {
                 STOP => return,
                 WAKE => transport::consume(&self.shared.wake),
-                key if key & Refusals::KEY != 0 => self.refusals.look(key),
+                key if key & Refusals::KEY != 0 => self.refusals.handle(key),
                 place => {
                     let place = usize::try_from(place).unwrap_or(usize::MAX);
                     let listening = self.sockets.lock().get(place).map(Arc::clone);

@@ -2,7 +2,7 @@
 
 use super::listening::Listening;
 use super::shared::Shared;
-use crate::link::{Arrival, Link, Message, Patience};
+use crate::link::{Arrival, Link, Message, TimeLimits};
 use crate::session::{Flow, Session};
 use crate::transport::{self, ConnectionError};
 use crate::wire::Reply;
@@ -29,9 +29,9 @@ pub(super) fn serve(shared: &Arc<Shared>, listening: &Listening, socket: Arc<Own
     info!(%path, pid, "a client has come");
     let mut endpoint = listening.endpoint.lock();
     let options = &shared.options;
-    let patience = Patience { spin: options.spin, stall: options.stall };
+    let limits = TimeLimits { spin: options.spin, stall: options.stall };
     let stop = (Arc::clone(&shared.stop), Arc::clone(&shared.stopping));
-    let link = match Link::new(socket, stop, patience, options.longest()) {
+    let link = match Link::new(socket, stop, limits, options.longest()) {
         Ok(link) => Arc::new(link),
         Err(error) => return warn!(%path, pid, %error, "the client was sent away"),
     };
@@ -55,7 +55,7 @@ fn converse(shared: &Shared, link: &Arc<Link>, mut session: Session<'_>) -> Conn
     }
     // The link ends before the session is dropped. The session waits for threads of the device,
     // which may wait for the client.
-    link.kill(why);
+    link.end(why);
     why
 }
 
@@ -69,8 +69,8 @@ fn exchange(
     loop {
         let deadline = session.limits().is_none().then_some(handshake);
         match link.next_command(&mut message, || session.resample(), deadline)? {
-            Arrival::Nothing if deadline.is_some() => return Err(ConnectionError::ReplyTimeout),
-            Arrival::Nothing | Arrival::Watched => {}
+            Arrival::Timeout if deadline.is_some() => return Err(ConnectionError::ReplyTimeout),
+            Arrival::Timeout | Arrival::Watched => {}
             Arrival::Command => {
                 let mut fds = std::mem::take(&mut message.fds);
                 let packet = message.packet().ok_or(ConnectionError::ProtocolViolation)?;

@@ -55,7 +55,7 @@ impl Refusals {
     }
 
     /// Handles an event of a refused client: its bytes, or its end.
-    pub(super) fn look(&mut self, key: u64) {
+    pub(super) fn handle(&mut self, key: u64) {
         let place = self.waiting.iter().position(|refused| refused.key == key);
         let Some(place) = place else { return };
         if self.waiting.get_mut(place).is_some_and(Refused::is_answered) {

@@ -13,7 +13,7 @@ pub struct Grants {
 
 impl Grants {
     /// Returns the effective limits: if the client was not told a limit, the default applies.
-    pub(super) fn said(self, answer: &Capabilities) -> Self {
+    pub(super) fn effective(self, answer: &Capabilities) -> Self {
         let transfer = match answer.max_data_xfer_size {
             Some(_) => self.transfer,
             None => self.transfer.max(DEFAULT_TRANSFER),

@@ -182,9 +182,9 @@ impl Capabilities {
     /// the client proposed, and no larger `max_msg_fds`. Mappings of all page sizes from 4 KiB are
     /// allowed.
     pub fn answer(&self, offer: &Self) -> Self {
-        let bearable = |ours: u64, theirs: u64| ours.min(theirs.max(CAUTIOUS_FDS.into()));
+        let max_fds = |ours: u64, theirs: u64| ours.min(theirs.max(CAUTIOUS_FDS.into()));
         Self {
-            max_msg_fds: both(self.max_msg_fds, offer.max_msg_fds, bearable),
+            max_msg_fds: both(self.max_msg_fds, offer.max_msg_fds, max_fds),
             max_data_xfer_size: self
                 .max_data_xfer_size
                 .filter(|_| offer.max_data_xfer_size.is_some()),

@@ -5,7 +5,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use vfio_irq_user::pci::{Bar, Builder, Function, IoEventfd};
@@ -266,11 +266,7 @@ impl Setup {
 
     /// A connection that has agreed on a version.
     pub fn agreed(&self) -> Raw {
-        let mut raw = self.raw();
-        raw.send(1, Command::Version.raw(), 0, &[0, 0, 1, 0], &[]);
-        let (header, _) = raw.reply().expect("an answer to VERSION");
-        assert_eq!(header.errno(), None);
-        raw
+        Raw::agreed(&self.path)
     }
 }
 
@@ -278,6 +274,15 @@ impl Setup {
 pub struct Raw(pub UnixStream);
 
 impl Raw {
+    /// Connects, and agrees on a version.
+    pub fn agreed(path: &Path) -> Self {
+        let mut raw = Self(UnixStream::connect(path).unwrap());
+        raw.send(1, Command::Version.raw(), 0, &[0, 0, 1, 0], &[]);
+        let (header, _) = raw.reply().expect("an answer to VERSION");
+        assert_eq!(header.errno(), None);
+        raw
+    }
+
     pub fn send(
         &mut self,
         id: u16,
