@@ -57,7 +57,7 @@ bool vfio_pci_irq_has_bypass(void)
 #endif
 }
 
-void vfio_pci_irq_cached_message(unsigned int irq, u32 message[3])
+void vfio_pci_irq_get_cached_msi_msg(unsigned int irq, u32 message[3])
 {
 	struct msi_msg msg;
 
@@ -67,7 +67,7 @@ void vfio_pci_irq_cached_message(unsigned int irq, u32 message[3])
 	message[2] = msg.data;
 }
 
-void vfio_pci_irq_write_message(unsigned int irq)
+void vfio_pci_irq_restore_msi_msg(unsigned int irq)
 {
 	struct msi_msg msg;
 
@@ -75,7 +75,7 @@ void vfio_pci_irq_write_message(unsigned int irq)
 	pci_write_msi_msg(irq, &msg);
 }
 
-void vfio_pci_irq_set_message(unsigned int irq, const u32 message[3])
+void vfio_pci_irq_write_msi_msg(unsigned int irq, const u32 message[3])
 {
 	struct msi_msg msg = {};
 

@@ -21,11 +21,11 @@ void vfio_pci_irq_unlock(struct vfio_pci_core_device *vdev, unsigned long flags)
 bool vfio_pci_irq_has_bypass(void);
 
 /* The message that the kernel has cached for an interrupt: address, its upper half, data. */
-void vfio_pci_irq_cached_message(unsigned int irq, u32 message[3]);
+void vfio_pci_irq_get_cached_msi_msg(unsigned int irq, u32 message[3]);
 /* Writes it into the device again. */
-void vfio_pci_irq_write_message(unsigned int irq);
+void vfio_pci_irq_restore_msi_msg(unsigned int irq);
 /* Writes another one, and has it cached. */
-void vfio_pci_irq_set_message(unsigned int irq, const u32 message[3]);
+void vfio_pci_irq_write_msi_msg(unsigned int irq, const u32 message[3]);
 
 /* In Rust, called by the core: VFIO_IRQ_INFO_MASKABLE or 0. */
 u32 vfio_pci_irq_maskable(struct vfio_pci_core_device *vdev, u32 index);

@@ -2,40 +2,48 @@
 
 //! Linux as the engine's platform.
 //!
-//! An interrupt is requested disabled while a request is prepared, and enabled when the request is
-//! committed. A trigger is replaced by a store and a wait for handlers in flight.
+//! Prepare requests an interrupt disabled, and commit enables it. A trigger is replaced by a store and a
+//! wait for handlers in flight.
 
+use crate::irq_name;
 use crate::slots::Tree;
-use crate::sys::{Core, Decoding, Interrupt, Intx, MsixTable, Trigger};
+use crate::sys::{CoreDevice, Interrupt, Intx, MsixTable, SavedCommand, Trigger};
 use vfio_irq_engine::{
     Errno, Event, EventHost, Host, IntxHost, Mask, MsiType, Refusal, Size, Slot,
 };
 
+/// What the engine's platform knows of one device.
+///
+/// # Locks
+///
+/// Every method runs under `igate`, or under the lock of the device set at close. `memory_lock` is taken
+/// for writing by the first step that needs it, and is held until [`Linux::finish`]. The core in C takes
+/// it for each vector. Here a request of many vectors reads and writes COMMAND once.
 pub(crate) struct Linux {
-    core: Core,
-    /// Whether interrupts are offered to consumers in the kernel (irq bypass).
-    bypass: bool,
-    /// Memory is locked and decoded, from the first step that needs it to [`Linux::finish`].
-    memory: Option<Decoding>,
-    /// This request has enabled MSI-X: what the kernel wrote to the table is still there.
-    table_is_new: bool,
+    vdev: CoreDevice,
+    /// This machine offers interrupts to consumers in the kernel (irq bypass).
+    irq_bypass: bool,
+    /// COMMAND as this request found it, while the request holds `memory_lock` for writing.
+    saved_command: Option<SavedCommand>,
+    /// This request has enabled MSI or MSI-X, so the messages that the kernel wrote are intact.
+    newly_enabled: bool,
     /// This request has disabled MSI or MSI-X.
-    disabled: bool,
+    newly_disabled: bool,
     /// The MSI-X table, while MSI-X is enabled and if the core could map it.
     table: Option<MsixTable>,
     intx: Option<Intx>,
-    /// Signals of vectors that were detached since.
+    /// Signals of the vectors that were detached.
     gone_signals: u64,
 }
 
 impl Linux {
-    pub(crate) fn new(core: Core) -> Self {
+    pub(crate) fn new(vdev: CoreDevice) -> Self {
         Self {
-            core,
-            bypass: core.has_irq_bypass(),
-            memory: None,
-            table_is_new: false,
-            disabled: false,
+            vdev,
+            irq_bypass: vdev.has_irq_bypass(),
+            saved_command: None,
+            newly_enabled: false,
+            newly_disabled: false,
             table: None,
             intx: None,
             gone_signals: 0,
@@ -50,78 +58,81 @@ impl Linux {
         self.gone_signals
     }
 
-    /// Ends a request: COMMAND is as the request found it.
+    /// Ends a request: restores COMMAND, and releases `memory_lock`.
     #[inline]
     pub(crate) fn finish(&mut self) {
-        self.unlock_memory();
-        self.table_is_new = false;
-        if core::mem::take(&mut self.disabled) {
-            self.core.silence_hidden_intx();
+        self.memory_unlock_and_restore();
+        self.newly_enabled = false;
+        if core::mem::take(&mut self.newly_disabled) {
+            self.vdev.restore_disintx_of_nointx();
         }
     }
 
-    /// Locks memory until the request is over. The core in C locks it anew for each vector; here a
-    /// request of many vectors reads and writes COMMAND once.
-    fn lock_memory(&mut self) {
-        if self.memory.is_none() {
-            self.memory = Some(self.core.lock_memory());
+    /// Takes `memory_lock` for writing and turns memory decoding on, until the end of the request. Does
+    /// nothing if this request holds it already.
+    fn memory_lock_and_enable(&mut self) {
+        if self.saved_command.is_none() {
+            self.saved_command = Some(self.vdev.memory_lock_and_enable());
         }
     }
 
-    /// Unlocks memory before the request is over, for steps that must not run with it locked.
-    fn unlock_memory(&mut self) {
-        if let Some(found) = self.memory.take() {
-            self.core.unlock_memory(found);
+    /// Releases `memory_lock` at the end of the request, and before a step that must not hold it.
+    fn memory_unlock_and_restore(&mut self) {
+        if let Some(command) = self.saved_command.take() {
+            self.vdev.memory_unlock_and_restore(command);
         }
     }
 
-    /// Touches registers of the device for a moment. Where the device decodes memory, as it mostly
-    /// does, that costs less than [`Linux::lock_memory`].
+    /// Runs `access` with `memory_lock` held and memory decoding on. A device usually decodes memory,
+    /// and the lock is then taken for reading: that costs less than
+    /// [`Linux::memory_lock_and_enable`].
     #[inline]
-    fn with_registers(&mut self, run: impl FnOnce()) {
-        if self.memory.is_none() {
-            if let Some(_reachable) = self.core.reachable() {
-                return run();
+    fn with_memory_enabled(&mut self, access: impl FnOnce()) {
+        if self.saved_command.is_none() {
+            if let Some(_guard) = self.vdev.down_read_if_memory_enabled() {
+                return access();
             }
-            self.lock_memory();
+            self.memory_lock_and_enable();
         }
-        run();
+        access();
     }
 
-    /// Returns false if a reset that the kernel did not see may have cleared a vector's message
+    /// Returns false if a reset that the kernel did not see may have cleared the message of a vector
     /// (`CONTRACT.md`, V-12).
     #[inline]
-    fn has_message(&self, msi_type: MsiType, number: u32, irq: u32, mask: Mask) -> bool {
+    fn message_is_intact(&self, msi_type: MsiType, number: u32, irq: u32, mask: Mask) -> bool {
         let Some(table) = &self.table else {
-            return msi_type == MsiType::Msi && self.core.has_msi_message(irq);
+            return msi_type == MsiType::Msi && self.vdev.msi_address_is_intact(irq);
         };
-        if self.memory.is_some() {
-            return table.has_entry(number, irq, mask);
+        if self.saved_command.is_some() {
+            return table.is_intact(number, irq, mask);
         }
-        self.core.reachable().is_some_and(|_reachable| table.has_entry(number, irq, mask))
+        let guard = self.vdev.down_read_if_memory_enabled();
+        guard.is_some_and(|_guard| table.is_intact(number, irq, mask))
     }
 
-    /// Takes the handler of a vector away while others stay. Returns how often it ran.
-    fn free(&mut self, msi_type: MsiType, number: u32, interrupt: Interrupt) -> u64 {
-        self.lock_memory();
+    /// Removes the handler of a vector. Returns how often it ran.
+    fn free_irq(&mut self, msi_type: MsiType, number: u32, interrupt: Interrupt) -> u64 {
+        self.memory_lock_and_enable();
         if msi_type == MsiType::Msi && number == 0 {
             let irq = interrupt.irq();
-            return self.core.keeping_msi_message(irq, || interrupt.free());
+            return self.vdev.preserve_msi_msg(irq, || interrupt.free());
         }
         interrupt.free()
     }
 
     fn repair(&mut self, number: u32, vector: &mut Vector, mask: Mask) {
-        self.lock_memory();
-        vector.interrupt.repair(self.core, self.table.as_ref(), number, mask);
+        self.memory_lock_and_enable();
+        vector.interrupt.repair(self.vdev, self.table.as_ref(), number, mask);
     }
 }
 
 /// A vector with a trigger.
 pub(crate) struct Vector {
     interrupt: Interrupt,
-    /// Allocated by the request that prepared it, and freed if that request fails.
-    fresh: bool,
+    /// The request that prepared the vector allocated its interrupt. If that request fails, the
+    /// interrupt is freed.
+    newly_allocated: bool,
 }
 
 impl Vector {
@@ -135,21 +146,21 @@ impl Host for Linux {
     type Vector = Vector;
     type Slots = Tree<Slot<Self>>;
 
-    /// The core checks a request against the counts itself, before it calls the engine.
+    /// The core checks a request against the number of vectors before it calls the engine.
     fn count(&self, msi_type: MsiType) -> u32 {
         match msi_type {
             MsiType::Msi => u32::MAX,
-            MsiType::Msix => self.core.msix_entries(),
+            MsiType::Msix => self.vdev.msix_entries(),
         }
     }
 
     fn dynamic(&self, msi_type: MsiType) -> bool {
-        msi_type == MsiType::Msix && self.core.has_dynamic_msix()
+        msi_type == MsiType::Msix && self.vdev.has_dyn_msix()
     }
 
     fn maskable(&self, msi_type: MsiType) -> bool {
         match msi_type {
-            MsiType::Msi => self.core.msi_is_maskable(),
+            MsiType::Msi => self.vdev.msi_is_maskable(),
             MsiType::Msix => true,
         }
     }
@@ -159,18 +170,18 @@ impl Host for Linux {
     }
 
     fn enable(&mut self, msi_type: MsiType, vectors: u32) -> Result<Size, Refusal> {
-        self.lock_memory();
-        self.core.alloc_vectors(msi_type, vectors)?;
-        self.table_is_new = true;
-        self.table = (msi_type == MsiType::Msix).then(|| MsixTable::of(self.core)).flatten();
+        self.memory_lock_and_enable();
+        self.vdev.alloc_irq_vectors(msi_type, vectors)?;
+        self.newly_enabled = true;
+        self.table = (msi_type == MsiType::Msix).then(|| MsixTable::of(self.vdev)).flatten();
         Ok(if self.dynamic(msi_type) { Size::Dynamic } else { Size::Fixed(vectors) })
     }
 
     fn disable(&mut self, _: MsiType) {
-        self.lock_memory();
-        self.core.free_vectors();
+        self.memory_lock_and_enable();
+        self.vdev.free_irq_vectors();
         self.table = None;
-        self.disabled = true;
+        self.newly_disabled = true;
     }
 
     fn prepare(
@@ -179,20 +190,22 @@ impl Host for Linux {
         number: u32,
         trigger: Trigger,
     ) -> Result<Vector, Errno> {
-        self.lock_memory();
-        let (irq, fresh) = match self.core.vector_irq(number) {
+        self.memory_lock_and_enable();
+        let (irq, newly_allocated) = match self.vdev.irq_vector(number) {
             Some(irq) => (irq, false),
-            None if self.dynamic(msi_type) => (self.core.alloc_vector(number)?, true),
+            None if self.dynamic(msi_type) => (self.vdev.msix_alloc_irq_at(number)?, true),
             None => return Err(Errno::EINVAL),
         };
-        if msi_type == MsiType::Msix && !fresh && !self.table_is_new {
-            self.core.write_message(irq);
+        // A reset may have cleared the message of an interrupt that an earlier request allocated.
+        if msi_type == MsiType::Msix && !newly_allocated && !self.newly_enabled {
+            self.vdev.restore_msi_msg(irq);
         }
-        match Interrupt::request(self.core, msi_type, number, irq, trigger) {
-            Ok(interrupt) => Ok(Vector { interrupt, fresh }),
+        let name = irq_name::of_vector(self.vdev.pci_name(), msi_type, number);
+        match Interrupt::request(irq, name, trigger) {
+            Ok(interrupt) => Ok(Vector { interrupt, newly_allocated }),
             Err(errno) => {
-                if fresh {
-                    self.core.free_vector(number, irq);
+                if newly_allocated {
+                    self.vdev.msix_free_irq(number, irq);
                 }
                 Err(errno)
             }
@@ -200,17 +213,17 @@ impl Host for Linux {
     }
 
     fn abandon(&mut self, msi_type: MsiType, number: u32, vector: Vector) {
-        let (irq, fresh) = (vector.interrupt.irq(), vector.fresh);
-        self.free(msi_type, number, vector.interrupt);
-        if fresh {
-            self.core.free_vector(number, irq);
+        let (irq, newly_allocated) = (vector.interrupt.irq(), vector.newly_allocated);
+        self.free_irq(msi_type, number, vector.interrupt);
+        if newly_allocated {
+            self.vdev.msix_free_irq(number, irq);
         }
     }
 
     fn start(&mut self, _: MsiType, _number: u32, vector: &mut Vector, mask: Mask) {
-        vector.fresh = false;
+        vector.newly_allocated = false;
         if mask == Mask::Unmasked {
-            self.lock_memory();
+            self.memory_lock_and_enable();
             vector.interrupt.unmask();
         }
     }
@@ -224,7 +237,7 @@ impl Host for Linux {
         mask: Mask,
     ) -> bool {
         let irq = vector.interrupt.irq();
-        vector.interrupt.targets(trigger) && self.has_message(msi_type, number, irq, mask)
+        vector.interrupt.has_trigger(trigger) && self.message_is_intact(msi_type, number, irq, mask)
     }
 
     fn retarget(
@@ -235,44 +248,46 @@ impl Host for Linux {
         trigger: Trigger,
         mask: Mask,
     ) {
-        vector.interrupt.retarget(trigger);
-        if !self.has_message(msi_type, number, vector.interrupt.irq(), mask) {
+        vector.interrupt.set_trigger(trigger);
+        if !self.message_is_intact(msi_type, number, vector.interrupt.irq(), mask) {
             self.repair(number, vector, mask);
         }
     }
 
     fn has_irq_bypass(&self) -> bool {
-        self.bypass
+        self.irq_bypass
     }
 
-    /// Consumers take locks of their own, so memory is not locked here; nor is it in the core in C.
+    /// Bypass consumers take locks of their own, so this releases `memory_lock` first. The core in C does
+    /// not hold it here either.
     fn unregister_irq_bypass(&mut self, vector: &mut Vector) {
-        self.unlock_memory();
+        self.memory_unlock_and_restore();
         vector.interrupt.unregister_irq_bypass();
     }
 
+    /// Releases `memory_lock` first, as [`Host::unregister_irq_bypass`] does.
     fn register_irq_bypass(&mut self, vector: &mut Vector) {
-        self.unlock_memory();
-        vector.interrupt.register_irq_bypass(self.core);
+        self.memory_unlock_and_restore();
+        vector.interrupt.register_irq_bypass(self.vdev);
     }
 
     fn stop(&mut self, msi_type: MsiType, number: u32, mut vector: Vector) {
-        if self.bypass {
+        if self.irq_bypass {
             self.unregister_irq_bypass(&mut vector);
         }
-        let signals = self.free(msi_type, number, vector.interrupt);
+        let signals = self.free_irq(msi_type, number, vector.interrupt);
         self.gone_signals = self.gone_signals.wrapping_add(signals);
     }
 
     fn reclaim(&mut self, _: MsiType, number: u32) -> bool {
-        let Some(irq) = self.core.vector_irq(number) else { return false };
-        self.lock_memory();
-        self.core.free_vector(number, irq);
+        let Some(irq) = self.vdev.irq_vector(number) else { return false };
+        self.memory_lock_and_enable();
+        self.vdev.msix_free_irq(number, irq);
         true
     }
 
     fn set_mask(&mut self, _: MsiType, _number: u32, vector: &mut Vector, mask: Mask) {
-        self.with_registers(|| match mask {
+        self.with_memory_enabled(|| match mask {
             Mask::Unmasked => vector.interrupt.unmask(),
             Mask::Masked => vector.interrupt.mask(),
         });
@@ -284,13 +299,14 @@ impl Host for Linux {
 }
 
 impl IntxHost for Linux {
-    /// GET_IRQ_INFO is the core's.
+    /// The core answers GET_IRQ_INFO itself, so the engine never calls this.
     fn intx_present(&self) -> bool {
         true
     }
 
     fn intx_enable(&mut self, trigger: Option<Trigger>) -> Result<(), Errno> {
-        self.intx = Some(Intx::enable(self.core, trigger)?);
+        let name = irq_name::of_intx(self.vdev.pci_name());
+        self.intx = Some(Intx::enable(self.vdev, name, trigger)?);
         Ok(())
     }
 
@@ -300,13 +316,15 @@ impl IntxHost for Linux {
 
     fn intx_set_trigger(&mut self, trigger: Option<Trigger>) {
         if let Some(intx) = &mut self.intx {
-            intx.set_target(trigger);
+            intx.set_trigger(trigger);
         }
     }
 
     fn intx_set_mask(&mut self, mask: Mask) {
-        if let Some(intx) = &self.intx {
-            intx.set_mask(mask);
+        let Some(intx) = &self.intx else { return };
+        match mask {
+            Mask::Masked => drop(intx.mask()),
+            Mask::Unmasked => intx.unmask(),
         }
     }
 
@@ -317,26 +335,26 @@ impl IntxHost for Linux {
     }
 
     fn intx_arm_unmask(&mut self, fd: i32) -> Result<(), Errno> {
-        self.intx.as_mut().ok_or(Errno::EINVAL)?.arm(fd)
+        self.intx.as_mut().ok_or(Errno::EINVAL)?.virqfd_enable(fd)
     }
 
     fn intx_disarm_unmask(&mut self) {
         if let Some(intx) = &mut self.intx {
-            intx.disarm();
+            intx.virqfd_disable();
         }
     }
 }
 
 impl EventHost for Linux {
     fn event_is_set(&self, event: Event) -> bool {
-        self.core.event_is_set(event)
+        self.vdev.event_is_set(event)
     }
 
     fn event_set(&mut self, event: Event, trigger: Option<Trigger>) -> Result<(), Errno> {
-        self.core.event_set(event, trigger)
+        self.vdev.event_set(event, trigger)
     }
 
     fn event_signal(&mut self, event: Event) {
-        self.core.event_signal(event);
+        self.vdev.event_signal(event);
     }
 }

@@ -2,55 +2,70 @@
 
 //! The interrupts of vfio-pci-core, in Rust.
 //!
-//! Linux keeps them in one C file, vfio_pci_intrs.c, behind three functions. This crate is built in
-//! its place: it defines the three (`sys/exports.rs`) and answers all five indexes with the engine.
-//! Locks, power, decoding, close and reset stay the core's. Every driver built on the core has it:
-//! vfio-pci itself and the vendors' variant drivers.
+//! Linux has them in one C file, vfio_pci_intrs.c, behind three functions. This crate replaces that
+//! file. It defines the three functions (`exports.rs`) and executes requests for all five indexes with
+//! the engine. Locks, power management, decoding, close and reset stay the core's. Every driver on top of
+//! the core gets this: vfio-pci itself, and the vendors' variant drivers.
 //!
-//! Unsafe code is allowed in [`sys`] alone.
+//! Unsafe code is allowed in [`sys`], and in `exports.rs`, which C calls.
 #![deny(unsafe_code)]
 
 use crate::host::Linux;
 use crate::slots::Tree;
-use crate::sys::{Core, Intx};
+use crate::sys::{CoreDevice, Intx};
 use vfio_irq_engine::abi::{Index, Request};
-use vfio_irq_engine::{IrqEngine, Refusal};
+use vfio_irq_engine::{IrqEngine, Refusal, Vectors};
 
+mod exports;
 mod host;
+mod irq_name;
 mod show;
 mod slots;
 mod sys;
 
-/// What `pr_info!` begins a line with. A module that is all Rust has it from `module!`, which this one
-/// cannot use: its other half is C.
+/// The prefix of each line of `pr_info!`. The macro `module!` defines it for modules in Rust alone. This
+/// module has its `module_init` in C, so it cannot use that macro.
 const __LOG_PREFIX: &[u8] = b"vfio_pci_core\0";
 
 /// The interrupts of one device, from the request that enables an index to the one that disables it.
-/// The core's `igate` guards it.
+///
+/// # Locks
+///
+/// `igate` guards it. The core closes a device under the lock of the device set alone.
 pub(crate) struct Interrupts {
-    device: IrqEngine<Linux>,
+    engine: IrqEngine<Linux>,
     host: Linux,
 }
 
 impl Interrupts {
-    pub(crate) fn new(core: Core) -> Self {
-        Self { device: IrqEngine::new(Tree::new()), host: Linux::new(core) }
+    pub(crate) fn new(vdev: CoreDevice) -> Self {
+        Self { engine: IrqEngine::new(Tree::new()), host: Linux::new(vdev) }
     }
 
-    /// Returns the index that is active.
+    /// Returns the active index.
     pub(crate) fn active(&self) -> Option<Index> {
-        self.device.active()
+        self.engine.active()
     }
 
-    /// Returns INTx, if it is active.
+    /// Returns INTx, or `None` if it is not active.
     pub(crate) fn intx(&self) -> Option<&Intx> {
         self.host.intx()
     }
 
-    /// Carries a request out, or refuses it and changes nothing.
+    /// Returns the state of MSI and MSI-X.
+    pub(crate) fn vectors(&self) -> &Vectors<Linux> {
+        self.engine.vectors()
+    }
+
+    /// Returns the number of signals of the vectors that were detached.
+    pub(crate) fn gone_signals(&self) -> u64 {
+        self.host.gone_signals()
+    }
+
+    /// Executes a request. A request that returns an error has changed nothing.
     pub(crate) fn set_irqs(&mut self, request: &Request<'_>) -> Result<(), Refusal> {
-        let answered = self.device.set_irqs(&mut self.host, request);
+        let result = self.engine.set_irqs(&mut self.host, request);
         self.host.finish();
-        answered
+        result
     }
 }

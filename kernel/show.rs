@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! What debugfs shows of a device: a line for each vector that is attached or masked (`CONTRACT.md`,
-//! B-05).
+//! The table of a device in debugfs, with a line for each vector that is attached or masked
+//! (`CONTRACT.md`, B-05).
 
 use crate::host::Linux;
 use crate::Interrupts;
@@ -20,7 +20,7 @@ impl kernel::fmt::Display for Interrupts {
             Some(Index::Msix) => "msix",
             _ => "idle",
         };
-        let totals = self.device.vectors().totals();
+        let totals = self.vectors().totals();
         f.write_fmt(fmt!(
             "mode {mode} requests {} refused {} enables {} disables {} attaches {} detaches {}\n",
             totals.requests,
@@ -30,33 +30,35 @@ impl kernel::fmt::Display for Interrupts {
             totals.attaches,
             totals.detaches
         ))?;
-        f.write_str("vector   irq state    signals      masks    unmasks  retargets  loopbacks   failures\n")?;
+        f.write_str("vector   irq state      signals      masks    unmasks  retargets  loopbacks   failures\n")?;
         if let Some(intx) = self.intx() {
-            let state = if intx.is_masked() { "masked" } else { "open" };
-            show_start(f, 0, Some((intx.irq(), intx.signals())), state)?;
+            show_start(f, 0, Some((intx.irq(), intx.signals())), state(intx.mask_state()))?;
             show_counts(f, &Counts::default())?;
         }
-        for (number, slot) in self.device.vectors().slots() {
+        for (number, slot) in self.vectors().slots() {
             show_slot(f, number, slot)?;
         }
-        let gone = self.host.gone_signals();
-        f.write_fmt(fmt!("{:>6} {:>5} {:<6} {:>9}", "gone", "-", "-", gone))?;
+        let gone = self.gone_signals();
+        f.write_fmt(fmt!("{:>6} {:>5} {:<8} {:>9}", "gone", "-", "-", gone))?;
         show_counts(f, &totals.gone)
     }
 }
 
 fn show_slot(f: &mut Formatter<'_>, number: u32, slot: &Slot<Linux>) -> Result {
-    let state = match slot.mask() {
-        Mask::Unmasked => "open",
-        Mask::Masked => "masked",
-    };
     let interrupt = slot.vector().map(|vector| vector.interrupt());
     let interrupt = interrupt.map(|interrupt| (interrupt.irq(), interrupt.signals()));
-    show_start(f, number, interrupt, state)?;
+    show_start(f, number, interrupt, state(slot.mask()))?;
     show_counts(f, &slot.counts())
 }
 
-/// Prints the first columns; an interrupt is its number and its signals.
+fn state(mask: Mask) -> &'static str {
+    match mask {
+        Mask::Unmasked => "unmasked",
+        Mask::Masked => "masked",
+    }
+}
+
+/// Prints the first columns. `interrupt` is the number in Linux and the count of signals.
 fn show_start(
     f: &mut Formatter<'_>,
     number: u32,
@@ -64,8 +66,8 @@ fn show_start(
     state: &str,
 ) -> Result {
     match interrupt {
-        Some((irq, signals)) => f.write_fmt(fmt!("{number:>6} {irq:>5} {state:<6} {signals:>9}")),
-        None => f.write_fmt(fmt!("{number:>6} {:>5} {state:<6} {:>9}", "-", "-")),
+        Some((irq, signals)) => f.write_fmt(fmt!("{number:>6} {irq:>5} {state:<8} {signals:>9}")),
+        None => f.write_fmt(fmt!("{number:>6} {:>5} {state:<8} {:>9}", "-", "-")),
     }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! Where the engine keeps what it knows of vectors: the kernel's red-black tree, a node for each
-//! vector in use and none for the others.
+//! The engine's map of slots: the kernel's red-black tree, with a node for each vector that is attached
+//! or masked.
 
 use kernel::{alloc::flags::GFP_KERNEL_ACCOUNT, rbtree::RBTree};
 use vfio_irq_engine::{Errno, Slots};

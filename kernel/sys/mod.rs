@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! The one place that talks to C. Everything outside is safe code over these types.
+//! Types over the kernel's C. This module knows nothing of the crate above it. The code above is safe,
+//! but for `exports.rs`, which C calls.
 #![allow(unsafe_code)]
 
-/// C, as the kernel's own crate binds it and, where it does not, as `bindings.h` says.
+/// The kernel's C: what its own crate binds, and what `bindings.h` adds.
 #[allow(
     clippy::all,
     dead_code,
@@ -18,23 +19,29 @@
     unsafe_op_in_unsafe_fn,
     unused_imports
 )]
-mod bindings {
-    pub(super) use kernel::bindings::*;
+pub(crate) mod bindings {
+    pub(crate) use kernel::bindings::*;
     use kernel::ffi;
     use pin_init::MaybeZeroable;
 
     include!("generated.rs");
 }
 
+mod ctx;
 mod device;
 mod eventfd;
-mod exports;
 mod intx;
+mod irq;
+mod memory_lock;
 mod msi;
+mod msi_message;
 mod msix_table;
 
-pub(crate) use device::{Core, Decoding};
+pub(crate) use ctx::Ctx;
+pub(crate) use device::CoreDevice;
 pub(crate) use eventfd::Trigger;
 pub(crate) use intx::Intx;
+pub(crate) use irq::IrqName;
+pub(crate) use memory_lock::SavedCommand;
 pub(crate) use msi::Interrupt;
 pub(crate) use msix_table::MsixTable;

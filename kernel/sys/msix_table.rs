@@ -1,157 +1,145 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! The MSI-X table in the device: whether it still holds what the kernel wrote, and writing it again.
+//! The MSI-X table in the device: whether it still holds the kernel's messages, and its repair.
 //!
-//! A reset that the kernel does not see clears the table. Attaching a vector again repairs it
+//! A reset that the kernel does not see clears the table. Attaching a vector again repairs its entry
 //! (`CONTRACT.md`, V-12).
 
-use super::bindings;
-use super::device::ENTRY;
-use super::{Core, Interrupt};
+use super::bindings::{self, PCI_MSIX_ENTRY_CTRL_MASKBIT, PCI_MSIX_ENTRY_SIZE};
+use super::msi_message::{cached_msi_msg, MsiMsg};
+use super::{CoreDevice, Interrupt};
 use core::ffi::c_void;
 use core::ptr::addr_of;
 use kernel::ffi::{c_int, c_ulong};
 use vfio_irq_engine::Mask;
 
-/// Where in an entry its parts are.
-const ADDRESS_LOW: usize = 0;
-const ADDRESS_HIGH: usize = 4;
-const DATA: usize = 8;
-const VECTOR_CONTROL: usize = 12;
+/// Offsets in an entry.
+const LOWER_ADDR: usize = bindings::PCI_MSIX_ENTRY_LOWER_ADDR as usize;
+const UPPER_ADDR: usize = bindings::PCI_MSIX_ENTRY_UPPER_ADDR as usize;
+const DATA: usize = bindings::PCI_MSIX_ENTRY_DATA as usize;
+const VECTOR_CTRL: usize = bindings::PCI_MSIX_ENTRY_VECTOR_CTRL as usize;
 
-const MASKBIT: u32 = 1;
+/// The value of a read that no device completes.
+const PCI_ERROR_RESPONSE: u32 = !0;
 
-/// What a read returns that nothing answers.
-const NOTHING: u32 = !0;
-
-const D0: c_int = 0;
+/// The power state of a device that is awake. bindgen skips the macro because of its cast.
+const PCI_D0: c_int = 0;
 
 /// The MSI-X table as the core has mapped it.
 ///
 /// # Invariants
 ///
-/// The mapping holds as many entries as the table has, and stays until the device is closed.
+/// The mapping covers every entry of the table, and stays until the core closes the device.
+///
+/// # Locks
+///
+/// Every access requires either side of `memory_lock`, which keeps decoding and the power state as
+/// they are. The kernel writes entries too, under the lock of the interrupt's descriptor.
 pub(crate) struct MsixTable {
-    core: Core,
+    vdev: CoreDevice,
     base: *mut c_void,
 }
 
-// SAFETY: What is behind the pointer is the device's, which any thread may read and write.
+// SAFETY: The pointer leads to registers of the device, which any thread may read and write.
 unsafe impl Send for MsixTable {}
 // SAFETY: As above.
 unsafe impl Sync for MsixTable {}
 
 impl MsixTable {
     /// Returns the table, or `None` if the core could not map it.
-    pub(crate) fn of(core: Core) -> Option<Self> {
-        let (device, pdev) = (core.as_ptr(), core.pdev());
-        // SAFETY: By the invariant of `Core`; the core sets these when the device is opened. The
-        // arrays are as long as they say.
+    pub(crate) fn of(vdev: CoreDevice) -> Option<Self> {
+        let (device, pdev) = (vdev.as_ptr(), vdev.pdev());
+        // SAFETY: By the invariant of `CoreDevice`; the core sets these when it opens the device. `get`
+        // checks the index.
         let (base, resource, offset) = unsafe {
             let bar = usize::from((*device).msix_bar);
             let base = *(*addr_of!((*device).barmap)).get(bar)?;
             (base, (*addr_of!((*pdev).resource)).get(bar)?, (*device).msix_offset)
         };
         let mapped = resource.end.wrapping_sub(resource.start).wrapping_add(1);
-        let end = u64::from(offset) + u64::from(core.msix_entries()) * ENTRY as u64;
-        // An I/O BAR is mapped as a cookie that is no address.
+        let table_end =
+            u64::from(offset) + u64::from(vdev.msix_entries()) * u64::from(PCI_MSIX_ENTRY_SIZE);
+        // An I/O BAR is mapped as a cookie, which is not an address.
         let is_memory = resource.flags & bindings::IORESOURCE_MEM as c_ulong != 0;
-        let failed = base.is_null() || kernel::error::from_err_ptr(base).is_err();
-        let failed = failed || !is_memory || end > u64::from(mapped);
-        // INVARIANT: Checked above; the core unmaps it when it closes the device.
-        (!failed).then(|| Self { core, base: base.wrapping_byte_add(offset as usize).cast() })
+        if base.is_null() || kernel::error::from_err_ptr(base).is_err() {
+            return None;
+        }
+        if !is_memory || table_end > u64::from(mapped) {
+            return None;
+        }
+        // INVARIANT: Checked above; the core unmaps the BAR when it closes the device.
+        Some(Self { vdev, base: base.wrapping_byte_add(offset as usize).cast() })
     }
 
-    /// Returns false if a reset may have cleared the entry of a vector, and if the entry cannot be read.
-    /// The kernel masks an entry for a moment now and then, so that this may be false for nothing. The
-    /// device's registers are reachable.
-    pub(crate) fn has_entry(&self, number: u32, irq: u32, mask: Mask) -> bool {
-        let low = self.read(number, ADDRESS_LOW);
+    /// Returns false if a reset may have cleared the entry of a vector, or if the entry cannot be read.
+    /// May return false without a reset: the kernel masks an entry for a moment now and then.
+    pub(crate) fn is_intact(&self, number: u32, irq: u32, mask: Mask) -> bool {
+        let lower_addr = self.read(number, LOWER_ADDR);
         match mask {
-            // A reset masks every entry. Address zero, which few platforms use, is also what some buses
-            // answer for a device that decodes no memory; others answer all ones.
-            Mask::Unmasked if !matches!(low, 0 | NOTHING) => {
-                self.read(number, VECTOR_CONTROL) & MASKBIT == 0
+            // A reset masks every entry, so an unmasked entry is intact. A device that decodes no memory
+            // may seem unmasked: some buses answer zero for it, others all ones. Few platforms have a
+            // message at address zero.
+            Mask::Unmasked if !matches!(lower_addr, 0 | PCI_ERROR_RESPONSE) => {
+                self.read(number, VECTOR_CTRL) & PCI_MSIX_ENTRY_CTRL_MASKBIT == 0
             }
-            // Nothing is signalled while masked, so that there is time to look at the whole message.
+            // A masked vector signals nothing, so there is time to compare the whole message.
             _ => {
-                [low, self.read(number, ADDRESS_HIGH), self.read(number, DATA)]
-                    == cached_message(irq)
+                [lower_addr, self.read(number, UPPER_ADDR), self.read(number, DATA)]
+                    == cached_msi_msg(irq)
             }
         }
     }
 
-    /// Returns a word of an entry. What a device that sleeps or decodes no memory would answer is
-    /// all ones, and so is the answer for an entry beyond the table.
+    /// Returns a word of an entry, or all ones if the entry is not accessible.
     fn read(&self, number: u32, at: usize) -> u32 {
-        if !self.is_reachable(number) {
-            return NOTHING;
+        if !self.is_accessible(number) {
+            return PCI_ERROR_RESPONSE;
         }
         // SAFETY: By the invariant the entry is mapped.
-        unsafe { bindings::readl(self.base.wrapping_byte_add(number as usize * ENTRY + at)) }
+        unsafe { bindings::readl(self.word(number, at)) }
     }
 
-    /// Returns true if the device is awake and the entry lies in the table.
-    fn is_reachable(&self, number: u32) -> bool {
-        // SAFETY: By the invariant of `Core`; power changes under `memory_lock`, which is held.
-        let awake = unsafe { (*self.core.pdev()).current_state } == D0;
-        awake && number < self.core.msix_entries()
-    }
-
-    /// Writes a message into the table, and not into what the kernel has cached.
-    fn write(&self, number: u32, message: [u32; 3]) {
-        if !self.is_reachable(number) {
+    /// Writes a message into an entry that is accessible. The kernel's cache stays as it is.
+    fn write(&self, number: u32, msg: MsiMsg) {
+        if !self.is_accessible(number) {
             return;
         }
-        for (at, part) in [ADDRESS_LOW, ADDRESS_HIGH, DATA].into_iter().zip(message) {
-            let word = self.base.wrapping_byte_add(number as usize * ENTRY + at);
+        for (at, part) in [LOWER_ADDR, UPPER_ADDR, DATA].into_iter().zip(msg) {
             // SAFETY: By the invariant the entry is mapped.
-            unsafe { bindings::writel(part, word) };
+            unsafe { bindings::writel(part, self.word(number, at)) };
         }
     }
-}
 
-impl Core {
-    /// Writes the message of a vector whose interrupt has no handler, as the core in C does. Memory
-    /// is locked. Linux changes the affinity of an interrupt without a handler only on paper, so that
-    /// no other message comes in between.
-    pub(crate) fn write_message(&self, irq: u32) {
-        // SAFETY: The interrupt is one of MSI or MSI-X.
-        unsafe { bindings::vfio_pci_irq_write_message(irq) };
+    /// Returns true if the device is in D0 and the table has the entry.
+    fn is_accessible(&self, number: u32) -> bool {
+        // SAFETY: By the invariant of `CoreDevice`; the power state changes under `memory_lock`.
+        let awake = unsafe { (*self.vdev.pdev()).current_state } == PCI_D0;
+        awake && number < self.vdev.msix_entries()
     }
 
-    /// Returns true if the MSI capability holds the address that the kernel has cached. A reset that
-    /// the kernel does not see clears it.
-    pub(crate) fn has_msi_message(&self, irq: u32) -> bool {
-        self.msi_address() == cached_message(irq)[0]
-    }
-
-    /// Runs `step`, which takes the handler of an MSI interrupt away, and puts the message back. The
-    /// kernel clears the message of the first vector then, and the function has no other: the vectors
-    /// that are left would write to address zero. The first vector itself is cut off where its
-    /// interrupt was torn down.
-    pub(crate) fn keeping_msi_message<R>(&self, irq: u32, step: impl FnOnce() -> R) -> R {
-        let message = cached_message(irq);
-        let result = step();
-        // SAFETY: The interrupt is one of MSI, and still allocated.
-        unsafe { bindings::vfio_pci_irq_set_message(irq, message.as_ptr()) };
-        result
+    fn word(&self, number: u32, at: usize) -> *mut c_void {
+        self.base.wrapping_byte_add(number as usize * PCI_MSIX_ENTRY_SIZE as usize + at)
     }
 }
 
 impl Interrupt {
-    /// Writes again what a reset has cleared. Memory is locked. The vector is masked meanwhile: the
-    /// device holds what arrives.
+    /// Writes the message of a vector again, after a reset that the kernel did not see. The vector is
+    /// masked meanwhile, so the device holds an interrupt that arrives. Requires `memory_lock` for
+    /// writing.
     ///
-    /// A change of affinity on another processor writes a message of its own, under a lock that
-    /// modules cannot take. The loop closes that race: it writes what the kernel has cached, lets a
-    /// change that has begun come to its end, and writes again if the cache has changed. Writing
-    /// through the PCI layer would change the cache itself and hide the race, so that is left for
-    /// tables that the core could not map.
+    /// # Locks
+    ///
+    /// A change of affinity on another processor writes a message too, under a lock that modules cannot
+    /// take: the lock of the interrupt's descriptor. The loop closes the race. It writes the cached
+    /// message and waits until that lock is free (`synchronize_irq` takes it). If the cache has changed
+    /// meanwhile, the loop writes again.
+    ///
+    /// `pci_write_msi_msg` changes the cache itself and would hide the race. It is therefore used only
+    /// where the core could not map the table.
     #[cold]
     pub(crate) fn repair(
         &mut self,
-        core: Core,
+        vdev: CoreDevice,
         table: Option<&MsixTable>,
         number: u32,
         mask: Mask,
@@ -161,14 +149,14 @@ impl Interrupt {
         }
         let irq = self.irq();
         match table {
-            None => core.write_message(irq),
+            None => vdev.restore_msi_msg(irq),
             Some(table) => loop {
-                let message = cached_message(irq);
-                table.write(number, message);
+                let msg = cached_msi_msg(irq);
+                table.write(number, msg);
                 // SAFETY: The interrupt is requested, and the caller holds no lock that the handler
-                // takes. The call takes the lock under which affinity is changed.
+                // takes.
                 unsafe { bindings::synchronize_irq(irq) };
-                if message == cached_message(irq) {
+                if msg == cached_msi_msg(irq) {
                     break;
                 }
             },
@@ -177,12 +165,4 @@ impl Interrupt {
             self.unmask();
         }
     }
-}
-
-/// Returns the message that the kernel has cached for an interrupt, in the order of the table.
-fn cached_message(irq: u32) -> [u32; 3] {
-    let mut message = [0; 3];
-    // SAFETY: The interrupt is one of MSI-X, so that it has a message. The place holds three words.
-    unsafe { bindings::vfio_pci_irq_cached_message(irq, message.as_mut_ptr()) };
-    message
 }
