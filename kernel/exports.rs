@@ -2,8 +2,8 @@
 
 //! The functions that the core calls.
 //!
-//! This module is the top of the crate: it uses the others, and only C uses it. It is unsafe because C
-//! passes pointers, and turns them into types of `sys` at once.
+//! This module is the top of the crate: it uses the others, and only C uses it. It is unsafe
+//! because C passes pointers, and turns them into types of `sys` at once.
 #![allow(unsafe_code)]
 
 use crate::host::Linux;
@@ -16,8 +16,8 @@ use kernel::seq_file::SeqFile;
 use vfio_irq_engine::abi::{Header, Index, Request};
 use vfio_irq_engine::{Event, Refusal};
 
-/// The prototypes are the kernel's own (vfio_pci_priv.h). If a kernel changes one of them, this does
-/// not compile: "`if` and `else` have incompatible types".
+/// The prototypes are the kernel's own (vfio_pci_priv.h). If a kernel changes one of them, this
+/// does not compile: "`if` and `else` have incompatible types".
 const _: () = {
     let _ = if true { bindings::vfio_pci_set_irqs_ioctl } else { vfio_pci_set_irqs_ioctl };
     let _ = if true { bindings::vfio_pci_intx_mask } else { vfio_pci_intx_mask };
@@ -28,8 +28,8 @@ const _: () = {
 
 /// Executes SET_IRQS. The core has checked the request and copied its data, and holds `igate`.
 ///
-/// The core also calls this when it closes a device, to disable the index that `irq_type` names. It then
-/// holds the lock of the device set and not `igate`.
+/// The core also calls this when it closes a device, to disable the index that `irq_type` names. It
+/// then holds the lock of the device set and not `igate`.
 ///
 /// # Safety
 ///
@@ -46,8 +46,8 @@ unsafe extern "C" fn vfio_pci_set_irqs_ioctl(
 ) -> c_int {
     // SAFETY: By the function's requirement. The lock makes this the only `Ctx` of the device.
     let mut ctx = unsafe { Ctx::new(CoreDevice::from_raw(vdev)) };
-    // The core has checked the header, but for the action. It passes neither `argsz` nor the number of
-    // vectors, so the largest values stand in for both.
+    // The core has checked the header, but for the action. It passes neither `argsz` nor the number
+    // of vectors, so the largest values stand in for both.
     let header = Header { argsz: u32::MAX, flags, index, start, count };
     let result = header.check(u32::MAX).map_err(Refusal::from).and_then(|checked| {
         let data: &[u8] = match checked.data_len() {
@@ -119,8 +119,8 @@ unsafe extern "C" fn vfio_pci_intx_unmask(vdev: *mut vfio_pci_core_device) {
     }
 }
 
-/// Returns `VFIO_IRQ_INFO_MASKABLE` if single vectors of an index can be masked, and 0 otherwise, for
-/// GET_IRQ_INFO (`CONTRACT.md`, I-07). The core adds its own flags.
+/// Returns `VFIO_IRQ_INFO_MASKABLE` if single vectors of an index can be masked, and 0 otherwise,
+/// for GET_IRQ_INFO (`CONTRACT.md`, I-07). The core adds its own flags.
 ///
 /// # Safety
 ///
@@ -145,8 +145,8 @@ unsafe extern "C" fn vfio_pci_irq_maskable(vdev: *mut vfio_pci_core_device, inde
 ///
 /// # Safety
 ///
-/// `vdev` is registered, and the caller holds `igate` and the lock of the device set. `seq` is being
-/// read.
+/// `vdev` is registered, and the caller holds `igate` and the lock of the device set. `seq` is
+/// being read.
 #[no_mangle]
 unsafe extern "C" fn vfio_pci_irq_show(
     vdev: *mut vfio_pci_core_device,

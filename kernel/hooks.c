@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
 /*
- * What the Rust side of vfio-pci-core needs of C: macros, inline functions, module information, and
- * the file /sys/kernel/debug/vfio/BDF/interrupts.
+ * The C half of this project's code in vfio-pci-core: macros and inline functions that Rust calls,
+ * module information, and the file /sys/kernel/debug/vfio/BDF/interrupts.
  */
 
 #include <linux/debugfs.h>
@@ -21,7 +21,7 @@
 #include "vfio_pci_priv.h"
 #include "hooks.h"
 
-/* Shown in /sys/module/vfio_pci_core/version, where the core in C has no such file. */
+/* Read from /sys/module/vfio_pci_core/version. The core in C has no such file. */
 MODULE_VERSION("vfio-irq 0.1.0");
 
 static bool always_offer_irq_bypass;
@@ -43,8 +43,8 @@ void vfio_pci_irq_unlock(struct vfio_pci_core_device *vdev, unsigned long flags)
 }
 
 /*
- * Whether interrupts are offered to KVM. Where an x86 machine cannot post interrupts, KVM registers
- * no bypass consumer, and an offer costs as much as the change of the trigger that it follows.
+ * Returns true if interrupts are registered as irq bypass producers. If an x86 machine cannot post
+ * interrupts, KVM registers no consumer, and a producer costs as much as the change of the trigger.
  */
 bool vfio_pci_irq_has_bypass(void)
 {
@@ -90,55 +90,55 @@ void vfio_pci_irq_write_msi_msg(unsigned int irq, const u32 message[3])
 static int interrupts_show(struct seq_file *seq, void *unused)
 {
 	struct vfio_pci_core_device *vdev = seq->private;
-	struct mutex *closing = &vdev->vdev.dev_set->lock;
+	struct mutex *set_lock = &vdev->vdev.dev_set->lock;
 
-	/* The core disables interrupts at close under the lock of the set alone. */
-	if (mutex_lock_interruptible(closing))
+	/* At close the core disables interrupts under the lock of the device set, without igate. */
+	if (mutex_lock_interruptible(set_lock))
 		return -EINTR;
 	mutex_lock(&vdev->igate);
 	vfio_pci_irq_show(vdev, seq);
 	mutex_unlock(&vdev->igate);
-	mutex_unlock(closing);
+	mutex_unlock(set_lock);
 	return 0;
 }
 DEFINE_SHOW_ATTRIBUTE(interrupts);
 
 #ifdef CONFIG_VFIO_DEBUGFS
 
-/* VFIO has a directory for each device, and removes it when the device is unregistered. */
-static void show_in_debugfs(struct vfio_pci_core_device *vdev)
+/* VFIO makes a directory for each device, and removes it when the device is unregistered. */
+static void interrupts_debugfs_init(struct vfio_pci_core_device *vdev)
 {
 	debugfs_create_file("interrupts", 0400, vdev->vdev.debug_root, vdev, &interrupts_fops);
 }
 
-static void hide_from_debugfs(struct vfio_pci_core_device *vdev)
+static void interrupts_debugfs_exit(struct vfio_pci_core_device *vdev)
 {
 }
 
 #else
 
-/* The same path without VFIO's help. Debian's kernels are built so. */
+/* The same path if VFIO has no debugfs, as in Debian's kernels. root_lock guards the other two. */
 static DEFINE_MUTEX(root_lock);
 static struct dentry *root;
-static unsigned int root_users;
+static unsigned int root_devices;
 
-static void show_in_debugfs(struct vfio_pci_core_device *vdev)
+static void interrupts_debugfs_init(struct vfio_pci_core_device *vdev)
 {
 	struct dentry *dir;
 
 	mutex_lock(&root_lock);
-	if (!root_users++)
+	if (!root_devices++)
 		root = debugfs_create_dir("vfio", NULL);
 	dir = debugfs_create_dir(pci_name(vdev->pdev), root);
 	debugfs_create_file("interrupts", 0400, dir, vdev, &interrupts_fops);
 	mutex_unlock(&root_lock);
 }
 
-static void hide_from_debugfs(struct vfio_pci_core_device *vdev)
+static void interrupts_debugfs_exit(struct vfio_pci_core_device *vdev)
 {
 	mutex_lock(&root_lock);
 	debugfs_lookup_and_remove(pci_name(vdev->pdev), root);
-	if (!--root_users)
+	if (!--root_devices)
 		debugfs_remove(root);
 	mutex_unlock(&root_lock);
 }
@@ -146,11 +146,11 @@ static void hide_from_debugfs(struct vfio_pci_core_device *vdev)
 #endif
 #else
 
-static void show_in_debugfs(struct vfio_pci_core_device *vdev)
+static void interrupts_debugfs_init(struct vfio_pci_core_device *vdev)
 {
 }
 
-static void hide_from_debugfs(struct vfio_pci_core_device *vdev)
+static void interrupts_debugfs_exit(struct vfio_pci_core_device *vdev)
 {
 }
 
@@ -161,13 +161,13 @@ int vfio_pci_irq_register_dev(struct vfio_pci_core_device *vdev)
 	int ret = vfio_register_group_dev(&vdev->vdev);
 
 	if (!ret)
-		show_in_debugfs(vdev);
+		interrupts_debugfs_init(vdev);
 	return ret;
 }
 
 void vfio_pci_irq_unregister_dev(struct vfio_pci_core_device *vdev)
 {
-	/* Waits until user space has closed the device, which can be watched meanwhile. */
+	/* Waits until user space has closed the device. The file stays readable meanwhile. */
 	vfio_unregister_group_dev(&vdev->vdev);
-	hide_from_debugfs(vdev);
+	interrupts_debugfs_exit(vdev);
 }

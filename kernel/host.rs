@@ -2,8 +2,8 @@
 
 //! Linux as the engine's platform.
 //!
-//! Prepare requests an interrupt disabled, and commit enables it. A trigger is replaced by a store and a
-//! wait for handlers in flight.
+//! Prepare requests an interrupt disabled, and commit enables it. A trigger is replaced by a store
+//! and a wait for handlers in flight.
 
 use crate::irq_name;
 use crate::slots::Tree;
@@ -12,13 +12,13 @@ use vfio_irq_engine::{
     Errno, Event, EventHost, Host, IntxHost, Mask, MsiType, Refusal, Size, Slot,
 };
 
-/// What the engine's platform knows of one device.
+/// The engine's platform for one device.
 ///
 /// # Locks
 ///
-/// Every method runs under `igate`, or under the lock of the device set at close. `memory_lock` is taken
-/// for writing by the first step that needs it, and is held until [`Linux::finish`]. The core in C takes
-/// it for each vector. Here a request of many vectors reads and writes COMMAND once.
+/// Every method runs under `igate`, or under the lock of the device set at close. `memory_lock` is
+/// taken for writing by the first step that needs it, and is held until [`Linux::finish`]. The core
+/// in C takes it for each vector. Here a request of many vectors reads and writes COMMAND once.
 pub(crate) struct Linux {
     vdev: CoreDevice,
     /// This machine offers interrupts to consumers in the kernel (irq bypass).
@@ -68,8 +68,8 @@ impl Linux {
         }
     }
 
-    /// Takes `memory_lock` for writing and turns memory decoding on, until the end of the request. Does
-    /// nothing if this request holds it already.
+    /// Takes `memory_lock` for writing and turns memory decoding on, until the end of the request.
+    /// Does nothing if this request holds it already.
     fn memory_lock_and_enable(&mut self) {
         if self.saved_command.is_none() {
             self.saved_command = Some(self.vdev.memory_lock_and_enable());
@@ -83,8 +83,8 @@ impl Linux {
         }
     }
 
-    /// Runs `access` with `memory_lock` held and memory decoding on. A device usually decodes memory,
-    /// and the lock is then taken for reading: that costs less than
+    /// Runs `access` with `memory_lock` held and memory decoding on. A device usually decodes
+    /// memory, and the lock is then taken for reading: that costs less than
     /// [`Linux::memory_lock_and_enable`].
     #[inline]
     fn with_memory_enabled(&mut self, access: impl FnOnce()) {
@@ -97,8 +97,8 @@ impl Linux {
         access();
     }
 
-    /// Returns false if a reset that the kernel did not see may have cleared the message of a vector
-    /// (`CONTRACT.md`, V-12).
+    /// Returns false if a reset that the kernel did not see may have cleared the message of a
+    /// vector (`CONTRACT.md`, V-12).
     #[inline]
     fn message_is_intact(&self, msi_type: MsiType, number: u32, irq: u32, mask: Mask) -> bool {
         let Some(table) = &self.table else {
@@ -258,8 +258,8 @@ impl Host for Linux {
         self.irq_bypass
     }
 
-    /// Bypass consumers take locks of their own, so this releases `memory_lock` first. The core in C does
-    /// not hold it here either.
+    /// Bypass consumers take locks of their own, so this releases `memory_lock` first. The core in
+    /// C does not hold it here either.
     fn unregister_irq_bypass(&mut self, vector: &mut Vector) {
         self.memory_unlock_and_restore();
         vector.interrupt.unregister_irq_bypass();

@@ -3,9 +3,9 @@
 //! The interrupts of vfio-pci-core, in Rust.
 //!
 //! Linux has them in one C file, vfio_pci_intrs.c, behind three functions. This crate replaces that
-//! file. It defines the three functions (`exports.rs`) and executes requests for all five indexes with
-//! the engine. Locks, power management, decoding, close and reset stay the core's. Every driver on top of
-//! the core gets this: vfio-pci itself, and the vendors' variant drivers.
+//! file. It defines the three functions (`exports.rs`) and executes requests for all five indexes
+//! with the engine. Locks, power management, decoding, close and reset stay the core's. Every
+//! driver on top of the core gets this: vfio-pci itself, and the vendors' variant drivers.
 //!
 //! Unsafe code is allowed in [`sys`], and in `exports.rs`, which C calls.
 #![deny(unsafe_code)]
@@ -23,11 +23,12 @@ mod show;
 mod slots;
 mod sys;
 
-/// The prefix of each line of `pr_info!`. The macro `module!` defines it for modules in Rust alone. This
-/// module has its `module_init` in C, so it cannot use that macro.
+/// The prefix of each line of `pr_info!`. The macro `module!` defines it for modules in Rust alone.
+/// This module has its `module_init` in C, so it cannot use that macro.
 const __LOG_PREFIX: &[u8] = b"vfio_pci_core\0";
 
-/// The interrupts of one device, from the request that enables an index to the one that disables it.
+/// The interrupts of one device, from the request that enables an index to the one that disables
+/// it.
 ///
 /// # Locks
 ///

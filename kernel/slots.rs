@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! The engine's map of slots: the kernel's red-black tree, with a node for each vector that is attached
-//! or masked.
+//! The engine's map of slots: the kernel's red-black tree, with a node for each vector that is
+//! attached or masked.
 
 use kernel::{alloc::flags::GFP_KERNEL_ACCOUNT, rbtree::RBTree};
 use vfio_irq_engine::{Errno, Slots};

@@ -107,7 +107,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Errno(errno) => errno.fmt(f),
-            Self::TooFew(there) => write!(f, "too few vectors: there are {there}"),
+            Self::TooFew(available) => write!(f, "too few vectors: there are {available}"),
         }
     }
 }
@@ -122,7 +122,7 @@ impl Refusal {
             Self::Errno(errno) => errno.raw().wrapping_neg(),
             // A return value of 0 would be a success.
             Self::TooFew(0) => Errno::ENOSPC.raw().wrapping_neg(),
-            Self::TooFew(there) => i32::try_from(there).unwrap_or(i32::MAX),
+            Self::TooFew(available) => i32::try_from(available).unwrap_or(i32::MAX),
         }
     }
 }

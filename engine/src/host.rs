@@ -58,8 +58,8 @@ pub trait Host: Sized {
     /// Returns true if single vectors can be masked.
     fn maskable(&self, msi_type: MsiType) -> bool;
 
-    /// Takes a reference to the eventfd of a descriptor of user space, or of a position in a message
-    /// ([`crate::abi::Checked::request_by_position`]). Returns the reference.
+    /// Takes a reference to the eventfd of a descriptor of user space, or of a position in a
+    /// message ([`crate::abi::Checked::request_by_position`]). Returns the reference.
     ///
     /// # Errors
     ///

@@ -5,8 +5,8 @@
 use crate::abi::{Action, Data, Request};
 use crate::{Errno, IntxHost, Mask};
 
-/// Records whether INTx is active. The platform holds the trigger and the resample eventfd. An
-/// interrupt or a loopback without a trigger signals nothing.
+/// Records whether INTx is active. The platform holds the trigger and the resample eventfd. If
+/// there is no trigger, an interrupt or a loopback signals nothing.
 #[derive(Default)]
 pub(crate) struct Intx {
     active: bool,
@@ -53,21 +53,21 @@ impl Intx {
         if msi_active || !whole {
             return Err(Errno::EINVAL);
         }
-        let chosen = match request.data() {
-            Data::Eventfd(fds) => return self.target(host, fds.get(0).unwrap_or(-1)),
+        let selected = match request.data() {
+            Data::Eventfd(fds) => return self.set_trigger(host, fds.get(0).unwrap_or(-1)),
             Data::None => true,
             Data::Bool(bools) => bools.get(0),
         };
         if !self.active {
             return Err(Errno::EINVAL);
         }
-        if chosen {
+        if selected {
             host.intx_signal();
         }
         Ok(())
     }
 
-    fn target<H: IntxHost>(&mut self, host: &mut H, fd: i32) -> Result<(), Errno> {
+    fn set_trigger<H: IntxHost>(&mut self, host: &mut H, fd: i32) -> Result<(), Errno> {
         let trigger = if fd >= 0 { Some(host.resolve(fd)?) } else { None };
         if !self.active {
             host.intx_enable(trigger)?;

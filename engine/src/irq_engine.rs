@@ -14,7 +14,7 @@ use crate::{Errno, Event, EventHost, IntxHost, MsiType, Refusal, Vectors};
 ///
 /// let mut sim = Sim::new();
 /// let fd = sim.eventfd();
-/// let mut device = IrqEngine::new(sim.slots());
+/// let mut engine = IrqEngine::new(sim.slots());
 ///
 /// // Attach the eventfd to vector 5 of MSI-X, with header and data as user space sends them.
 /// let header = Header {
@@ -24,10 +24,10 @@ use crate::{Errno, Event, EventHost, IntxHost, MsiType, Refusal, Vectors};
 ///     start: 5,
 ///     count: 1,
 /// };
-/// let checked = device.check(&sim, header)?;
+/// let checked = engine.check(&sim, header)?;
 /// let data = fd.to_ne_bytes();
 /// let request = checked.request(&data)?;
-/// device.set_irqs(&mut sim, &request)?;
+/// engine.set_irqs(&mut sim, &request)?;
 ///
 /// sim.raise(5);
 /// assert_eq!(sim.signals(fd), 1);

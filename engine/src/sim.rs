@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! A platform in memory, for tests. It is deterministic, counts every resource, and fails the
-//! n-th step on demand.
+//! A platform in memory, for tests. The platform is deterministic, counts every resource, and fails
+//! the n-th step on demand.
 //!
 //! ```
 //! use vfio_irq_engine::sim::Sim;
@@ -79,7 +79,7 @@ pub struct SimVector {
     number: u32,
     trigger: SimTrigger,
     /// The request that prepared the vector allocated its interrupt.
-    fresh: bool,
+    newly_allocated: bool,
     running: bool,
     mask: Mask,
     /// The vector is registered as an irq bypass producer.
@@ -111,11 +111,11 @@ pub struct Sim {
     slot_count: Rc<core::cell::Cell<usize>>,
     pci: Pci,
     enabled: Option<MsiType>,
-    /// Vectors that have an interrupt of the host.
+    /// Vectors with an allocated interrupt.
     allocated: BTreeSet<u32>,
-    /// Vectors whose interrupt [`Host::reclaim`](crate::Host::reclaim) gave back.
+    /// Vectors whose interrupt [`Host::reclaim`](crate::Host::reclaim) freed.
     reclaimed: BTreeSet<u32>,
-    /// Vectors with a handler, which a raise reaches. The flag is true if the vector is started.
+    /// Vectors with a handler: its trigger, its mask, and true if the vector is started.
     handlers: BTreeMap<u32, (SimTrigger, Mask, bool)>,
     pending: BTreeSet<u32>,
     intx: Intx,
@@ -242,7 +242,7 @@ impl Sim {
         self.pending.contains(&number)
     }
 
-    /// Returns the number of vectors that have an interrupt of the host.
+    /// Returns the number of vectors with an allocated interrupt.
     pub fn allocated(&self) -> usize {
         self.allocated.len()
     }
@@ -275,8 +275,7 @@ impl Sim {
         )
     }
 
-    /// Returns the state that is still held after every resource should be released, or `None` if
-    /// all are released.
+    /// Returns the state as text if any resource is still held, and `None` if all are released.
     pub fn leaks(&self) -> Option<String> {
         let clean = self.enabled.is_none()
             && self.allocated.is_empty()

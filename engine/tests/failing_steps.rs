@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! B-01, exhaustively: for each operation, in each state of `SETUPS`, and for each n. The request
-//! whose n-th step fails changes nothing and leaks nothing.
+//! Tests B-01 exhaustively: for each operation, in each state of `SETUPS`, and for each n. A
+//! request whose n-th step fails changes nothing and leaks nothing.
 
 mod common;
 

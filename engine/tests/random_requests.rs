@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! Random requests against a simple model: the attached eventfds, the masks and the active index.
-//! Every raised interrupt must arrive.
+//! Compares random requests with a simple model: the attached eventfds, the masks and the active
+//! index. Every raised interrupt must arrive.
 
 mod common;
 

@@ -28,7 +28,7 @@ fn b04_detached_vectors_go_back_when_the_machine_refuses_another() {
     assert_eq!(rig.sim.allocated(), 3, "both went back, and one was allocated");
     rig.sim.raise(9);
     assert_eq!(rig.sim.signals(rig.fds[4]), 1);
-    // A vector that went back is allocated again when it is attached.
+    // Attaching a vector whose interrupt was freed allocates another one.
     assert_eq!(rig.attach(MSIX, 1, &[rig.fds[5]]), Ok(()));
     rig.close();
 }

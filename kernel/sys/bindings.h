@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR MIT */
 
-/* What bindgen reads. */
+/* The input of bindgen. */
 #include <linux/irqbypass.h>
 #include <linux/vfio.h>
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! `struct vfio_pci_core_device`: its capabilities, and its interrupts as the PCI core allocates them.
+//! `struct vfio_pci_core_device`: its capabilities, and its interrupts as the PCI core allocates
+//! them.
 
 use super::bindings::{self, vfio_pci_core_device};
 use core::ptr::{addr_of_mut, NonNull};
@@ -54,8 +55,9 @@ impl CoreDevice {
 
     /// Returns the address of the function, such as `0000:00:04.0`.
     pub(crate) fn pci_name(&self) -> &CStr {
-        // SAFETY: The PCI device outlives this value, and its name is fixed while a driver is bound.
-        // As in C's `dev_name`, the name is `init_name` if that is set, and the kobject's otherwise.
+        // SAFETY: The PCI device outlives this value, and its name is fixed while a driver is
+        // bound. As in C's `dev_name`, the name is `init_name` if that is set, and the kobject's
+        // otherwise.
         unsafe {
             let dev = &(*self.pdev()).dev;
             let name = if dev.init_name.is_null() { dev.kobj.name } else { dev.init_name };
@@ -101,8 +103,8 @@ impl CoreDevice {
         unsafe { bindings::vfio_pci_irq_has_bypass() }
     }
 
-    /// Tells the core which index is active. The core reads `irq_type` without a lock, to emulate the
-    /// MSI capability, to mask INTx before it suspends, and to disable the index at close.
+    /// Tells the core which index is active. The core reads `irq_type` without a lock, to emulate
+    /// the MSI capability, to mask INTx before it suspends, and to disable the index at close.
     pub(super) fn set_irq_type(self, index: u32) {
         // SAFETY: By the first invariant; an aligned int that C reads as a whole.
         let irq_type = unsafe { Atomic::from_ptr(addr_of_mut!((*self.as_ptr()).irq_type)) };
@@ -145,8 +147,8 @@ impl CoreDevice {
         self.set_irq_type(bindings::VFIO_PCI_NUM_IRQS);
     }
 
-    /// Sets DisINTx again if the core hides the function's INTx (`nointx`). The PCI core has cleared
-    /// it with MSI or MSI-X, and such a function must not assert INTx.
+    /// Sets DisINTx again if the core hides the function's INTx (`nointx`). The PCI core has
+    /// cleared it with MSI or MSI-X, and such a function must not assert INTx.
     pub(crate) fn restore_disintx_of_nointx(self) {
         // SAFETY: By the first invariant; the core sets the bit when it opens the device.
         if unsafe { vfio_pci_core_device::nointx_raw(self.as_ptr()) } {

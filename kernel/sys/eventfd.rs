@@ -20,8 +20,8 @@ unsafe impl Send for Trigger {}
 unsafe impl Sync for Trigger {}
 
 impl Trigger {
-    /// Returns the eventfd of a descriptor of the calling process. Returns EBADF if the descriptor is
-    /// not open, EINVAL if it is not an eventfd.
+    /// Returns the eventfd of a descriptor of the calling process. Returns EBADF if the descriptor
+    /// is not open, EINVAL if it is not an eventfd.
     pub(crate) fn from_fd(fd: i32) -> Result<Self, Errno> {
         // SAFETY: The call accepts any number.
         let ctx = unsafe { bindings::eventfd_ctx_fdget(fd) };
@@ -80,8 +80,8 @@ impl CoreDevice {
     /// Replaces or clears the trigger of an event. Returns ENOMEM if there is no memory for it.
     pub(crate) fn event_set(&self, event: Event, trigger: Option<Trigger>) -> Result<(), Errno> {
         let ctx = trigger.as_ref().map_or(null_mut(), Trigger::as_ptr);
-        // SAFETY: The address is the core's, and `igate` is held. If the call succeeds, the core owns
-        // the reference.
+        // SAFETY: The address is the core's, and `igate` is held. If the call succeeds, the core
+        // owns the reference.
         let ret = unsafe {
             bindings::vfio_pci_eventfd_replace_locked(self.as_ptr(), self.peventfd(event), ctx)
         };
@@ -95,8 +95,8 @@ impl CoreDevice {
 
     /// Signals the trigger of an event, if it has one.
     pub(crate) fn event_signal(&self, event: Event) {
-        // SAFETY: The address is valid. While `igate` is held, the structure behind the pointer stays,
-        // and has a reference to its eventfd.
+        // SAFETY: The address is valid. While `igate` is held, the structure behind the pointer
+        // stays, and has a reference to its eventfd.
         unsafe {
             if let Some(eventfd) = NonNull::new(*self.peventfd(event)) {
                 bindings::eventfd_signal_mask((*eventfd.as_ptr()).ctx, 0);

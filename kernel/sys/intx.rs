@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! INTx while it is enabled: its trigger and its resample eventfd. `handler.rs` has the handler and the
-//! mask.
+//! INTx while it is enabled: its trigger and its resample eventfd. `handler.rs` has the handler and
+//! the mask.
 
 mod handler;
 
@@ -23,16 +23,16 @@ use vfio_irq_engine::{Errno, Mask};
 ///
 /// - The handler is installed with the address of `shared`. The virqfd, if one is enabled, has that
 ///   address too. `shared` is on the heap and stays there until both are gone.
-/// - `shared.trigger` is the pointer of `trigger`, except within [`Intx::set_trigger`]. There the old
-///   reference is put only after the handler and the virqfd's thread are done with it.
+/// - `shared.trigger` is the pointer of `trigger`, except within [`Intx::set_trigger`]. There the
+///   old reference is put only after the handler and the virqfd's thread are done with it.
 ///
 /// # Locks
 ///
 /// - `igate` orders requests, configuration space and power management. Everything with `&mut self`
 ///   needs it, and so does a call of `signal`.
 /// - `irqlock` guards `masked` and the hardware mask. The handler and the virqfd take it.
-/// - No eventfd is signalled under `irqlock`. An eventfd wakes the virqfd under the eventfd's own lock,
-///   and the virqfd takes `irqlock`: the opposite order would deadlock.
+/// - No eventfd is signalled under `irqlock`. An eventfd wakes the virqfd under the eventfd's own
+///   lock, and the virqfd takes `irqlock`: the opposite order would deadlock.
 pub(crate) struct Intx {
     shared: KBox<Shared>,
     trigger: Option<Trigger>,
@@ -40,7 +40,7 @@ pub(crate) struct Intx {
     virqfd: KBox<UnsafeCell<*mut bindings::virqfd>>,
 }
 
-// SAFETY: What is shared is atomic or guarded by `irqlock`; the owner alone uses the rest.
+// SAFETY: `shared` is atomic or guarded by `irqlock`; the owner alone uses the rest.
 unsafe impl Send for Intx {}
 // SAFETY: As above.
 unsafe impl Sync for Intx {}

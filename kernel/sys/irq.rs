@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! What handlers of MSI, MSI-X and INTx have in common.
+//! Names and results of handlers, for MSI, MSI-X and INTx.
 
 use super::bindings::irqreturn_t;
 use core::ptr::from_ref;
@@ -30,8 +30,8 @@ impl IrqName {
     }
 }
 
-/// Returns a handler's result as the C type that kCFI checks. That type is a `newtype` from Linux 7.3
-/// on, and a plain integer before.
+/// Returns a handler's result as the C type that kCFI checks. That type is a `newtype` from Linux
+/// 7.3 on, and a plain integer before.
 pub(super) const fn irq_return(result: IrqReturn) -> irqreturn_t {
     // SAFETY: Both are an `unsigned int`, and the kernel crate takes its values from C's.
     unsafe { core::mem::transmute::<u32, irqreturn_t>(result as u32) }

@@ -4,14 +4,14 @@
 //!
 //! # Locks
 //!
-//! A step that writes registers of the device needs memory decoding, and no reset or change of power
-//! state meanwhile. The core's `memory_lock` excludes both. It is held in one of two ways:
+//! A step that writes registers of the device needs memory decoding, and no reset or change of
+//! power state meanwhile. The core's `memory_lock` excludes both. It is held in one of two ways:
 //!
 //! - **For writing**, with decoding turned on: from [`CoreDevice::memory_lock_and_enable`] to
-//!   [`CoreDevice::memory_unlock_and_restore`]. Every step that changes the MSI-X table as a whole, or
-//!   COMMAND, needs this.
-//! - **For reading**, while the device decodes memory anyway: as long as a [`MemoryReadGuard`] lives.
-//!   This is enough to change a mask bit, and leaves page faults on the device's BARs alone.
+//!   [`CoreDevice::memory_unlock_and_restore`]. Every step that changes the MSI-X table as a whole,
+//!   or COMMAND, needs this.
+//! - **For reading**, while the device decodes memory anyway: as long as a [`MemoryReadGuard`]
+//!   lives. This is enough to change a mask bit, and leaves page faults on the device's BARs alone.
 //!
 //! `memory_lock` comes after `igate` and before the locks of Linux's interrupt code.
 
@@ -44,8 +44,8 @@ impl CoreDevice {
         unsafe { bindings::vfio_pci_memory_unlock_and_restore(self.as_ptr(), command.0) };
     }
 
-    /// Takes `memory_lock` for reading. Returns `None` if memory decoding is off, as far as the core
-    /// knows, or if the device is in a sleep state.
+    /// Takes `memory_lock` for reading. Returns `None` if memory decoding is off, as far as the
+    /// core knows, or if the device is in a sleep state.
     #[inline]
     pub(crate) fn down_read_if_memory_enabled(&self) -> Option<MemoryReadGuard<'_>> {
         let guard = MemoryReadGuard(self);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! Types over the kernel's C. This module knows nothing of the crate above it. The code above is safe,
-//! but for `exports.rs`, which C calls.
+//! Types over the kernel's C. This module knows nothing of the crate above it. The code above is
+//! safe, but for `exports.rs`, which C calls.
 #![allow(unsafe_code)]
 
-/// The kernel's C: what its own crate binds, and what `bindings.h` adds.
+/// C: the bindings of the kernel crate, and those that bindgen makes of `bindings.h`.
 #[allow(
     clippy::all,
     dead_code,

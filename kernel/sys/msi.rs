@@ -13,8 +13,8 @@ use kernel::irq::IrqReturn;
 use kernel::prelude::*;
 use vfio_irq_engine::Errno;
 
-/// The part that the handler reads. C does not read it, so the atomics are those of `core`: the kernel
-/// crate's are calls into C, and the handler would make four of them.
+/// The part that the handler reads. C does not read it, so the atomics are those of `core`: the
+/// kernel crate's are calls into C, and the handler would make four of them.
 struct Shared {
     /// The eventfd to signal.
     trigger: AtomicPtr<bindings::eventfd_ctx>,
@@ -28,24 +28,25 @@ struct Shared {
 ///
 /// # Invariants
 ///
-/// - While `installed`, the handler is installed with the address of `shared`, which is on the heap and
-///   stays there until `free_irq` has returned.
-/// - `shared.trigger` is the pointer of `trigger`, except within [`Interrupt::set_trigger`]. There the
-///   old reference is put only after every handler that may have loaded it has returned.
-/// - `producer` is registered if and only if its `eventfd` is set, and not after the handler is gone.
+/// - While `installed`, the handler is installed with the address of `shared`, which is on the heap
+///   and stays there until `free_irq` has returned.
+/// - `shared.trigger` is the pointer of `trigger`, except within [`Interrupt::set_trigger`]. There
+///   the old reference is put only after every handler that may have loaded it has returned.
+/// - `producer` is registered if and only if its `eventfd` is set, and not after the handler is
+///   gone.
 ///
 /// # Locks
 ///
-/// The handler takes none. Everything else has `&mut self`, which `igate` orders. No function here is
-/// called with a lock that the handler takes, so `synchronize_irq`, `disable_irq` and `free_irq` may
-/// wait for the handler. irq bypass consumers take locks of their own, so producers are registered and
-/// unregistered without `memory_lock`.
+/// The handler takes none. Everything else has `&mut self`, which `igate` orders. No function here
+/// is called with a lock that the handler takes, so `synchronize_irq`, `disable_irq` and `free_irq`
+/// may wait for the handler. irq bypass consumers take locks of their own, so producers are
+/// registered and unregistered without `memory_lock`.
 pub(crate) struct Interrupt {
     shared: KBox<Shared>,
     trigger: Trigger,
     irq: u32,
-    /// `IRQ_DISABLE_UNLAZY` is set: `disable_irq` sets the mask bit at once. Without the flag, Linux sets
-    /// it when the next interrupt arrives.
+    /// `IRQ_DISABLE_UNLAZY` is set: `disable_irq` sets the mask bit at once. Without the flag,
+    /// Linux sets it when the next interrupt arrives.
     unlazy: bool,
     installed: bool,
 }
@@ -56,8 +57,8 @@ unsafe impl Send for Interrupt {}
 unsafe impl Sync for Interrupt {}
 
 impl Interrupt {
-    /// Installs the handler, with the interrupt disabled. Requires `memory_lock` for writing. Returns
-    /// ENOMEM, or the error of `request_irq`.
+    /// Installs the handler, with the interrupt disabled. Requires `memory_lock` for writing.
+    /// Returns ENOMEM, or the error of `request_irq`.
     pub(crate) fn request(irq: u32, name: IrqName, trigger: Trigger) -> Result<Self, Errno> {
         let shared = Shared {
             trigger: AtomicPtr::new(trigger.as_ptr()),
@@ -68,8 +69,8 @@ impl Interrupt {
         };
         let shared = KBox::new(shared, GFP_KERNEL_ACCOUNT).map_err(|_| Errno::ENOMEM)?;
         let dev_id: *const Shared = &*shared;
-        // SAFETY: `dev_id` and the name in it stay valid until `free_irq` in `uninstall`; the handler
-        // takes a `Shared`.
+        // SAFETY: `dev_id` and the name in it stay valid until `free_irq` in `uninstall`; the
+        // handler takes a `Shared`.
         let ret = unsafe {
             bindings::request_threaded_irq(
                 irq,
@@ -135,15 +136,16 @@ impl Interrupt {
         self.shared.trigger.store(trigger.as_ptr(), Ordering::Release);
         // SAFETY: The interrupt is requested, and the caller holds no lock that the handler takes.
         unsafe { bindings::synchronize_irq(self.irq) };
-        // INVARIANT: The pointer was stored above. Every handler that may have loaded the old one has
-        // returned, so its reference can be put (use after free otherwise).
+        // INVARIANT: The pointer was stored above. Every handler that may have loaded the old one
+        // has returned, so its reference can be put (use after free otherwise).
         self.trigger = trigger;
     }
 
-    /// Registers the interrupt as an irq bypass producer. The eventfd's consumer, a KVM irqfd, may then
-    /// deliver it without the handler. Does nothing if it is registered already.
+    /// Registers the interrupt as an irq bypass producer. The eventfd's consumer, a KVM irqfd, may
+    /// then deliver it without the handler. Does nothing if it is registered already.
     ///
-    /// Failure is harmless: an eventfd takes one bypass producer, and the handler signals it otherwise.
+    /// Failure is harmless: an eventfd takes one bypass producer, and the handler signals it
+    /// otherwise.
     pub(crate) fn register_irq_bypass(&mut self, vdev: CoreDevice) {
         let producer = self.shared.producer.get();
         // SAFETY: The producer stays where it is until it is unregistered. C clears `eventfd` then.
@@ -180,8 +182,8 @@ impl Interrupt {
         }
         self.unregister_irq_bypass();
         let dev_id: *const Shared = &*self.shared;
-        // SAFETY: By the invariant the handler is installed with this address. When the call returns,
-        // no handler runs, so `shared` and then the trigger may be dropped.
+        // SAFETY: By the invariant the handler is installed with this address. When the call
+        // returns, no handler runs, so `shared` and then the trigger may be dropped.
         unsafe { bindings::free_irq(self.irq, dev_id.cast_mut().cast()) };
     }
 }

@@ -21,11 +21,11 @@ pub(super) fn cached_msi_msg(irq: u32) -> MsiMsg {
 }
 
 impl CoreDevice {
-    /// Writes the cached message of an interrupt without a handler into the device, as the core in C
-    /// does. Requires `memory_lock` for writing.
+    /// Writes the cached message of an interrupt without a handler into the device, as the core in
+    /// C does. Requires `memory_lock` for writing.
     ///
-    /// This cannot race with a change of affinity: without a handler, Linux records the new affinity and
-    /// writes no message.
+    /// This cannot race with a change of affinity: without a handler, Linux records the new
+    /// affinity and writes no message.
     pub(crate) fn restore_msi_msg(&self, irq: u32) {
         // SAFETY: The interrupt is one of MSI or MSI-X.
         unsafe { bindings::vfio_pci_irq_restore_msi_msg(irq) };
@@ -46,9 +46,9 @@ impl CoreDevice {
     /// Calls `free_irq`, which removes the handler of the first MSI vector, and writes the message
     /// again. Returns what `free_irq` returns.
     ///
-    /// MSI has one message for all vectors of a function. Linux clears it with the handler of the first
-    /// vector, and the other vectors would then write to address zero. The first vector signals nothing:
-    /// its interrupt has been torn down.
+    /// MSI has one message for all vectors of a function. Linux clears it with the handler of the
+    /// first vector, and the other vectors would then write to address zero. The first vector
+    /// signals nothing: its interrupt has been torn down.
     pub(crate) fn preserve_msi_msg<R>(&self, irq: u32, free_irq: impl FnOnce() -> R) -> R {
         let msg = cached_msi_msg(irq);
         let result = free_irq();

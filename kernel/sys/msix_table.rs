@@ -2,8 +2,8 @@
 
 //! The MSI-X table in the device: whether it still holds the kernel's messages, and its repair.
 //!
-//! A reset that the kernel does not see clears the table. Attaching a vector again repairs its entry
-//! (`CONTRACT.md`, V-12).
+//! A reset that the kernel does not see clears the table. Attaching a vector again repairs its
+//! entry (`CONTRACT.md`, V-12).
 
 use super::bindings::{self, PCI_MSIX_ENTRY_CTRL_MASKBIT, PCI_MSIX_ENTRY_SIZE};
 use super::msi_message::{cached_msi_msg, MsiMsg};
@@ -49,8 +49,8 @@ impl MsixTable {
     /// Returns the table, or `None` if the core could not map it.
     pub(crate) fn of(vdev: CoreDevice) -> Option<Self> {
         let (device, pdev) = (vdev.as_ptr(), vdev.pdev());
-        // SAFETY: By the invariant of `CoreDevice`; the core sets these when it opens the device. `get`
-        // checks the index.
+        // SAFETY: By the invariant of `CoreDevice`; the core sets these when it opens the device.
+        // `get` checks the index.
         let (base, resource, offset) = unsafe {
             let bar = usize::from((*device).msix_bar);
             let base = *(*addr_of!((*device).barmap)).get(bar)?;
@@ -71,14 +71,14 @@ impl MsixTable {
         Some(Self { vdev, base: base.wrapping_byte_add(offset as usize).cast() })
     }
 
-    /// Returns false if a reset may have cleared the entry of a vector, or if the entry cannot be read.
-    /// May return false without a reset: the kernel masks an entry for a moment now and then.
+    /// Returns false if a reset may have cleared the entry of a vector, or if the entry cannot be
+    /// read. May return false without a reset: the kernel masks an entry for a moment now and then.
     pub(crate) fn is_intact(&self, number: u32, irq: u32, mask: Mask) -> bool {
         let lower_addr = self.read(number, LOWER_ADDR);
         match mask {
-            // A reset masks every entry, so an unmasked entry is intact. A device that decodes no memory
-            // may seem unmasked: some buses answer zero for it, others all ones. Few platforms have a
-            // message at address zero.
+            // A reset masks every entry, so an unmasked entry is intact. A device that decodes no
+            // memory may seem unmasked: some buses answer zero for it, others all ones. Few
+            // platforms have a message at address zero.
             Mask::Unmasked if !matches!(lower_addr, 0 | PCI_ERROR_RESPONSE) => {
                 self.read(number, VECTOR_CTRL) & PCI_MSIX_ENTRY_CTRL_MASKBIT == 0
             }
@@ -123,19 +123,19 @@ impl MsixTable {
 }
 
 impl Interrupt {
-    /// Writes the message of a vector again, after a reset that the kernel did not see. The vector is
-    /// masked meanwhile, so the device holds an interrupt that arrives. Requires `memory_lock` for
-    /// writing.
+    /// Writes the message of a vector again, after a reset that the kernel did not see. The vector
+    /// is masked meanwhile, so the device holds an interrupt that arrives. Requires `memory_lock`
+    /// for writing.
     ///
     /// # Locks
     ///
-    /// A change of affinity on another processor writes a message too, under a lock that modules cannot
-    /// take: the lock of the interrupt's descriptor. The loop closes the race. It writes the cached
-    /// message and waits until that lock is free (`synchronize_irq` takes it). If the cache has changed
-    /// meanwhile, the loop writes again.
+    /// A change of affinity on another processor writes a message too, under a lock that modules
+    /// cannot take: the lock of the interrupt's descriptor. The loop closes the race. It writes the
+    /// cached message and waits until that lock is free (`synchronize_irq` takes it). If the cache
+    /// has changed meanwhile, the loop writes again.
     ///
-    /// `pci_write_msi_msg` changes the cache itself and would hide the race. It is therefore used only
-    /// where the core could not map the table.
+    /// `pci_write_msi_msg` changes the cache itself and would hide the race. It is therefore used
+    /// only where the core could not map the table.
     #[cold]
     pub(crate) fn repair(
         &mut self,

@@ -2,7 +2,8 @@
 
 //! The data behind the header of SET_IRQS.
 
-/// The data of a request, with one element for each vector of its range (`CONTRACT.md`, C-07 and C-08).
+/// The data of a request, with one element for each vector of its range (`CONTRACT.md`, C-07 and
+/// C-08).
 ///
 /// ```
 /// use vfio_irq_engine::abi::flags::*;
@@ -72,7 +73,7 @@ impl Bools<'_> {
 /// let header = Header::from_words([24, DATA_EVENTFD | ACTION_TRIGGER, 2, 0, 1]);
 /// let request = header.check(64)?;
 /// let bytes = 9_i32.to_ne_bytes();
-/// // No copy: as the platform has read them.
+/// // The descriptors are read in place, without a copy.
 /// assert!(matches!(request.request(&bytes)?.data(), Data::Eventfd(fds) if fds.get(0) == Some(9)));
 /// # Ok::<(), vfio_irq_engine::Errno>(())
 /// ```

@@ -149,7 +149,8 @@ enum Form {
     Eventfd,
 }
 
-/// The vectors of a request. All are within the index, so that sums of their numbers do not overflow.
+/// The vectors of a request. All are within the index, so that sums of their numbers do not
+/// overflow.
 ///
 /// ```
 /// use vfio_irq_engine::abi::flags::*;

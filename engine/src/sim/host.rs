@@ -37,11 +37,15 @@ impl Host for Sim {
     fn enable(&mut self, msi_type: MsiType, vectors: u32) -> Result<Size, Refusal> {
         self.promise(self.enabled.is_none() && vectors > 0, "enable while enabled, or of nothing");
         self.steps.take()?;
-        let there = self.caps.interrupts;
-        if there < vectors {
+        let available = self.caps.interrupts;
+        if available < vectors {
             // Linux allocates the vectors that it has, and frees them again.
             self.pci.with_memory(Pci::free);
-            return Err(if there == 0 { Errno::ENOSPC.into() } else { Refusal::TooFew(there) });
+            return Err(if available == 0 {
+                Errno::ENOSPC.into()
+            } else {
+                Refusal::TooFew(available)
+            });
         }
         self.pci.with_memory(Pci::alloc);
         self.enabled = Some(msi_type);
@@ -63,8 +67,8 @@ impl Host for Sim {
         self.promise(self.enabled.is_some(), "prepare while disabled");
         self.promise(!self.handlers.contains_key(&n), "prepare of an attached vector");
         self.steps.take()?;
-        let fresh = !self.allocated.contains(&n);
-        if fresh && self.allocated.len() >= self.caps.interrupts as usize {
+        let newly_allocated = !self.allocated.contains(&n);
+        if newly_allocated && self.allocated.len() >= self.caps.interrupts as usize {
             return Err(Errno::ENOSPC);
         }
         // The second step that can fail requests the handler. Nothing is allocated before it.
@@ -75,7 +79,7 @@ impl Host for Sim {
         Ok(SimVector {
             number: n,
             trigger,
-            fresh,
+            newly_allocated,
             running: false,
             mask: Mask::Masked,
             offered: false,
@@ -85,7 +89,7 @@ impl Host for Sim {
     fn abandon(&mut self, _: MsiType, n: u32, vector: SimVector) {
         self.promise(!vector.running && vector.number == n, "abandon of a started vector");
         self.handlers.remove(&n);
-        if vector.fresh {
+        if vector.newly_allocated {
             self.allocated.remove(&n);
         }
     }
@@ -93,7 +97,7 @@ impl Host for Sim {
     fn start(&mut self, _: MsiType, n: u32, vector: &mut SimVector, mask: Mask) {
         self.promise(!vector.running, "start of a started vector");
         vector.running = true;
-        vector.fresh = false;
+        vector.newly_allocated = false;
         vector.mask = mask;
         self.pci.with_memory(Pci::write_table);
         self.handlers.insert(n, (vector.trigger.again(), mask, true));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
-//! The simulated map of slots, and the steps that can fail.
+//! The simulated map of slots, and the countdown to a step that fails.
 
 use crate::{Errno, Slots};
 use core::cell::Cell;
@@ -10,24 +10,25 @@ use std::rc::Rc;
 /// Counts down to the step that fails.
 #[derive(Debug, Default)]
 pub(super) struct Steps {
-    to_come: Cell<Option<(u64, Errno)>>,
+    countdown: Cell<Option<(u64, Errno)>>,
 }
 
 impl Steps {
     pub(super) fn arm(&self, n: u64, errno: Errno) {
-        self.to_come.set(Some((n, errno)));
+        self.countdown.set(Some((n, errno)));
     }
 
     pub(super) fn disarm(&self) -> bool {
-        self.to_come.take().is_some()
+        self.countdown.take().is_some()
     }
 
+    /// Counts one step. Returns the error if this is the step to fail.
     pub(super) fn take(&self) -> Result<(), Errno> {
-        match self.to_come.take() {
+        match self.countdown.take() {
             None => Ok(()),
             Some((0, errno)) => Err(errno),
             Some((n, errno)) => {
-                self.to_come.set(Some((n.saturating_sub(1), errno)));
+                self.countdown.set(Some((n.saturating_sub(1), errno)));
                 Ok(())
             }
         }

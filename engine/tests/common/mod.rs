@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 
 //! A device on the simulated platform, driven through bytes as user space drives a real one.
-#![allow(dead_code)] // Each test file uses some of it.
+#![allow(dead_code)] // Each test file uses a part of this module.
 
 use vfio_irq_engine::abi::{flags, Header};
 use vfio_irq_engine::sim::{IrqCaps, Sim};
@@ -57,7 +57,7 @@ impl Rig {
         self.ask(index, flags::ACTION_TRIGGER, start, count, &With::Fds(fds.to_vec()))
     }
 
-    /// Closes the device and holds the platform to its promises.
+    /// Closes the device. Fails if a resource leaks or the engine broke a guarantee.
     pub fn close(mut self) {
         self.device.close(&mut self.sim);
         assert_eq!(self.sim.leaks(), None);

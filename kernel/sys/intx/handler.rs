@@ -2,9 +2,9 @@
 
 //! The handler of INTx, and the mask that it changes.
 //!
-//! A function with DisINTx (`pci_2_3`) may share its interrupt: the handler reads the status register
-//! to find out whether this function asserts INTx. Any other function has the interrupt for itself, and
-//! is masked at the interrupt controller.
+//! A function with DisINTx (`pci_2_3`) may share its interrupt: the handler reads the status
+//! register to find out whether this function asserts INTx. Any other function has the interrupt
+//! for itself, and is masked at the interrupt controller.
 
 use crate::sys::bindings::{self, irqreturn_t};
 use crate::sys::irq::{irq_return, IrqName};
@@ -33,7 +33,8 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Returns the state of a handler that is not installed yet, masked if the guest has set DisINTx.
+    /// Returns the state of a handler that is not installed yet, masked if the guest has set
+    /// DisINTx.
     pub(super) fn new(
         vdev: CoreDevice,
         irq: u32,
@@ -43,7 +44,8 @@ impl Shared {
         Self {
             vdev,
             irq,
-            // SAFETY: By the invariant of `CoreDevice`; the core sets the bit when it opens the device.
+            // SAFETY: By the invariant of `CoreDevice`; the core sets the bit when it opens the
+            // device.
             pci_2_3: unsafe { bindings::vfio_pci_core_device::pci_2_3_raw(vdev.as_ptr()) },
             trigger: AtomicPtr::new(trigger),
             signals: AtomicU64::new(0),
@@ -163,8 +165,8 @@ impl Shared {
             return;
         }
         if let Some(trigger) = NonNull::new(self.trigger.load(Ordering::Acquire)) {
-            // SAFETY: A reference is put only after all that may have loaded its pointer are done: the
-            // handler, the virqfd's thread, and holders of `igate`.
+            // SAFETY: A reference is put only after all that may have loaded its pointer are done:
+            // the handler, the virqfd's thread, and holders of `igate`.
             unsafe { bindings::eventfd_signal_mask(trigger.as_ptr(), 0) };
         }
     }
@@ -200,9 +202,9 @@ unsafe extern "C" fn intx_handler(_irq: c_int, dev_id: *mut c_void) -> irqreturn
     irq_return(IrqReturn::Handled)
 }
 
-/// Unmasks INTx when the resample eventfd is signalled. Returns non-zero if the function still asserts
-/// INTx: C then calls [`send_eventfd`] in a thread. The trigger may be the same eventfd, whose lock is
-/// held here.
+/// Unmasks INTx when the resample eventfd is signalled. Returns non-zero if the function still
+/// asserts INTx: C then calls [`send_eventfd`] in a thread. The trigger may be the same eventfd,
+/// whose lock is held here.
 ///
 /// # Safety
 ///
@@ -223,8 +225,8 @@ pub(super) unsafe extern "C" fn send_eventfd(shared: *mut c_void, _: *mut c_void
 }
 
 impl CoreDevice {
-    /// Sets or clears DisINTx of a device whose INTx is not active, as the guest has written it. Does
-    /// nothing if the function has no such bit (`pci_2_3`).
+    /// Sets or clears DisINTx of a device whose INTx is not active, as the guest has written it.
+    /// Does nothing if the function has no such bit (`pci_2_3`).
     pub(crate) fn write_disintx(self, disintx: bool) {
         // SAFETY: By the invariant of `CoreDevice`; `irqlock` guards the bit here too.
         unsafe {
@@ -236,8 +238,8 @@ impl CoreDevice {
         }
     }
 
-    /// Returns true if the guest has set DisINTx. The core changes `virq_disabled` without a lock, and
-    /// masks or unmasks INTx after each change.
+    /// Returns true if the guest has set DisINTx. The core changes `virq_disabled` without a lock,
+    /// and masks or unmasks INTx after each change.
     #[inline]
     fn virq_disabled(self) -> bool {
         // SAFETY: By the invariant of `CoreDevice`; a byte that C reads and writes as a whole.
