@@ -12,7 +12,7 @@ pub struct Row {
     pub vector: Option<u32>,
     /// The host's interrupt of the vector.
     pub irq: Option<u32>,
-    /// `open`, `masked`, `masked, pending`, `masked, empty` or `empty`; none for vectors that no
+    /// `unmasked`, `masked`, `masked, pending`, `masked, empty` or `empty`; none for vectors that no
     /// longer exist.
     pub state: Option<String>,
     /// Interrupts signalled.

@@ -89,7 +89,7 @@ fn a_served_device_tells_its_own_counts() {
     vectors.mask(2, 1).unwrap();
     let expected = |number: u64| -> (u64, String, u64, u64, u64) {
         let masks = [0, 3, 4, 0][usize::try_from(number).unwrap()];
-        (number, if number == 2 { "masked" } else { "open" }.to_owned(), masks, 1, number)
+        (number, if number == 2 { "masked" } else { "unmasked" }.to_owned(), masks, 1, number)
     };
     eventually("all counts", || {
         let snapshot = next();

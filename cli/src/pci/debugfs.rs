@@ -84,10 +84,10 @@ mod tests {
     #[test]
     fn an_active_index_has_totals_and_vectors() {
         let text = "mode msix requests 9 refused 1 enables 1 disables 0 attaches 3 detaches 1
-vector   irq state    signals      masks    unmasks  retargets  loopbacks   failures
-     0    27 open          12          1          1          2          3          0
-     5     - masked         -          1          0          0          0          0
-  gone     - -              7          0          0          0          0          1
+vector   irq state      signals      masks    unmasks  retargets  loopbacks   failures
+     0    27 unmasked        12          1          1          2          3          0
+     5     - masked           -          1          0          0          0          0
+  gone     - -                7          0          0          0          0          1
 ";
         let counts = parse(text);
         assert_eq!(counts.facts, [("mode".to_owned(), Fact::from("msix"))].into());
@@ -96,7 +96,7 @@ vector   irq state    signals      masks    unmasks  retargets  loopbacks   fail
         assert_eq!((first.vector, first.irq, first.signals), (Some(0), Some(27), Some(12)));
         assert_eq!((first.retargets, first.loopbacks), (Some(2), Some(3)));
         assert_eq!((second.vector, second.irq, second.signals), (Some(5), None, None));
-        assert_eq!(first.state.as_deref(), Some("open"));
+        assert_eq!(first.state.as_deref(), Some("unmasked"));
         assert_eq!(second.state.as_deref(), Some("masked, empty"));
         assert_eq!(counts.gone.as_ref().and_then(|gone| gone.failures), Some(1));
         assert_eq!(counts.total(), 19);

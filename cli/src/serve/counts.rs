@@ -36,7 +36,7 @@ pub fn of(interrupts: &Interrupts, vectors: u32) -> Counts {
     let row = |vector| {
         let counted = interrupts.counts(vector);
         let state = match (interrupts.is_attached(vector), interrupts.is_masked(vector)) {
-            (true, false) => "open",
+            (true, false) => "unmasked",
             (true, true) if interrupts.is_pending(vector) => "masked, pending",
             (true, true) => "masked",
             (false, true) => "masked, empty",

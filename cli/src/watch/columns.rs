@@ -41,7 +41,7 @@ pub const COLUMNS: [Column; COUNT] = [
         "STATE",
         "STATE",
         3,
-        "open: interrupts are signalled. masked: they are held. pending: one is held now. empty: no eventfd is attached.",
+        "unmasked: interrupts are signalled. masked: they are held. pending: one is held now. empty: no eventfd is attached.",
     ),
     column("TOTAL", "TOTAL", 1, "Interrupts so far."),
     column("RATE/S", "RATE/S", 2, "Interrupts per second since the last look."),

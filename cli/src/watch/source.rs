@@ -88,7 +88,7 @@ fn host(system: &System, bdf: Bdf) -> Result<Counts, Error> {
     let row = |irq: interrupts::HostIrq| Row {
         vector: Some(irq.vector),
         irq: Some(irq.irq),
-        state: Some(if irq.handler.is_some() { "open" } else { "empty" }.to_owned()),
+        state: Some(if irq.handler.is_some() { "unmasked" } else { "empty" }.to_owned()),
         signals: irq.handler.is_some().then_some(irq.signals),
         ..Row::default()
     };

@@ -16,7 +16,7 @@ fn counts(seconds: u64) -> Counts {
     let row = |(vector, signals): (u32, u64)| Row {
         vector: Some(vector),
         irq: Some(27 + vector),
-        state: Some(if vector == 2 { "masked" } else { "open" }.to_owned()),
+        state: Some(if vector == 2 { "masked" } else { "unmasked" }.to_owned()),
         signals: Some(signals),
         masks: Some(u64::from(vector == 2)),
         unmasks: Some(0),
@@ -201,7 +201,7 @@ fn a_function_is_watched_whatever_becomes_of_it() {
     let enabled = |signals: u64| {
         let names = "vector irq state signals masks unmasks retargets loopbacks failures";
         format!(
-            "mode msix requests 1\n{names}\n0 27 open {signals} 0 0 0 0 0\ngone - - 0 0 0 0 0 0\n"
+            "mode msix requests 1\n{names}\n0 27 unmasked {signals} 0 0 0 0 0\ngone - - 0 0 0 0 0 0\n"
         )
     };
     put(interrupts, &enabled(50));

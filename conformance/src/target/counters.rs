@@ -44,10 +44,10 @@ mod tests {
 
     const TABLE: &str = "\
 mode msix requests 12 refused 1 enables 1 disables 0 attaches 3 detaches 0
-vector   irq state    signals      masks    unmasks  retargets  loopbacks   failures
-     1    27 open           7          1          2          3          4          5
-    12     - masked         -          1          0          0          0          0
-  gone     - -              9          0          0          0          0          0
+vector   irq state      signals      masks    unmasks  retargets  loopbacks   failures
+     1    27 unmasked         7          1          2          3          4          5
+    12     - masked           -          1          0          0          0          0
+  gone     - -                9          0          0          0          0          0
 ";
 
     #[test]
@@ -73,7 +73,7 @@ vector   irq state    signals      masks    unmasks  retargets  loopbacks   fail
         let table = "\
 mode intx requests 1 refused 0
 vector irq cpu state signals failures loopbacks retargets unmasks masks later
-     0   9   3 open        6        5         4         3       2     1     8
+     0   9   3 unmasked    6        5         4         3       2     1     8
 ";
         let (masks, unmasks, retargets) = (1, 2, 3);
         let (signals, loopbacks, failures) = (Some(6), 4, 5);
