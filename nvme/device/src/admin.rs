@@ -1,52 +1,112 @@
 //! The commands of the admin queue.
 
-use super::counts::add;
-use super::identify;
-use super::shared::lock;
-use super::worker::{Answer, Worker};
-use crate::disk::BLOCK;
-use std::sync::Arc;
-use vfio_irq_nvme_spec::Status;
+use crate::counts::add;
+use crate::events::Events;
+use crate::features::Features;
+use crate::identify::{self, ALL};
+use crate::logs::{self, Errors};
+use crate::worker::{Answer, Worker};
 use vfio_irq_nvme_spec::opcode::admin as opcode;
-use vfio_irq_nvme_spec::{Command, high, low};
+use vfio_irq_nvme_spec::{Command, Status, high, low};
 
-/// All namespaces.
-pub(crate) const ALL: u32 = u32::MAX;
+/// The state that admin commands change, besides the queues.
+pub(crate) struct Admin {
+    /// I/O queues that the guest may create.
+    granted: u16,
+    features: Features,
+    pub(crate) events: Events,
+    pub(crate) errors: Errors,
+}
+
+impl Admin {
+    pub(crate) fn new(queues: u16) -> Self {
+        Self {
+            granted: queues,
+            features: Features::new(queues),
+            events: Events::default(),
+            errors: Errors::default(),
+        }
+    }
+}
 
 impl Worker {
     /// Carries out an admin command. Returns `None` if the command completes later.
     pub(crate) fn admin(&mut self, command: &Command) -> Result<Option<u32>, Status> {
-        add(&self.shared.common.counters.others, 1);
+        add(&self.common.counters.others, 1);
         if command.is_exotic() {
             return Err(Status::INVALID_FIELD);
         }
-        let shared = Arc::clone(&self.shared);
-        let mut admin = lock(&shared.admin);
-        let admin = &mut *admin;
+        let (bus, granted) = (&self.common.bus, self.admin.granted);
         let answer = match command.opcode() {
-            opcode::DELETE_SUBMISSION => return self.delete_submission(command),
-            opcode::CREATE_SUBMISSION => self.create_submission(admin, command),
+            opcode::DELETE_SUBMISSION => self.queues.delete_submission(command),
+            opcode::CREATE_SUBMISSION => {
+                let created = self.queues.create_submission(command, granted, &bus.memory);
+                self.cleared(created, 2 * usize::from(low(command.word(10))))
+            }
             opcode::GET_LOG => self.get_log(command),
-            opcode::DELETE_COMPLETION => self.delete_completion(command),
-            opcode::CREATE_COMPLETION => self.create_completion(admin, command),
+            opcode::DELETE_COMPLETION => self.queues.delete_completion(command, &bus.interrupts),
+            opcode::CREATE_COMPLETION => {
+                let vectors = self.common.queues;
+                let created = self.queues.create_completion(command, granted, vectors, &bus.memory);
+                self.cleared(created, 2 * usize::from(low(command.word(10))) + 1)
+            }
             opcode::IDENTIFY => self.identify(command),
             opcode::ABORT => self.abort(command),
-            opcode::SET_FEATURES => self.set_feature(admin, command),
-            opcode::GET_FEATURES => self.get_feature(admin, command),
-            opcode::DOORBELL_BUFFER => self.set_buffers(admin, command),
-            opcode::ASYNC_EVENT => return self.ask_for_event(command),
+            opcode::SET_FEATURES => self.set_feature(command),
+            opcode::GET_FEATURES => {
+                self.admin.features.get(command, self.admin.granted, self.io.write_cache)
+            }
+            opcode::DOORBELL_BUFFER => self.set_buffers(command),
+            opcode::ASYNC_EVENT => return self.request_event(command),
             _ => Err(Status::INVALID_OPCODE),
         };
         answer.map(Some)
     }
 
-    fn ask_for_event(&mut self, command: &Command) -> Result<Option<u32>, Status> {
-        if !lock(&self.shared.events).request(command.id()) {
+    /// Clears the doorbell of a queue that was created: earlier writes were for an old queue.
+    fn cleared(&self, created: Answer, place: usize) -> Answer {
+        created.inspect(|_| self.clear_doorbell(place))
+    }
+
+    fn request_event(&mut self, command: &Command) -> Result<Option<u32>, Status> {
+        if !self.admin.events.request(command.id()) {
             return Err(Status::TOO_MANY_EVENTS);
         }
         // An Asynchronous Event Request may stay outstanding for long.
-        self.shared.release_admin();
+        self.queues.release_admin();
         Ok(None)
+    }
+
+    fn set_feature(&mut self, command: &Command) -> Answer {
+        if let Some(on) = self.admin.features.write_cache(command) {
+            // Later writes are durable by themselves. The flush covers earlier ones.
+            self.io.write_cache = on;
+            return if on { Ok(0) } else { self.io.flush() };
+        }
+        let has_queues = self.queues.has_io_queues();
+        self.admin.features.set(command, &mut self.admin.granted, has_queues)
+    }
+
+    fn set_buffers(&mut self, command: &Command) -> Answer {
+        match self.queues.set_buffers(command, &self.common.bus.memory) {
+            Ok(()) => {
+                tracing::debug!(serial = %self.common.serial, "the guest has doorbells in its memory");
+                Ok(0)
+            }
+            Err((status, problem)) => {
+                problem.into_iter().for_each(|problem| self.report(problem));
+                Err(status)
+            }
+        }
+    }
+
+    fn get_log(&mut self, command: &Command) -> Answer {
+        let bytes = logs::read(command, &self.admin.errors, &self.common)?;
+        self.data.give(command, &bytes)?;
+        if logs::clears_events(command) {
+            self.admin.events.rearm();
+        }
+        Ok(0)
     }
 
     /// Aborts a command. Fetched commands run to completion, so only Asynchronous Event Requests
@@ -54,13 +114,12 @@ impl Worker {
     fn abort(&mut self, command: &Command) -> Answer {
         let (queue, id) = (low(command.word(10)), high(command.word(10)));
         // Two completions must fit: that of the aborted command, and this one.
-        if queue == 0 && self.shared.reserve_admin() {
-            let aborted = lock(&self.shared.events).abort(id);
-            if aborted {
-                self.shared.post(0, id, Err(Status::ABORTED));
+        if queue == 0 && self.reserve_admin() {
+            if self.admin.events.abort(id) {
+                self.post(0, id, Err(Status::ABORTED));
                 return Ok(0);
             }
-            self.shared.release_admin();
+            self.queues.release_admin();
         }
         Ok(1)
     }
@@ -70,15 +129,15 @@ impl Worker {
         let mut page = [0; 4096];
         match command.word(10) & 0xff {
             0x00 => match namespace {
-                1 | ALL => identify::namespace(&mut page, &self.shared.common),
+                1 | ALL => identify::namespace(&mut page, &self.common),
                 _ => return Err(Status::INVALID_NAMESPACE),
             },
-            0x01 => identify::controller(&mut page, &self.shared.common),
+            0x01 => identify::controller(&mut page, &self.common),
             // Those with a higher number than this one, of which there is at most one.
             0x02 if namespace >= 0xffff_fffe => return Err(Status::INVALID_NAMESPACE),
             0x02 => identify::put(&mut page, 0, &u32::from(namespace == 0).to_le_bytes()),
             0x03 => match namespace {
-                1 => identify::descriptors(&mut page, &self.shared.common),
+                1 => identify::descriptors(&mut page, &self.common),
                 _ => return Err(Status::INVALID_NAMESPACE),
             },
             // Newer controllers report these structures for the NVM command set. All fields are
@@ -88,15 +147,6 @@ impl Worker {
             0x05 | 0x06 => {}
             _ => return Err(Status::INVALID_FIELD),
         }
-        self.give(command, &page).map(|()| 0)
-    }
-
-    /// Bytes of so many blocks, if all of them exist.
-    pub(crate) fn range(&self, start: u64, blocks: u64) -> Result<(u64, u64), Status> {
-        let end = start.checked_add(blocks).ok_or(Status::LBA_RANGE)?;
-        if end > self.shared.common.disk.blocks() {
-            return Err(Status::LBA_RANGE);
-        }
-        Ok((start * BLOCK, blocks * BLOCK))
+        self.data.give(command, &page).map(|()| 0)
     }
 }

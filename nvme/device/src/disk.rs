@@ -1,9 +1,9 @@
 //! The medium of a controller: a file, a block device, or memory.
 
 use rustix::fs::{FallocateFlags, FileType, MemfdFlags, OFlags, SeekFrom};
-use rustix::io::{Errno as System, ReadWriteFlags};
+use rustix::io::Errno as System;
 use std::fs::File;
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -69,7 +69,6 @@ pub enum DiskError {
 pub struct Disk {
     file: OwnedFd,
     size: u64,
-    may_wait: bool,
     /// The number of flushes.
     syncs: AtomicU64,
 }
@@ -86,7 +85,7 @@ impl Disk {
         let file =
             rustix::fs::memfd_create("vfio-irq disk", MemfdFlags::CLOEXEC).map_err(failed)?;
         rustix::fs::ftruncate(&file, size).map_err(failed)?;
-        Ok(Self { file, size, may_wait: false, syncs: AtomicU64::new(0) })
+        Ok(Self { file, size, syncs: AtomicU64::new(0) })
     }
 
     /// Opens a file or a block device as a disk, and locks it. O_EXCL on a block device keeps out
@@ -124,7 +123,7 @@ impl Disk {
         let end = rustix::fs::seek(&file, SeekFrom::End(0));
         let size = end.map_err(|error| failed(error.into()))?;
         check_size(size)?;
-        Ok(Self { file: file.into(), size, may_wait: true, syncs: AtomicU64::new(0) })
+        Ok(Self { file: file.into(), size, syncs: AtomicU64::new(0) })
     }
 
     /// Returns the size in bytes.
@@ -135,17 +134,6 @@ impl Disk {
     /// Returns the number of blocks.
     pub(crate) fn blocks(&self) -> u64 {
         self.size / BLOCK
-    }
-
-    /// Returns true if accesses may block on a medium.
-    pub(crate) fn may_wait(&self) -> bool {
-        self.may_wait
-    }
-
-    /// Reads from the page cache only. Returns false if it does not hold all bytes.
-    pub(crate) fn read_now(&self, data: &mut [u8], offset: u64) -> bool {
-        let (len, mut data) = (data.len(), [IoSliceMut::new(data)]);
-        rustix::io::preadv2(&self.file, &mut data, offset, ReadWriteFlags::NOWAIT) == Ok(len)
     }
 
     pub(crate) fn file(&self) -> BorrowedFd<'_> {

@@ -1,11 +1,15 @@
 //! Identify data structures.
 
-use super::Common;
-use super::admin::ALL;
-use super::events::MOST_REQUESTS;
-use super::features::WARM;
-use super::logs::ERRORS;
-use super::registers::VERSION;
+use crate::Common;
+use crate::events::MOST_REQUESTS;
+use crate::features::WARM;
+use crate::registers::VERSION;
+
+/// All namespaces.
+pub(crate) const ALL: u32 = u32::MAX;
+
+/// The size of the error log in entries.
+pub(crate) const ERRORS: usize = 16;
 
 /// Bytes of one command's data, at most, as a power of two of the smallest page: 1 MiB.
 pub(crate) const MOST_PAGES: u8 = 8;

@@ -1,37 +1,33 @@
 //! The commands of the I/O queues.
 
-use super::counts::add;
-use super::identify::{MOST_PAGES, is_ours};
-use super::lba_locks::LbaLock;
-use super::shared::Shared;
-use super::worker::{Answer, Worker};
+use crate::Common;
+use crate::counts::add;
+use crate::data::Data;
 use crate::disk::BLOCK;
+use crate::identify::{MOST_PAGES, is_ours};
+use crate::worker::Answer;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use vfio_irq_nvme_spec::Status;
+use std::sync::atomic::AtomicU64;
 use vfio_irq_nvme_spec::opcode::io as opcode;
-use vfio_irq_nvme_spec::{Command, low};
+use vfio_irq_nvme_spec::{Command, Status, low};
 use vfio_irq_user::{Errno, errno};
 
-/// Transfers of this size or more take long enough that another worker should look for work, even
-/// in memory.
-const LONG: u64 = 512 << 10;
-
-/// Transfers up to this size are copied once more if that saves a wake-up.
-const SHORT: u64 = 32 << 10;
-
-/// The direction of a transfer.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Direction {
-    ToGuest,
-    FromGuest,
+/// The disk, as I/O commands use it.
+pub(crate) struct Io {
+    common: Arc<Common>,
+    /// The volatile write cache is enabled: writes need not survive a power loss before a flush.
+    pub(crate) write_cache: bool,
 }
 
-impl Worker {
+impl Io {
+    pub(crate) fn new(common: Arc<Common>) -> Self {
+        Self { common, write_cache: true }
+    }
+
     /// Carries out an I/O command. Returns the first word of its completion, or an error status.
-    pub(crate) fn io(&mut self, command: &Command) -> Answer {
+    pub(crate) fn run(&self, data: &mut Data, command: &Command) -> Answer {
         let opcode = command.opcode();
-        let counters = &self.shared.common.counters;
+        let counters = &self.common.counters;
         let counter: &AtomicU64 = match opcode {
             opcode::READ => &counters.reads,
             opcode::WRITE => &counters.writes,
@@ -48,126 +44,93 @@ impl Worker {
         }
         match opcode {
             opcode::FLUSH => self.flush(),
-            opcode::WRITE => self.transfer(command, Direction::FromGuest),
-            opcode::READ => self.transfer(command, Direction::ToGuest),
+            opcode::WRITE => self.write(data, command),
+            opcode::READ => self.read(data, command),
             opcode::WRITE_ZEROES => self.write_zeroes(command),
-            opcode::DATASET_MANAGEMENT => self.manage_dataset(command),
+            opcode::DATASET_MANAGEMENT => self.manage_dataset(data, command),
             _ => Err(Status::INVALID_OPCODE),
         }
     }
 
-    fn flush(&mut self) -> Answer {
-        if self.shared.common.disk.may_wait() {
-            self.step_aside();
-        }
-        self.shared.common.disk.flush().map(|()| 0).map_err(|_| Status::WRITE_FAULT)
+    /// Makes all writes durable.
+    pub(crate) fn flush(&self) -> Answer {
+        self.common.disk.flush().map(|()| 0).map_err(|_| Status::WRITE_FAULT)
     }
 
-    /// First byte and bytes of a command that has its blocks where all of them do.
+    /// Returns the byte offset and the length of `blocks` blocks, if the disk has them all.
+    fn range(&self, start: u64, blocks: u64) -> Result<(u64, u64), Status> {
+        let end = start.checked_add(blocks).ok_or(Status::LBA_RANGE)?;
+        if end > self.common.disk.blocks() {
+            return Err(Status::LBA_RANGE);
+        }
+        Ok((start * BLOCK, blocks * BLOCK))
+    }
+
+    /// Returns the byte offset and the length of the blocks of a command.
     fn blocks(&self, command: &Command) -> Result<(u64, u64), Status> {
         self.range(command.wide(10), u64::from(low(command.word(12))) + 1)
     }
 
-    fn transfer(&mut self, command: &Command, direction: Direction) -> Answer {
+    /// As [`Io::blocks`], for a command that transfers them.
+    fn transfer(&self, command: &Command) -> Result<(u64, usize), Status> {
         let (offset, len) = self.blocks(command)?;
-        let bytes = usize::try_from(len).map_err(|_| Status::INVALID_FIELD)?;
-        if bytes > 4096 << MOST_PAGES {
-            return Err(Status::INVALID_FIELD);
-        }
-        let shared = Arc::clone(&self.shared);
-        if direction == Direction::ToGuest && self.read_now(command, offset, len)? {
-            return Ok(0);
-        }
-        if shared.common.disk.may_wait() || len >= LONG {
-            self.step_aside();
-        }
+        let len = usize::try_from(len).ok().filter(|len| *len <= 4096 << MOST_PAGES);
+        Ok((offset, len.ok_or(Status::INVALID_FIELD)?))
+    }
+
+    fn read(&self, data: &mut Data, command: &Command) -> Answer {
+        let (offset, len) = self.transfer(command)?;
         // A read with FUA must return data from the medium, so writes are flushed first.
-        if direction == Direction::ToGuest && is_forced(command) {
+        if is_forced(command) {
             self.flush()?;
         }
-        let held = self.hold(&shared, offset, len, direction == Direction::FromGuest);
-        self.each_segment(command, bytes, |shared, segment, at| {
-            let (memory, file) = (&shared.common.bus.memory, shared.common.disk.file());
-            let (address, len, position) = (segment.address, segment.len, offset + at as u64);
-            match direction {
-                Direction::ToGuest => memory
-                    .fill_from(address, len, file, position)
-                    .map_err(|error| failure(error, Status::READ_ERROR)),
-                Direction::FromGuest => memory
-                    .drain_to(address, len, file, position)
-                    .map_err(|error| failure(error, Status::WRITE_FAULT)),
-            }
+        data.each_segment(command, len, |common, segment, at| {
+            let (memory, file) = (&common.bus.memory, common.disk.file());
+            memory
+                .fill_from(segment.address, segment.len, file, offset + at as u64)
+                .map_err(|error| failure(error, Status::READ_ERROR))
         })?;
-        drop(held);
-        let counters = &shared.common.counters;
-        match direction {
-            Direction::ToGuest => add(&counters.read_blocks, len / BLOCK),
-            Direction::FromGuest => {
-                add(&counters.written_blocks, len / BLOCK);
-                self.settle(command)?;
-            }
-        }
+        add(&self.common.counters.read_blocks, len as u64 / BLOCK);
         Ok(0)
     }
 
-    /// Reads a short range without blocking. Returns true on success.
-    fn read_now(&mut self, command: &Command, offset: u64, len: u64) -> Result<bool, Status> {
-        let shared = Arc::clone(&self.shared);
-        let disk = &shared.common.disk;
-        if !disk.may_wait() || len > SHORT || is_forced(command) {
-            return Ok(false);
-        }
-        let Some(_held) = shared.lba_locks.try_hold(offset, len, false) else { return Ok(false) };
-        let bytes = usize::try_from(len).map_err(|_| Status::INVALID_FIELD)?;
-        let mut copy = std::mem::take(&mut self.copy);
-        copy.resize(bytes, 0);
-        let there = disk.read_now(&mut copy, offset);
-        let given = if there { self.give(command, &copy) } else { Ok(()) };
-        self.copy = copy;
-        given?;
-        if there {
-            add(&shared.common.counters.read_blocks, len / BLOCK);
-        }
-        Ok(there)
-    }
-
-    /// Locks the blocks for this command. Waits for conflicting commands.
-    fn hold<'s>(&mut self, shared: &'s Shared, start: u64, len: u64, writes: bool) -> LbaLock<'s> {
-        shared.lba_locks.try_hold(start, len, writes).unwrap_or_else(|| {
-            self.step_aside();
-            shared.lba_locks.hold(start, len, writes)
-        })
+    fn write(&self, data: &mut Data, command: &Command) -> Answer {
+        let (offset, len) = self.transfer(command)?;
+        data.each_segment(command, len, |common, segment, at| {
+            let (memory, file) = (&common.bus.memory, common.disk.file());
+            memory
+                .drain_to(segment.address, segment.len, file, offset + at as u64)
+                .map_err(|error| failure(error, Status::WRITE_FAULT))
+        })?;
+        add(&self.common.counters.written_blocks, len as u64 / BLOCK);
+        self.make_durable(command)
     }
 
     /// Makes a write durable before it completes, if the guest requests it (FUA, or no write
     /// cache).
-    fn settle(&mut self, command: &Command) -> Result<(), Status> {
-        let cached = self.shared.write_cache.load(Ordering::Acquire);
-        if is_forced(command) || !cached { self.flush().map(drop) } else { Ok(()) }
+    fn make_durable(&self, command: &Command) -> Answer {
+        if is_forced(command) || !self.write_cache { self.flush() } else { Ok(0) }
     }
 
-    fn write_zeroes(&mut self, command: &Command) -> Answer {
+    fn write_zeroes(&self, command: &Command) -> Answer {
         let (offset, len) = self.blocks(command)?;
         let hole = command.word(12) >> 25 & 1 != 0;
-        let shared = Arc::clone(&self.shared);
-        self.step_aside();
-        let held = self.hold(&shared, offset, len, true);
-        let done = shared.common.disk.zero(offset, len, hole);
-        drop(held);
+        let done = self.common.disk.zero(offset, len, hole);
         done.map_err(|error| failure(raw(error), Status::WRITE_FAULT))?;
-        self.settle(command).map(|()| 0)
+        self.make_durable(command)
     }
 
     /// Deallocates ranges of blocks. Other attributes of Dataset Management are hints and have no
     /// effect.
-    fn manage_dataset(&mut self, command: &Command) -> Answer {
+    fn manage_dataset(&self, data: &mut Data, command: &Command) -> Answer {
         let ranges = usize::from(command.word(10).to_le_bytes()[0]) + 1;
         if command.word(11) >> 2 & 1 == 0 {
             return Ok(0);
         }
         let mut bytes = [0; 16 * 256];
         let bytes = bytes.get_mut(..16 * ranges).ok_or(Status::INVALID_FIELD)?;
-        self.take(command, bytes)?;
+        data.take(command, bytes)?;
+        // All ranges are checked before the first is deallocated.
         let mut checked = Vec::with_capacity(ranges);
         for range in bytes.as_chunks::<16>().0 {
             let range = u128::from_le_bytes(*range);
@@ -176,11 +139,8 @@ impl Worker {
             let (Ok(blocks), Ok(low), Ok(high)) = (a, b, c) else { continue };
             checked.push(self.range(low | high << 32, blocks)?);
         }
-        let shared = Arc::clone(&self.shared);
-        self.step_aside();
         for (offset, len) in checked {
-            let _held = self.hold(&shared, offset, len, true);
-            let done = shared.common.disk.deallocate(offset, len);
+            let done = self.common.disk.deallocate(offset, len);
             done.map_err(|error| failure(raw(error), Status::WRITE_FAULT))?;
         }
         Ok(0)

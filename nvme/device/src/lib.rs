@@ -14,19 +14,18 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The thread that serves the client handles registers; the workers handle queues, features and
-//! data. They share one word per doorbell, one bit per doorbell, and a few flags ([`run::Run`]). So
-//! the serving thread never waits for a worker. The worker pool is [`worker_pool`]; the state of
-//! the workers is [`shared`].
+//! The thread that serves the client handles registers; a worker thread handles queues, features
+//! and data ([`worker`]). They share one word per doorbell, one bit per doorbell, and a few flags
+//! ([`run::Run`]). So the serving thread never waits for the worker.
 
 mod admin;
 mod counts;
+mod data;
 mod disk;
 mod events;
 mod features;
 mod identify;
 mod io;
-mod lba_locks;
 mod logs;
 mod prp;
 mod queue;
@@ -34,9 +33,7 @@ mod queues;
 mod registers;
 mod run;
 mod shadow_doorbells;
-mod shared;
 mod worker;
-mod worker_pool;
 
 pub use counts::{Counts, Totals};
 pub use disk::{BLOCK, Disk, DiskError};
@@ -44,13 +41,14 @@ pub use disk::{BLOCK, Disk, DiskError};
 use counts::Counters;
 use registers::{Registers, Wish};
 use run::Run;
-use shared::Shared;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::JoinHandle;
 use tracing::{info, warn};
 use vfio_irq_nvme_spec::register::DOORBELLS;
 use vfio_irq_user::pci::{Bar, Function, FunctionError};
 use vfio_irq_user::{Bus, Device, Errno};
+use worker::Worker;
 
 /// The limit of I/O queues of a controller.
 const MOST_QUEUES: u16 = 1024;
@@ -124,6 +122,20 @@ impl Common {
     }
 }
 
+/// The worker of an enabled controller.
+struct Running {
+    run: Arc<Run>,
+    thread: JoinHandle<()>,
+}
+
+impl Running {
+    /// Publishes something to the worker, and then wakes it.
+    fn tell(&self, words: impl FnOnce(&Run)) {
+        words(&self.run);
+        self.thread.thread().unpark();
+    }
+}
+
 /// An NVMe 1.4 controller with one namespace, in blocks of 512 bytes.
 ///
 /// ```
@@ -143,7 +155,7 @@ pub struct Controller {
     common: Arc<Common>,
     registers: Registers,
     bus_master: bool,
-    running: Option<Arc<Shared>>,
+    running: Option<Running>,
     /// The counts when the client connected.
     before: Totals,
 }
@@ -170,7 +182,8 @@ impl Controller {
     }
 
     fn status(&self) -> u32 {
-        self.running.as_ref().map_or(0, |shared| shared.run.status()) | self.registers.own_status()
+        self.running.as_ref().map_or(0, |running| running.run.status())
+            | self.registers.own_status()
     }
 
     fn enable(&mut self) {
@@ -182,9 +195,11 @@ impl Controller {
             self.registers.fail();
             return;
         };
-        let shared = Arc::new(Shared::new(Arc::clone(&self.common), self.bus_master, setup));
-        match shared.workers.begin(|| shared.begin()) {
-            Ok(()) => self.running = Some(shared),
+        let run = Arc::new(Run::new(self.common.queues, self.bus_master));
+        let worker = Worker::new(Arc::clone(&self.common), Arc::clone(&run), setup);
+        let thread = std::thread::Builder::new().name("nvme".into()).stack_size(256 << 10);
+        match thread.spawn(move || worker.work()) {
+            Ok(thread) => self.running = Some(Running { run, thread }),
             Err(error) => {
                 warn!(serial = %self.common.serial, %error, "a controller stays off: no thread for it");
                 self.registers.fail();
@@ -192,32 +207,27 @@ impl Controller {
         }
     }
 
-    /// Stops the workers after their current commands, and waits for them. If a command waits for
-    /// the client, the quiesce ends it with an error: the client may be waiting for this thread
+    /// Stops the worker after its current command, and waits for it. If a command waits for the
+    /// client, the quiesce ends it with an error: the client may be waiting for this thread
     /// (deadlock).
     fn halt(&mut self) {
-        if let Some(shared) = self.running.take() {
-            shared.stop();
+        if let Some(running) = self.running.take() {
+            running.tell(Run::stop);
             let _quiesced = self.common.bus.memory.quiesce();
-            shared.workers.join();
+            if running.thread.join().is_err() {
+                warn!(serial = %self.common.serial, "the thread of a controller has died");
+            }
         }
     }
 
     fn is_running(&self) -> bool {
-        self.running.as_ref().is_some_and(|shared| !shared.run.is_stopping())
+        self.running.as_ref().is_some_and(|running| !running.run.is_stopping())
     }
 
-    /// Publishes something to the workers.
+    /// Publishes something to the worker.
     fn tell(&self, words: impl FnOnce(&Run)) {
-        if let Some(shared) = &self.running {
-            shared.tell(words);
-        }
-    }
-
-    /// Stops the workers without waiting.
-    fn stop(&self) {
-        if let Some(shared) = &self.running {
-            shared.stop();
+        if let Some(running) = &self.running {
+            running.tell(words);
         }
     }
 
@@ -226,7 +236,7 @@ impl Controller {
             Wish::Nothing => {}
             Wish::Enable => self.enable(),
             // The guest polls CSTS.RDY, so this thread need not wait.
-            Wish::Disable => self.stop(),
+            Wish::Disable => self.tell(Run::stop),
             Wish::Shutdown if self.is_running() => self.tell(Run::shut_down),
             Wish::Shutdown => self.registers.shut_down(),
         }
@@ -270,7 +280,7 @@ impl Device for Controller {
     }
 
     fn disconnected(&mut self) {
-        // The counts are final once the workers have ended.
+        // The counts are final once the worker has ended.
         self.halt();
         let counts = self.counts().totals().since(&self.before);
         info!(serial = %self.common.serial, "this client: {counts}");

@@ -1,16 +1,13 @@
 //! Log pages: errors, health, firmware.
 
-use super::Common;
-use super::counts::get;
-use super::identify::{MOST_PAGES, is_ours, put};
-use super::shared::lock;
-use super::worker::{Answer, Worker};
+use crate::Common;
+use crate::counts::get;
+use crate::identify::{ERRORS, MOST_PAGES, is_ours, put};
 use std::collections::VecDeque;
-use vfio_irq_nvme_spec::Status;
-use vfio_irq_nvme_spec::{Command, low};
+use vfio_irq_nvme_spec::{Command, Status, low};
 
-/// The size of the error log in entries.
-pub(crate) const ERRORS: usize = 16;
+/// The log page of errors.
+const ERROR_LOG: u8 = 0x01;
 
 /// The size of an entry in bytes.
 const ENTRY: usize = 64;
@@ -47,35 +44,35 @@ impl Errors {
     }
 }
 
-impl Worker {
-    pub(crate) fn get_log(&mut self, command: &Command) -> Answer {
-        let (number, upper) = (command.word(10), command.word(11));
-        let words = u64::from(low(number >> 16)) | u64::from(low(upper)) << 16;
-        let len = usize::try_from((words + 1) * 4).map_err(|_| Status::INVALID_FIELD)?;
-        if len > 4096 << MOST_PAGES {
-            return Err(Status::INVALID_FIELD);
-        }
-        let id = number.to_le_bytes()[0];
-        if id == 0x02 && !is_ours(command.namespace()) && command.namespace() != 0 {
-            return Err(Status::INVALID_NAMESPACE);
-        }
-        let page = match id {
-            0x01 => lock(&self.shared.errors).page(),
-            0x02 => health(&self.shared.common, lock(&self.shared.errors).count),
-            0x03 => firmware(),
-            _ => return Err(Status::LOG_PAGE),
-        };
-        let offset = usize::try_from(command.wide(12)).map_err(|_| Status::INVALID_FIELD)?;
-        let from = page.get(offset..).filter(|_| offset % 4 == 0).ok_or(Status::INVALID_FIELD)?;
-        let mut bytes = vec![0; len];
-        bytes.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
-        self.give(command, &bytes)?;
-        let keep = number >> 15 & 1 != 0;
-        if id == 0x01 && !keep {
-            lock(&self.shared.events).rearm();
-        }
-        Ok(0)
+/// Returns the bytes of a log page that Get Log Page asks for, or its error status.
+pub(crate) fn read(command: &Command, errors: &Errors, common: &Common) -> Result<Vec<u8>, Status> {
+    let (number, upper) = (command.word(10), command.word(11));
+    let words = u64::from(low(number >> 16)) | u64::from(low(upper)) << 16;
+    let len = usize::try_from((words + 1) * 4).map_err(|_| Status::INVALID_FIELD)?;
+    if len > 4096 << MOST_PAGES {
+        return Err(Status::INVALID_FIELD);
     }
+    let id = number.to_le_bytes()[0];
+    if id == 0x02 && !is_ours(command.namespace()) && command.namespace() != 0 {
+        return Err(Status::INVALID_NAMESPACE);
+    }
+    let page = match id {
+        ERROR_LOG => errors.page(),
+        0x02 => health(common, errors.count),
+        0x03 => firmware(),
+        _ => return Err(Status::LOG_PAGE),
+    };
+    let offset = usize::try_from(command.wide(12)).map_err(|_| Status::INVALID_FIELD)?;
+    let from = page.get(offset..).filter(|_| offset % 4 == 0).ok_or(Status::INVALID_FIELD)?;
+    let mut bytes = vec![0; len];
+    bytes.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+    Ok(bytes)
+}
+
+/// Returns true if reading the log page allows the next event (Retain Asynchronous Event).
+pub(crate) fn clears_events(command: &Command) -> bool {
+    let retain = command.word(10) >> 15 & 1 != 0;
+    command.word(10).to_le_bytes()[0] == ERROR_LOG && !retain
 }
 
 /// SMART / Health: in good health, as what is emulated is.

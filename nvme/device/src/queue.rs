@@ -4,20 +4,6 @@ use super::shadow_doorbells::{Buffers, Doorbell, Found};
 use vfio_irq_nvme_spec::{COMMAND_SIZE, COMPLETION_SIZE};
 use vfio_irq_user::{Errno, Memory};
 
-/// The service state of a submission queue.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Turn {
-    /// Idle: the queue may be queued for service.
-    Idle,
-    /// The queue waits for service.
-    Waits,
-    /// One worker serves the queue exclusively.
-    Has {
-        /// Service was requested again.
-        again: bool,
-    },
-}
-
 /// A submission queue.
 #[derive(Debug)]
 pub(crate) struct Submission {
@@ -27,12 +13,8 @@ pub(crate) struct Submission {
     tail: u32,
     /// The ID of its completion queue.
     pub(crate) completion: u16,
-    turn: Turn,
-    /// Outstanding commands.
-    open: u32,
-    /// The admin command that deletes the queue, which completes after the last outstanding
-    /// command.
-    leaving: Option<u16>,
+    /// The queue waits for service.
+    pub(crate) is_enqueued: bool,
     /// The shadow doorbell. While the queue is empty and not queued, the event index asks for the
     /// next command.
     doorbell: Option<Doorbell>,
@@ -40,51 +22,8 @@ pub(crate) struct Submission {
 
 impl Submission {
     pub(crate) fn new(base: u64, entries: u32, completion: u16) -> Self {
-        let (head, tail, turn, open) = (0, 0, Turn::Idle, 0);
-        let (leaving, doorbell) = (None, None);
-        Self { base, entries, head, tail, completion, turn, open, leaving, doorbell }
-    }
-
-    /// Requests service. Returns true if the caller must queue it.
-    pub(crate) fn ask(&mut self) -> bool {
-        let wait = self.turn == Turn::Idle;
-        self.turn = match self.turn {
-            Turn::Idle | Turn::Waits => Turn::Waits,
-            Turn::Has { .. } => Turn::Has { again: true },
-        };
-        wait
-    }
-
-    /// Starts service. If `alone` is true, requests are delayed until the service ends.
-    pub(crate) fn begin_turn(&mut self, alone: bool) {
-        self.turn = if alone { Turn::Has { again: false } } else { Turn::Idle };
-    }
-
-    /// Ends service. Returns true if service was requested during exclusive service.
-    pub(crate) fn end_turn(&mut self) -> bool {
-        let Turn::Has { again } = self.turn else { return false };
-        self.turn = Turn::Idle;
-        again
-    }
-
-    /// Returns true if the queue is being deleted.
-    pub(crate) fn is_leaving(&self) -> bool {
-        self.leaving.is_some()
-    }
-
-    /// Starts the deletion. Returns true if no command is outstanding. Otherwise the admin command
-    /// `command` completes after the last one.
-    pub(crate) fn leave(&mut self, command: u16) -> bool {
-        if self.open > 0 {
-            self.leaving = Some(command);
-        }
-        self.open == 0
-    }
-
-    /// Counts a completed command. Returns the deleting admin command if this was the last one.
-    pub(crate) fn ended(&mut self) -> Option<u16> {
-        self.open = self.open.saturating_sub(1);
-        self.leaving.filter(|_| self.open == 0)
+        let (head, tail, is_enqueued, doorbell) = (0, 0, false, None);
+        Self { base, entries, head, tail, completion, is_enqueued, doorbell }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -157,7 +96,6 @@ impl Submission {
     pub(crate) fn take(&mut self) -> u64 {
         let address = self.base.saturating_add(u64::from(self.head) * COMMAND_SIZE);
         self.head = (self.head + 1) % self.entries;
-        self.open += 1;
         address
     }
 

@@ -42,7 +42,7 @@ pub(crate) struct Registers {
 }
 
 impl Registers {
-    /// Returns the bits of CSTS that no worker sets.
+    /// Returns the bits of CSTS that the worker does not set.
     pub(crate) fn own_status(&self) -> u32 {
         self.own_status
     }

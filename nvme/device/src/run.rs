@@ -1,4 +1,4 @@
-//! The lock-free state between the serving thread and the workers.
+//! The lock-free state between the thread of the connection and the worker.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use vfio_irq_nvme_spec::register::{FATAL, READY};
@@ -45,7 +45,7 @@ impl Run {
         self.tell();
     }
 
-    /// Publishes that there is work. The caller wakes a worker next.
+    /// Publishes that there is work. The caller wakes the worker next.
     fn tell(&self) {
         self.news.store(true, Ordering::SeqCst);
     }
@@ -56,8 +56,7 @@ impl Run {
         self.doorbells.get(place).map_or(0, |doorbell| doorbell.load(Ordering::Acquire))
     }
 
-    /// Clears the doorbell of a new queue: earlier writes were for an old queue. A worker may have
-    /// taken the bit and not read the value yet.
+    /// Clears the doorbell of a new queue: earlier writes were for an old queue.
     pub(crate) fn clear(&self, place: usize) {
         if let Some(doorbell) = self.doorbells.get(place) {
             doorbell.store(0, Ordering::Relaxed);
@@ -91,12 +90,6 @@ impl Run {
     /// Returns true if commands may be carried out.
     pub(crate) fn is_active(&self) -> bool {
         self.allowed.load(Ordering::SeqCst) && !self.broken.load(Ordering::SeqCst)
-    }
-
-    /// Returns true if there is work. `turns` is true if a queue waits for service.
-    pub(crate) fn has_work(&self, turns: bool) -> bool {
-        let commands = self.is_active() && (turns || !self.is_quiet());
-        commands || self.is_stopping() || self.shut_down.load(Ordering::SeqCst)
     }
 
     /// Sets CSTS.CFS; the guest must disable the controller.
@@ -137,7 +130,7 @@ impl Run {
         self.status.fetch_or(bits, Ordering::AcqRel);
     }
 
-    /// Clears CSTS after the last worker has ended.
+    /// Clears CSTS after the worker has ended.
     pub(crate) fn over(&self) {
         self.status.store(0, Ordering::Release);
     }

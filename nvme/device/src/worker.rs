@@ -1,275 +1,238 @@
-//! A worker of an enabled controller. It fetches commands, carries them out one by one, and posts
-//! the completions.
+//! The worker of an enabled controller: one thread, which owns the queues and all other state.
+//!
+//! ```text
+//!   connection's thread ── doorbells, flags (`Run`) ──► worker ── completions, interrupts ──► guest
+//! ```
+//!
+//! The worker reads the doorbells, fetches commands, carries them out one by one, and posts the
+//! completions. Nothing but [`Run`] is shared, so nothing else has a lock.
+//!
+//! The trade-off: a command that takes long, such as a Flush of a slow disk, delays all queues of
+//! its controller. Several workers would need locks for queues and for blocks, and a command that
+//! does not block is as fast with one. The doorbell itself never waits: the thread of the
+//! connection stores it.
+//!
+//! # No lost wake-up
+//!
+//! The connection's thread stores to `Run` first and unparks the worker second. `unpark` before
+//! `park` makes the next `park` return at once, so the worker sees every store.
 
-use super::events::Event;
-use super::shadow_doorbells::Found;
-use super::shared::{DOORBELLS, Shared, lock};
-use crate::prp::{self, Segment};
+use crate::Common;
+use crate::admin::Admin;
+use crate::counts::{add, get};
+use crate::data::Data;
+use crate::events::Event;
+use crate::io::Io;
+use crate::queues::{Problem, Queues};
+use crate::registers::Setup;
+use crate::run::Run;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 use tracing::{debug, warn};
-use vfio_irq_nvme_spec::Command;
-use vfio_irq_nvme_spec::Status;
+use vfio_irq_nvme_spec::register::SHUTDOWN_DONE;
+use vfio_irq_nvme_spec::{Command, Status};
+use vfio_irq_user::errno;
 
 /// Commands of one queue before the next queue is served and the completions are signalled.
 const BURST: usize = 8;
 
+/// How long the worker polls the doorbells before it sleeps.
+const SPIN: Duration = Duration::from_micros(20);
+
 /// The result of a command: the first word of its completion, or an error status.
 pub(crate) type Answer = Result<u32, Status>;
 
-/// The result of serving a queue.
-enum Turn {
-    /// The queue may have more commands.
-    More,
-    /// The queue has no commands, no room for completions, is deleted, or is left to another
-    /// worker.
-    Over,
-}
-
-/// A fetched command. A completion queue entry is reserved for it.
-#[derive(Clone, Copy)]
-struct Fetched {
-    queue: u16,
-    completion: u16,
-    command: Command,
-}
-
 pub(crate) struct Worker {
-    pub(crate) shared: Arc<Shared>,
-    /// The submission and completion queue of the current command.
-    current: Option<(u16, u16)>,
-    /// This worker has stepped aside; another worker looks for work.
-    aside: bool,
-    segments: Vec<Segment>,
-    /// A copy of the data on its way to the guest.
-    pub(crate) copy: Vec<u8>,
+    pub(crate) common: Arc<Common>,
+    run: Arc<Run>,
+    pub(crate) queues: Queues,
+    pub(crate) data: Data,
+    pub(crate) io: Io,
+    pub(crate) admin: Admin,
 }
 
 impl Worker {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, current: None, aside: false, segments: Vec::new(), copy: Vec::new() }
+    pub(crate) fn new(common: Arc<Common>, run: Arc<Run>, setup: Setup) -> Self {
+        add(&common.counters.enabled, 1);
+        Self {
+            queues: Queues::new(common.queues, setup),
+            data: Data::new(Arc::clone(&common), setup.page),
+            io: Io::new(Arc::clone(&common)),
+            admin: Admin::new(common.queues),
+            common,
+            run,
+        }
     }
 
     /// Runs the worker until the controller is disabled.
     pub(crate) fn work(mut self) {
-        let shared = Arc::clone(&self.shared);
-        debug!(serial = %shared.common.serial, "a thread of the controller begins");
-        while !shared.run.is_stopping() {
-            let worked = shared.run.is_active() && (self.listen() | self.serve());
-            if shared.run.take_shut_down() {
+        let serial = Arc::clone(&self.common);
+        debug!(serial = %serial.serial, "the thread of the controller begins");
+        while !self.run.is_stopping() {
+            let worked = self.run.is_active() && (self.listen() | self.serve());
+            if self.run.take_shut_down() {
                 self.shut_down();
             } else if !worked {
-                shared.workers.rest(&shared.run);
+                self.rest();
             }
         }
-        debug!(serial = %shared.common.serial, "a thread of the controller ends");
-        if shared.workers.leave() {
-            shared.run.over();
-        }
+        debug!(serial = %serial.serial, "the thread of the controller ends");
+        self.run.over();
     }
 
-    /// Steps aside before a command that may block. Signals finished completions, and leaves the
-    /// rest of the queue to other workers.
-    pub(crate) fn step_aside(&mut self) {
-        if self.aside {
-            return;
+    /// Waits for work: polls for a moment, then sleeps.
+    fn rest(&self) {
+        let start = Instant::now();
+        while self.run.is_active() && self.run.is_quiet() && start.elapsed() < SPIN {
+            std::hint::spin_loop();
         }
-        self.aside = true;
-        let shared = &self.shared;
-        if let Some((queue, completion)) = self.current {
-            shared.signal(completion);
-            shared.enqueue_rest(queue);
-        }
-        shared.workers.step_aside(&shared.run, || shared.begin());
-    }
-
-    fn step_back(&mut self) {
-        if std::mem::take(&mut self.aside) {
-            self.shared.workers.step_back();
+        if !self.run.is_active() || self.run.is_quiet() {
+            std::thread::park();
         }
     }
 
     fn shut_down(&mut self) {
-        self.step_aside();
-        if let Err(error) = self.shared.common.disk.flush() {
-            warn!(serial = %self.shared.common.serial, %error, "what was written could not be flushed");
+        if let Err(error) = self.common.disk.flush() {
+            warn!(serial = %self.common.serial, %error, "what was written could not be flushed");
         }
-        self.step_back();
-        self.shared.run.set_status(vfio_irq_nvme_spec::register::SHUTDOWN_DONE);
+        self.run.set_status(SHUTDOWN_DONE);
     }
 
     /// Reads the doorbells that the guest has written. Returns true if there was one.
-    fn listen(&self) -> bool {
-        let shared = &self.shared;
-        shared.run.listen(|place| {
+    fn listen(&mut self) -> bool {
+        let run = Arc::clone(&self.run);
+        run.listen(|place| {
             let Ok(id) = u16::try_from(place / 2) else { return };
-            let heard =
-                if place % 2 == 0 { self.hear_tail(id, place) } else { self.hear_head(id, place) };
-            if let Err(event) = heard {
-                shared.happen(event);
+            let (memory, value) = (&self.common.bus.memory, run.doorbell(place));
+            let heard = if place % 2 == 0 {
+                self.queues.hear_tail(id, value, memory)
+            } else {
+                self.queues.hear_head(id, value, memory)
+            };
+            if place == 1 {
+                self.tell_events();
+            }
+            if let Err(problem) = heard {
+                self.report(problem);
             }
         })
-    }
-
-    fn hear_tail(&self, id: u16, place: usize) -> Result<(), Event> {
-        let shared = &self.shared;
-        let found = {
-            let mut queue = shared.submission(id).ok_or(Event::NoQueue)?;
-            let queue = queue.as_mut().ok_or(Event::NoQueue)?;
-            // The register is read under the lock of the queue, so the last reader sees the last
-            // write.
-            queue.hear(&shared.common.bus.memory, shared.run.doorbell(place))
-        };
-        match found {
-            Ok(Found::Something) => shared.enqueue(id),
-            Ok(Found::Nothing) => {}
-            Ok(Found::Nonsense) => return Err(Event::Value),
-            Err(why) => shared.fail(DOORBELLS, why),
-        }
-        Ok(())
-    }
-
-    fn hear_head(&self, id: u16, place: usize) -> Result<(), Event> {
-        let shared = &self.shared;
-        let (found, users) = {
-            let mut queue = shared.completion(id).ok_or(Event::NoQueue)?;
-            let queue = queue.as_mut().ok_or(Event::NoQueue)?;
-            let found = queue.hear(&shared.common.bus.memory, shared.run.doorbell(place));
-            (found, queue.waiting_users())
-        };
-        users.into_iter().for_each(|user| shared.enqueue(user));
-        if id == 0 {
-            shared.tell_events();
-        }
-        match found {
-            Ok(Found::Something | Found::Nothing) => {}
-            Ok(Found::Nonsense) => return Err(Event::Value),
-            Err(why) => shared.fail(DOORBELLS, why),
-        }
-        Ok(())
     }
 
     /// Serves the next queue. Returns true if there was one.
     fn serve(&mut self) -> bool {
-        let shared = Arc::clone(&self.shared);
-        let Some(id) = shared.workers.pop() else { return false };
-        shared.begin_turn(id);
-        let (mut turn, mut completion) = (Turn::More, None);
+        let Some((id, completion)) = self.queues.next() else { return false };
+        let mut more = true;
         for _ in 0..BURST {
-            turn = self.step(id, &mut completion);
-            if matches!(turn, Turn::Over) || !shared.run.is_active() || shared.run.is_stopping() {
+            more = self.step(id);
+            if !more || !self.run.is_active() || self.run.is_stopping() {
                 break;
             }
         }
-        shared.end_turn(id, matches!(turn, Turn::More));
-        if let Some(completion) = completion {
-            shared.signal(completion);
+        if more {
+            self.queues.enqueue(id);
+        }
+        self.queues.signal(completion, &self.common.bus.interrupts);
+        true
+    }
+
+    /// Carries out one command of a queue. Returns false if there is none, or no room for its
+    /// completion.
+    fn step(&mut self, id: u16) -> bool {
+        let command = match self.queues.fetch(id, &self.common.bus.memory) {
+            Ok(Some(command)) => command,
+            Ok(None) => return false,
+            Err(problem) => {
+                self.report(problem);
+                return false;
+            }
+        };
+        let answer = if id == 0 {
+            self.admin(&command)
+        } else {
+            self.io.run(&mut self.data, &command).map(Some)
+        };
+        // A command without an answer completes later (Asynchronous Event Request).
+        if let Some(answer) = answer.transpose() {
+            if let Err(status) = answer {
+                self.note(id, &command, status);
+            }
+            self.post(id, command.id(), answer);
+        }
+        if id == 0 {
+            self.tell_events();
         }
         true
     }
 
-    /// Fetches a command of a queue if the completion queue has room. Returns `None` if there is no
-    /// command or no room.
-    fn fetch(&self, id: u16) -> Option<Fetched> {
-        let shared = &self.shared;
-        let memory = &shared.common.bus.memory;
-        let mut place = shared.submission(id)?;
-        let queue = place.as_mut().filter(|queue| !queue.is_leaving())?;
-        let found = queue.look(memory);
-        if found != Ok(Found::Something) {
-            drop(place);
-            shared.judge(Some(found));
-            return None;
+    /// Posts the completion of a command, for which an entry was reserved.
+    pub(crate) fn post(&mut self, id: u16, command: u16, answer: Answer) {
+        if let Err(problem) = self.queues.post(id, command, answer, &self.common.bus.memory) {
+            self.report(problem);
         }
-        let completion = queue.completion;
-        let room = shared.completion(completion)?.as_mut()?.reserve(memory);
-        if room != Ok(Found::Something) {
-            drop(place);
-            shared.judge(Some(room));
-            return None;
-        }
-        let mut bytes = [0; 64];
-        // The entry is copied before a completion tells the guest that the entry is free.
-        let read = memory.read(queue.take(), &mut bytes);
-        drop(place);
-        if let Err(why) = read {
-            shared.fail("a submission queue", why);
-            return None;
-        }
-        Some(Fetched { queue: id, completion, command: Command::new(bytes) })
     }
 
-    /// Carries out one command of a queue. Returns whether the queue may have more.
-    fn step(&mut self, id: u16, completion: &mut Option<u16>) -> Turn {
-        let Some(fetched) = self.fetch(id) else { return Turn::Over };
-        self.current = Some((id, fetched.completion));
-        *completion = Some(fetched.completion);
-        let (id, command) = (fetched.queue, &fetched.command);
-        let answer = if id == 0 { self.admin(command) } else { self.io(command).map(Some) };
-        self.current = None;
-        let turn = if self.aside { Turn::Over } else { Turn::More };
-        // The worker steps back before it posts. Otherwise the guest could ring for its next
-        // command first and wake another worker needlessly.
-        self.step_back();
-        self.end(id, command, answer);
-        turn
-    }
-
-    fn end(&self, id: u16, command: &Command, answer: Result<Option<u32>, Status>) {
-        // A command without an answer completes later (Asynchronous Event Request, deletion).
-        if let Some(answer) = answer.transpose() {
-            if let Err(status) = answer {
-                self.shared.note(id, command, status);
+    /// Reserves an admin completion queue entry. Returns true on success.
+    pub(crate) fn reserve_admin(&mut self) -> bool {
+        match self.queues.reserve_admin(&self.common.bus.memory) {
+            Ok(reserved) => reserved,
+            // An invalid doorbell is not reported here, because reporting needs an entry.
+            Err(Problem::Event(_)) => false,
+            Err(problem) => {
+                self.report(problem);
+                false
             }
-            self.shared.post(id, command.id(), answer);
-        }
-        if id == 0 {
-            self.shared.tell_events();
         }
     }
 
-    /// Calls `act` for each segment of the data of a command. Returns the error status of the PRP
-    /// list or of `act`.
-    pub(crate) fn each_segment(
-        &mut self,
-        command: &Command,
-        len: usize,
-        mut act: impl FnMut(&Shared, Segment, usize) -> Result<(), Status>,
-    ) -> Result<(), Status> {
-        let shared = Arc::clone(&self.shared);
-        let memory = &shared.common.bus.memory;
-        prp::map(memory, shared.page, command, len, &mut self.segments)?;
-        let mut at = 0;
-        self.segments.iter().try_for_each(|segment| {
-            let start = at;
-            at += segment.len;
-            act(&shared, *segment, start)
-        })
+    /// Completes Asynchronous Event Requests while there are events and requests.
+    fn tell_events(&mut self) {
+        while self.admin.events.is_ready() && self.reserve_admin() {
+            if let Some((command, word)) = self.admin.events.next() {
+                self.post(0, command, Ok(word));
+            }
+        }
+        self.queues.signal(0, &self.common.bus.interrupts);
     }
 
-    /// Copies `bytes` to the data of a command. Returns a data transfer error if the memory cannot
-    /// be written.
-    pub(crate) fn give(&mut self, command: &Command, bytes: &[u8]) -> Result<(), Status> {
-        self.each_segment(command, bytes.len(), |shared, segment, at| {
-            let part = bytes.get(at..at + segment.len).ok_or(Status::DATA_TRANSFER)?;
-            let memory = &shared.common.bus.memory;
-            memory.write(segment.address, part).map_err(|_| Status::DATA_TRANSFER)
-        })
+    /// Reports an event to the guest, or stops the controller with a fatal status (CSTS.CFS) if the
+    /// guest's memory cannot be reached; the guest must disable it.
+    pub(crate) fn report(&mut self, problem: Problem) {
+        match problem {
+            Problem::Event(event) => self.happen(event),
+            Problem::Memory { what, errno: why } => {
+                // During a reset or a disconnect these errors are expected.
+                let ending = matches!(why, errno::ECANCELED | errno::ENOTCONN);
+                if !ending && self.common.may_complain() {
+                    warn!(serial = %self.common.serial, %why, "a controller has stopped: {what} cannot be reached in the guest's memory");
+                }
+                self.run.fail();
+            }
+        }
     }
 
-    /// Copies the data of a command to `bytes`. Returns a data transfer error if the memory cannot
-    /// be read.
-    pub(crate) fn take(&mut self, command: &Command, bytes: &mut [u8]) -> Result<(), Status> {
-        self.each_segment(command, bytes.len(), |shared, segment, at| {
-            let part = bytes.get_mut(at..at + segment.len).ok_or(Status::DATA_TRANSFER)?;
-            let memory = &shared.common.bus.memory;
-            memory.read(segment.address, part).map_err(|_| Status::DATA_TRANSFER)
-        })
+    fn happen(&mut self, event: Event) {
+        self.admin.events.happen(event);
+        self.tell_events();
     }
 
-    /// Returns true if the guest has created an I/O queue.
-    pub(crate) fn has_queues(&self) -> bool {
-        let shared = &self.shared;
-        shared.submissions.iter().skip(1).any(|place| lock(place).is_some())
-            || shared.completions.iter().skip(1).any(|place| lock(place).is_some())
+    /// Forgets what the guest wrote to the doorbell of a queue that it deleted.
+    pub(crate) fn clear_doorbell(&self, place: usize) {
+        self.run.clear(place);
+    }
+
+    /// Counts and logs a failed command.
+    fn note(&mut self, id: u16, command: &Command, status: Status) {
+        let counters = &self.common.counters;
+        add(&counters.failures, 1);
+        if status.is_media() {
+            add(&counters.media_failures, 1);
+            let failures = get(&counters.media_failures);
+            // The guest can repeat this without end, so the log rate decreases exponentially.
+            if failures.is_power_of_two() {
+                warn!(serial = %self.common.serial, opcode = command.opcode(), failures, "the disk failed a command of the guest");
+            }
+        }
+        debug!(serial = %self.common.serial, queue = id, opcode = command.opcode(), status = status.bits(), "a command failed");
+        self.admin.errors.note(id, command, status);
     }
 }

@@ -6,7 +6,7 @@ mod hostile;
 mod io;
 mod machine;
 mod many;
-mod parallel;
 mod shadow_doorbells;
+mod slow;
 mod succession;
 mod unanswered;
