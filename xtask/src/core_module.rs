@@ -1,7 +1,7 @@
 //! `cargo xtask core`: builds vfio-pci-core.ko, with its interrupts in Rust, for a stock kernel.
 
+use fs_err as fs;
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -30,7 +30,7 @@ pub fn build_from(cache: &Cache, series: Series, source: &Path) -> Result<PathBu
     let name = format!("build-{}-{}", tree.kernel().release, hash(&source.display().to_string()));
     let stage = cache.scratch(&name)?;
     let lock = cache.lock_file(&name)?;
-    lock.lock().map_err(Error::io("lock", &stage))?;
+    lock.lock()?;
     copy_sources(source, &stage)?;
     let release = tree.kernel().release.clone();
     follow(tree.make(&stage)?, &format!("building {MODULE} for {release}"), |line| {
@@ -95,9 +95,9 @@ fn is_made_by_build(name: &str) -> bool {
 
 /// Copies the files of a directory that differ, and removes files that it does not have any more.
 pub fn copy_tree(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to).map_err(Error::io("create", to))?;
+    fs::create_dir_all(to)?;
     let mut wanted = BTreeSet::new();
-    for entry in fs::read_dir(from).map_err(Error::io("read", from))?.flatten() {
+    for entry in fs::read_dir(from)?.flatten() {
         let (path, name) = (entry.path(), entry.file_name());
         if is_made_by_build(&name.to_string_lossy()) {
             continue;
@@ -109,22 +109,22 @@ pub fn copy_tree(from: &Path, to: &Path) -> Result<()> {
         }
         wanted.insert(name);
     }
-    for entry in fs::read_dir(to).map_err(Error::io("read", to))?.flatten() {
+    for entry in fs::read_dir(to)?.flatten() {
         let name = entry.file_name();
         let is_source = name.to_string_lossy().ends_with(".rs");
         if is_source && !is_made_by_build(&name.to_string_lossy()) && !wanted.contains(&name) {
             let path = entry.path();
             // The build generates a missing .rs file again.
-            fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+            fs::remove_file(&path)?;
         }
     }
     Ok(())
 }
 
 fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {
-    let new = fs::read(from).map_err(Error::io("read", from))?;
+    let new = fs::read(from)?;
     if fs::read(to).is_ok_and(|old| old == new) {
         return Ok(());
     }
-    fs::write(to, new).map_err(Error::io("write", to))
+    Ok(fs::write(to, new)?)
 }

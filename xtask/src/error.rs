@@ -1,6 +1,6 @@
 //! Errors of the lab, each as a sentence that says what to do.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::lab::start::FAIR;
 
@@ -10,16 +10,9 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// A failure of the lab or of what ran in it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file operation failed.
-    #[error("cannot {action} {}: {source}", path.display())]
-    Io {
-        /// The verb, as in "cannot read".
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// The system's reason.
-        source: std::io::Error,
-    },
+    /// A file operation failed. `fs_err` names the operation and the file.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
     /// A program the lab needs is not on this machine.
     #[error(
         "this machine has no `{tool}`: install Debian's package `{package}` (apt-get install {package})"
@@ -107,12 +100,6 @@ pub enum Error {
 }
 
 impl Error {
-    /// Returns a function for `map_err` that makes an [`Error::Io`].
-    pub fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
-        let path = path.to_owned();
-        move |source| Self::Io { action, path, source }
-    }
-
     /// Returns an [`Error::Other`].
     pub fn other(words: impl Into<String>) -> Self {
         Self::Other(words.into())

@@ -1,9 +1,9 @@
 //! A program on Debian's DPDK that receives packets with interrupts.
 
-use std::fs;
+use fs_err as fs;
 use std::path::PathBuf;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::lab::cache::{Cache, hash, remove_tree};
 use crate::lab::process::{Step, capture};
 use crate::lab::root;
@@ -33,7 +33,7 @@ pub fn build(cache: &Cache) -> Result<Vec<PathBuf>> {
     let recipe = format!("dpdk {} {SOURCE} {COMPILE}", hash(root.made_from()));
     let made = cache.obtain("dpdk", &recipe, |dir| {
         let source = dir.join("receive.c");
-        fs::write(&source, SOURCE).map_err(Error::io("write", &source))?;
+        fs::write(&source, SOURCE)?;
         let _step = Step::start("Building a program on DPDK", None);
         let sandbox = Sandbox::new(root.path()).bind(dir, "build/stage");
         let mut compile = sandbox.command("sh");

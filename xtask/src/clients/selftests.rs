@@ -1,12 +1,12 @@
 //! Linux's own selftests of VFIO, from the sources of the kernel that runs them.
 
-use std::fs;
+use fs_err as fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::lab::cache::{Cache, hash, remove_tree};
-use crate::lab::kernel::{Kernel, Series, download_sources, source_archive};
-use crate::lab::process::{Step, capture, follow};
+use crate::lab::kernel::{Kernel, Series, download_sources, unpack_sources};
+use crate::lab::process::{Step, follow};
 use crate::lab::root;
 use crate::lab::sandbox::Sandbox;
 
@@ -59,9 +59,12 @@ pub fn build(cache: &Cache, series: Series) -> Result<Vec<PathBuf>> {
     let made = cache.obtain(&format!("selftests-{series}"), &recipe, |dir| {
         let names = download_sources(series, &kernel, &dir.join("work"))?;
         let sandbox = Sandbox::new(root.path()).bind(dir, "build/stage");
-        unpack_sources(series, &sandbox, dir)?;
+        fs::create_dir_all(dir.join("linux"))?;
+        let mut choice = ["--wildcards", "--no-wildcards-match-slash"].map(str::to_owned).to_vec();
+        choice.extend(SOURCES.map(|path| format!("linux-source-{series}/{path}")));
+        unpack_sources(series, &sandbox, "/build/stage/work", "/build/stage/linux", &choice)?;
         let source = dir.join("default_mode.c");
-        fs::write(&source, DEFAULT_MODE).map_err(Error::io("write", &source))?;
+        fs::write(&source, DEFAULT_MODE)?;
         let step = Step::start("Building the kernel's selftests of VFIO", None);
         let mut make = sandbox.command("sh");
         make.args(["-ec", BUILD]);
@@ -74,21 +77,8 @@ pub fn build(cache: &Cache, series: Series) -> Result<Vec<PathBuf>> {
     programs(made.path())
 }
 
-fn unpack_sources(series: Series, sandbox: &Sandbox, dir: &Path) -> Result<()> {
-    let _step = Step::start("Unpacking the kernel's selftests of VFIO", None);
-    let linux = dir.join("linux");
-    fs::create_dir_all(&linux).map_err(Error::io("create", &linux))?;
-    let top = format!("linux-source-{series}");
-    let mut tar = sandbox.command("tar");
-    tar.args(["--extract", "--directory=/build/stage/linux", "--strip-components=1"]);
-    tar.args(["--no-same-owner", "--wildcards", "--no-wildcards-match-slash"]);
-    tar.arg(format!("--file=/build/stage/work/{}", source_archive(series)));
-    tar.args(SOURCES.map(|path| format!("{top}/{path}")));
-    capture(tar, "unpacking the kernel's selftests with tar").map(drop)
-}
-
 fn programs(dir: &Path) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(dir).map_err(Error::io("read", dir))?;
+    let entries = fs::read_dir(dir)?;
     let mut programs: Vec<PathBuf> = entries
         .flatten()
         .map(|entry| entry.path())

@@ -1,7 +1,7 @@
 //! One boot of the guest: the reports and counts of both sides.
 
+use fs_err::{self as fs, File};
 use std::collections::BTreeMap;
-use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{ChildStdin, ChildStdout, Stdio};
@@ -14,9 +14,9 @@ use crate::lab::cache::{Cache, remove_tree};
 use crate::lab::guest::{End, Report, attend_with};
 use crate::lab::image::Image;
 use crate::lab::kernel::{Kernel, Series};
-use crate::lab::root::{self, program_with_libraries};
 use crate::lab::sandbox::Sandbox;
 use crate::lab::start::{Started, at_most_twice};
+use crate::lab::{program, root};
 use crate::log;
 
 /// Runs in the guest.
@@ -124,14 +124,13 @@ fn boot_once(
     let root = root::Kind::Trixie.obtain(cache)?;
     let kernel = Kernel::obtain(cache, series)?;
     let initrd = dir.join("initrd");
-    fs::write(&initrd, image(cache, step)?.build(root.path(), &kernel)?)
-        .map_err(Error::io("write", &initrd))?;
+    fs::write(&initrd, image(cache, step)?.build(root.path(), &kernel)?)?;
     let sandbox = Sandbox::new(root.path()).bind(kernel.dir(), "lab/kernel").bind(dir, "lab/run");
     let mut command = sandbox.command("qemu-system-x86_64");
     command.args(arguments()).args(ONE_BOOT);
     let errors = dir.join("qemu.log");
-    let log = File::create(&errors).map_err(Error::io("create", &errors))?;
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
+    let log = File::create(&errors)?;
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log.into_file());
     let before = server.said().len();
     let mut child = command.spawn().map_err(|e| Error::other(format!("cannot start QEMU: {e}")))?;
     let stdin = child.stdin.take().ok_or_else(|| Error::other("QEMU has no standard input"))?;
@@ -177,8 +176,8 @@ fn image(cache: &Cache, step: &str) -> Result<Image> {
     let set = |name: &str, value: String| (name.to_owned(), value);
     Ok(Image {
         modules: ["nvme", "ext4", "loop"].map(str::to_owned).to_vec(),
-        command: format!("export PATH=$PATH:/usr/sbin\nexec 2>&1\n{GUEST}"),
-        files: program_with_libraries(cli.path(), "/usr/sbin/nvme")?,
+        command: format!("exec 2>&1\n{GUEST}"),
+        files: program::files(&cli.path().join("usr/sbin/nvme"), cli.path())?,
         variables: vec![
             set("STEP", step.to_owned()),
             set("AREA", AREA.to_string()),

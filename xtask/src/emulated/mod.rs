@@ -2,10 +2,10 @@
 //! written, read, and read again after a reboot. The interrupts are counted on both sides, and
 //! nvme-cli reads the controller's health.
 
-use std::fs::File;
+use fs_err::File;
 
 use crate::conformance;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::lab::cache::{Cache, remove_tree};
 use crate::lab::guest::run_dir;
 use crate::lab::kernel::Series;
@@ -38,8 +38,8 @@ pub fn check(cache: &Cache, series: Series) -> Result<Started<Vec<String>>> {
     let program = conformance::build_command()?;
     let (dir, _lock) = run_dir(cache)?;
     let disk = dir.join("disk0");
-    let file = File::create(&disk).map_err(Error::io("create", &disk))?;
-    file.set_len(DISK).map_err(Error::io("extend", &disk))?;
+    let file = File::create(&disk)?;
+    file.set_len(DISK)?;
     drop(file);
     let server = Server::start(&program, &dir, &disk)?;
     let first = boot(cache, series, &dir, &server, "first")?;

@@ -25,12 +25,13 @@ impl Monitor {
             match UnixStream::connect(socket) {
                 Ok(stream) => break stream,
                 Err(error) if Instant::now() > deadline => {
-                    return Err(Error::io("connect to", socket)(error));
+                    let why = format!("cannot connect to {}: {error}", socket.display());
+                    return Err(Error::other(why));
                 }
                 Err(_) => std::thread::sleep(Duration::from_millis(20)),
             }
         };
-        stream.set_read_timeout(Some(PATIENCE)).map_err(Error::io("set up", socket))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
         let mut monitor = Self { lines: BufReader::new(stream) };
         monitor.next()?; // the greeting
         monitor.execute("qmp_capabilities")?;

@@ -3,7 +3,7 @@
 //! Without shared memory, each access of the device to the guest's memory is a message to QEMU.
 //! At a reset, such messages are in flight in both directions.
 
-use std::fs::{self, File};
+use fs_err::{self as fs, File};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Stdio};
@@ -47,7 +47,7 @@ fn run(cache: &Cache, series: Series, program: &Path, resets: usize) -> Result<V
     let disk = dir.join("disk0");
     let content: Vec<u8> =
         (0..2 * AREA).map(|at| (at / 4096 + at % 251).to_le_bytes()[0]).collect();
-    fs::write(&disk, &content).map_err(Error::io("write", &disk))?;
+    fs::write(&disk, &content)?;
     let sum: String =
         Sha256::digest(&content[..AREA]).iter().map(|byte| format!("{byte:02x}")).collect();
     let server = Server::start(program, &dir, &disk)?;
@@ -82,16 +82,15 @@ impl<'a> Guest<'a> {
         let root = root::Kind::Trixie.obtain(cache)?;
         let kernel = Kernel::obtain(cache, series)?;
         let initrd = dir.join("initrd");
-        fs::write(&initrd, image().build(root.path(), &kernel)?)
-            .map_err(Error::io("write", &initrd))?;
+        fs::write(&initrd, image().build(root.path(), &kernel)?)?;
         let sandbox =
             Sandbox::new(root.path()).bind(kernel.dir(), "lab/kernel").bind(dir, "lab/run");
         let mut command = sandbox.command("qemu-system-x86_64");
         command.args(arguments());
         command.args(["-m", "512M", "-qmp", "unix:/lab/run/qmp.sock,server=on,wait=off"]);
         let errors = dir.join("qemu.log");
-        let log = File::create(&errors).map_err(Error::io("create", &errors))?;
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log);
+        let log = File::create(&errors)?;
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log.into_file());
         let cannot = |e| Error::other(format!("cannot start QEMU: {e}"));
         let mut qemu = command.spawn().map_err(cannot)?;
         let (Some(input), Some(output)) = (qemu.stdin.take(), qemu.stdout.take()) else {

@@ -1,6 +1,6 @@
 //! Runs `vfio-irq serve nvme` for a test.
 
-use std::fs::{self, File};
+use fs_err::{self as fs, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -47,7 +47,7 @@ impl Watch {
     fn rest(&self) -> Result<()> {
         let tasks = PathBuf::from(format!("/proc/{}/task", self.pid));
         let deadline = Instant::now() + REST;
-        let list = fs::read_dir(&tasks).map_err(Error::io("read", &tasks))?;
+        let list = fs::read_dir(&tasks)?;
         for task in list.flatten() {
             let path = task.path().join("stat");
             // A thread that has ended is absent.
@@ -85,11 +85,11 @@ impl Server {
     /// Starts the server and waits for its socket.
     pub fn start(program: &Path, dir: &Path, disk: &Path) -> Result<Self> {
         let (log, socket) = (dir.join("server.log"), dir.join("nvme.sock"));
-        let file = File::create(&log).map_err(Error::io("create", &log))?;
+        let file = File::create(&log)?;
         let mut command = Command::new(program);
         command.args(["serve", "nvme", "--socket"]).arg(&socket).arg("--file").arg(disk);
         command.env_remove("RUST_LOG");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file.into_file());
         let child = command
             .spawn()
             .map_err(|e| Error::other(format!("cannot start {}: {e}", program.display())))?;

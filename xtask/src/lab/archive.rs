@@ -1,7 +1,7 @@
 //! Queries Debian's archive through apt with directories of its own. Nothing is installed on the
 //! machine, its package database is neither read nor written, and no privilege is needed.
 
-use std::fs;
+use fs_err as fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -28,7 +28,7 @@ impl Archive {
         require_tools()?;
         for name in ["state/lists/partial", "cache/archives/partial", "etc/parts"] {
             let path = dir.join(name);
-            fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
+            fs::create_dir_all(&path)?;
         }
         let mirror = mirror()?;
         let keyring = keyring()?;
@@ -53,7 +53,7 @@ impl Archive {
             ("status", String::new()),
         ] {
             let path = dir.join(name);
-            fs::write(&path, text).map_err(Error::io("write", &path))?;
+            fs::write(&path, text)?;
         }
         let archive = Self { dir: dir.to_owned(), suites: suites.join(", ") };
         let step = Step::start(&format!("Reading Debian's index ({})", archive.suites), None);
@@ -141,8 +141,7 @@ impl Archive {
             }
         })?;
         let archives = self.dir.join("cache/archives");
-        let mut debs: Vec<PathBuf> = fs::read_dir(&archives)
-            .map_err(Error::io("read", &archives))?
+        let mut debs: Vec<PathBuf> = fs::read_dir(&archives)?
             .flatten()
             .map(|entry| entry.path())
             .filter(|path| path.extension().is_some_and(|e| e == "deb"))
@@ -167,7 +166,7 @@ pub fn unpack(debs: &[PathBuf], root: &Path) -> Result<Vec<String>> {
         let mut command = Command::new("dpkg-deb");
         command.arg("--extract").arg(deb).arg(root);
         capture(command, &format!("unpacking {name} with dpkg-deb"))?;
-        fs::remove_file(deb).map_err(Error::io("remove", deb))?;
+        fs::remove_file(deb)?;
         names.push(name.trim_end_matches(".deb").replace("%3a", ":"));
     }
     Ok(names)

@@ -1,7 +1,7 @@
 //! Keeps the results of slow work between runs. Each has a directory named after a hash of its
 //! inputs. A directory is complete or absent, never partial.
 
-use std::fs::{self, File};
+use fs_err::{self as fs, File};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -46,27 +46,22 @@ impl Cache {
             .or_else(|| from("XDG_CACHE_HOME").map(|d| d.join("vfio-irq")))
             .or_else(|| from("HOME").map(|d| d.join(".cache/vfio-irq")))
             .ok_or_else(|| Error::other("none of VFIO_IRQ_LAB, XDG_CACHE_HOME and HOME is set: set VFIO_IRQ_LAB to a directory for the lab"))?;
-        fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
-        let dir = dir.canonicalize().map_err(Error::io("find", &dir))?;
+        fs::create_dir_all(&dir)?;
+        let dir = dir.canonicalize()?;
         Ok(Self { dir })
     }
 
     /// Returns a directory in the cache for files that may be lost at any time.
     pub fn scratch(&self, name: &str) -> Result<PathBuf> {
         let path = self.dir.join(name);
-        fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
+        fs::create_dir_all(&path)?;
         Ok(path)
     }
 
     /// Opens a lock file of the cache, unlocked.
     pub fn lock_file(&self, name: &str) -> Result<File> {
         let path = self.dir.join(format!("{name}.lock"));
-        File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(Error::io("open", &path))
+        Ok(File::options().create(true).truncate(false).write(true).open(path)?)
     }
 
     /// Finds the directory `name` made by `recipe`, or has `make` fill it. Returns it.
@@ -82,21 +77,20 @@ impl Cache {
     ) -> Result<Made> {
         let recipe = hash(recipe);
         let lock = self.lock_file(name)?;
-        let lock_path = self.dir.join(format!("{name}.lock"));
-        lock.lock_shared().map_err(Error::io("lock", &lock_path))?;
+        lock.lock_shared()?;
         if let Some((path, made_from)) = self.find(name, &recipe) {
             return Ok(Made { path, made_from, _lock: lock });
         }
-        lock.unlock().map_err(Error::io("unlock", &lock_path))?;
+        lock.unlock()?;
         if lock.try_lock().is_err() {
             eprintln!("lab: waiting for another process that is making or using {name} …");
-            lock.lock().map_err(Error::io("lock", &lock_path))?;
+            lock.lock()?;
         }
         if self.find(name, &recipe).is_none() {
             self.make(name, &recipe, make)?;
         }
-        lock.unlock().map_err(Error::io("unlock", &lock_path))?;
-        lock.lock_shared().map_err(Error::io("lock", &lock_path))?;
+        lock.unlock()?;
+        lock.lock_shared()?;
         let (path, made_from) = self.find(name, &recipe).ok_or_else(|| {
             Error::other(format!(
                 "{name} was removed from the cache while it was being used; try again"
@@ -113,17 +107,17 @@ impl Cache {
     ) -> Result<()> {
         let unfinished = self.dir.join(format!("{name}.unfinished"));
         remove_tree(&unfinished)?;
-        fs::create_dir_all(&unfinished).map_err(Error::io("create", &unfinished))?;
+        fs::create_dir_all(&unfinished)?;
         let mut packages = make(&unfinished)?;
         packages.sort();
         let made_from = format!("{recipe}\n{}\n", packages.join("\n"));
         let note = unfinished.join(MADE_FROM);
-        fs::write(&note, &made_from).map_err(Error::io("write", &note))?;
+        fs::write(&note, &made_from)?;
         for old in self.made_dirs(name) {
             remove_tree(&old)?;
         }
         let path = self.dir.join(format!("{name}-{}", hash(&made_from)));
-        fs::rename(&unfinished, &path).map_err(Error::io("rename", &unfinished))
+        Ok(fs::rename(&unfinished, path)?)
     }
 
     fn find(&self, name: &str, recipe: &str) -> Option<(PathBuf, String)> {
@@ -150,7 +144,7 @@ impl Cache {
     /// Removes every made directory that is not in use. Returns the names of those in use.
     pub fn clean(&self) -> Result<Vec<String>> {
         let mut kept = Vec::new();
-        let entries = fs::read_dir(&self.dir).map_err(Error::io("read", &self.dir))?;
+        let entries = fs::read_dir(&self.dir)?;
         let paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
         let mut locks = Vec::new();
         for path in paths.iter().filter(|path| path.extension().is_some_and(|e| e == "lock")) {
@@ -189,9 +183,7 @@ pub fn remove_tree(path: &Path) -> Result<()> {
         fs::remove_file(path)
     };
     match removed {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::io("remove", path)(error))
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
         _ => Ok(()),
     }
 }

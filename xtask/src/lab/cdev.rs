@@ -4,17 +4,16 @@
 //! has what they need. The lab builds them from Debian's sources with the two options on, and loads
 //! them in place of the stock modules. vfio-pci-core is either the one in C or this project's.
 
-use std::fs::{self, File};
+use fs_err::{self as fs, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::archive::{Archive, unpack};
 use super::cache::{Cache, Made, hash, remove_tree};
-use super::kernel::{Series, Tree};
-use super::process::{Step, capture, follow};
+use super::kernel::{Kernel, Series, Tree, download_sources, unpack_sources};
+use super::process::{Step, follow};
 use super::root;
 use super::sandbox::Sandbox;
-use crate::core_module::{MODULE, checkout, copy_sources};
+use crate::core_module::{MODULE, checkout, copy_sources, copy_tree};
 use crate::error::{Error, Result};
 use crate::lab::guest::Core;
 
@@ -56,15 +55,15 @@ const PCI: &str = "linux/drivers/vfio/pci";
 pub fn build(cache: &Cache, series: Series, core: Core) -> Result<Vec<PathBuf>> {
     let tree = Tree::obtain(cache, series)?;
     let release = &tree.kernel().release;
-    let sources = sources(cache, series, release)?;
+    let sources = sources(cache, series, tree.kernel())?;
     let name =
         format!("cdev-{}-{release}-{}", core.name(), hash(&checkout().display().to_string()));
     let stage = cache.scratch(&name)?;
     let lock = cache.lock_file(&name)?;
-    lock.lock().map_err(Error::io("lock", &stage))?;
+    lock.lock()?;
     let kbuild = stage.join("Kbuild");
     match core {
-        Core::C => fs::write(&kbuild, "").map_err(Error::io("write", &kbuild))?,
+        Core::C => fs::write(&kbuild, "")?,
         Core::Rust => copy_sources(checkout(), &stage)?,
     }
     if !stage.join("linux").exists() {
@@ -87,22 +86,15 @@ pub fn build(cache: &Cache, series: Series, core: Core) -> Result<Vec<PathBuf>> 
 }
 
 /// Returns the kernel's sources of iommufd and VFIO.
-fn sources(cache: &Cache, series: Series, release: &str) -> Result<Made> {
+fn sources(cache: &Cache, series: Series, kernel: &Kernel) -> Result<Made> {
     let tools = root::Kind::Trixie.obtain(cache)?;
-    cache.obtain(&format!("vfio-{series}"), &format!("vfio {release} {RECIPE}"), |dir| {
-        let work = dir.join("work");
-        let archive = Archive::open(&work.join("apt"), &[series.suite()], &[])?;
-        let names = unpack(&archive.download_alone(&[&format!("linux-source-{series}")])?, &work)?;
+    let recipe = format!("vfio {} {RECIPE}", kernel.release);
+    cache.obtain(&format!("vfio-{series}"), &recipe, |dir| {
+        let names = download_sources(series, kernel, &dir.join("work"))?;
         let sandbox = Sandbox::new(tools.path()).bind(dir, "build/stage");
-        let step = Step::start("Unpacking the sources of VFIO", None);
-        let mut tar = sandbox.command("tar");
-        tar.args(["--extract", "--directory=/build/stage", "--strip-components=1"]);
-        tar.arg("--no-same-owner");
-        tar.arg(format!("--file=/build/stage/work/usr/src/linux-source-{series}.tar.xz"));
-        tar.args(SOURCES.map(|path| format!("linux-source-{series}/{path}")));
-        capture(tar, "unpacking the sources of VFIO with tar")?;
-        drop(step);
-        remove_tree(&work)?;
+        let parts = SOURCES.map(|path| format!("linux-source-{series}/{path}"));
+        unpack_sources(series, &sandbox, "/build/stage/work", "/build/stage", &parts)?;
+        remove_tree(&dir.join("work"))?;
         Ok(names)
     })
 }
@@ -112,32 +104,19 @@ fn sources(cache: &Cache, series: Series, release: &str) -> Result<Made> {
 fn lay_out(sources: &Path, stage: &Path, core: Core) -> Result<()> {
     let new = stage.join("linux.new");
     remove_tree(&new)?;
-    copy(sources, &new)?;
+    copy_tree(sources, &new)?;
     let iommufd = new.join("drivers/iommu/iommufd");
     let (from, to) = (new.join("lib/interval_tree.c"), iommufd.join("interval_tree.c"));
-    fs::rename(&from, &to).map_err(Error::io("move", &from))?;
+    fs::rename(&from, &to)?;
     append(&iommufd.join("Makefile"), INTERVAL_TREE)?;
     if core == Core::Rust {
         let makefile = new.join("drivers/vfio/pci/Makefile");
         append(&makefile, "\nobj-m := $(filter-out vfio-pci-core.o,$(obj-m))\n")?;
     }
-    fs::rename(&new, stage.join("linux")).map_err(Error::io("move", &new))
-}
-
-fn copy(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to).map_err(Error::io("create", to))?;
-    for entry in fs::read_dir(from).map_err(Error::io("read", from))?.flatten() {
-        let (path, to) = (entry.path(), to.join(entry.file_name()));
-        if path.is_dir() {
-            copy(&path, &to)?;
-        } else {
-            fs::copy(&path, &to).map_err(Error::io("copy", &path))?;
-        }
-    }
-    Ok(())
+    Ok(fs::rename(&new, stage.join("linux"))?)
 }
 
 fn append(path: &Path, text: &str) -> Result<()> {
-    let file = File::options().append(true).open(path);
-    file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(Error::io("write", path))
+    let mut file = File::options().append(true).open(path)?;
+    Ok(file.write_all(text.as_bytes())?)
 }

@@ -1,88 +1,56 @@
 //! The "newc" archive that the kernel unpacks as its first file system.
 
 use std::collections::BTreeSet;
+use std::io::Write;
+
+use cpio::newc::{self, ModeFileType};
+
+use crate::error::{Error, Result};
 
 /// An archive to which files are added one by one.
 #[derive(Debug, Default)]
 pub struct Cpio {
     bytes: Vec<u8>,
     dirs: BTreeSet<String>,
-    count: u32,
 }
-
-const DIRECTORY: u32 = 0o040_755;
-const SYMLINK: u32 = 0o120_777;
-const FILE: u32 = 0o100_000;
 
 impl Cpio {
     /// Adds a directory and its parents.
-    pub fn dir(&mut self, path: &str) {
+    pub fn dir(&mut self, path: &str) -> Result<()> {
         let path = path.trim_matches('/');
         if path.is_empty() || !self.dirs.insert(path.to_owned()) {
-            return;
+            return Ok(());
         }
-        if let Some((parent, _)) = path.rsplit_once('/') {
-            self.dir(parent);
-        }
-        self.entry(path, DIRECTORY, &[]);
+        self.entry(path, ModeFileType::Directory, 0o755, &[])
     }
 
     /// Adds a file with these permissions.
-    pub fn file(&mut self, path: &str, permissions: u32, content: &[u8]) {
-        self.parent_of(path);
-        self.entry(path.trim_start_matches('/'), FILE | permissions, content);
+    pub fn file(&mut self, path: &str, permissions: u32, content: &[u8]) -> Result<()> {
+        self.entry(path, ModeFileType::Regular, permissions, content)
     }
 
     /// Adds a symbolic link.
-    pub fn symlink(&mut self, path: &str, target: &str) {
-        self.parent_of(path);
-        self.entry(path.trim_start_matches('/'), SYMLINK, target.as_bytes());
+    pub fn symlink(&mut self, path: &str, target: &str) -> Result<()> {
+        self.entry(path, ModeFileType::Symlink, 0o777, target.as_bytes())
     }
 
     /// Returns the whole archive.
-    pub fn finish(mut self) -> Vec<u8> {
-        self.entry("TRAILER!!!", 0, &[]);
-        self.bytes
+    pub fn finish(self) -> Result<Vec<u8>> {
+        Ok(newc::trailer(self.bytes)?)
     }
 
-    fn parent_of(&mut self, path: &str) {
-        if let Some((parent, _)) = path.trim_start_matches('/').rsplit_once('/') {
-            self.dir(parent);
+    fn entry(&mut self, path: &str, kind: ModeFileType, mode: u32, content: &[u8]) -> Result<()> {
+        let path = path.trim_start_matches('/');
+        if let Some((parent, _)) = path.rsplit_once('/') {
+            self.dir(parent)?;
         }
-    }
-
-    fn entry(&mut self, name: &str, mode: u32, content: &[u8]) {
-        self.count += 1;
-        let links = if mode == DIRECTORY { 2 } else { 1 };
-        // Inode, mode, uid, gid, links, mtime, size, device and rdev (two words each), name size,
-        // check.
-        let size = content.len();
-        let fields = [self.count, mode, 0, 0, links, 0];
-        let mut header = String::from("070701");
-        for field in fields {
-            header.push_str(&format!("{field:08x}"));
-        }
-        header.push_str(&format!(
-            "{size:08x}{:08x}{:08x}{:08x}{:08x}{:08x}{:08x}",
-            0,
-            0,
-            0,
-            0,
-            name.len() + 1,
-            0
-        ));
-        self.bytes.extend_from_slice(header.as_bytes());
-        self.bytes.extend_from_slice(name.as_bytes());
-        self.bytes.push(0);
-        self.pad();
-        self.bytes.extend_from_slice(content);
-        self.pad();
-    }
-
-    fn pad(&mut self) {
-        while !self.bytes.len().is_multiple_of(4) {
-            self.bytes.push(0);
-        }
+        let size = u32::try_from(content.len())
+            .map_err(|_| Error::other(format!("{path} is too large for the first file system")))?;
+        let entry = newc::Builder::new(path).mode(mode).set_mode_file_type(kind);
+        let mut writer = entry.write(&mut self.bytes, size);
+        writer.write_all(content)?;
+        writer.finish()?;
+        Ok(())
     }
 }
 
@@ -93,13 +61,12 @@ mod tests {
     #[test]
     fn parents_come_first_and_once() {
         let mut cpio = Cpio::default();
-        cpio.file("a/b/c", 0o755, b"hello");
-        cpio.file("a/b/d", 0o644, b"");
-        let bytes = cpio.finish();
+        cpio.file("a/b/c", 0o755, b"hello").unwrap();
+        cpio.file("a/b/d", 0o644, b"").unwrap();
+        let bytes = cpio.finish().unwrap();
         let text = String::from_utf8_lossy(&bytes);
         let at = |name: &str| text.find(name).unwrap_or(usize::MAX);
         assert!(at("a\0") < at("a/b\0") && at("a/b\0") < at("a/b/c\0"));
         assert_eq!(text.matches("a/b\0").count(), 1);
-        assert_eq!(bytes.len() % 4, 0);
     }
 }

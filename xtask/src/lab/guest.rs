@@ -1,8 +1,8 @@
 //! Runs a guest: a stock kernel, devices bound to a VFIO driver, one command, its outcome.
 
+use fs_err::{self as fs, File};
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -260,8 +260,7 @@ impl Ready {
         let image = builder.complete_image(cache, &devices)?;
         let (dir, lock) = run_dir(cache)?;
         let initrd = dir.join("initrd");
-        fs::write(&initrd, image.build(root.path(), &kernel)?)
-            .map_err(Error::io("write", &initrd))?;
+        fs::write(&initrd, image.build(root.path(), &kernel)?)?;
         let disks = make_disks(builder, &devices, &dir)?;
         let arguments = builder.arguments(&devices, &disks);
         Ok(Self { root, userland, kernel, arguments, dir, _lock: lock })
@@ -282,9 +281,9 @@ impl Ready {
     fn run(&self, builder: &Builder) -> Result<Outcome> {
         let console = self.dir.join("console.log");
         let errors = self.dir.join("qemu.log");
-        let log = File::create(&errors).map_err(Error::io("create", &errors))?;
+        let log = File::create(&errors)?;
         let mut command = self.command();
-        command.stderr(log);
+        command.stderr(log.into_file());
         if builder.shell {
             command.stdin(Stdio::inherit()).stdout(Stdio::inherit());
         } else {
@@ -440,11 +439,7 @@ impl Report {
 /// Creates a directory for a run and removes the oldest unused ones. Returns the path and its lock.
 pub fn run_dir(cache: &Cache) -> Result<(PathBuf, File)> {
     let runs = cache.scratch("runs")?;
-    let mut old: Vec<PathBuf> = fs::read_dir(&runs)
-        .map_err(Error::io("read", &runs))?
-        .flatten()
-        .map(|e| e.path())
-        .collect();
+    let mut old: Vec<PathBuf> = fs::read_dir(&runs)?.flatten().map(|e| e.path()).collect();
     old.sort();
     for path in old.iter().rev().skip(KEPT_RUNS) {
         let unused = File::open(path.join("lock")).map_or(true, |lock| lock.try_lock().is_ok());
@@ -458,10 +453,10 @@ pub fn run_dir(cache: &Cache) -> Result<(PathBuf, File)> {
     static STARTED: AtomicU32 = AtomicU32::new(0);
     let nth = STARTED.fetch_add(1, Ordering::Relaxed);
     let dir = runs.join(format!("{:013}-{}-{nth}", now.as_millis(), std::process::id()));
-    fs::create_dir(&dir).map_err(Error::io("create", &dir))?;
+    fs::create_dir(&dir)?;
     let path = dir.join("lock");
-    let lock = File::create(&path).map_err(Error::io("create", &path))?;
-    lock.lock().map_err(Error::io("lock", &path))?;
+    let lock = File::create(&path)?;
+    lock.lock()?;
     Ok((dir, lock))
 }
 
@@ -479,8 +474,8 @@ fn make_disks(
         devices.iter().filter(|device| device.kind == device::Kind::Nvme).enumerate()
     {
         let path = dir.join(format!("disk{index}"));
-        let file = File::create(&path).map_err(Error::io("create", &path))?;
-        file.set_len(size << 20).map_err(Error::io("extend", &path))?;
+        let file = File::create(&path)?;
+        file.set_len(size << 20)?;
         disks.insert(device.address(), format!("/lab/run/disk{index}"));
     }
     Ok(disks)

@@ -1,14 +1,14 @@
 //! Builds the guest's first file system: busybox, the modules to load, the command, and added
 //! files.
 
-use std::fs;
+use fs_err as fs;
 use std::path::{Path, PathBuf};
 
 use super::cpio::Cpio;
 use super::kernel::Kernel;
 use super::modules::{Modules, content, file_name};
 use super::program;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The first program of every guest.
 const INIT: &str = include_str!("init.sh");
@@ -52,30 +52,30 @@ impl Image {
     pub fn build(&self, tools: &Path, kernel: &Kernel) -> Result<Vec<u8>> {
         let mut cpio = Cpio::default();
         for dir in ["proc", "sys", "dev", "tmp", "root", "bin", "lab/bin", "lab/modules"] {
-            cpio.dir(dir);
+            cpio.dir(dir)?;
         }
         let busybox = tools.join("usr/bin/busybox");
-        cpio.file("bin/busybox", 0o755, &fs::read(&busybox).map_err(Error::io("read", &busybox))?);
-        cpio.symlink("bin/sh", "busybox");
-        cpio.file("init", 0o755, INIT.as_bytes());
-        cpio.file("lab/bin/vfio-bind", 0o755, BIND.as_bytes());
+        cpio.file("bin/busybox", 0o755, &fs::read(&busybox)?)?;
+        cpio.symlink("bin/sh", "busybox")?;
+        cpio.file("init", 0o755, INIT.as_bytes())?;
+        cpio.file("lab/bin/vfio-bind", 0o755, BIND.as_bytes())?;
         self.add_modules(&mut cpio, tools, kernel)?;
         for path in &self.put {
             for (path, bytes) in program::files(path, tools)? {
-                cpio.file(&path, 0o755, &bytes);
+                cpio.file(&path, 0o755, &bytes)?;
             }
         }
         for (path, bytes) in &self.files {
-            cpio.file(path, 0o755, bytes);
+            cpio.file(path, 0o755, bytes)?;
         }
         let exports: String = self
             .variables
             .iter()
             .map(|(name, value)| format!("export {name}={}\n", quote(value)))
             .collect();
-        cpio.file("lab/config", 0o644, exports.as_bytes());
-        cpio.file("lab/command", 0o755, self.command.as_bytes());
-        Ok(cpio.finish())
+        cpio.file("lab/config", 0o644, exports.as_bytes())?;
+        cpio.file("lab/command", 0o755, self.command.as_bytes())?;
+        cpio.finish()
     }
 
     fn add_modules(&self, cpio: &mut Cpio, tools: &Path, kernel: &Kernel) -> Result<()> {
@@ -93,11 +93,11 @@ impl Image {
                         &format!("lab/modules/{name}"),
                         0o644,
                         &content(tools, kernel, &path)?,
-                    );
+                    )?;
                     there.push(name);
                 }
             }
-            cpio.file(list, 0o644, lines.as_bytes());
+            cpio.file(list, 0o644, lines.as_bytes())?;
         }
         Ok(())
     }

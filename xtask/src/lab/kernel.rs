@@ -1,8 +1,8 @@
 //! Stock Debian kernels: finds them in the archive, unpacks them, and prepares their sources for
 //! module builds.
 
+use fs_err as fs;
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -129,8 +129,7 @@ impl Kernel {
             unpack_kernel(cache, series, dir)
         })?;
         let path = made.path().join("release");
-        let release =
-            fs::read_to_string(&path).map_err(Error::io("read", &path))?.trim().to_owned();
+        let release = fs::read_to_string(&path)?.trim().to_owned();
         Ok(Self { release, made })
     }
 
@@ -138,7 +137,7 @@ impl Kernel {
     fn interface(&self) -> Result<String> {
         let read = |file: &str| {
             let path = self.dir().join("headers").join(file);
-            fs::read_to_string(&path).map_err(Error::io("read", &path))
+            fs::read_to_string(&path)
         };
         Ok(hash(&format!("{} {} {}", self.release, read(".config")?, read("Module.symvers")?)))
     }
@@ -165,8 +164,7 @@ fn unpack_kernel(cache: &Cache, series: Series, dir: &Path) -> Result<Vec<String
     };
     let debs = archive.download_alone(&packages.iter().map(String::as_str).collect::<Vec<_>>())?;
     let names = unpack(&debs, &work)?;
-    let move_to =
-        |from: &Path, to: &str| fs::rename(from, dir.join(to)).map_err(Error::io("move", from));
+    let move_to = |from: &Path, to: &str| fs::rename(from, dir.join(to));
     let first_of = |places: [PathBuf; 2]| {
         places.iter().find(|p| p.exists()).cloned().unwrap_or_else(|| places[0].clone())
     };
@@ -186,7 +184,7 @@ fn unpack_kernel(cache: &Cache, series: Series, dir: &Path) -> Result<Vec<String
     depmod.arg(&release);
     capture(depmod, "indexing the kernel's modules with depmod")?;
     let path = dir.join("release");
-    fs::write(&path, format!("{release}\n")).map_err(Error::io("write", &path))?;
+    fs::write(&path, format!("{release}\n"))?;
     Ok(names)
 }
 
@@ -240,7 +238,7 @@ impl Tree {
 /// Returns the value of a string option in the configuration of `kernel`.
 fn config_string(kernel: &Kernel, option: &str) -> Result<String> {
     let path = kernel.dir().join("headers/.config");
-    let config = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+    let config = fs::read_to_string(&path)?;
     let value = config
         .lines()
         .find_map(|line| line.strip_prefix(option)?.strip_prefix("=\"")?.strip_suffix('"'));
@@ -288,7 +286,7 @@ const UNUSED: &[&str] = &[
     "security/*.c",
 ];
 
-/// Downloads the sources of `kernel` into `work`, as [`source_archive`]. Returns the name and
+/// Downloads the sources of `kernel` into `work`. Returns the name and
 /// version of their package.
 pub fn download_sources(series: Series, kernel: &Kernel, work: &Path) -> Result<Vec<String>> {
     let archive = Archive::open(&work.join("apt"), &[series.suite()], &[])?;
@@ -304,9 +302,21 @@ pub fn download_sources(series: Series, kernel: &Kernel, work: &Path) -> Result<
     )))
 }
 
-/// Returns the archive with the sources, relative to the download directory.
-pub fn source_archive(series: Series) -> String {
-    format!("usr/src/linux-source-{series}.tar.xz")
+/// Unpacks sources that [`download_sources`] has put into `work`. Both paths are those inside the
+/// sandbox. `choice` are tar's options and members that choose the files.
+pub fn unpack_sources(
+    series: Series,
+    sandbox: &Sandbox,
+    work: &str,
+    to: &str,
+    choice: &[String],
+) -> Result<()> {
+    let _step = Step::start("Unpacking the kernel's sources", None);
+    let mut tar = sandbox.command("tar");
+    tar.args(["--extract", "--strip-components=1", "--no-same-owner", "--directory", to]);
+    tar.arg(format!("--file={work}/usr/src/linux-source-{series}.tar.xz"));
+    tar.args(choice);
+    capture(tar, "unpacking the kernel's sources with tar").map(drop)
 }
 
 /// Fills `dir` with the kernel's sources and builds what stock headers lack: the metadata of its
@@ -316,17 +326,13 @@ fn prepare(series: Series, root: &Made, kernel: &Kernel, dir: &Path) -> Result<V
     check_compiler(&sandbox, kernel)?;
     let work = dir.join("work");
     let names = download_sources(series, kernel, &work)?;
-    let step = Step::start("Unpacking the kernel's sources", None);
-    let mut tar = sandbox.command("tar");
-    tar.args(["--extract", "--directory=/build/linux", "--strip-components=1", "--no-same-owner"]);
-    tar.args(UNUSED.iter().map(|pattern| format!("--exclude=linux-source-{series}/{pattern}")));
-    tar.arg(format!("--file=/build/linux/work/{}", source_archive(series)));
-    capture(tar, "unpacking the kernel's sources with tar")?;
-    drop(step);
+    let exclude = |pattern: &&str| format!("--exclude=linux-source-{series}/{pattern}");
+    let unused: Vec<String> = UNUSED.iter().map(exclude).collect();
+    unpack_sources(series, &sandbox, "/build/linux/work", "/build/linux", &unused)?;
     remove_tree(&work)?;
     for file in [".config", "Module.symvers"] {
         let from = kernel.dir().join("headers").join(file);
-        fs::copy(&from, dir.join(file)).map_err(Error::io("copy", &from))?;
+        fs::copy(&from, dir.join(file))?;
     }
     let step = Step::start("Building the metadata of the kernel's Rust crates (two minutes)", None);
     let mut command = make(&sandbox, kernel)?;
@@ -353,7 +359,7 @@ fn check_compiler(sandbox: &Sandbox, kernel: &Kernel) -> Result<()> {
 /// Checks the release. The kernel refuses modules of another release.
 fn check_release(kernel: &Kernel, dir: &Path) -> Result<()> {
     let path = dir.join("include/config/kernel.release");
-    let made = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+    let made = fs::read_to_string(&path)?;
     if made.trim() == kernel.release {
         return Ok(());
     }

@@ -1,7 +1,7 @@
 //! Finds the files of modules, and the order in which they must be loaded.
 
+use fs_err as fs;
 use std::collections::{HashMap, HashSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::kernel::Kernel;
@@ -30,7 +30,7 @@ impl Modules {
         let dir = kernel.dir().join("modules").join(&kernel.release);
         let read = |file: &str| {
             let path = dir.join(file);
-            fs::read_to_string(&path).map_err(Error::io("read", &path))
+            fs::read_to_string(&path)
         };
         let mut needs = HashMap::new();
         for line in read("modules.dep")?.lines() {
@@ -96,5 +96,5 @@ pub fn content(tools: &Path, kernel: &Kernel, path: &Path) -> Result<Vec<u8>> {
         capture(command, "uncompressing a module")?;
     }
     let path = if compressed { &plain } else { path };
-    fs::read(path).map_err(Error::io("read", path))
+    Ok(fs::read(path)?)
 }

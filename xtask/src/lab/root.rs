@@ -1,6 +1,6 @@
 //! Makes the Debian root: QEMU, the compilers, and the userland of guests that have a root.
 
-use std::fs;
+use fs_err as fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use super::archive::{Archive, Pin, unpack};
 use super::cache::{Cache, Made, remove_tree};
 use super::process::capture;
 use super::sandbox::{MOUNT_POINTS, Sandbox, check};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Incremented when a root made by an older recipe must not be used any more.
 const RECIPE: u32 = 2;
@@ -149,33 +149,17 @@ impl Kind {
     }
 }
 
-/// Returns the paths and contents of a program of `root` and the libraries it loads, for a guest
-/// without a root.
-pub fn program_with_libraries(root: &Path, program: &str) -> Result<Vec<(String, Vec<u8>)>> {
-    let mut list = Sandbox::new(root).command("/usr/lib64/ld-linux-x86-64.so.2");
-    list.args(["--list", program]);
-    let listed = capture(list, &format!("asking for the libraries of {program}"))?;
-    let libraries = listed.split_whitespace().filter(|word| word.starts_with('/'));
-    libraries
-        .chain([program])
-        .map(|path| {
-            let file = root.join(path.trim_start_matches('/'));
-            Ok((path.to_owned(), fs::read(&file).map_err(Error::io("read", &file))?))
-        })
-        .collect()
-}
-
 /// Does those parts of the packages' own scripts that the lab needs.
 fn finish(root: &Path) -> Result<()> {
     for dir in MOUNT_POINTS.iter().copied().chain(["dev", "proc", "sys", "tmp", "run", "etc"]) {
         let path = root.join(dir);
-        fs::create_dir_all(&path).map_err(Error::io("create", &path))?;
+        fs::create_dir_all(&path)?;
     }
     for (name, program) in [("awk", "mawk"), ("which", "which.debianutils")] {
         let bin = root.join("usr/bin");
         let link = bin.join(name);
         if bin.join(program).exists() && !link.is_symlink() {
-            symlink(program, &link).map_err(Error::io("create", &link))?;
+            symlink(program, &link)?;
         }
     }
     for file in ["passwd", "group"] {
@@ -183,7 +167,7 @@ fn finish(root: &Path) -> Result<()> {
             root.join(format!("usr/share/base-passwd/{file}.master")),
             root.join("etc").join(file),
         );
-        fs::copy(&from, &to).map_err(Error::io("copy", &from))?;
+        fs::copy(&from, &to)?;
     }
     // No program of the lab reads these files, and they are a fifth of the root.
     for unused in

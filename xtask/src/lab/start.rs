@@ -5,7 +5,7 @@
 //! kept the guest from running just then, which says nothing about the driver under test. Init
 //! writes its line before it loads a module, so a driver that hangs the guest is not excused.
 
-use std::fs::read_to_string as read;
+use fs_err::read_to_string as read;
 use std::path::Path;
 use std::time::Duration;
 

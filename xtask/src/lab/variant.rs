@@ -1,7 +1,7 @@
 //! Builds a vendor's variant driver for a stock kernel from the kernel's own sources: virtio's,
 //! which binds QEMU's virtio-net. Debian builds no variant driver.
 
-use std::fs;
+use fs_err as fs;
 use std::path::PathBuf;
 
 use super::cache::{Cache, hash};
@@ -20,11 +20,11 @@ pub fn build(cache: &Cache, series: Series) -> Result<PathBuf> {
     let name = format!("variant-{release}-{}", hash(&checkout().display().to_string()));
     let stage = cache.scratch(&name)?;
     let lock = cache.lock_file(&name)?;
-    lock.lock().map_err(Error::io("lock", &stage))?;
+    lock.lock()?;
     copy_tree(&tree.path().join("drivers/vfio/pci/virtio"), &stage)?;
     let kbuild = stage.join("Kbuild");
     let text = "obj-m := virtio-vfio-pci.o\nvirtio-vfio-pci-y := main.o migrate.o\n";
-    fs::write(&kbuild, text).map_err(Error::io("write", &kbuild))?;
+    fs::write(&kbuild, text)?;
     follow(tree.make(&stage)?, &format!("building {MODULE} for {release}"), |_| {})?;
     let module = stage.join(MODULE);
     if module.is_file() {

@@ -1,6 +1,6 @@
 //! Compares the two cores' answers to a long table of requests, line by line.
 
-use std::fs;
+use fs_err as fs;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -37,7 +37,7 @@ fn compare(cache: &Cache, program: &Path, c: &str, rust: &str) -> Result<Vec<Str
     compare.arg("compare");
     for (name, answers) in [("c", c), ("rust", rust)] {
         let path = dir.join(name);
-        fs::write(&path, answers).map_err(Error::io("write", &path))?;
+        fs::write(&path, answers)?;
         compare.arg(path);
     }
     match capture(compare, "comparing the answers of both cores") {
