@@ -11,7 +11,6 @@ use crate::lab::device::Kind;
 use crate::lab::guest::{Builder, Core};
 use crate::lab::kernel::Series;
 use crate::lab::process::Step;
-use crate::log;
 
 /// No other work may run meanwhile. At boot the kernel tests its ciphers in the background, which
 /// doubles the apparent cost of a request that takes longer than a tick.
@@ -51,13 +50,8 @@ fn measure(cache: &Cache, series: Series, core: Core) -> Result<Vec<Figure>> {
     builder.image.put = vec![conformance::build()?];
     builder.image.command = COMMAND.to_owned();
     let outcome = builder.run(cache)?;
-    let (alarms, _) = log::judge(&outcome.log);
-    if outcome.status != 0 || !alarms.is_empty() {
-        let (output, said) = (outcome.output, alarms.join("\n"));
-        return Err(Error::other(format!(
-            "measuring the core in {core} failed:\n{output}\n{said}"
-        )));
-    }
+    let failed = |e| Error::other(format!("measuring the core in {core} failed: {e}"));
+    outcome.check(|_| false).map_err(failed)?;
     Ok(figures(&outcome.output))
 }
 

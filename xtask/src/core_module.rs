@@ -1,8 +1,9 @@
 //! `cargo xtask core`: builds vfio-pci-core.ko, with its interrupts in Rust, for a stock kernel.
 
-use fs_err as fs;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+
+use fs_err as fs;
 
 use crate::error::{Error, Result};
 use crate::lab::cache::{Cache, hash};

@@ -106,6 +106,11 @@ impl Error {
     }
 }
 
+/// Returns an error with all failures if there are any.
+pub fn all_right(failures: Vec<String>) -> Result<()> {
+    if failures.is_empty() { Ok(()) } else { Err(Error::other(failures.join("\n"))) }
+}
+
 fn tail_note(output: &str) -> String {
     let output = output.trim_end();
     if output.is_empty() { String::new() } else { format!(":\n{output}") }

@@ -1,7 +1,8 @@
 //! A program on Debian's DPDK that receives packets with interrupts.
 
-use fs_err as fs;
 use std::path::PathBuf;
+
+use fs_err as fs;
 
 use crate::error::Result;
 use crate::lab::cache::{Cache, hash, remove_tree};

@@ -1,7 +1,8 @@
 //! Linux's own selftests of VFIO, from the sources of the kernel that runs them.
 
-use fs_err as fs;
 use std::path::{Path, PathBuf};
+
+use fs_err as fs;
 
 use crate::error::{Error, Result};
 use crate::lab::cache::{Cache, hash, remove_tree};

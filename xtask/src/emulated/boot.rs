@@ -1,29 +1,20 @@
 //! One boot of the guest: the reports and counts of both sides.
 
-use fs_err::{self as fs, File};
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
-use std::process::{ChildStdin, ChildStdout, Stdio};
-use std::time::Duration;
 
-use super::server::{COUNTED, Server, Watch};
-use super::{AREA, CPUS, READS};
-use crate::error::{Error, Result, last_lines};
-use crate::lab::cache::{Cache, remove_tree};
-use crate::lab::guest::{End, Report, attend_with};
+use super::guest::Guest;
+use super::server::{COUNTED, Server};
+use super::{AREA, READS};
+use crate::error::Result;
+use crate::lab::cache::Cache;
 use crate::lab::image::Image;
-use crate::lab::kernel::{Kernel, Series};
-use crate::lab::sandbox::Sandbox;
+use crate::lab::kernel::Series;
+use crate::lab::run_dir::RunDir;
 use crate::lab::start::{Started, at_most_twice};
 use crate::lab::{program, root};
-use crate::log;
 
 /// Runs in the guest.
 const GUEST: &str = include_str!("guest.sh");
-
-/// How long one boot may take.
-const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Signals by vector.
 pub type Signals = BTreeMap<u32, u64>;
@@ -72,102 +63,30 @@ impl Boot {
     }
 }
 
-/// The guest's output and the counts while it runs.
-#[derive(Default)]
-struct Talk {
-    output: String,
-    marks: BTreeMap<String, Signals>,
-    /// The error that prevented the counts.
-    trouble: Option<Error>,
-}
-
-/// Reads the guest's output. At each of its marks, asks the server for its counts. The guest waits
-/// for that, so that no interrupt arrives meanwhile. Returns the talk.
-fn talk(stdout: ChildStdout, mut stdin: ChildStdin, watch: &Watch) -> Talk {
-    let mut talk = Talk::default();
-    for bytes in BufReader::new(stdout).split(b'\n') {
-        let Ok(bytes) = bytes else { break };
-        let line = String::from_utf8_lossy(&bytes);
-        if let Some(mark) = line.strip_prefix("mark ") {
-            match watch.counts() {
-                Ok(counts) => drop(talk.marks.insert(mark.trim().to_owned(), counts)),
-                Err(error) => talk.trouble = Some(error),
-            }
-            // A guest that has ended needs no answer.
-            let _ = stdin.write_all(b"\n").and_then(|()| stdin.flush());
-        }
-        talk.output.push_str(&line);
-        talk.output.push('\n');
-    }
-    talk
-}
-
 /// Boots the guest with the server's disk, twice if it does not reach its first program. `step`
-/// says which start it is. Returns the boot.
+/// says which boot it is. Returns the boot.
 pub fn boot(
     cache: &Cache,
     series: Series,
-    dir: &Path,
+    dir: &RunDir,
     server: &Server,
     step: &str,
 ) -> Result<Started<Boot>> {
-    at_most_twice(|| boot_once(cache, series, dir, server, step))
-}
-
-fn boot_once(
-    cache: &Cache,
-    series: Series,
-    dir: &Path,
-    server: &Server,
-    step: &str,
-) -> Result<Boot> {
-    let root = root::Kind::Trixie.obtain(cache)?;
-    let kernel = Kernel::obtain(cache, series)?;
-    let initrd = dir.join("initrd");
-    fs::write(&initrd, image(cache, step)?.build(root.path(), &kernel)?)?;
-    let sandbox = Sandbox::new(root.path()).bind(kernel.dir(), "lab/kernel").bind(dir, "lab/run");
-    let mut command = sandbox.command("qemu-system-x86_64");
-    command.args(arguments()).args(ONE_BOOT);
-    let errors = dir.join("qemu.log");
-    let log = File::create(&errors)?;
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log.into_file());
-    let before = server.said().len();
-    let mut child = command.spawn().map_err(|e| Error::other(format!("cannot start QEMU: {e}")))?;
-    let stdin = child.stdin.take().ok_or_else(|| Error::other("QEMU has no standard input"))?;
-    let watch = server.watch();
-    let report = dir.join("report");
-    let (talk, end) =
-        attend_with(&mut child, PATIENCE, &report, move |stdout| talk(stdout, stdin, &watch));
-    let status = child.wait().map_err(|e| Error::other(format!("cannot wait for QEMU: {e}")))?;
-    remove_tree(&initrd)?;
-    let report = Report::read(dir);
-    let said = server.said_of_client(before);
-    if let Some(error) = talk.trouble {
-        return Err(error);
-    }
-    if end == End::NotStarted {
-        let tail = last_lines(&report.errors, 10);
-        return Err(Error::NotStarted { console: dir.join("console.log"), tail });
-    }
-    if end != End::ByItself || report.end != "exit 0" {
-        return Err(Error::other(format!(
-            "the guest ended with {:?} (QEMU: {status}, {end:?}).\nIt said:\n{}\nIts console: {}\nQEMU: {}\nThe server:\n{said}",
-            report.end,
-            last_lines(&talk.output, 20),
-            dir.join("console.log").display(),
-            last_lines(&report.errors, 10),
-        )));
-    }
-    let (alarms, _) = log::judge(&report.log);
-    if !alarms.is_empty() {
-        return Err(Error::other(format!("the guest's kernel said:\n{}", alarms.join("\n"))));
-    }
-    Ok(Boot {
-        output: talk.output,
-        signals: signals(&said),
-        marks: talk.marks,
-        trace: report.errors,
-        log: report.log,
+    at_most_twice(|| {
+        let before = server.said().len();
+        let mut guest = Guest::start(cache, series, dir, &image(cache, step)?, &ONE_BOOT)?;
+        let mut marks = BTreeMap::new();
+        while let Some(line) = guest.line()? {
+            if let Some(mark) = line.strip_prefix("mark ") {
+                // The guest waits for the answer, so that no interrupt arrives meanwhile.
+                marks.insert(mark.trim().to_owned(), server.counts()?);
+                guest.answer()?;
+            }
+        }
+        let output = guest.said.join("\n");
+        let report = guest.finish()?;
+        let signals = signals(&server.said_of_client(before));
+        Ok(Boot { output, signals, marks, trace: report.errors, log: report.log })
     })
 }
 
@@ -196,24 +115,6 @@ fn signals(said: &str) -> Signals {
         Some((vector.parse().ok()?, count.parse().ok()?))
     };
     list.split_whitespace().filter_map(pair).collect()
-}
-
-/// Returns QEMU's options for a guest with the server's disk, without its memory.
-pub fn arguments() -> Vec<String> {
-    let mut list: Vec<String> = Vec::new();
-    let mut add = |words: &[&str]| list.extend(words.iter().map(|&word| word.to_owned()));
-    let cpus = CPUS.to_string();
-    add(&["-M", "q35", "-accel", "tcg", "-cpu", "max,-erms,-fsrm", "-smp", &cpus]);
-    add(&["-nodefaults", "-no-user-config", "-display", "none"]);
-    add(&["-kernel", "/lab/kernel/vmlinuz", "-initrd", "/lab/run/initrd"]);
-    add(&["-append", "console=ttyS0 loglevel=5 panic=-1 oops=panic no_timer_check"]);
-    add(&["-chardev", "stdio,id=command,signal=off", "-serial", "file:/lab/run/console.log"]);
-    add(&["-serial", "chardev:command", "-serial", "file:/lab/run/report"]);
-    add(&[
-        "-device",
-        r#"{"driver":"vfio-user-pci","socket":{"path":"/lab/run/nvme.sock","type":"unix"}}"#,
-    ]);
-    list
 }
 
 /// Options for memory that the server maps, for one boot, and for a trace.

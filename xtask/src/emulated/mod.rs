@@ -5,13 +5,14 @@
 use fs_err::File;
 
 use crate::conformance;
-use crate::error::Result;
+use crate::error::{Result, all_right};
 use crate::lab::cache::{Cache, remove_tree};
-use crate::lab::guest::run_dir;
 use crate::lab::kernel::Series;
+use crate::lab::run_dir::RunDir;
 use crate::lab::start::Started;
 
 mod boot;
+mod guest;
 mod health;
 mod interrupts;
 mod qmp;
@@ -33,15 +34,13 @@ const CPUS: u32 = 2;
 /// Blocks that each processor reads one by one.
 const READS: u64 = 200;
 
-/// Boots twice. Returns the failures in words.
+/// Boots twice. Returns the failures as the error.
 pub fn check(cache: &Cache, series: Series) -> Result<Started<Vec<String>>> {
     let program = conformance::build_command()?;
-    let (dir, _lock) = run_dir(cache)?;
-    let disk = dir.join("disk0");
-    let file = File::create(&disk)?;
-    file.set_len(DISK)?;
-    drop(file);
-    let server = Server::start(&program, &dir, &disk)?;
+    let dir = RunDir::create(cache)?;
+    let disk = dir.path().join("disk0");
+    File::create(&disk)?.set_len(DISK)?;
+    let server = Server::start(&program, dir.path(), &disk)?;
     let first = boot(cache, series, &dir, &server, "first")?;
     let second = boot(cache, series, &dir, &server, "second")?;
     let log = server.stop()?;
@@ -53,10 +52,9 @@ pub fn check(cache: &Cache, series: Series) -> Result<Started<Vec<String>>> {
         failures.extend(interrupts::judge(boot));
         failures.extend(health::judge(boot));
     }
-    if !log.contains("in all: ") {
-        failures.push(format!("the server did not say what it counted in all:\n{log}"));
-    }
-    Ok(Started { value: failures, twice })
+    failures.extend(server::missing_counts(&log));
+    all_right(failures)?;
+    Ok(Started { value: Vec::new(), twice })
 }
 
 /// Checks that the written data is present, before and after a reboot.

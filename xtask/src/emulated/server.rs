@@ -1,10 +1,10 @@
 //! Runs `vfio-irq serve nvme` for a test.
 
-use fs_err::{self as fs, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use fs_err::{self as fs, File};
 use serde_json::Value;
 
 use super::boot::Signals;
@@ -14,59 +14,14 @@ use crate::lab::process::capture;
 /// The server's text before its counts when a client has left.
 pub const COUNTED: &str = "this client: ";
 
-/// Asks a server for its counts, which is possible while it has a client.
-pub struct Watch {
-    pid: u32,
-    program: PathBuf,
-    socket: PathBuf,
-}
-
-impl Watch {
-    /// Returns how often each vector was signalled so far. The client must be idle meanwhile.
-    pub fn counts(&self) -> Result<Signals> {
-        self.rest()?;
-        let mut command = Command::new(&self.program);
-        command.arg("watch").arg(format!("vfio-user:{}", self.socket.display()));
-        command.args(["--once", "--json"]);
-        let text = capture(command, "asking the server for its counts with `vfio-irq watch`")?;
-        let counts: Value = serde_json::from_str(&text).map_err(|e| {
-            Error::other(format!("`vfio-irq watch` did not print JSON ({e}): {text}"))
-        })?;
-        let pair = |row: &Value| {
-            Some((row["vector"].as_u64()?.try_into().ok()?, row["signals"].as_u64()?))
-        };
-        let rows = counts["vectors"].as_array().map(Vec::as_slice).unwrap_or_default();
-        rows.iter()
-            .map(|row| pair(row).ok_or_else(|| Error::other(format!("what vector is that? {row}"))))
-            .collect()
-    }
-
-    /// Waits until each thread of the server has slept once. The server counts an interrupt after
-    /// it has signalled it, so the client may see it first. A thread that sleeps has finished its
-    /// count.
-    fn rest(&self) -> Result<()> {
-        let tasks = PathBuf::from(format!("/proc/{}/task", self.pid));
-        let deadline = Instant::now() + REST;
-        let list = fs::read_dir(&tasks)?;
-        for task in list.flatten() {
-            let path = task.path().join("stat");
-            // A thread that has ended is absent.
-            while fs::read_to_string(&path).is_ok_and(|stat| !is_asleep(&stat)) {
-                if Instant::now() > deadline {
-                    return Err(Error::other(format!(
-                        "the server has no rest although its client has: {} does not sleep",
-                        task.path().display()
-                    )));
-                }
-                std::thread::sleep(Duration::from_millis(1));
-            }
-        }
-        Ok(())
-    }
-}
-
 /// How long the server may be busy after its client has the answer.
 const REST: Duration = Duration::from_secs(10);
+
+/// Returns a failure if a server's log lacks the counts of all its clients.
+pub fn missing_counts(log: &str) -> Vec<String> {
+    let missing = format!("the server did not say what it counted in all:\n{log}");
+    if log.contains("in all: ") { Vec::new() } else { vec![missing] }
+}
 
 /// Returns true if a thread sleeps: its state in /proc follows the name in brackets.
 fn is_asleep(stat: &str) -> bool {
@@ -105,9 +60,47 @@ impl Server {
         Ok(server)
     }
 
-    /// Returns the handle that asks for its counts.
-    pub fn watch(&self) -> Watch {
-        Watch { pid: self.child.id(), program: self.program.clone(), socket: self.socket.clone() }
+    /// Returns how often each vector was signalled so far. There must be a client, and it must be
+    /// idle meanwhile.
+    pub fn counts(&self) -> Result<Signals> {
+        self.rest()?;
+        let mut command = Command::new(&self.program);
+        command.arg("watch").arg(format!("vfio-user:{}", self.socket.display()));
+        command.args(["--once", "--json"]);
+        let text = capture(command, "asking the server for its counts with `vfio-irq watch`")?;
+        let counts: Value = serde_json::from_str(&text).map_err(|e| {
+            Error::other(format!("`vfio-irq watch` did not print JSON ({e}): {text}"))
+        })?;
+        let pair = |row: &Value| {
+            Some((row["vector"].as_u64()?.try_into().ok()?, row["signals"].as_u64()?))
+        };
+        let rows = counts["vectors"].as_array().map(Vec::as_slice).unwrap_or_default();
+        rows.iter()
+            .map(|row| pair(row).ok_or_else(|| Error::other(format!("what vector is that? {row}"))))
+            .collect()
+    }
+
+    /// Waits until each thread of the server has slept once. The server counts an interrupt after
+    /// it has signalled it, so the client may see it first. A thread that sleeps has finished its
+    /// count.
+    fn rest(&self) -> Result<()> {
+        let tasks = PathBuf::from(format!("/proc/{}/task", self.child.id()));
+        let deadline = Instant::now() + REST;
+        let list = fs::read_dir(&tasks)?;
+        for task in list.flatten() {
+            let path = task.path().join("stat");
+            // A thread that has ended is absent.
+            while fs::read_to_string(&path).is_ok_and(|stat| !is_asleep(&stat)) {
+                if Instant::now() > deadline {
+                    return Err(Error::other(format!(
+                        "the server has no rest although its client has: {} does not sleep",
+                        task.path().display()
+                    )));
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        Ok(())
     }
 
     /// Returns its log so far.

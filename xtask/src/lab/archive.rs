@@ -1,9 +1,10 @@
 //! Queries Debian's archive through apt with directories of its own. Nothing is installed on the
 //! machine, its package database is neither read nor written, and no privilege is needed.
 
-use fs_err as fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use fs_err as fs;
 
 use super::process::{Step, capture, follow, require_tools};
 use crate::error::{Error, Result};

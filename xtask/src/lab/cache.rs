@@ -1,9 +1,9 @@
 //! Keeps the results of slow work between runs. Each has a directory named after a hash of its
 //! inputs. A directory is complete or absent, never partial.
 
-use fs_err::{self as fs, File};
 use std::path::{Path, PathBuf};
 
+use fs_err::{self as fs, File};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};

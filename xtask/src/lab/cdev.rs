@@ -4,9 +4,10 @@
 //! has what they need. The lab builds them from Debian's sources with the two options on, and loads
 //! them in place of the stock modules. vfio-pci-core is either the one in C or this project's.
 
-use fs_err::{self as fs, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+
+use fs_err::{self as fs, File};
 
 use super::cache::{Cache, Made, hash, remove_tree};
 use super::kernel::{Kernel, Series, Tree, download_sources, unpack_sources};

@@ -1,14 +1,13 @@
 //! Runs a guest: a stock kernel, devices bound to a VFIO driver, one command, its outcome.
 
-use fs_err::{self as fs, File};
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc;
+use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use fs_err::{self as fs, File};
 
 use super::cache::{Cache, Made, remove_tree};
 use super::device::{self, Device};
@@ -16,13 +15,12 @@ use super::image::Image;
 use super::kernel::{Kernel, Series};
 use super::process::drain;
 use super::root;
+use super::run_dir::{Report, RunDir, read_text};
 use super::sandbox::Sandbox;
-use super::start::{self, at_most_twice};
+use super::start::{FAIR, at_most_twice, is_started};
 use crate::core_module;
 use crate::error::{Error, Result, last_lines};
-
-/// How many runs keep their logs.
-const KEPT_RUNS: usize = 20;
+use crate::log;
 
 /// The vfio-pci-core that the guest's kernel loads. The driver on top of it is Linux's own vfio-pci.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, clap::ValueEnum)]
@@ -110,6 +108,24 @@ pub struct Outcome {
     pub took: Duration,
     /// True if the guest did not reach its first program, and this is its second start.
     pub started_twice: bool,
+}
+
+impl Outcome {
+    /// Returns an error if the command failed or the kernel's log has a fault. Lines of the log that
+    /// `provoked` accepts are no faults.
+    pub fn check(&self, provoked: impl Fn(&str) -> bool) -> Result<()> {
+        let said = last_lines(&self.output, 40);
+        let (mut alarms, _) = log::judge(&self.log);
+        alarms.retain(|line| !provoked(line));
+        if !alarms.is_empty() {
+            let alarms = alarms.join("\n");
+            return Err(Error::other(format!("the guest's kernel said:\n{alarms}\n{said}")));
+        }
+        if self.status != 0 {
+            return Err(Error::other(format!("exit status {}:\n{said}", self.status)));
+        }
+        Ok(())
+    }
 }
 
 impl Builder {
@@ -246,9 +262,7 @@ struct Ready {
     userland: Made,
     kernel: Kernel,
     arguments: Vec<String>,
-    dir: PathBuf,
-    /// The lock prevents another run from removing the directory while the guest runs.
-    _lock: File,
+    dir: RunDir,
 }
 
 impl Ready {
@@ -258,12 +272,11 @@ impl Ready {
         let kernel = Kernel::obtain(cache, builder.series)?;
         let devices = Device::place(&builder.devices)?;
         let image = builder.complete_image(cache, &devices)?;
-        let (dir, lock) = run_dir(cache)?;
-        let initrd = dir.join("initrd");
-        fs::write(&initrd, image.build(root.path(), &kernel)?)?;
-        let disks = make_disks(builder, &devices, &dir)?;
+        let dir = RunDir::create(cache)?;
+        fs::write(dir.path().join("initrd"), image.build(root.path(), &kernel)?)?;
+        let disks = make_disks(builder, &devices, dir.path())?;
         let arguments = builder.arguments(&devices, &disks);
-        Ok(Self { root, userland, kernel, arguments, dir, _lock: lock })
+        Ok(Self { root, userland, kernel, arguments, dir })
     }
 
     fn command(&self) -> Command {
@@ -272,18 +285,15 @@ impl Ready {
             .bind(&self.kernel.dir().join("modules"), "lab/root/usr/lib/modules")
             .bind(self.kernel.dir(), "lab/root/lab/kernel")
             .bind(self.kernel.dir(), "lab/kernel")
-            .bind(&self.dir, "lab/run");
+            .bind(self.dir.path(), "lab/run");
         let mut command = sandbox.command("qemu-system-x86_64");
         command.args(&self.arguments);
         command
     }
 
     fn run(&self, builder: &Builder) -> Result<Outcome> {
-        let console = self.dir.join("console.log");
-        let errors = self.dir.join("qemu.log");
-        let log = File::create(&errors)?;
         let mut command = self.command();
-        command.stderr(log.into_file());
+        command.stderr(self.dir.qemu_log()?);
         if builder.shell {
             command.stdin(Stdio::inherit()).stdout(Stdio::inherit());
         } else {
@@ -293,41 +303,32 @@ impl Ready {
         let mut child = command
             .spawn()
             .map_err(|e| Error::other(format!("cannot start unshare (package util-linux): {e}")))?;
-        let report = self.dir.join("report");
-        let (output, end) = attend(&mut child, builder.echo, builder.timeout, &report);
+        let (output, end) = attend(&mut child, builder, &self.dir.report_file());
         let status =
             child.wait().map_err(|e| Error::other(format!("cannot wait for QEMU: {e}")))?;
         let took = start.elapsed();
         // The disks and the image are useless after the run, and they are most of the space.
         for file in ["initrd", "disk0", "disk1", "disk2"] {
-            remove_tree(&self.dir.join(file))?;
+            remove_tree(&self.dir.path().join(file))?;
         }
-        let report = read_text(&report);
-        let tail = || {
-            let text = format!("{}{}", read_text(&console), read_text(&errors));
-            last_lines(text.trim_end(), 40)
+        let console = self.dir.console();
+        let died = |how: String| {
+            Err(Error::Guest { how, console: self.dir.console(), tail: self.dir.tail() })
         };
-        let died = |how: String| Err(Error::Guest { how, console: console.clone(), tail: tail() });
         match end {
             End::ByItself => {}
-            End::NotStarted => return Err(Error::NotStarted { tail: tail(), console }),
+            End::NotStarted => return Err(Error::NotStarted { tail: self.dir.tail(), console }),
             End::OutOfTime => {
-                return died(format!(
-                    "was not done after {} seconds and was stopped",
-                    builder.timeout.as_secs()
-                ));
+                let seconds = builder.timeout.as_secs();
+                return died(format!("was not done after {seconds} seconds and was stopped"));
             }
         }
-        let (log, end) = split_report(&report);
+        let Report { log, end, .. } = self.dir.report();
         match end.split_once(' ') {
-            Some(("exit", code)) => Ok(Outcome {
-                status: code.trim().parse().unwrap_or(u8::MAX),
-                output,
-                log: log.to_owned(),
-                console,
-                took,
-                started_twice: false,
-            }),
+            Some(("exit", code)) => {
+                let status = code.trim().parse().unwrap_or(u8::MAX);
+                Ok(Outcome { status, output, log, console, took, started_twice: false })
+            }
             Some(("failure", reason)) => {
                 Err(Error::Setup { reason: reason.trim().to_owned(), console })
             }
@@ -339,7 +340,7 @@ impl Ready {
 
 /// How QEMU's run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+enum End {
     /// The guest ended, or QEMU did.
     ByItself,
     /// The guest was stopped at its time limit.
@@ -349,44 +350,25 @@ pub enum End {
 }
 
 /// Reads the guest's output until it ends or is stopped. Returns the output and how it ended.
-fn attend(child: &mut Child, echo: bool, timeout: Duration, report: &Path) -> (String, End) {
-    let (output, end) = attend_with(child, timeout, report, move |stdout| drain(stdout, echo));
-    (String::from_utf8_lossy(&output).into_owned(), end)
-}
-
-/// Has `read` read the guest's output in a thread, until the guest ends or is stopped. Returns the
-/// value of `read`, and how the guest ended.
-pub fn attend_with<T: Default + Send + 'static>(
-    child: &mut Child,
-    timeout: Duration,
-    report: &Path,
-    read: impl FnOnce(ChildStdout) -> T + Send + 'static,
-) -> (T, End) {
-    let start = Instant::now();
-    let mut watch = start::Watch::new(report);
-    let (send, receive) = mpsc::channel();
-    if let Some(stdout) = child.stdout.take() {
-        thread::spawn(move || send.send(read(stdout)));
-    } else {
-        drop(send);
-    }
-    let end = loop {
+fn attend(qemu: &mut Child, builder: &Builder, report: &Path) -> (String, End) {
+    let deadline = Instant::now() + builder.timeout;
+    let echo = builder.echo;
+    let reader = qemu.stdout.take().map(|out| thread::spawn(move || drain(out, echo)));
+    let started = is_started(qemu, report, FAIR.min(builder.timeout));
+    while matches!(qemu.try_wait(), Ok(None)) && started && Instant::now() < deadline {
         thread::sleep(Duration::from_millis(20));
-        if !matches!(child.try_wait(), Ok(None)) {
-            break End::ByItself;
-        }
-        if watch.stands_still(start.elapsed()) {
-            break End::NotStarted;
-        }
-        if start.elapsed() >= timeout {
-            break End::OutOfTime;
-        }
+    }
+    let end = match qemu.try_wait() {
+        Ok(None) if !started && builder.timeout > FAIR => End::NotStarted,
+        Ok(None) => End::OutOfTime,
+        _ => End::ByItself,
     };
     if end != End::ByItself {
         // The guest may have ended just now; then there is no process to kill.
-        let _ = child.kill();
+        let _ = qemu.kill();
     }
-    (receive.recv().unwrap_or_default(), end)
+    let output = reader.and_then(|reader| reader.join().ok()).unwrap_or_default();
+    (String::from_utf8_lossy(&output).into_owned(), end)
 }
 
 /// Returns rows and columns of this program's terminal; empty without a terminal.
@@ -396,68 +378,6 @@ fn terminal_size() -> (String, String) {
     let said = said.unwrap_or_default();
     let (rows, columns) = said.trim().split_once(' ').unwrap_or_default();
     (rows.to_owned(), columns.to_owned())
-}
-
-fn read_text(path: &Path) -> String {
-    fs::read(path)
-        .map(|bytes| String::from_utf8_lossy(&bytes).replace('\r', ""))
-        .unwrap_or_default()
-}
-
-/// Splits a report into the kernel's log and its last line: `exit N` or `failure WORDS`. The last
-/// line is empty if the guest died before.
-fn split_report(report: &str) -> (&str, &str) {
-    let body = report.strip_prefix(start::STARTED).unwrap_or(report).trim_start();
-    let body = body.strip_prefix("@@ log\n").unwrap_or(body);
-    match body.rsplit_once("@@ ") {
-        Some((log, end)) => (log, end.trim_end()),
-        None => (body, ""),
-    }
-}
-
-/// The files that a guest left in its directory.
-#[derive(Debug)]
-pub struct Report {
-    /// The kernel's log at the end.
-    pub log: String,
-    /// How the guest's command ended: `exit N` or `failure WORDS`.
-    pub end: String,
-    /// QEMU's error messages.
-    pub errors: String,
-}
-
-impl Report {
-    /// Reads the files that the guest of this directory left. Returns them.
-    pub fn read(dir: &Path) -> Self {
-        let report = read_text(&dir.join("report"));
-        let (log, end) = split_report(&report);
-        let errors = read_text(&dir.join("qemu.log"));
-        Self { log: log.to_owned(), end: end.to_owned(), errors }
-    }
-}
-
-/// Creates a directory for a run and removes the oldest unused ones. Returns the path and its lock.
-pub fn run_dir(cache: &Cache) -> Result<(PathBuf, File)> {
-    let runs = cache.scratch("runs")?;
-    let mut old: Vec<PathBuf> = fs::read_dir(&runs)?.flatten().map(|e| e.path()).collect();
-    old.sort();
-    for path in old.iter().rev().skip(KEPT_RUNS) {
-        let unused = File::open(path.join("lock")).map_or(true, |lock| lock.try_lock().is_ok());
-        if unused {
-            remove_tree(path)?;
-        }
-    }
-    let now =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    // Guests of one process may start within one millisecond.
-    static STARTED: AtomicU32 = AtomicU32::new(0);
-    let nth = STARTED.fetch_add(1, Ordering::Relaxed);
-    let dir = runs.join(format!("{:013}-{}-{nth}", now.as_millis(), std::process::id()));
-    fs::create_dir(&dir)?;
-    let path = dir.join("lock");
-    let lock = File::create(&path)?;
-    lock.lock()?;
-    Ok((dir, lock))
 }
 
 /// Makes files behind the NVMe disks. Returns their paths inside the sandbox.

@@ -1,8 +1,9 @@
 //! Builds the guest's first file system: busybox, the modules to load, the command, and added
 //! files.
 
-use fs_err as fs;
 use std::path::{Path, PathBuf};
+
+use fs_err as fs;
 
 use super::cpio::Cpio;
 use super::kernel::Kernel;

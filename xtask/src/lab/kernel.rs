@@ -1,10 +1,11 @@
 //! Stock Debian kernels: finds them in the archive, unpacks them, and prepares their sources for
 //! module builds.
 
-use fs_err as fs;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use fs_err as fs;
 
 use super::archive::{Archive, unpack};
 use super::cache::{Cache, Made, hash, remove_tree};

@@ -12,6 +12,7 @@ pub mod modules;
 pub mod process;
 pub mod program;
 pub mod root;
+pub mod run_dir;
 pub mod sandbox;
 pub mod start;
 pub mod variant;

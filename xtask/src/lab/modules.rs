@@ -1,8 +1,9 @@
 //! Finds the files of modules, and the order in which they must be loaded.
 
-use fs_err as fs;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
+
+use fs_err as fs;
 
 use super::kernel::Kernel;
 use super::process::capture;

@@ -1,9 +1,9 @@
 //! Puts programs into a guest. A dynamically linked program brings its loader and libraries.
 
-use fs_err as fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use fs_err as fs;
 use object::LittleEndian;
 use object::elf::{EM_X86_64, FileHeader64};
 use object::read::elf::{FileHeader, ProgramHeader};

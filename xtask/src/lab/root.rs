@@ -1,8 +1,9 @@
 //! Makes the Debian root: QEMU, the compilers, and the userland of guests that have a root.
 
-use fs_err as fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+
+use fs_err as fs;
 
 use super::archive::{Archive, Pin, unpack};
 use super::cache::{Cache, Made, remove_tree};

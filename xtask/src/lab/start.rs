@@ -5,9 +5,12 @@
 //! kept the guest from running just then, which says nothing about the driver under test. Init
 //! writes its line before it loads a module, so a driver that hangs the guest is not excused.
 
-use fs_err::read_to_string as read;
 use std::path::Path;
-use std::time::Duration;
+use std::process::Child;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use fs_err as fs;
 
 use crate::error::{Error, Result};
 
@@ -18,33 +21,20 @@ pub const STARTED: &str = "@@ started";
 /// an idle machine.
 pub const FAIR: Duration = Duration::from_secs(120);
 
-/// Watches for a guest's first program.
-#[derive(Debug)]
-pub struct Watch<'a> {
-    report: &'a Path,
-    started: bool,
-}
-
-impl<'a> Watch<'a> {
-    /// Watches a guest that writes its report to `report`.
-    pub fn new(report: &'a Path) -> Self {
-        Self { report, started: false }
-    }
-
-    /// Returns true if the guest has used up its time without reaching its first program.
-    pub fn stands_still(&mut self, since_start: Duration) -> bool {
-        if since_start < FAIR {
+/// Waits at most `limit` until init runs in the guest of `qemu`, or QEMU ends. Returns false if
+/// neither happened.
+pub fn is_started(qemu: &mut Child, report: &Path, limit: Duration) -> bool {
+    let start = Instant::now();
+    while matches!(qemu.try_wait(), Ok(None)) {
+        if fs::read_to_string(report).is_ok_and(|text| text.lines().any(|line| line == STARTED)) {
+            return true;
+        }
+        if start.elapsed() >= limit {
             return false;
         }
-        // Once the line is seen, the report is not read again: a guest may run for a day.
-        self.started = self.started || read(self.report).is_ok_and(|text| has_started(&text));
-        !self.started
+        thread::sleep(Duration::from_millis(20));
     }
-}
-
-/// Returns true if the report shows that init runs.
-fn has_started(report: &str) -> bool {
-    report.lines().any(|line| line == STARTED)
+    true
 }
 
 /// The result of starting a guest at most twice.
@@ -70,66 +60,46 @@ pub fn at_most_twice<T>(mut start: impl FnMut() -> Result<T>) -> Result<Started<
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
+    use std::process::Command;
     use std::time::Duration;
 
-    use super::{FAIR, Started, Watch, at_most_twice, has_started};
+    use super::{Started, at_most_twice, is_started};
     use crate::error::{Error, Result};
 
-    fn not_started() -> Result<u8> {
-        Err(Error::NotStarted { console: PathBuf::from("console"), tail: String::new() })
-    }
-
-    /// Makes starts that end as `ends` says, one after the other.
-    fn starts(ends: Vec<fn() -> Result<u8>>) -> (Result<Started<u8>>, usize) {
-        let mut used = 0;
-        let found = at_most_twice(|| {
-            used += 1;
-            ends[used - 1]()
-        });
-        (found, used)
-    }
-
     #[test]
-    fn a_guest_that_starts_is_started_once() {
-        let (found, used) = starts(vec![|| Ok(3)]);
-        assert_eq!((found.unwrap(), used), (Started { value: 3, twice: false }, 1));
-    }
-
-    #[test]
-    fn a_guest_that_does_not_start_is_started_once_more() {
-        let (found, used) = starts(vec![not_started, || Ok(3)]);
-        assert_eq!((found.unwrap(), used), (Started { value: 3, twice: true }, 2));
-    }
-
-    #[test]
-    fn a_guest_that_never_starts_fails() {
-        let (found, used) = starts(vec![not_started, not_started]);
-        assert!(matches!(found, Err(Error::NotStarted { .. })));
-        assert_eq!(used, 2);
-    }
-
-    #[test]
-    fn other_failures_are_final() {
-        let (found, used) = starts(vec![|| Err(Error::other("panicked"))]);
-        assert!(matches!(found, Err(Error::Other(_))));
-        assert_eq!(used, 1);
+    fn only_a_guest_that_does_not_start_is_started_once_more() {
+        type Start = fn() -> Result<u8>;
+        let starts: Start = || Ok(3);
+        let panics: Start = || Err(Error::other("panicked"));
+        let hangs: Start =
+            || Err(Error::NotStarted { console: "console".into(), tail: String::new() });
+        for (ends, wanted) in [
+            (vec![starts], Some(Started { value: 3, twice: false })),
+            (vec![hangs, starts], Some(Started { value: 3, twice: true })),
+            (vec![hangs, hangs], None),
+            (vec![panics], None),
+        ] {
+            let mut left = ends.iter();
+            let found = at_most_twice(|| left.next().expect("it is started twice at most")());
+            assert_eq!(found.ok(), wanted);
+            assert_eq!(left.len(), 0, "it was started less often than it must be");
+        }
     }
 
     #[test]
     fn only_inits_own_line_shows_a_start() {
-        assert!(has_started("@@ started\n@@ log\n"));
-        assert!(!has_started(""));
-        assert!(!has_started("said: @@ started\n"));
-    }
-
-    #[test]
-    fn a_guest_has_its_time_before_it_stands_still() {
-        let absent = PathBuf::from("/nonexistent/report");
-        let mut watch = Watch::new(&absent);
-        assert!(!watch.stands_still(FAIR - Duration::from_millis(1)));
-        assert!(watch.stands_still(FAIR));
-        watch.started = true;
-        assert!(!watch.stands_still(FAIR));
+        let report = std::env::temp_dir().join(format!("vfio-irq-start-{}", std::process::id()));
+        let mut qemu = Command::new("sleep").arg("60").spawn().unwrap();
+        for (text, started) in
+            [("", false), ("said: @@ started\n", false), ("@@ started\n@@ log\n", true)]
+        {
+            fs_err::write(&report, text).unwrap();
+            assert_eq!(is_started(&mut qemu, &report, Duration::ZERO), started, "{text:?}");
+        }
+        fs_err::remove_file(&report).unwrap();
+        qemu.kill().unwrap();
+        qemu.wait().unwrap();
+        // A guest that has ended does not stand still.
+        assert!(is_started(&mut qemu, &report, Duration::ZERO));
     }
 }

@@ -1,8 +1,9 @@
 //! Builds a vendor's variant driver for a stock kernel from the kernel's own sources: virtio's,
 //! which binds QEMU's virtio-net. Debian builds no variant driver.
 
-use fs_err as fs;
 use std::path::PathBuf;
+
+use fs_err as fs;
 
 use super::cache::{Cache, hash};
 use super::kernel::{Series, Tree};

@@ -1,23 +1,24 @@
 //! Compares the two cores' answers to a long table of requests, line by line.
 
-use fs_err as fs;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
+use fs_err as fs;
+
 use super::commands::ANSWERS;
 use crate::conformance;
-use crate::error::{Error, Result, last_lines};
+use crate::error::{Error, Result};
 use crate::lab::cache::Cache;
 use crate::lab::device::Kind;
 use crate::lab::guest::{Builder, Core, Outcome};
 use crate::lab::kernel::Series;
 use crate::lab::process::capture;
 use crate::lab::start::Started;
-use crate::log;
 
-/// Boots a guest with each core. Returns the differences that are not allowed.
+/// Boots a guest with each core. Returns how many rows were compared, or the differences that are
+/// not allowed as the error.
 pub fn check(cache: &Cache, series: Series) -> Result<Started<Vec<String>>> {
     let program = conformance::build()?;
     let (c, rust) = thread::scope(|scope| {
@@ -41,11 +42,8 @@ fn compare(cache: &Cache, program: &Path, c: &str, rust: &str) -> Result<Vec<Str
         compare.arg(path);
     }
     match capture(compare, "comparing the answers of both cores") {
-        Ok(said) => {
-            println!("    {}", said.trim());
-            Ok(Vec::new())
-        }
-        Err(Error::Failed { output, .. }) => Ok(vec![last_lines(&output, 40)]),
+        Ok(said) => Ok(vec![said.trim().to_owned()]),
+        Err(Error::Failed { output, .. }) => Err(Error::other(output)),
         Err(error) => Err(error),
     }
 }
@@ -57,10 +55,6 @@ fn answers(cache: &Cache, series: Series, core: Core, program: &Path) -> Result<
     builder.image.put = vec![program.to_owned()];
     builder.image.command = ANSWERS.to_owned();
     let outcome = builder.run(cache)?;
-    let (alarms, _) = log::judge(&outcome.log);
-    if outcome.status != 0 || !alarms.is_empty() {
-        let said = last_lines(&outcome.output, 20);
-        return Err(Error::other(format!("the core in {core}: {}\n{said}", alarms.join("\n"))));
-    }
+    outcome.check(|_| false).map_err(|e| Error::other(format!("the core in {core}: {e}")))?;
     Ok(outcome)
 }

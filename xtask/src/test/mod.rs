@@ -3,20 +3,18 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use self::table::{ROWS, Row, When};
+use self::table::{CHECKS, Check, ROWS, Row, When};
 use crate::clients::Client;
 use crate::conformance;
 use crate::core_module::{self, checkout};
-use crate::demo;
-use crate::emulated;
-use crate::error::{Error, Result, last_lines};
+use crate::error::{Error, Result};
 use crate::lab::cache::Cache;
 use crate::lab::cdev;
 use crate::lab::guest::{Builder, Core};
@@ -24,15 +22,10 @@ use crate::lab::kernel::{Kernel, Series};
 use crate::lab::process::follow;
 use crate::lab::start::Started;
 use crate::lab::variant;
-use crate::log;
 
 mod answers;
 mod commands;
 mod table;
-
-/// How often the guest of an emulated disk is reset; the second constant is for `--long`.
-const FEW_RESETS: usize = 5;
-const MANY_RESETS: usize = 20;
 
 /// What to test.
 #[derive(Args)]
@@ -51,6 +44,12 @@ pub struct Options {
     only: Option<String>,
 }
 
+impl Options {
+    fn selects(&self, title: &str) -> bool {
+        self.only.as_ref().is_none_or(|text| title.contains(text.as_str()))
+    }
+}
+
 /// The numbers of passed and failed tests, and the failures' names.
 #[derive(Default, Clone)]
 struct Count {
@@ -62,17 +61,9 @@ struct Count {
     started_twice: Vec<String>,
 }
 
-/// The result of a test that passed.
-#[derive(Default)]
-struct Passed {
-    /// The test's counts, and what it could not test.
-    remarks: Vec<String>,
-    /// True if the guest was started twice.
-    started_twice: bool,
-}
-
-/// The result of a test.
-type Found = std::result::Result<Passed, String>;
+/// The result of a test. The value of a test that passed is its remarks: what it counted, and what
+/// it could not test.
+type Found = Result<Started<Vec<String>>>;
 
 /// A row with one of its kernels and one of its cores.
 struct Case {
@@ -96,12 +87,11 @@ impl Case {
 pub fn run(options: &Options) -> Result<ExitCode> {
     let mut count = Count::default();
     if !options.no_cargo {
-        add(&mut count, cargo_tests()?);
+        count.add(cargo_tests()?);
     }
     if !options.no_lab {
         // A failure of the lab's set-up does not hide the other failures.
-        let failed = |error: Error| timed(|| Err(error.to_string())).told("the lab");
-        add(&mut count, lab_tests(options).unwrap_or_else(failed));
+        count.add(lab_tests(options).unwrap_or_else(|error| told("the lab", || Err(error))));
     }
     if count.passed + count.failed == 0 {
         return Err(Error::other("no test was run: nothing matches what was asked for"));
@@ -112,11 +102,13 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     Ok(if count.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn add(count: &mut Count, more: Count) {
-    count.passed += more.passed;
-    count.failed += more.failed;
-    count.names.extend(more.names);
-    count.started_twice.extend(more.started_twice);
+impl Count {
+    fn add(&mut self, more: Self) {
+        self.passed += more.passed;
+        self.failed += more.failed;
+        self.names.extend(more.names);
+        self.started_twice.extend(more.started_twice);
+    }
 }
 
 /// Runs `cargo test --workspace` and counts its results.
@@ -127,7 +119,7 @@ fn cargo_tests() -> Result<Count> {
     let mut count = Count::default();
     let result = follow(command, "cargo test --workspace", |line| {
         println!("{line}");
-        add(&mut count, counted(line));
+        count.add(counted(line));
         count.names.extend(failed_name(line));
     });
     match result {
@@ -167,9 +159,7 @@ fn cases(options: &Options) -> Vec<Case> {
             cases.extend(row.cores.iter().map(|&core| Case { row, series, core }));
         }
     }
-    let wanted =
-        |case: &Case| options.only.as_ref().is_none_or(|text| case.title().contains(text.as_str()));
-    cases.retain(wanted);
+    cases.retain(|case| options.selects(&case.title()));
     cases
 }
 
@@ -180,52 +170,18 @@ fn lab_tests(options: &Options) -> Result<Count> {
     // All slow work is done once, before the guests, so that guests started side by side only read.
     let mut ready: HashMap<_, std::result::Result<Built, String>> = HashMap::new();
     for case in &cases {
-        let key = case.needs();
         // If a kernel is unavailable, or a module does not build, only its own cases fail.
-        ready.entry(key).or_insert_with(|| prepare(&cache, case).map_err(|e| e.to_string()));
+        let built = || prepare(&cache, case).map_err(|e| e.to_string());
+        ready.entry(case.needs()).or_insert_with(built);
     }
     let mut count = side_by_side(&cases, |case| {
-        let key = case.needs();
-        let built = ready.get(&key).cloned().unwrap_or_else(|| Ok(Built::default()))?;
-        run_case(&cache, case, &programs, built)
+        let built = ready.get(&case.needs()).cloned().unwrap_or_else(|| Ok(Built::default()));
+        run_case(&cache, case, &programs, built.map_err(Error::Other)?)
     });
-    let wanted =
-        |title: &str| options.only.as_ref().is_none_or(|text| title.contains(text.as_str()));
-    let answers = "lab 7.3 both cores answer a long table of requests alike";
-    if wanted(answers) {
-        let check = || words(answers::check(&cache, Series::V7_3));
-        add(&mut count, timed(check).told(answers));
-    }
-    let demo = "lab 7.3 Rust demo";
-    if wanted(demo) {
-        let check = || words(demo::check(&cache, Series::V7_3, Core::Rust));
-        add(&mut count, timed(check).told(demo));
-    }
-    let emulated = "lab 7.3 vfio-user an emulated NVMe disk keeps its data over a reboot";
-    if wanted(emulated) {
-        let check = || words(emulated::check(&cache, Series::V7_3));
-        add(&mut count, timed(check).told(emulated));
-    }
-    let resets = if options.long { MANY_RESETS } else { FEW_RESETS };
-    let reset = format!(
-        "lab 7.3 vfio-user   an emulated NVMe disk without shared memory survives {resets} resets under I/O"
-    );
-    if wanted(&reset) {
-        let check = || words(emulated::reset::check(&cache, Series::V7_3, resets));
-        add(&mut count, timed(check).told(&reset));
+    for &Check { title, check } in CHECKS.iter().filter(|check| options.selects(check.title)) {
+        count.add(told(title, || check(&cache, options.long)));
     }
     Ok(count)
-}
-
-/// Returns a verdict from the failures.
-fn words(failures: Result<Started<Vec<String>>>) -> Found {
-    match failures {
-        Ok(Started { value, twice }) if value.is_empty() => {
-            Ok(Passed { started_twice: twice, ..Passed::default() })
-        }
-        Ok(failures) => Err(failures.value.join("\n")),
-        Err(error) => Err(error.to_string()),
-    }
 }
 
 /// The files that were built for a case.
@@ -268,43 +224,31 @@ fn side_by_side(cases: &[Case], run: impl Fn(&Case) -> Found + Sync) -> Count {
         for _ in 0..workers {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let verdict = timed(|| run(case));
-                    let mut total = total.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                    // Printed under the lock, so that lines of two cases do not mix.
-                    add(&mut total, verdict.told(&case.title()));
+                    let count = told(&case.title(), || run(case));
+                    total.lock().unwrap_or_else(PoisonError::into_inner).add(count);
                 }
             });
         }
     });
-    total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
+    total.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The result of a test, and its duration.
-struct Verdict {
-    found: Found,
-    took: Duration,
-}
-
-fn timed(test: impl FnOnce() -> Found) -> Verdict {
+/// Runs a test and prints how it ended. Returns its count.
+fn told(title: &str, test: impl FnOnce() -> Found) -> Count {
     let start = Instant::now();
-    Verdict { found: test(), took: start.elapsed() }
-}
-
-impl Verdict {
-    /// Prints the verdict. Returns its count.
-    fn told(self, title: &str) -> Count {
-        let seconds = self.took.as_secs();
-        match self.found {
-            Ok(passed) => {
-                println!("{title} … ok ({seconds} s)");
-                passed.remarks.iter().for_each(|remark| println!("    {remark}"));
-                let twice = passed.started_twice.then(|| title.to_owned());
-                Count { passed: 1, started_twice: twice.into_iter().collect(), ..Count::default() }
-            }
-            Err(why) => {
-                println!("{title} … FAILED ({seconds} s)\n{why}");
-                Count { failed: 1, names: vec![title.to_owned()], ..Count::default() }
-            }
+    let found = test();
+    let seconds = start.elapsed().as_secs();
+    // One write for each test, so that lines of two tests do not mix.
+    match found {
+        Ok(Started { value: remarks, twice }) => {
+            let remarks: String = remarks.iter().map(|line| format!("    {line}\n")).collect();
+            print!("{title} … ok ({seconds} s)\n{remarks}");
+            let twice = twice.then(|| title.to_owned());
+            Count { passed: 1, started_twice: twice.into_iter().collect(), ..Count::default() }
+        }
+        Err(why) => {
+            println!("{title} … FAILED ({seconds} s)\n{why}");
+            Count { failed: 1, names: vec![title.to_owned()], ..Count::default() }
         }
     }
 }
@@ -329,20 +273,9 @@ fn run_case(cache: &Cache, case: &Case, programs: &[PathBuf], built: Built) -> F
         client.equip(&mut builder);
     }
     builder.image.command = format!("exec 2>&1\n{}\n", case.row.command);
-    let outcome = builder.run(cache).map_err(|error| error.to_string())?;
-    let (mut alarms, _) = log::judge(&outcome.log);
-    alarms.retain(|line| case.row.client.is_none_or(|client| !client.provokes(line)));
-    if !alarms.is_empty() {
-        let said = last_lines(&outcome.output, 40);
-        return Err(format!("the guest's kernel said:\n{}\n{said}", alarms.join("\n")));
-    }
-    if outcome.status == 0 {
-        return Ok(Passed {
-            remarks: remarks(&outcome.output),
-            started_twice: outcome.started_twice,
-        });
-    }
-    Err(format!("exit status {}:\n{}", outcome.status, last_lines(&outcome.output, 40)))
+    let outcome = builder.run(cache)?;
+    outcome.check(|line| case.row.client.is_some_and(|client| client.provokes(line)))?;
+    Ok(Started { value: remarks(&outcome.output), twice: outcome.started_twice })
 }
 
 /// Returns the remarks of the guest's command about a test that passed.
@@ -358,8 +291,8 @@ fn names(command: &str, program: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{Case, Core, Count, ROWS, Series};
-    use super::{Passed, add, counted, failed_name, names, remarks, side_by_side, timed};
+    use super::{Case, Core, Error, ROWS, Series, Started};
+    use super::{counted, failed_name, names, remarks, side_by_side};
     use std::path::Path;
 
     #[test]
@@ -389,26 +322,15 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_that_was_started_twice_is_named() {
-        let found = Passed { started_twice: true, ..Passed::default() };
-        let count = timed(|| Ok(found)).told("this");
-        assert_eq!((count.passed, count.started_twice), (1, vec!["this".to_owned()]));
-    }
-
-    #[test]
-    fn what_failed_is_counted_and_named() {
-        let mut count = Count::default();
-        add(&mut count, timed(|| Ok(Passed::default())).told("this"));
-        add(&mut count, timed(|| Err("why".to_owned())).told("that"));
-        assert_eq!((count.passed, count.failed), (1, 1));
-        assert_eq!(count.names, ["that"]);
+    fn what_failed_and_what_was_started_twice_is_counted_and_named() {
         let case = |core| Case { row: &ROWS[0], series: Series::V7_3, core };
         let cases = [case(Core::C), case(Core::Rust)];
         let count = side_by_side(&cases, |case| match case.core {
-            Core::C => Ok(Passed::default()),
-            Core::Rust => Err("why".to_owned()),
+            Core::C => Ok(Started { value: Vec::new(), twice: true }),
+            Core::Rust => Err(Error::other("why")),
         });
         assert_eq!((count.passed, count.failed), (1, 1));
         assert_eq!(count.names, [cases[1].title()]);
+        assert_eq!(count.started_twice, [cases[0].title()]);
     }
 }

@@ -1,10 +1,17 @@
-//! The tests that need a kernel: one row each.
+//! The tests that need a kernel. To add one, add a row to [`ROWS`]: a name, and a command that the
+//! guest's shell runs. Exit status 0 means passed. A test that one command in one guest cannot
+//! express is a function in [`CHECKS`].
 
+use super::answers;
 use super::commands::*;
 use crate::clients::Client;
+use crate::error::Result;
+use crate::lab::cache::Cache;
 use crate::lab::device::Kind::{self, Edu, Igb, Nvme, Virtio, Xhci};
 use crate::lab::guest::Core::{self, C, Rust};
 use crate::lab::kernel::Series::{self, V6_1, V6_12, V7_2, V7_3};
+use crate::lab::start::Started;
+use crate::{demo, emulated};
 
 /// When a row runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +53,31 @@ pub struct Row {
     /// PATH, and VFIO_IRQ_NVME and similar variables hold the devices' addresses.
     pub command: &'static str,
 }
+
+/// A test that boots its guests itself, without others beside them.
+pub struct Check {
+    /// The title, by which `--only` selects the test.
+    pub title: &'static str,
+    /// Runs the test; the flag is `--long`. Returns its remarks.
+    pub check: fn(&Cache, bool) -> Result<Started<Vec<String>>>,
+}
+
+/// All checks.
+pub const CHECKS: &[Check] = &[
+    Check {
+        title: "lab 7.3 both cores answer a long table of requests alike",
+        check: |cache, _| answers::check(cache, V7_3),
+    },
+    Check { title: "lab 7.3 Rust demo", check: |cache, _| demo::check(cache, V7_3, Rust) },
+    Check {
+        title: "lab 7.3 vfio-user an emulated NVMe disk keeps its data over a reboot",
+        check: |cache, _| emulated::check(cache, V7_3),
+    },
+    Check {
+        title: "lab 7.3 vfio-user an emulated NVMe disk without shared memory survives resets under I/O",
+        check: |cache, long| emulated::reset::check(cache, V7_3, if long { 20 } else { 5 }),
+    },
+];
 
 /// The defaults of a row.
 const ROW: Row = Row {
