@@ -12,10 +12,10 @@ mod error;
 pub mod eventfd;
 pub mod pin;
 pub mod regressions;
-pub mod shortage;
 pub mod stress;
 pub mod sys;
 pub mod target;
+pub mod vector_exhaustion;
 pub mod vfio;
 mod wire;
 

@@ -1,16 +1,17 @@
 //! `vfio-irq-conformance`: see `--help`.
 
 use clap::{Parser, Subcommand};
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
-use vfio_irq_conformance::cases::Outcome;
+use vfio_irq_conformance::cases::{Case, Outcome};
 use vfio_irq_conformance::devices::Kind;
 use vfio_irq_conformance::pin::Pinned;
-use vfio_irq_conformance::regressions::{self, Place};
+use vfio_irq_conformance::regressions::Place;
 use vfio_irq_conformance::target::{Core, Kernel, Target};
 use vfio_irq_conformance::{
-    Error, answers, atomicity, bench, cases, compare, shortage, stress, vfio,
+    Error, answers, atomicity, bench, cases, compare, regressions, stress, vector_exhaustion, vfio,
 };
 
 /// What a VFIO device's interrupts must do, tried on a running kernel.
@@ -33,9 +34,8 @@ enum Command {
         device: Kind,
         #[command(flatten)]
         expected: Expected,
-        /// Only cases whose name contains this.
-        #[arg(long, default_value = "")]
-        only: String,
+        #[command(flatten)]
+        choice: Choice,
         /// A line of JSON for each case.
         #[arg(long)]
         json: bool,
@@ -94,17 +94,15 @@ enum Command {
         others: Vec<String>,
         #[command(flatten)]
         expected: Expected,
-        /// Only those whose name contains this.
-        #[arg(long, default_value = "")]
-        only: String,
+        #[command(flatten)]
+        choice: Choice,
     },
     /// What once went wrong in a driver, each in a process of its own; one line each.
     Regressions {
         #[command(flatten)]
         at: At,
-        /// Only those whose name contains this.
-        #[arg(long, default_value = "")]
-        only: String,
+        #[command(flatten)]
+        choice: Choice,
     },
     /// One of these, in this process.
     #[command(hide = true)]
@@ -157,10 +155,10 @@ impl Expected {
 
 fn run(command: Command) -> Result<bool, Error> {
     match command {
-        Command::Cases { bdf, device, expected, only, json } => {
+        Command::Cases { bdf, device, expected, choice, json } => {
             let _pinned = Pinned::new()?;
             let mut target = Kernel::new(&bdf, device, expected.core())?;
-            Ok(try_cases(&mut target, &only, json))
+            Ok(try_all(cases::all(), &choice, json, |case| case.try_on(&mut target)))
         }
         Command::Answers { bdf, expected } => {
             // Nothing is raised here, so any kind of device will do.
@@ -189,14 +187,17 @@ fn run(command: Command) -> Result<bool, Error> {
             println!("{report}");
             Ok(report.is_clean())
         }
-        Command::Shortage { bdf, others, expected, only } => {
+        Command::Shortage { bdf, others, expected, choice } => {
             let _pinned = Pinned::new()?;
-            let core = expected.core();
-            Ok(try_shortages(&shortage::Place { bdf, others, core }, &only))
+            let place = vector_exhaustion::Place { bdf, others, core: expected.core() };
+            Ok(try_all(vector_exhaustion::ALL, &choice, false, |case| case.try_at(&place)))
         }
-        Command::Regressions { at, only } => Ok(try_regressions(&at.into(), &only)),
+        Command::Regressions { at, choice } => {
+            let place = at.into();
+            Ok(try_all(regressions::all(), &choice, false, |case| case.try_apart(&place)))
+        }
         Command::Regression { at, name } => {
-            let one = regressions::ALL.iter().find(|one| one.name == name);
+            let one = regressions::all().find(|one| one.name == name);
             let unknown = || Error::Table(format!("no regression is called {name}"));
             println!("{}", one.ok_or_else(unknown)?.try_here(&at.into()));
             Ok(true)
@@ -205,82 +206,48 @@ fn run(command: Command) -> Result<bool, Error> {
     }
 }
 
-/// The number of cases that held, and those that did not.
-#[derive(Default)]
-struct Score {
-    passed: u32,
-    /// Name and reason of each failure.
-    failed: Vec<(&'static str, String)>,
+/// How the cases of a list are chosen and printed.
+#[derive(Debug, clap::Args)]
+struct Choice {
+    /// Only those whose name contains this.
+    #[arg(long, default_value = "")]
+    only: String,
 }
 
-impl Score {
-    /// Counts an outcome. Returns it as a word, with the reason.
-    fn count(
-        &mut self,
-        name: &'static str,
-        outcome: Outcome,
-        proves: &str,
-    ) -> (&'static str, String) {
-        match outcome {
-            Outcome::Held => {
-                self.passed += 1;
-                ("ok", proves.trim().into())
-            }
-            Outcome::Broken(why) => {
-                self.failed.push((name, why.clone()));
-                ("FAIL", why)
-            }
+/// Tries the chosen cases of a list and prints a line for each, of JSON if `json`. Returns true if
+/// none failed.
+fn try_all<F: 'static>(
+    list: impl IntoIterator<Item = &'static Case<F>>,
+    choice: &Choice,
+    json: bool,
+    mut try_one: impl FnMut(&Case<F>) -> Outcome,
+) -> bool {
+    let (mut passed, mut failed) = (0, Vec::new());
+    for case in list.into_iter().filter(|case| case.name.contains(&choice.only)) {
+        let (name, proves) = (case.name, case.proves.trim());
+        let (verdict, why) = match try_one(case) {
+            Outcome::Held => ("ok", proves.into()),
+            Outcome::Broken(why) => ("FAIL", why),
             Outcome::NotApplicable(why) => ("n/a", why),
-        }
-    }
-
-    /// Prints the failures again, since of a long list only the end may be kept, and then the last
-    /// line. Returns true if none failed.
-    fn close(&self) -> bool {
-        for (name, why) in &self.failed {
-            println!("failed: {name}: {why}");
-        }
-        println!("{} passed, {} failed", self.passed, self.failed.len());
-        self.failed.is_empty()
-    }
-}
-
-/// Tries the cases whose name contains `only`. Returns true if none failed.
-fn try_cases(target: &mut Kernel, only: &str, json: bool) -> bool {
-    let mut score = Score::default();
-    for case in cases::all().filter(|case| case.name.contains(only)) {
-        let (verdict, why) = score.count(case.name, case.try_on(target), case.proves);
+        };
         if json {
-            let (name, proves) = (case.name, case.proves.trim());
-            let line = serde_json::json!({
-                "case": name, "verdict": verdict, "proves": proves, "why": why
-            });
-            println!("{line}");
+            let members = json!({ "case": name, "verdict": verdict, "proves": proves, "why": why });
+            println!("{members}");
         } else {
-            println!("{verdict:<4} {:<38} {why}", case.name);
+            println!("{verdict:<4} {name:<38} {why}");
+        }
+        match verdict {
+            "ok" => passed += 1,
+            "FAIL" => failed.push((name, why)),
+            _ => {}
         }
     }
-    score.close()
-}
-
-/// Tries the regressions whose name contains `only`. Returns true if none failed.
-fn try_regressions(place: &Place, only: &str) -> bool {
-    let mut score = Score::default();
-    for one in regressions::ALL.iter().filter(|one| one.name.contains(only)) {
-        let (verdict, why) = score.count(one.name, one.try_apart(place), one.proves);
-        println!("{verdict:<4} {:<38} {why}", one.name);
+    // Of a long list only the end may be kept, so the failures are printed again.
+    for (name, why) in &failed {
+        println!("failed: {name}: {why}");
     }
-    score.close()
-}
-
-/// Tries the rules for a shortage of interrupts. Returns true if none failed.
-fn try_shortages(place: &shortage::Place, only: &str) -> bool {
-    let mut score = Score::default();
-    for one in shortage::ALL.iter().filter(|one| one.name.contains(only)) {
-        let (verdict, why) = score.count(one.name, one.try_at(place), one.proves);
-        println!("{verdict:<4} {:<38} {why}", one.name);
-    }
-    score.close()
+    println!("{passed} passed, {} failed", failed.len());
+    failed.is_empty()
 }
 
 fn print_comparison(linux: &Path, ours: &Path) -> Result<bool, Error> {

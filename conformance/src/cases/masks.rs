@@ -1,7 +1,7 @@
 //! Masking vectors: rules V-01 and B-03. Linux cannot mask vectors, and answers ENOTTY.
 
-use super::stage::{CLOSED, check, need};
-use super::{Stage, Verdict, cases};
+use super::dut::{CLOSED, need, same};
+use super::{Dut, Verdict, cases};
 use crate::{Answer, Index, Request, flags};
 
 const MASKS: [u32; 2] = [flags::MASK, flags::UNMASK];
@@ -15,17 +15,17 @@ fn forms(index: Index) -> Vec<Request> {
 /// Runs where vectors can be masked and two of them raised, both attached and prepared. With only
 /// one vector, the vector is its own witness.
 fn each_raised(
-    stage: &mut Stage<'_>,
-    mut play: impl FnMut(&mut Stage<'_>, Index, &[i32]) -> Verdict,
+    dut: &mut Dut<'_>,
+    mut play: impl FnMut(&mut Dut<'_>, Index, &[i32]) -> Verdict,
 ) -> Verdict {
-    stage.each(1, |stage, index, count| {
-        need(stage.maskable(index)?, "vectors cannot be masked")?;
-        let vectors = stage.target.reach(index).min(count).min(2);
+    dut.each(1, |dut, index, count| {
+        need(dut.maskable(index)?, "vectors cannot be masked")?;
+        let vectors = dut.target.reach(index).min(count).min(2);
         need(vectors > 0, "nothing raises this index here")?;
-        let fds = stage.fds(vectors)?;
-        stage.attach(index, 0, &fds)?;
-        stage.ready(index, vectors, &fds)?;
-        play(stage, index, &fds)
+        let fds = dut.many_fds(vectors)?;
+        dut.attach(index, 0, &fds)?;
+        dut.ready(index, vectors, &fds)?;
+        play(dut, index, &fds)
     })
 }
 
@@ -37,197 +37,185 @@ fn witness(fds: &[i32]) -> (u32, i32) {
 
 /// Fails unless vector 0 holds two interrupts and signals once when `open` unmasks it.
 fn held_until(
-    stage: &mut Stage<'_>,
+    dut: &mut Dut<'_>,
     index: Index,
     fds: &[i32],
-    open: impl FnOnce(&mut Stage<'_>) -> Verdict,
+    open: impl FnOnce(&mut Dut<'_>) -> Verdict,
 ) -> Verdict {
-    let fd = fds.first().copied().unwrap_or(-1);
-    stage.holds(index, 0, fd, witness(fds))?;
-    stage.holds(index, 0, fd, witness(fds))?;
-    open(stage)?;
-    stage.arrives(fd, "vector 0 was unmasked")?;
-    stage.delivers(index, 0, fd)
+    let fd = fds[0];
+    dut.holds(index, 0, fd, witness(fds))?;
+    dut.holds(index, 0, fd, witness(fds))?;
+    open(dut)?;
+    dut.arrives(fd, "vector 0 was unmasked")?;
+    dut.delivers(index, 0, fd)
 }
 
 cases! {
     /// If vectors cannot be masked, as in Linux, MASK and UNMASK are ENOTTY, idle and active.
-    fn v01_unmaskable_is_enotty(stage) {
-        stage.each(1, |stage, index, _| {
-            need(!stage.maskable(index)?, "vectors can be masked")?;
-            let forms = forms(index);
-            forms.iter().try_for_each(|form| stage.expect(form, Answer::ENOTTY))?;
-            let fd = stage.fd()?;
-            stage.attach(index, 0, &[fd])?;
-            forms.iter().try_for_each(|form| stage.expect(form, Answer::ENOTTY))?;
-            stage.loops_to(index, 0, &[fd], &[])
-        })
+    fn v01_unmaskable_is_enotty(dut, index, _ in 1..) {
+        need(!dut.maskable(index)?, "vectors can be masked")?;
+        let forms = forms(index);
+        forms.iter().try_for_each(|form| dut.expect(form, Answer::ENOTTY))?;
+        let fd = dut.fd()?;
+        dut.attach(index, 0, &[fd])?;
+        forms.iter().try_for_each(|form| dut.expect(form, Answer::ENOTTY))?;
+        dut.loops_to(index, 0, &[fd], &[])
     }
 
     /// MASK and UNMASK with EVENTFD are ENOTTY, idle and active, with any descriptors. They change
     /// and arm nothing.
-    fn v01_eventfds_are_enotty(stage) {
-        stage.each(1, |stage, index, _| {
-            let (fd, armed) = (stage.fd()?, stage.fd()?);
-            let sent: [&[i32]; 4] = [&[armed], &[-1], &[CLOSED], &[]];
-            let refused = |stage: &mut Stage<'_>| {
-                let each = |action| sent.map(|fds| Request::fds(action, index, 0, fds));
-                let all = MASKS.into_iter().flat_map(each);
-                all.into_iter().try_for_each(|form| stage.expect(&form, Answer::ENOTTY))
-            };
-            refused(stage)?;
-            stage.attach(index, 0, &[fd])?;
-            let known = stage.target.known();
-            refused(stage)?;
-            let now = stage.target.known();
-            check(known == now, || format!("known of {known:?}, then of {now:?}"))?;
-            stage.target.signal(armed)?;
-            stage.loops_to(index, 0, &[fd], &[])?;
-            if stage.target.reach(index) > 0 {
-                stage.ready(index, 1, &[fd])?;
-                stage.delivers(index, 0, fd)?;
-            }
-            Ok(())
-        })
+    fn v01_eventfds_are_enotty(dut, index, _ in 1..) {
+        let [fd, armed] = dut.fds()?;
+        let sent: [&[i32]; 4] = [&[armed], &[-1], &[CLOSED], &[]];
+        let refused = |dut: &mut Dut<'_>| {
+            let each = |action| sent.map(|fds| Request::fds(action, index, 0, fds));
+            let all = MASKS.into_iter().flat_map(each);
+            all.into_iter().try_for_each(|form| dut.expect(&form, Answer::ENOTTY))
+        };
+        refused(dut)?;
+        dut.attach(index, 0, &[fd])?;
+        let known = dut.target.known();
+        refused(dut)?;
+        let now = dut.target.known();
+        same("state is kept for", &known, &now)?;
+        dut.target.signal(armed)?;
+        dut.loops_to(index, 0, &[fd], &[])?;
+        if dut.target.reach(index) > 0 {
+            dut.ready(index, 1, &[fd])?;
+            dut.delivers(index, 0, fd)?;
+        }
+        Ok(())
     }
 
     /// MASK and UNMASK are EINVAL while the index is idle.
-    fn b03_idle_is_einval(stage) {
-        stage.each(1, |stage, index, _| {
-            need(stage.maskable(index)?, "vectors cannot be masked")?;
-            let forms = forms(index);
-            forms.iter().try_for_each(|form| stage.expect(form, Answer::EINVAL))
-        })
+    fn b03_idle_is_einval(dut, index, _ in 1..) {
+        need(dut.maskable(index)?, "vectors cannot be masked")?;
+        let forms = forms(index);
+        forms.iter().try_for_each(|form| dut.expect(form, Answer::EINVAL))
     }
 
     /// Every form of MASK and UNMASK succeeds while the index is active, also on vectors that are
     /// not attached, and on none.
-    fn b03_active_is_fine(stage) {
-        stage.each(2, |stage, index, count| {
-            need(stage.maskable(index)?, "vectors cannot be masked")?;
-            let fd = stage.fd()?;
-            stage.attach(index, 1, &[fd])?;
-            let forms = forms(index);
-            forms.iter().try_for_each(|form| stage.ok(form))?;
-            for action in MASKS {
-                stage.ok(&Request::none(action, index, 0, count))?;
-                stage.ok(&Request::none(action, index, count - 1, 1))?;
-                stage.ok(&Request::none(action, index, 1, 0))?;
-                stage.ok(&Request::bools(action, index, 1, &[]))?;
-            }
-            stage.loops_to(index, 1, &[fd], &[])
-        })
+    fn b03_active_is_fine(dut, index, count in 2..) {
+        need(dut.maskable(index)?, "vectors cannot be masked")?;
+        let fd = dut.fd()?;
+        dut.attach(index, 1, &[fd])?;
+        let forms = forms(index);
+        forms.iter().try_for_each(|form| dut.ok(form))?;
+        for action in MASKS {
+            dut.ok(&Request::none(action, index, 0, count))?;
+            dut.ok(&Request::none(action, index, count - 1, 1))?;
+            dut.ok(&Request::none(action, index, 1, 0))?;
+            dut.ok(&Request::bools(action, index, 1, &[]))?;
+        }
+        dut.loops_to(index, 1, &[fd], &[])
     }
 
     /// An interrupt that arrives while masked is held, and signalled once at unmask.
-    fn b03_held_and_signalled_once(stage) {
-        each_raised(stage, |stage, index, fds| {
+    fn b03_held_and_signalled_once(dut) {
+        each_raised(dut, |dut, index, fds| {
             for _ in 0..3 {
-                stage.ok(&Request::mask(index, 0, 1))?;
-                held_until(stage, index, fds, |stage| stage.ok(&Request::unmask(index, 0, 1)))?;
+                dut.ok(&Request::mask(index, 0, 1))?;
+                held_until(dut, index, fds, |dut| dut.ok(&Request::unmask(index, 0, 1)))?;
             }
             Ok(())
         })
     }
 
     /// BOOL masks and unmasks the vectors whose byte is not zero.
-    fn b03_bools_choose(stage) {
-        each_raised(stage, |stage, index, fds| {
-            stage.ok(&Request::bools(flags::MASK, index, 0, &[0]))?;
-            stage.delivers(index, 0, fds.first().copied().unwrap_or(-1))?;
-            stage.ok(&Request::bools(flags::MASK, index, 0, &[255]))?;
-            stage.ok(&Request::bools(flags::UNMASK, index, 0, &[0]))?;
+    fn b03_bools_choose(dut) {
+        each_raised(dut, |dut, index, fds| {
+            dut.ok(&Request::bools(flags::MASK, index, 0, &[0]))?;
+            dut.delivers(index, 0, fds[0])?;
+            dut.ok(&Request::bools(flags::MASK, index, 0, &[255]))?;
+            dut.ok(&Request::bools(flags::UNMASK, index, 0, &[0]))?;
             let open = Request::bools(flags::UNMASK, index, 0, &[1]);
-            held_until(stage, index, fds, |stage| stage.ok(&open))
+            held_until(dut, index, fds, |dut| dut.ok(&open))
         })
     }
 
     /// A vector may be masked before it is attached.
-    fn b03_masked_before_attached(stage) {
-        each_raised(stage, |stage, index, fds| {
-            let fd = fds.first().copied().unwrap_or(-1);
-            stage.ok(&Request::attach(index, 0, &[-1]))?;
-            stage.ok(&Request::mask(index, 0, 1))?;
-            stage.ok(&Request::attach(index, 0, &[fd]))?;
-            held_until(stage, index, fds, |stage| stage.ok(&Request::unmask(index, 0, 1)))
+    fn b03_masked_before_attached(dut) {
+        each_raised(dut, |dut, index, fds| {
+            let fd = fds[0];
+            dut.ok(&Request::attach(index, 0, &[-1]))?;
+            dut.ok(&Request::mask(index, 0, 1))?;
+            dut.ok(&Request::attach(index, 0, &[fd]))?;
+            held_until(dut, index, fds, |dut| dut.ok(&Request::unmask(index, 0, 1)))
         })
     }
 
     /// A masked vector stays masked when it is detached and attached again.
-    fn b03_stays_masked_when_detached(stage) {
-        each_raised(stage, |stage, index, fds| {
-            let fd = fds.first().copied().unwrap_or(-1);
-            stage.ok(&Request::mask(index, 0, 1))?;
-            stage.ok(&Request::attach(index, 0, &[-1]))?;
-            stage.ok(&Request::attach(index, 0, &[fd]))?;
-            held_until(stage, index, fds, |stage| stage.ok(&Request::unmask(index, 0, 1)))
+    fn b03_stays_masked_when_detached(dut) {
+        each_raised(dut, |dut, index, fds| {
+            let fd = fds[0];
+            dut.ok(&Request::mask(index, 0, 1))?;
+            dut.ok(&Request::attach(index, 0, &[-1]))?;
+            dut.ok(&Request::attach(index, 0, &[fd]))?;
+            held_until(dut, index, fds, |dut| dut.ok(&Request::unmask(index, 0, 1)))
         })
     }
 
     /// A masked vector stays masked when its trigger is replaced, and a held interrupt signals the
     /// new trigger.
-    fn b03_stays_masked_when_retargeted(stage) {
-        each_raised(stage, |stage, index, fds| {
-            let (old, new) = (fds.first().copied().unwrap_or(-1), stage.fd()?);
+    fn b03_stays_masked_when_retargeted(dut) {
+        each_raised(dut, |dut, index, fds| {
+            let (old, new) = (fds[0], dut.fd()?);
             let mut now = fds.to_vec();
             if let Some(first) = now.first_mut() {
                 *first = new;
             }
-            stage.ok(&Request::mask(index, 0, 1))?;
-            stage.holds(index, 0, old, witness(fds))?;
-            stage.ok(&Request::attach(index, 0, &[new]))?;
-            held_until(stage, index, &now, |stage| stage.ok(&Request::unmask(index, 0, 1)))?;
-            stage.signalled(old, 0, "the old trigger")
+            dut.ok(&Request::mask(index, 0, 1))?;
+            dut.holds(index, 0, old, witness(fds))?;
+            dut.ok(&Request::attach(index, 0, &[new]))?;
+            held_until(dut, index, &now, |dut| dut.ok(&Request::unmask(index, 0, 1)))?;
+            dut.signalled(old, 0, "the old trigger")
         })
     }
 
     /// Disabling the index clears masks.
-    fn b03_disable_clears_masks(stage) {
-        each_raised(stage, |stage, index, fds| {
-            let fd = fds.first().copied().unwrap_or(-1);
-            stage.ok(&Request::mask(index, 0, 1))?;
-            stage.ok(&Request::disable(index))?;
-            stage.attach(index, 0, fds)?;
+    fn b03_disable_clears_masks(dut) {
+        each_raised(dut, |dut, index, fds| {
+            let fd = fds[0];
+            dut.ok(&Request::mask(index, 0, 1))?;
+            dut.ok(&Request::disable(index))?;
+            dut.attach(index, 0, fds)?;
             let vectors = u32::try_from(fds.len()).unwrap_or(1);
-            stage.ready(index, vectors, fds)?;
-            stage.delivers(index, 0, fd)
+            dut.ready(index, vectors, fds)?;
+            dut.delivers(index, 0, fd)
         })
     }
 
     /// Masking one vector does not affect the others.
-    fn b03_others_go_on(stage) {
-        each_raised(stage, |stage, index, fds| {
+    fn b03_others_go_on(dut) {
+        each_raised(dut, |dut, index, fds| {
             need(fds.len() > 1, "there is one vector only")?;
             let (vector, fd) = witness(fds);
-            stage.ok(&Request::mask(index, 0, 1))?;
-            stage.delivers(index, vector, fd)?;
-            stage.ok(&Request::mask(index, 0, 1))?;
-            stage.delivers(index, vector, fd)
+            dut.ok(&Request::mask(index, 0, 1))?;
+            dut.delivers(index, vector, fd)?;
+            dut.ok(&Request::mask(index, 0, 1))?;
+            dut.delivers(index, vector, fd)
         })
     }
 
     /// Loopback signals a masked vector too.
-    fn b03_loopback_ignores_masks(stage) {
-        stage.each(1, |stage, index, _| {
-            need(stage.maskable(index)?, "vectors cannot be masked")?;
-            let fd = stage.fd()?;
-            stage.attach(index, 0, &[fd])?;
-            stage.ok(&Request::mask(index, 0, 1))?;
-            stage.loops_to(index, 0, &[fd], &[])?;
-            stage.ok(&Request::unmask(index, 0, 1))?;
-            stage.signalled(fd, 0, "unmasked with nothing held")
-        })
+    fn b03_loopback_ignores_masks(dut, index, _ in 1..) {
+        need(dut.maskable(index)?, "vectors cannot be masked")?;
+        let fd = dut.fd()?;
+        dut.attach(index, 0, &[fd])?;
+        dut.ok(&Request::mask(index, 0, 1))?;
+        dut.loops_to(index, 0, &[fd], &[])?;
+        dut.ok(&Request::unmask(index, 0, 1))?;
+        dut.signalled(fd, 0, "unmasked with nothing held")
     }
 
     /// MASK and UNMASK are EINVAL while another index is active.
-    fn b03_other_index_is_einval(stage) {
-        stage.each(1, |stage, index, _| {
-            let other = if index == Index::Msi { Index::Msix } else { Index::Msi };
-            need(stage.info(other)?.count > 0 && stage.maskable(other)?, "no second index")?;
-            let fd = stage.fd()?;
-            stage.attach(index, 0, &[fd])?;
-            let forms = forms(other);
-            forms.iter().try_for_each(|form| stage.expect(form, Answer::EINVAL))
-        })
+    fn b03_other_index_is_einval(dut, index, _ in 1..) {
+        let other = if index == Index::Msi { Index::Msix } else { Index::Msi };
+        need(dut.info(other)?.count > 0 && dut.maskable(other)?, "no second index")?;
+        let fd = dut.fd()?;
+        dut.attach(index, 0, &[fd])?;
+        let forms = forms(other);
+        forms.iter().try_for_each(|form| dut.expect(form, Answer::EINVAL))
     }
 }

@@ -2,33 +2,34 @@
 //! against the simulator in `cargo test`, and against a driver of the running kernel in
 //! `vfio-irq-conformance cases`.
 
-mod beyond;
-mod checks;
-mod costs;
-mod events;
-mod growth;
-mod info;
+mod all_or_nothing;
+mod allocation;
+mod argument_checks;
+mod counters;
+mod dut;
+mod err_req;
+mod get_irq_info;
+mod handlers_reset_close;
 mod intx;
 mod masks;
+mod request_cost;
 #[cfg(test)]
 mod simulated;
-mod stage;
-mod system;
 mod vectors;
 
-pub use stage::{Stage, Stop, Verdict};
-pub(crate) use stage::{check, need};
+pub use dut::{Dut, Stop, Verdict};
+pub(crate) use dut::{check, need, same};
 
 use crate::target::Target;
 
-/// One rule of the contract, or an aspect of it.
+/// A property that is tried: by default a rule of the contract, or an aspect of it.
 #[derive(Clone, Copy, Debug)]
-pub struct Case {
+pub struct Case<F = fn(&mut Dut<'_>) -> Verdict> {
     /// The rule and its aspect, as `v06_too_few_is_positive`.
     pub name: &'static str,
-    /// The rule in a sentence.
+    /// The property in a sentence.
     pub proves: &'static str,
-    run: fn(&mut Stage<'_>) -> Verdict,
+    pub(crate) run: F,
 }
 
 /// How a case ended.
@@ -42,48 +43,68 @@ pub enum Outcome {
     NotApplicable(String),
 }
 
+impl From<Verdict> for Outcome {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Ok(()) => Self::Held,
+            Err(Stop::Broken(why)) => Self::Broken(why),
+            Err(Stop::NotApplicable(why)) => Self::NotApplicable(why),
+        }
+    }
+}
+
 impl Case {
     /// Tries the case on a freshly opened device and checks that closing releases everything.
     /// Returns the outcome.
     pub fn try_on(&self, target: &mut dyn Target) -> Outcome {
-        let tried = target
-            .open()
-            .map_err(Stop::from)
-            .and_then(|()| (self.run)(&mut Stage::new(target)))
-            .and_then(|()| Ok(target.close()?));
-        match (tried, target.leaks()) {
-            (Ok(()), None) => Outcome::Held,
-            (Ok(()), Some(leak)) => {
-                Outcome::Broken(format!("the closed device still holds: {leak}"))
-            }
-            (Err(Stop::Broken(why)), _) => Outcome::Broken(why),
-            (Err(Stop::NotApplicable(why)), _) => Outcome::NotApplicable(why),
-        }
+        let opened = target.open().map_err(Stop::from);
+        let tried = opened.and_then(|()| (self.run)(&mut Dut::new(target)));
+        tried.and_then(|()| Dut::new(target).close()).into()
     }
 }
 
 /// Returns all cases, in the order of the rules.
 pub fn all() -> impl Iterator<Item = &'static Case> {
     let groups = [
-        info::CASES,
-        checks::CASES,
+        get_irq_info::CASES,
+        argument_checks::CASES,
         intx::CASES,
         vectors::CASES,
-        growth::CASES,
-        system::CASES,
-        events::CASES,
-        beyond::CASES,
+        allocation::CASES,
+        handlers_reset_close::CASES,
+        err_req::CASES,
+        all_or_nothing::CASES,
+        counters::CASES,
         masks::CASES,
-        costs::CASES,
+        request_cost::CASES,
     ];
     groups.into_iter().flatten()
 }
 
-/// Declares the cases of a file: functions that are listed in `CASES` and tests on the simulator.
+/// Declares functions of one signature, and a list of them as [`Case`]s: the name of each with its
+/// documentation.
+macro_rules! list {
+    ($visibility:vis $LIST:ident: $Function:ty = $parameters:tt;
+     $($(#[doc = $doc:literal])+ fn $name:ident $body:block)*) => {
+        $($(#[doc = $doc])+ fn $name $parameters -> $crate::cases::Verdict $body)*
+
+        /// The functions of this file, each as a case.
+        $visibility const $LIST: &[$crate::cases::Case<$Function>] = &[$($crate::cases::Case {
+            name: stringify!($name),
+            proves: concat!($($doc),+),
+            run: $name,
+        }),*];
+    };
+}
+
+/// Declares the cases of a file: functions of the device under test that are listed in `CASES`, and
+/// tests on the simulator.
+///
+/// A case `(dut, index, count in N..)` runs for MSI and for MSI-X where the device has at least `N`
+/// vectors. A case `(dut, index on INDEXES)` runs for each of the indexes.
 macro_rules! cases {
-    ($($(#[doc = $doc:literal])+ fn $name:ident($stage:ident) $body:block)*) => {
-        $($(#[doc = $doc])+ fn $name($stage: &mut $crate::cases::Stage<'_>)
-            -> $crate::cases::Verdict $body)*
+    ($($(#[doc = $doc:literal])+ fn $name:ident($($arguments:tt)+) $body:block)*) => {
+        $(cases! { @function [$(#[doc = $doc])+] $name($($arguments)+) $body })*
 
         pub(super) const CASES: &[$crate::cases::Case] = &[$($crate::cases::Case {
             name: stringify!($name),
@@ -96,5 +117,21 @@ macro_rules! cases {
             $(#[test] fn $name() { $crate::cases::simulated::prove(stringify!($name), super::CASES) })*
         }
     };
+    (@function [$($doc:tt)+] $name:ident($dut:ident) $body:block) => {
+        $($doc)+ fn $name($dut: &mut $crate::cases::Dut<'_>) -> $crate::cases::Verdict $body
+    };
+    (@function [$($doc:tt)+] $name:ident($dut:ident, $index:ident, $count:pat in $least:literal ..)
+        $body:block) => {
+        $($doc)+ fn $name($dut: &mut $crate::cases::Dut<'_>) -> $crate::cases::Verdict {
+            $dut.each($least, |$dut, $index, $count| $body)
+        }
+    };
+    (@function [$($doc:tt)+] $name:ident($dut:ident, $index:ident on $indexes:ident)
+        $body:block) => {
+        $($doc)+ fn $name($dut: &mut $crate::cases::Dut<'_>) -> $crate::cases::Verdict {
+            $indexes.into_iter().try_for_each(|$index| $body)
+        }
+    };
 }
 use cases;
+pub(crate) use list;

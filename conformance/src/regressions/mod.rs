@@ -1,12 +1,12 @@
 //! Driver bugs of the past that no rule of the contract covers. Each test has a process of its own,
 //! because the process may never end if the bug is back.
 
-mod hidden;
-mod line;
-mod power;
-mod waits;
+mod disintx;
+mod hidden_resets;
+mod low_power;
+mod withheld_pages;
 
-use crate::cases::{Outcome, Stop, Verdict, check};
+use crate::cases::{Case, Outcome, Stop, Verdict, check};
 use crate::vfio::Device;
 use crate::{Answer, Error, Request, sys::Guarded};
 use std::io::Read;
@@ -25,94 +25,22 @@ pub struct Place {
     pub other: Option<String>,
 }
 
-/// One bug of the past.
-#[derive(Clone, Copy, Debug)]
-pub struct Regression {
-    /// The name of the regression.
-    pub name: &'static str,
-    /// The property that holds now, in a sentence.
-    pub proves: &'static str,
-    run: fn(&Place) -> Verdict,
-}
+/// A bug of the past: the property that holds now.
+pub type Regression = fn(&Place) -> Verdict;
 
-/// All regressions.
-pub const ALL: &[Regression] = &[
-    Regression {
-        name: "sleeping_device_stays_out_of_reach",
-        proves: "A request to a device in D3hot lets nobody through to its memory afterwards.",
-        run: power::stays_out_of_reach,
-    },
-    Regression {
-        name: "writes_during_a_request_hold",
-        proves: "What user space writes to configuration space during a request is not undone.",
-        run: power::writes_hold,
-    },
-    Regression {
-        name: "line_works_after_msix",
-        proves: "MSI-X that is disabled with memory decoding off leaves INTx enabled.",
-        run: line::works_after_msix,
-    },
-    Regression {
-        name: "disintx_survives_msi",
-        proves: "DisINTx that the guest has set is set after MSI goes off, and after a refused enable.",
-        run: line::disintx_survives_msi,
-    },
-    Regression {
-        name: "sleeping_device_refuses_to_enable",
-        proves: "Enabling MSI-X of a device in D3hot is EINVAL.",
-        run: power::sleeping_device_refuses_to_enable,
-    },
-    Regression {
-        name: "close_signals_no_wakeup",
-        proves: "Closing a device in low power does not signal its wake-up eventfd.",
-        run: power::close_signals_no_wakeup,
-    },
-    Regression {
-        name: "command_stays_as_found",
-        proves: "COMMAND and BARs that a hidden reset cleared stay cleared through every request.",
-        run: hidden::command_stays_as_found,
-    },
-    Regression {
-        name: "unreadable_entry_is_repaired",
-        proves: "Attaching again writes the table entry also where the entry cannot be read.",
-        run: hidden::unreadable_entry_is_repaired,
-    },
-    Regression {
-        name: "msi_keeps_its_message",
-        proves: "MSI vectors that are attached keep their message when the first one goes.",
-        run: hidden::msi_keeps_its_message,
-    },
-    Regression {
-        name: "repair_keeps_affinity",
-        proves: "A repair does not undo a change of affinity that comes in between.",
-        run: hidden::repair_keeps_affinity,
-    },
-    Regression {
-        name: "withheld_page_holds_up_no_info",
-        proves: "GET_IRQ_INFO is answered while other requests wait for user space's memory.",
-        run: waits::hold_up_no_info,
-    },
-    Regression {
-        name: "withheld_page_holds_up_no_other_device",
-        proves: "Other devices are answered while requests wait for user space's memory.",
-        run: waits::hold_up_no_other_device,
-    },
-    Regression {
-        name: "fired_resample_holds_up_no_disable",
-        proves: "A resample eventfd that is signalled and closed while its device is busy delays \
-                 no INTx that is disabled.",
-        run: waits::fired_resample_holds_up_no_disable,
-    },
-];
+/// Returns all regressions.
+pub fn all() -> impl Iterator<Item = &'static Case<Regression>> {
+    [low_power::ALL, disintx::ALL, hidden_resets::ALL, withheld_pages::ALL].into_iter().flatten()
+}
 
 /// The word that the process of one regression prints before its reason.
 const HELD: &str = "ok";
 const BROKEN: &str = "FAIL";
 const NOT_APPLICABLE: &str = "n/a";
 
-impl Regression {
+impl Case<Regression> {
     /// Tries the regression in this process, which may never end. Returns the text that
-    /// [`Regression::try_apart`] parses.
+    /// [`Self::try_apart`] parses.
     pub fn try_here(&self, place: &Place) -> String {
         match (self.run)(place) {
             Ok(()) => HELD.into(),

@@ -1,8 +1,9 @@
-//! The vocabulary of the cases: requests with expected answers, eventfds with expected counts.
+//! The device under test, with what cases expect of it: answers to requests, signals of eventfds.
 
 use crate::target::{Core, Target};
 use crate::vfio::Facts;
 use crate::{Answer, Error, Index, Info, Request, flags};
+use std::fmt::Debug;
 
 /// Why a case ends early.
 #[derive(Debug)]
@@ -19,12 +20,27 @@ impl From<Error> for Stop {
     }
 }
 
+impl Stop {
+    /// Adds where a rule was broken.
+    pub fn at(self, place: &str) -> Self {
+        match self {
+            Self::Broken(why) => Self::Broken(format!("{place}: {why}")),
+            Self::NotApplicable(why) => Self::NotApplicable(why),
+        }
+    }
+}
+
 /// The result of a case.
 pub type Verdict = Result<(), Stop>;
 
 /// Fails with a sentence unless `holds`.
 pub fn check(holds: bool, otherwise: impl FnOnce() -> String) -> Verdict {
     if holds { Ok(()) } else { Err(Stop::Broken(otherwise())) }
+}
+
+/// Fails unless a value is what it was before.
+pub fn same<T: PartialEq + Debug>(what: &str, before: &T, after: &T) -> Verdict {
+    check(before == after, || format!("{what} before: {before:?}, after: {after:?}"))
 }
 
 /// Ends the case as not applicable unless `there`.
@@ -35,13 +51,13 @@ pub fn need(there: bool, otherwise: &str) -> Verdict {
 /// A descriptor that is never open, because it is above every limit.
 pub const CLOSED: i32 = i32::MAX;
 
-/// A target on which a case runs.
-pub struct Stage<'t> {
+/// The device under test: a target with the checks that cases share.
+pub struct Dut<'t> {
     /// The target itself.
     pub target: &'t mut dyn Target,
 }
 
-impl<'t> Stage<'t> {
+impl<'t> Dut<'t> {
     pub(crate) fn new(target: &'t mut dyn Target) -> Self {
         Self { target }
     }
@@ -108,9 +124,30 @@ impl<'t> Stage<'t> {
         Ok(self.target.eventfd()?)
     }
 
-    /// Creates eventfds. Returns their numbers.
-    pub fn fds(&mut self, count: u32) -> Result<Vec<i32>, Stop> {
+    /// Creates `N` eventfds. Returns their numbers.
+    pub fn fds<const N: usize>(&mut self) -> Result<[i32; N], Stop> {
+        let mut fds = [-1; N];
+        fds.iter_mut().try_for_each(|fd| self.fd().map(|new| *fd = new))?;
+        Ok(fds)
+    }
+
+    /// Creates `count` eventfds. Returns their numbers.
+    pub fn many_fds(&mut self, count: u32) -> Result<Vec<i32>, Stop> {
         (0..count).map(|_| self.fd()).collect()
+    }
+
+    /// Attaches `N` new eventfds to the first `N` vectors. Returns their numbers.
+    pub fn attached<const N: usize>(&mut self, index: Index) -> Result<[i32; N], Stop> {
+        let fds = self.fds()?;
+        self.attach(index, 0, &fds)?;
+        Ok(fds)
+    }
+
+    /// Fails unless the device holds so many interrupts of the machine. Passes where the target
+    /// cannot tell.
+    pub fn allocates(&self, expected: usize) -> Verdict {
+        let allocated = self.target.allocated().unwrap_or(expected);
+        check(allocated == expected, || format!("{allocated} allocated, not {expected}"))
     }
 
     /// Fails unless an eventfd was signalled `times` times since the last look.
@@ -194,21 +231,25 @@ impl<'t> Stage<'t> {
             match play(self, index, count) {
                 Ok(()) => played = true,
                 Err(Stop::NotApplicable(reason)) => why = reason,
-                Err(Stop::Broken(reason)) => {
-                    return Err(Stop::Broken(format!("{index:?}: {reason}")));
-                }
+                Err(stop) => return Err(stop.at(&format!("{index:?}"))),
             }
             self.reopen()?;
         }
         need(played, &why)
     }
 
+    /// Closes the device, which must release everything.
+    pub fn close(&mut self) -> Verdict {
+        self.target.close()?;
+        let leak = self.target.leaks();
+        check(leak.is_none(), || {
+            format!("the closed device still holds: {}", leak.unwrap_or_default())
+        })
+    }
+
     /// Closes the device, which must release everything, and opens it again.
     pub fn reopen(&mut self) -> Verdict {
-        self.target.close()?;
-        if let Some(leak) = self.target.leaks() {
-            return Err(Stop::Broken(format!("the closed device still holds: {leak}")));
-        }
+        self.close()?;
         Ok(self.target.open()?)
     }
 }

@@ -4,8 +4,8 @@
 //! User space can withhold a page indefinitely (userfaultfd, FUSE). A core that reads the page
 //! with a lock held blocks every other user of that lock.
 
-use super::{LIMIT, Place, ask, must};
-use crate::cases::{Stop, Verdict, check, need};
+use super::{LIMIT, Place, Regression, ask, must};
+use crate::cases::{Stop, Verdict, check, list, need};
 use crate::eventfd::Eventfd;
 use crate::sys::{Absent, Guarded};
 use crate::vfio::{Device, Opener};
@@ -89,60 +89,68 @@ fn info(device: &Device) -> Verdict {
     check(answer == Answer::OK, || format!("GET_IRQ_INFO answered {answer}"))
 }
 
-/// Asks GET_IRQ_INFO of the device while its requests wait.
-pub(super) fn hold_up_no_info(place: &Place) -> Verdict {
-    let (opener, trigger) = (Opener::new(&place.bdf)?, Eventfd::new()?);
-    let device = opener.open()?;
-    must(&device, &Request::attach(Index::Msix, 0, &[trigger.number()]))?;
-    while_busy(&device, "GET_IRQ_INFO of the same device", || info(&device))
-}
+list! {
+    pub(super) ALL: Regression = (place: &Place);
 
-/// Sends every kind of request to another device while the requests of this one wait.
-pub(super) fn hold_up_no_other_device(place: &Place) -> Verdict {
-    let (opener, others) = (Opener::new(&place.bdf)?, other(place)?);
-    let (device, other) = (opener.open()?, others.open()?);
-    let (trigger, line) = (Eventfd::new()?, Eventfd::new()?);
-    must(&device, &Request::attach(Index::Msix, 0, &[trigger.number()]))?;
-    while_busy(&device, "another device", || {
-        info(&other)?;
-        other.config_write16(INTERRUPT_LINE, 0)?;
-        for request in [
-            Request::attach(Index::Req, 0, &[line.number()]),
-            Request::attach(Index::Msix, 0, &[line.number()]),
-            Request::loopback(Index::Msix, 0, 1),
-            Request::attach(Index::Msix, 0, &[trigger.number()]),
-            Request::attach(Index::Msix, 0, &[-1]),
-            Request::disable(Index::Msix),
-            Request::attach(Index::Intx, 0, &[line.number()]),
-            Request::mask(Index::Intx, 0, 1),
-            Request::unmask(Index::Intx, 0, 1),
-            Request::disable(Index::Intx),
-        ] {
-            must(&other, &request)?;
-        }
-        Ok(())
-    })
-}
+    /// GET_IRQ_INFO is answered while other requests wait for user space's memory.
+    fn withheld_page_holds_up_no_info {
+        // Asks GET_IRQ_INFO of the device while its requests wait.
+        let (opener, trigger) = (Opener::new(&place.bdf)?, Eventfd::new()?);
+        let device = opener.open()?;
+        must(&device, &Request::attach(Index::Msix, 0, &[trigger.number()]))?;
+        while_busy(&device, "GET_IRQ_INFO of the same device", || info(&device))
+    }
 
-/// Disables INTx of a device. That waits for the work of resample eventfds, whose thread is shared
-/// by all devices. It must not wait for a busy device whose resample eventfd was signalled and
-/// closed.
-pub(super) fn fired_resample_holds_up_no_disable(place: &Place) -> Verdict {
-    let (opener, others) = (Opener::new(&place.bdf)?, other(place)?);
-    let (device, other) = (opener.open()?, others.open()?);
-    let (trigger, line, resample) = (Eventfd::new()?, Eventfd::new()?, Eventfd::new()?);
-    must(&other, &Request::attach(Index::Intx, 0, &[line.number()]))?;
-    must(&device, &Request::attach(Index::Intx, 0, &[trigger.number()]))?;
-    must(&device, &Request::fds(flags::UNMASK, Index::Intx, 0, &[resample.number()]))?;
-    must(&device, &Request::mask(Index::Intx, 0, 1))?;
-    while_busy(&device, "another device's INTx that is disabled", || {
-        resample.signal()?;
-        thread::sleep(PAUSE);
-        drop(resample);
-        thread::sleep(PAUSE);
-        must(&other, &Request::disable(Index::Intx))
-    })?;
-    // The busy device itself is not blocked forever.
-    let answer = ask(&device, &Request::disable(Index::Intx))?;
-    check(answer == Answer::OK, || format!("disabling its own INTx answered {answer}"))
+    /// Other devices are answered while requests wait for user space's memory.
+    fn withheld_page_holds_up_no_other_device {
+        // Sends every kind of request to another device while the requests of this one wait.
+        let (opener, others) = (Opener::new(&place.bdf)?, other(place)?);
+        let (device, other) = (opener.open()?, others.open()?);
+        let (trigger, line) = (Eventfd::new()?, Eventfd::new()?);
+        must(&device, &Request::attach(Index::Msix, 0, &[trigger.number()]))?;
+        while_busy(&device, "another device", || {
+            info(&other)?;
+            other.config_write16(INTERRUPT_LINE, 0)?;
+            for request in [
+                Request::attach(Index::Req, 0, &[line.number()]),
+                Request::attach(Index::Msix, 0, &[line.number()]),
+                Request::loopback(Index::Msix, 0, 1),
+                Request::attach(Index::Msix, 0, &[trigger.number()]),
+                Request::attach(Index::Msix, 0, &[-1]),
+                Request::disable(Index::Msix),
+                Request::attach(Index::Intx, 0, &[line.number()]),
+                Request::mask(Index::Intx, 0, 1),
+                Request::unmask(Index::Intx, 0, 1),
+                Request::disable(Index::Intx),
+            ] {
+                must(&other, &request)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// A resample eventfd that is signalled and closed while its device is busy delays no INTx that
+    /// is disabled.
+    fn fired_resample_holds_up_no_disable {
+        // Disables INTx of a device. That waits for the work of resample eventfds, whose thread is
+        // shared by all devices. It must not wait for a busy device whose resample eventfd was
+        // signalled and closed.
+        let (opener, others) = (Opener::new(&place.bdf)?, other(place)?);
+        let (device, other) = (opener.open()?, others.open()?);
+        let (trigger, line, resample) = (Eventfd::new()?, Eventfd::new()?, Eventfd::new()?);
+        must(&other, &Request::attach(Index::Intx, 0, &[line.number()]))?;
+        must(&device, &Request::attach(Index::Intx, 0, &[trigger.number()]))?;
+        must(&device, &Request::fds(flags::UNMASK, Index::Intx, 0, &[resample.number()]))?;
+        must(&device, &Request::mask(Index::Intx, 0, 1))?;
+        while_busy(&device, "another device's INTx that is disabled", || {
+            resample.signal()?;
+            thread::sleep(PAUSE);
+            drop(resample);
+            thread::sleep(PAUSE);
+            must(&other, &Request::disable(Index::Intx))
+        })?;
+        // The busy device itself is not blocked forever.
+        let answer = ask(&device, &Request::disable(Index::Intx))?;
+        check(answer == Answer::OK, || format!("disabling its own INTx answered {answer}"))
+    }
 }
