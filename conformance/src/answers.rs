@@ -3,7 +3,7 @@
 //! ([`crate::compare`]).
 
 use crate::target::Target;
-use crate::{Answer, Error, Index, Info, Request, flags};
+use crate::{Answer, Error, Index, Info, Request, flags, requests};
 use std::fmt;
 
 /// How far two cores may differ in a row.
@@ -104,7 +104,7 @@ impl Table<'_> {
     }
 
     fn info(&mut self, index: u32, argsz: u32, len: usize) -> Result<(), Error> {
-        let mut bytes = Info { argsz, ..Info::ask(index) }.bytes();
+        let mut bytes = Info { argsz, ..requests::ask(index) }.to_bytes();
         let answer = self.target.get_irq_info(bytes.get_mut(..len).unwrap_or_default())?;
         let info = Info::from_bytes(&bytes);
         let said = if answer == Answer::OK {
@@ -119,7 +119,7 @@ impl Table<'_> {
     }
 
     fn count(&mut self, index: u32) -> Result<u32, Error> {
-        let mut bytes = Info::ask(index).bytes();
+        let mut bytes = requests::ask(index).to_bytes();
         let answer = self.target.get_irq_info(&mut bytes)?;
         Ok(if answer == Answer::OK { Info::from_bytes(&bytes).count } else { 0 })
     }

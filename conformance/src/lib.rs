@@ -12,12 +12,12 @@ mod error;
 pub mod eventfd;
 pub mod pin;
 pub mod regressions;
+pub mod requests;
 pub mod stress;
 pub mod sys;
 pub mod target;
 pub mod vector_exhaustion;
 pub mod vfio;
-mod wire;
 
 pub use error::Error;
-pub use wire::{Answer, Index, Info, Request, flags};
+pub use requests::{Answer, Index, Info, Request, flags};

@@ -1,15 +1,17 @@
 //! Checks of SET_IRQS before the request has any effect: rules C. Each is tried on every index that
 //! the device has, idle and active, and must change nothing.
 
+use super::dut::{check, need};
 use super::{Dut, Stop, Verdict, cases};
 use crate::{Answer, Index, Request, flags};
 
-type Spoilt = Vec<Vec<u8>>;
+const FORMS: [u32; 3] = [flags::NONE, flags::BOOL, flags::FDS];
 
-fn all_refused(dut: &mut Dut<'_>, spoilt: &Spoilt, expected: Answer, when: &str) -> Verdict {
-    for bytes in spoilt {
+/// Sends each of these. Fails unless each gets the expected answer.
+fn all_refused(dut: &mut Dut<'_>, bad: &[Vec<u8>], expected: Answer, when: &str) -> Verdict {
+    for bytes in bad {
         let answer = dut.target.set_irqs(bytes)?;
-        super::dut::check(answer == expected, || {
+        check(answer == expected, || {
             format!("{when}: {bytes:?} answered {answer}, not {expected}")
         })?;
     }
@@ -18,10 +20,10 @@ fn all_refused(dut: &mut Dut<'_>, spoilt: &Spoilt, expected: Answer, when: &str)
 
 /// Makes bad requests out of a valid one, which attaches an eventfd to vector 0 of the index with
 /// so many vectors. Fails unless each gets the expected answer and changes nothing.
-fn refused(
+fn bytes_refused(
     dut: &mut Dut<'_>,
     expected: Answer,
-    spoil: impl Fn(&Request, u32) -> Spoilt,
+    spoil: impl Fn(&Request, u32) -> Vec<Vec<u8>>,
 ) -> Verdict {
     for index in Index::ALL {
         let count = dut.info(index)?.count;
@@ -31,7 +33,8 @@ fn refused(
         let [mine, bad] = dut.fds()?;
         let spoilt = spoil(&Request::attach(index, 0, &[bad]), count);
         all_refused(dut, &spoilt, expected, &format!("{index:?} idle"))?;
-        dut.idle_or_unset(index)?;
+        // Disabling fails if the index is idle, and if the eventfd of ERR or REQ is unset.
+        dut.expect(&Request::disable(index), Answer::EINVAL)?;
         match dut.attach(index, 0, &[mine]) {
             Err(Stop::NotApplicable(_)) => continue,
             attached => attached?,
@@ -43,80 +46,65 @@ fn refused(
     Ok(())
 }
 
-impl Dut<'_> {
-    /// Fails if the index is active, or an eventfd of ERR or REQ is set.
-    fn idle_or_unset(&mut self, index: Index) -> Verdict {
-        self.expect(&Request::disable(index), Answer::EINVAL)
-    }
+/// As [`bytes_refused`], with requests whose header can be read.
+fn refused(
+    dut: &mut Dut<'_>,
+    expected: Answer,
+    spoil: impl Fn(&Request, u32) -> Vec<Request>,
+) -> Verdict {
+    bytes_refused(dut, expected, |good, count| {
+        spoil(good, count).iter().map(Request::bytes).collect()
+    })
 }
 
-/// Returns variations of a request, as bytes.
-fn variations<const N: usize>(change: [&dyn Fn(&mut Request); N], request: &Request) -> Spoilt {
-    let changed = |change: &dyn Fn(&mut Request)| {
-        let mut request = request.clone();
-        change(&mut request);
-        request.bytes()
-    };
-    change.into_iter().map(changed).collect()
+/// Fails unless the valid request with each of these flags gets the expected answer.
+fn flags_refused(dut: &mut Dut<'_>, expected: Answer, all: &[u32]) -> Verdict {
+    refused(dut, expected, |good, _| {
+        all.iter().map(|flags| Request { flags: *flags, ..good.clone() }).collect()
+    })
 }
 
-fn of_flags(request: &Request, all: &[u32]) -> Spoilt {
-    let with = |flags: &u32| Request { flags: *flags, ..request.clone() }.bytes();
-    all.iter().map(with).collect()
+/// Returns a request that carries eventfds, and the same with NONE.
+fn in_two_forms(request: Request) -> [Request; 2] {
+    [request.clone(), Request { flags: flags::TRIGGER | flags::NONE, ..request }]
 }
 
 cases! {
     /// argsz below 20 is EINVAL.
     fn c01_short_argsz(dut) {
         refused(dut, Answer::EINVAL, |good, _| {
-            let with = |argsz| Request { argsz, ..good.clone() }.bytes();
-            [0, 1, 16, 19].map(with).into()
+            [0, 1, 16, 19].map(|argsz| Request { argsz, ..good.clone() }).into()
         })
     }
 
     /// An index above 4 is EINVAL.
     fn c02_unknown_index(dut) {
         refused(dut, Answer::EINVAL, |good, _| {
-            let with = |index| Request { index, ..good.clone() }.bytes();
-            [5, 6, 256, 0x8000_0000, u32::MAX].map(with).into()
+            [5, 6, 256, 1 << 31, u32::MAX].map(|index| Request { index, ..good.clone() }).into()
         })
     }
 
     /// A start and a count whose sum does not fit 32 bits are EINVAL.
     fn c03_overflow(dut) {
         refused(dut, Answer::EINVAL, |good, _| {
+            let ranges = [(1, u32::MAX), (u32::MAX, 1), (u32::MAX, u32::MAX), (1 << 31, 1 << 31)];
             let with = |(start, count)| Request { start, count, argsz: u32::MAX, ..good.clone() };
-            let none = |request: Request| Request {
-                flags: flags::TRIGGER | flags::NONE,
-                ..request
-            };
-            [(1, u32::MAX), (u32::MAX, 1), (u32::MAX, u32::MAX), (0x8000_0000, 0x8000_0000)]
-                .into_iter()
-                .flat_map(|range| [with(range).bytes(), none(with(range)).bytes()])
-                .collect()
+            ranges.map(with).into_iter().flat_map(in_two_forms).collect()
         })
     }
 
     /// An unknown flag is EINVAL.
     fn c04_unknown_flag(dut) {
-        refused(dut, Answer::EINVAL, |good, _| {
-            let extra = [1 << 6, 1 << 7, 1 << 16, 1 << 31].map(|extra| good.flags | extra);
-            of_flags(good, &extra)
-        })
+        let known = flags::TRIGGER | flags::FDS;
+        flags_refused(dut, Answer::EINVAL, &[6, 7, 16, 31].map(|bit| known | 1 << bit))
     }
 
     /// A start at or beyond the count is EINVAL, even with count 0.
     fn c05_start_beyond(dut) {
         refused(dut, Answer::EINVAL, |good, count| {
-            let starts = [count, count.saturating_add(1), u32::MAX];
-            let off = |start| Request {
-                flags: flags::TRIGGER | flags::NONE,
-                start,
-                count: 0,
-                ..good.clone()
-            };
-            let with = |start| Request { start, ..good.clone() };
-            starts.into_iter().flat_map(|s| [with(s).bytes(), off(s).bytes()]).collect()
+            let disable = Request { flags: flags::TRIGGER | flags::NONE, count: 0, ..good.clone() };
+            let at = |start| [Request { start, ..good.clone() }, Request { start, ..disable.clone() }];
+            [count, count.saturating_add(1), u32::MAX].into_iter().flat_map(at).collect()
         })
     }
 
@@ -140,52 +128,36 @@ cases! {
                 dut.expect(&request, Answer::EINVAL)?;
             }
         }
-        super::dut::need(tried, "the device has vectors of every index")
+        need(tried, "the device has vectors of every index")
     }
 
     /// An end beyond the count is EINVAL.
     fn c06_end_beyond(dut) {
         refused(dut, Answer::EINVAL, |good, count| {
-            let long = |count: u32| Request { count, argsz: u32::MAX, ..good.clone() };
-            let none = |request: Request| Request {
-                flags: flags::TRIGGER | flags::NONE,
-                ..request
-            };
-            [count + 1, count + 2, count * 2, 0x1000_0000]
-                .into_iter()
-                .flat_map(|count| [long(count).bytes(), none(long(count)).bytes()])
-                .collect()
+            let long = |count| Request { count, argsz: u32::MAX, ..good.clone() };
+            let counts = [count + 1, count + 2, count * 2, 0x1000_0000];
+            counts.map(long).into_iter().flat_map(in_two_forms).collect()
         })
     }
 
     /// No kind of data is EINVAL.
     fn c07_no_data_bit(dut) {
-        refused(dut, Answer::EINVAL, |good, _| {
-            of_flags(good, &[flags::TRIGGER, flags::MASK, flags::UNMASK, 0])
-        })
+        flags_refused(dut, Answer::EINVAL, &[flags::TRIGGER, flags::MASK, flags::UNMASK, 0])
     }
 
     /// Two kinds of data are EINVAL.
     fn c07_two_data_bits(dut) {
-        refused(dut, Answer::EINVAL, |good, _| {
-            let pairs = [
-                flags::NONE | flags::BOOL,
-                flags::NONE | flags::FDS,
-                flags::BOOL | flags::FDS,
-                flags::NONE | flags::BOOL | flags::FDS,
-            ];
-            of_flags(good, &pairs.map(|pair| pair | flags::TRIGGER))
-        })
+        let [none, bool, fds] = FORMS;
+        let several = [none | bool, none | fds, bool | fds, none | bool | fds];
+        flags_refused(dut, Answer::EINVAL, &several.map(|forms| forms | flags::TRIGGER))
     }
 
     /// An argsz with less room than the count needs is EINVAL.
     fn c08_no_room(dut) {
         refused(dut, Answer::EINVAL, |good, _| {
-            let bools = |r: &mut Request| r.flags = flags::TRIGGER | flags::BOOL;
-            variations([&|r| r.argsz = 20, &|r| r.argsz = 21, &|r| r.argsz = 23, &|r| {
-                bools(r);
-                r.argsz = 20;
-            }], good)
+            let bools = Request { flags: flags::TRIGGER | flags::BOOL, ..good.clone() };
+            let short = [(good, 20), (good, 21), (good, 23), (&bools, 20)];
+            short.map(|(request, argsz)| Request { argsz, ..request.clone() }).into()
         })
     }
 
@@ -203,27 +175,19 @@ cases! {
 
     /// A header that cannot be read is EFAULT.
     fn c09_unreadable_header(dut) {
-        refused(dut, Answer::EFAULT, |good, _| {
-            let bytes = good.bytes();
-            [0, 1, 4, 19].into_iter().filter_map(|n| Some(bytes.get(..n)?.to_vec())).collect()
+        bytes_refused(dut, Answer::EFAULT, |good, _| {
+            [0, 1, 4, 19].map(|len| good.bytes()[..len].to_vec()).into()
         })
     }
 
     /// Data that cannot be read is EFAULT, for every action, even if the core needs no data.
     fn c09_unreadable_data(dut) {
-        refused(dut, Answer::EFAULT, |good, _| {
-            let cut = |action: u32, form: u32, left: usize| {
-                let mut bytes = Request { flags: action | form, ..good.clone() }.bytes();
-                bytes.truncate(20 + left);
-                bytes
-            };
-            [flags::TRIGGER, flags::MASK, flags::UNMASK]
-                .into_iter()
-                .flat_map(|action| {
-                    [(flags::FDS, 0), (flags::FDS, 3), (flags::BOOL, 0)]
-                        .map(|(form, left)| cut(action, form, left))
-                })
-                .collect()
+        bytes_refused(dut, Answer::EFAULT, |good, _| {
+            let actions = [flags::TRIGGER, flags::MASK, flags::UNMASK].into_iter();
+            let cut = |action| [(flags::FDS, 0), (flags::FDS, 3), (flags::BOOL, 0)].map(|(form, left)| {
+                Request { flags: action | form, ..good.clone() }.bytes()[..20 + left].to_vec()
+            });
+            actions.flat_map(cut).collect()
         })
     }
 
@@ -231,44 +195,38 @@ cases! {
     fn c09_einval_comes_first(dut) {
         refused(dut, Answer::EINVAL, |good, count| {
             let unreadable = Request { data: Vec::new(), ..good.clone() };
-            variations([
-                &|r| r.argsz = 19,
-                &|r| r.index = 5,
-                &|r| r.flags |= 1 << 6,
-                &|r| r.start = count,
-                &|r| r.flags |= flags::NONE,
-                &|r| r.argsz = 23,
-            ], &unreadable)
+            let flags = [good.flags | 1 << 6, good.flags | flags::NONE];
+            [
+                Request { argsz: 19, ..unreadable.clone() },
+                Request { index: 5, ..unreadable.clone() },
+                Request { flags: flags[0], ..unreadable.clone() },
+                Request { start: count, ..unreadable.clone() },
+                Request { flags: flags[1], ..unreadable.clone() },
+                Request { argsz: 23, ..unreadable },
+            ]
+            .into()
         })
     }
 
     /// No action is ENOTTY.
     fn c10_no_action(dut) {
-        refused(dut, Answer::ENOTTY, |good, _| {
-            of_flags(good, &[flags::NONE, flags::BOOL, flags::FDS])
-        })
+        flags_refused(dut, Answer::ENOTTY, &FORMS)
     }
 
     /// Several actions are ENOTTY.
     fn c10_several_actions(dut) {
-        refused(dut, Answer::ENOTTY, |good, _| {
-            let pairs = [
-                flags::MASK | flags::UNMASK,
-                flags::MASK | flags::TRIGGER,
-                flags::UNMASK | flags::TRIGGER,
-                flags::MASK | flags::UNMASK | flags::TRIGGER,
-            ];
-            let forms = [flags::NONE, flags::BOOL, flags::FDS];
-            let all: Vec<_> = pairs.iter().flat_map(|p| forms.map(|form| p | form)).collect();
-            of_flags(good, &all)
-        })
+        let (mask, unmask, trigger) = (flags::MASK, flags::UNMASK, flags::TRIGGER);
+        let several = [mask | unmask, mask | trigger, unmask | trigger, mask | unmask | trigger];
+        let all = several.map(|actions| FORMS.map(|form| actions | form));
+        flags_refused(dut, Answer::ENOTTY, all.as_flattened())
     }
 
     /// The EFAULT of data that cannot be read comes before the ENOTTY of the action.
     fn c10_efault_comes_first(dut) {
         refused(dut, Answer::EFAULT, |good, _| {
-            let unreadable = Request { data: Vec::new(), ..good.clone() };
-            of_flags(&unreadable, &[flags::FDS, flags::FDS | flags::MASK | flags::UNMASK])
+            [flags::FDS, flags::FDS | flags::MASK | flags::UNMASK]
+                .map(|flags| Request { flags, data: Vec::new(), ..good.clone() })
+                .into()
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::target::{Core, Target};
 use crate::vfio::Facts;
-use crate::{Answer, Error, Index, Info, Request, flags};
+use crate::{Answer, Error, Index, Info, Request, flags, requests};
 use std::fmt::Debug;
 
 /// Why a case ends early.
@@ -74,7 +74,7 @@ impl<'t> Dut<'t> {
 
     /// Returns the answer of GET_IRQ_INFO for an index.
     pub fn info(&mut self, index: Index) -> Result<Info, Stop> {
-        let mut bytes = Info::ask(index.raw()).bytes();
+        let mut bytes = requests::ask(index.raw()).to_bytes();
         let answer = self.target.get_irq_info(&mut bytes)?;
         check(answer == Answer::OK, || format!("GET_IRQ_INFO of {index:?} answered {answer}"))?;
         Ok(Info::from_bytes(&bytes))

@@ -2,7 +2,7 @@
 
 use super::dut::{check, need};
 use super::{Dut, Stop, Verdict, cases};
-use crate::{Answer, Index, Info, Request, flags};
+use crate::{Answer, Index, Info, Request, flags, requests};
 
 /// Asks with these bytes. Fails unless the answer is `expected` and the bytes are unchanged.
 fn refused(dut: &mut Dut<'_>, bytes: &[u8], expected: Answer) -> Verdict {
@@ -22,7 +22,7 @@ cases! {
     /// An address that cannot be read, in whole or in part, is EFAULT.
     fn i01_unreadable_is_efault(dut) {
         for index in Index::ALL {
-            let bytes = Info::ask(index.raw()).bytes();
+            let bytes = requests::ask(index.raw()).to_bytes();
             for len in [0, 1, 4, 8, 12, 15] {
                 refused(dut, bytes.get(..len).unwrap_or_default(), Answer::EFAULT)?;
             }
@@ -32,7 +32,7 @@ cases! {
 
     /// An address that can be read and not written is EFAULT.
     fn i01_unwritable_is_efault(dut) {
-        let bytes = Info::ask(Index::Msix.raw()).bytes();
+        let bytes = requests::ask(Index::Msix.raw()).to_bytes();
         match dut.target.get_irq_info_unwritable(&bytes)? {
             None => need(false, "nothing is read-only here"),
             Some(answer) => check(answer == Answer::EFAULT, || format!("it answered {answer}")),
@@ -42,8 +42,8 @@ cases! {
     /// argsz below 16 is EINVAL.
     fn i02_short_argsz_is_einval(dut) {
         for (index, argsz) in Index::ALL.into_iter().flat_map(|i| [0, 1, 15].map(|a| (i, a))) {
-            let asked = Info { argsz, ..Info::ask(index.raw()) };
-            refused(dut, &asked.bytes(), Answer::EINVAL)?;
+            let asked = Info { argsz, ..requests::ask(index.raw()) };
+            refused(dut, &asked.to_bytes(), Answer::EINVAL)?;
         }
         Ok(())
     }
@@ -51,7 +51,7 @@ cases! {
     /// A larger argsz succeeds, and comes back unchanged.
     fn i02_long_argsz_is_fine(dut) {
         for argsz in [17, 20, 4096, u32::MAX] {
-            let mut bytes = Info { argsz, ..Info::ask(Index::Req.raw()) }.bytes();
+            let mut bytes = Info { argsz, ..requests::ask(Index::Req.raw()) }.to_bytes();
             let answer = dut.target.get_irq_info(&mut bytes)?;
             let info = Info::from_bytes(&bytes);
             let fine = answer == Answer::OK && info.argsz == argsz && info.count == 1;
@@ -64,7 +64,7 @@ cases! {
     fn i02_unknown_index_is_einval(dut) {
         [5, 6, 255, 256, 0x8000_0000, u32::MAX]
             .into_iter()
-            .try_for_each(|index| refused(dut, &Info::ask(index).bytes(), Answer::EINVAL))
+            .try_for_each(|index| refused(dut, &requests::ask(index).to_bytes(), Answer::EINVAL))
     }
 
     /// INTx: count 1 with an interrupt pin; EVENTFD, MASKABLE, AUTOMASKED.

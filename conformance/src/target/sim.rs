@@ -10,7 +10,7 @@ use vfio_irq_engine::{Errno, IrqEngine};
 
 /// A simulated device.
 pub struct Simulator {
-    shape: IrqCaps,
+    caps: IrqCaps,
     sim: Sim,
     device: IrqEngine<Sim>,
     /// The device asserts INTx.
@@ -21,10 +21,10 @@ pub struct Simulator {
 
 impl Simulator {
     /// Creates a device with these capabilities.
-    pub fn new(shape: IrqCaps) -> Self {
-        let sim = Sim::with(shape);
+    pub fn new(caps: IrqCaps) -> Self {
+        let sim = Sim::with(caps);
         let device = IrqEngine::new(sim.slots());
-        Self { shape, sim, device, asserted: false, seen: BTreeMap::new() }
+        Self { caps, sim, device, asserted: false, seen: BTreeMap::new() }
     }
 
     fn info(&self, bytes: &mut [u8]) -> Result<(), Errno> {
@@ -69,10 +69,10 @@ impl Target for Simulator {
 
     fn facts(&self) -> Facts {
         Facts {
-            pin: self.shape.pin,
-            msi: self.shape.msi,
-            msi_mask_bits: self.shape.msi_maskable,
-            msix: self.shape.msix,
+            pin: self.caps.pin,
+            msi: self.caps.msi,
+            msi_mask_bits: self.caps.msi_maskable,
+            msix: self.caps.msix,
         }
     }
 
@@ -116,9 +116,9 @@ impl Target for Simulator {
 
     fn reach(&self, index: Index) -> u32 {
         match index {
-            Index::Intx => u32::from(self.shape.pin && self.shape.connected),
-            Index::Msi => self.shape.msi,
-            Index::Msix => self.shape.msix,
+            Index::Intx => u32::from(self.caps.pin && self.caps.connected),
+            Index::Msi => self.caps.msi,
+            Index::Msix => self.caps.msix,
             Index::Err | Index::Req => 0,
         }
     }
@@ -173,7 +173,7 @@ impl Target for Simulator {
     }
 
     fn disconnected(&self) -> bool {
-        !self.shape.connected
+        !self.caps.connected
     }
 
     fn close(&mut self) -> Result<(), Error> {
@@ -188,7 +188,7 @@ impl Target for Simulator {
 
     fn open(&mut self) -> Result<(), Error> {
         self.close()?;
-        *self = Self::new(self.shape);
+        *self = Self::new(self.caps);
         Ok(())
     }
 }

@@ -2,8 +2,8 @@
 //! test must send requests that no correct caller sends.
 
 use std::fmt;
-use vfio_bindings::bindings::vfio;
-pub use vfio_irq_engine::abi::Index;
+use vfio_irq_engine::Errno;
+pub use vfio_irq_engine::abi::{Index, InfoHeader as Info};
 
 /// The return value of an ioctl: 0, a positive number, or a negative error number.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -32,28 +32,7 @@ impl Answer {
 
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = match self.0.wrapping_neg() {
-            libc::EPERM => "EPERM",
-            libc::ENOENT => "ENOENT",
-            libc::EINTR => "EINTR",
-            libc::EIO => "EIO",
-            libc::ENXIO => "ENXIO",
-            libc::EBADF => "EBADF",
-            libc::EAGAIN => "EAGAIN",
-            libc::ENOMEM => "ENOMEM",
-            libc::EACCES => "EACCES",
-            libc::EFAULT => "EFAULT",
-            libc::EBUSY => "EBUSY",
-            libc::EEXIST => "EEXIST",
-            libc::ENODEV => "ENODEV",
-            libc::EINVAL => "EINVAL",
-            libc::ENOTTY => "ENOTTY",
-            libc::ENOSPC => "ENOSPC",
-            libc::ERANGE => "ERANGE",
-            errno if errno > 0 => return write!(f, "errno {errno}"),
-            _ => return write!(f, "{}", self.0),
-        };
-        f.write_str(name)
+        if self.0 < 0 { Errno::from_raw(self.0).fmt(f) } else { self.0.fmt(f) }
     }
 }
 
@@ -63,29 +42,15 @@ impl fmt::Debug for Answer {
     }
 }
 
-/// Flags of both structures, by the names of the contract.
+/// Linux's flags of both structures, by the names of the contract.
 pub mod flags {
-    use super::vfio;
-    /// The index signals eventfds.
-    pub const EVENTFD: u32 = vfio::VFIO_IRQ_INFO_EVENTFD;
-    /// The index can be masked.
-    pub const MASKABLE: u32 = vfio::VFIO_IRQ_INFO_MASKABLE;
-    /// A signal masks the index.
-    pub const AUTOMASKED: u32 = vfio::VFIO_IRQ_INFO_AUTOMASKED;
-    /// The vectors are a set.
-    pub const NORESIZE: u32 = vfio::VFIO_IRQ_INFO_NORESIZE;
-    /// No data.
-    pub const NONE: u32 = vfio::VFIO_IRQ_SET_DATA_NONE;
-    /// One byte for each vector.
-    pub const BOOL: u32 = vfio::VFIO_IRQ_SET_DATA_BOOL;
-    /// One descriptor for each vector.
-    pub const FDS: u32 = vfio::VFIO_IRQ_SET_DATA_EVENTFD;
-    /// Mask.
-    pub const MASK: u32 = vfio::VFIO_IRQ_SET_ACTION_MASK;
-    /// Unmask.
-    pub const UNMASK: u32 = vfio::VFIO_IRQ_SET_ACTION_UNMASK;
-    /// Attach, detach, disable, loopback.
-    pub const TRIGGER: u32 = vfio::VFIO_IRQ_SET_ACTION_TRIGGER;
+    pub use vfio_bindings::bindings::vfio::{
+        VFIO_IRQ_INFO_AUTOMASKED as AUTOMASKED, VFIO_IRQ_INFO_EVENTFD as EVENTFD,
+        VFIO_IRQ_INFO_MASKABLE as MASKABLE, VFIO_IRQ_INFO_NORESIZE as NORESIZE,
+        VFIO_IRQ_SET_ACTION_MASK as MASK, VFIO_IRQ_SET_ACTION_TRIGGER as TRIGGER,
+        VFIO_IRQ_SET_ACTION_UNMASK as UNMASK, VFIO_IRQ_SET_DATA_BOOL as BOOL,
+        VFIO_IRQ_SET_DATA_EVENTFD as FDS, VFIO_IRQ_SET_DATA_NONE as NONE,
+    };
 }
 
 /// The header of SET_IRQS with the data after it.
@@ -167,46 +132,9 @@ impl Request {
     }
 }
 
-/// The answer of GET_IRQ_INFO.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Info {
-    /// The claimed size.
-    pub argsz: u32,
-    /// The capabilities of the index.
-    pub flags: u32,
-    /// The index.
-    pub index: u32,
-    /// The number of vectors.
-    pub count: u32,
-}
-
-impl Info {
-    /// Bytes of the structure.
-    pub const LEN: usize = 16;
-
-    /// Builds a question about an index.
-    pub fn ask(index: u32) -> Self {
-        Self { argsz: 16, flags: 0, index, count: 0 }
-    }
-
-    /// Returns the bytes for the ioctl.
-    pub fn bytes(&self) -> [u8; Self::LEN] {
-        let mut bytes = [0; Self::LEN];
-        let words = [self.argsz, self.flags, self.index, self.count];
-        for (chunk, word) in bytes.chunks_exact_mut(4).zip(words) {
-            chunk.copy_from_slice(&word.to_ne_bytes());
-        }
-        bytes
-    }
-
-    /// Parses the bytes that the ioctl returned.
-    pub fn from_bytes(bytes: &[u8; Self::LEN]) -> Self {
-        let word = |i: usize| {
-            let chunk = bytes.chunks_exact(4).nth(i).and_then(|chunk| chunk.try_into().ok());
-            u32::from_ne_bytes(chunk.unwrap_or_default())
-        };
-        Self { argsz: word(0), flags: word(1), index: word(2), count: word(3) }
-    }
+/// Returns the structure that asks GET_IRQ_INFO about an index.
+pub fn ask(index: u32) -> Info {
+    Info { argsz: 16, flags: 0, index, count: 0 }
 }
 
 impl fmt::Display for Request {
