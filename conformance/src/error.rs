@@ -1,19 +1,13 @@
 //! Errors of the test environment, as opposed to failures of the driver under test.
 
 use crate::Answer;
-use std::path::PathBuf;
 
 /// Why a test could not be tried. Each error reads as a sentence.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// An operation on a file of the system failed.
-    #[error("{path} cannot be used: {source}")]
-    File {
-        /// The path of the file.
-        path: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
+    /// An operation on a file of the system, or on a process, failed. `fs_err` names the file.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
     /// A PCI address without a device, or a device that is not bound to a VFIO driver.
     #[error("{bdf} is not a device that VFIO can open: {why}")]
     Device {

@@ -251,10 +251,7 @@ fn try_all<F: 'static>(
 }
 
 fn print_comparison(linux: &Path, ours: &Path) -> Result<bool, Error> {
-    let read = |path: &Path| {
-        let text = std::fs::read_to_string(path);
-        compare::read(&text.map_err(|source| Error::File { path: path.into(), source })?)
-    };
+    let read = |path: &Path| compare::read(&fs_err::read_to_string(path)?);
     let comparison = compare::compare(&read(linux)?, &read(ours)?);
     for wrong in &comparison.wrong {
         println!("{wrong}");

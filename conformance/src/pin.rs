@@ -3,7 +3,6 @@
 
 use crate::Error;
 use rustix::thread::CpuSet;
-use std::path::Path;
 
 const DEFAULT_AFFINITY: &str = "/proc/irq/default_smp_affinity";
 
@@ -19,10 +18,7 @@ impl Pinned {
     pub fn new() -> Result<Self, Error> {
         let mut first = CpuSet::new();
         first.set(0);
-        rustix::thread::sched_setaffinity(None, &first).map_err(|source| Error::File {
-            path: Path::new("processor 0").into(),
-            source: source.into(),
-        })?;
+        rustix::thread::sched_setaffinity(None, &first).map_err(std::io::Error::from)?;
         let before = std::fs::read_to_string(DEFAULT_AFFINITY).ok();
         let led = std::fs::write(DEFAULT_AFFINITY, "1").is_ok();
         Ok(Self { before: before.filter(|_| led) })

@@ -2,9 +2,9 @@
 
 use crate::sys::{self, Guarded, Mapping};
 use crate::{Answer, Error};
+use fs_err::{self as fs, File, os::unix::fs::FileExt};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use vfio_bindings::bindings::vfio::{
@@ -25,8 +25,7 @@ const DMA_LEN: usize = 1 << 20;
 const DMA_IOVA: u64 = 0x1000_0000;
 
 fn open(path: &Path) -> Result<OwnedFd, Error> {
-    let file = std::fs::File::options().read(true).write(true).open(path);
-    Ok(file.map_err(|source| Error::File { path: path.into(), source })?.into())
+    Ok(File::options().read(true).write(true).open(path)?.into_file().into())
 }
 
 fn accept(step: &'static str, answer: Answer) -> Result<(), Error> {
@@ -111,26 +110,20 @@ pub fn sysfs(bdf: &str) -> PathBuf {
 
 /// Returns a word of the device's real configuration space, which VFIO may emulate.
 pub fn hardware16(bdf: &str, at: u64) -> Result<u16, Error> {
-    let path = sysfs(bdf).join("config");
     let mut bytes = [0; 2];
-    let read = std::fs::File::open(&path).and_then(|file| file.read_exact_at(&mut bytes, at));
-    read.map_err(|source| Error::File { path, source })?;
+    File::open(sysfs(bdf).join("config"))?.read_exact_at(&mut bytes, at)?;
     Ok(u16::from_le_bytes(bytes))
 }
 
 /// Writes a word of the device's real configuration space, past VFIO.
 pub fn set_hardware16(bdf: &str, at: u64, value: u16) -> Result<(), Error> {
-    let path = sysfs(bdf).join("config");
-    let file = std::fs::File::options().write(true).open(&path);
-    let written = file.and_then(|file| file.write_all_at(&value.to_le_bytes(), at));
-    written.map_err(|source| Error::File { path, source })
+    let file = File::options().write(true).open(sysfs(bdf).join("config"))?;
+    Ok(file.write_all_at(&value.to_le_bytes(), at)?)
 }
 
 /// Returns a file of the device in sysfs, without the trailing newline.
 pub fn attribute(bdf: &str, name: &str) -> Result<String, Error> {
-    let path = sysfs(bdf).join(name);
-    let text = std::fs::read_to_string(&path).map_err(|source| Error::File { path, source })?;
-    Ok(text.trim_end().to_owned())
+    Ok(fs::read_to_string(sysfs(bdf).join(name))?.trim_end().to_owned())
 }
 
 /// Returns true if a function is QEMU's `edu`.
@@ -142,8 +135,7 @@ pub fn is_edu(bdf: &str) -> Result<bool, Error> {
 
 /// Returns the line of /proc/interrupts that names a handler.
 fn interrupts_line(handler: &str) -> Result<Option<String>, Error> {
-    let path = PathBuf::from("/proc/interrupts");
-    let table = std::fs::read_to_string(&path).map_err(|source| Error::File { path, source })?;
+    let table = fs::read_to_string("/proc/interrupts")?;
     let names = |line: &&str| line.split([' ', ',']).any(|word| word == handler);
     Ok(table.lines().find(names).map(str::to_owned))
 }

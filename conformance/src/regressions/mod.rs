@@ -67,31 +67,27 @@ impl Case<Regression> {
         if let Some(other) = &place.other {
             command.args(["--other", other]);
         }
-        command.stdout(Stdio::piped()).spawn().map_err(failed)
+        Ok(command.stdout(Stdio::piped()).spawn()?)
     }
 }
 
 /// The path of this program.
 const THIS: &str = "/proc/self/exe";
 
-fn failed(source: std::io::Error) -> Error {
-    Error::File { path: THIS.into(), source }
-}
-
 /// Waits for a process to end. Returns its output.
 fn wait(mut child: Child) -> Result<String, Error> {
     let since = Instant::now();
-    while child.try_wait().map_err(failed)?.is_none() {
+    while child.try_wait()?.is_none() {
         if since.elapsed() > LIMIT {
             // The process is not reaped: a process that is stuck in the kernel cannot be killed.
-            child.kill().map_err(failed)?;
+            child.kill()?;
             return Ok(format!("{BROKEN} it has not ended after {} seconds", LIMIT.as_secs()));
         }
         std::thread::sleep(Duration::from_millis(10));
     }
     let mut said = String::new();
     if let Some(mut stdout) = child.stdout.take() {
-        stdout.read_to_string(&mut said).map_err(failed)?;
+        stdout.read_to_string(&mut said)?;
     }
     Ok(said)
 }

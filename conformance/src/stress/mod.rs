@@ -15,13 +15,13 @@
 //! processors, an interrupt in that window is lost. With Linux's core such losses are counted and
 //! are no failure; with the Rust core they are (`CONTRACT.md`, B-02).
 
-mod board;
-mod load;
-mod requests;
+mod queue_load;
+mod random_requests;
 mod resources;
+mod vector_states;
 
-pub use load::Tally;
-pub use requests::Sent;
+pub use queue_load::Tally;
+pub use random_requests::Sent;
 pub use resources::{Resources, SLAB_TOLERANCE};
 
 use crate::devices::Stimulus;
@@ -29,11 +29,12 @@ use crate::devices::nvme::Controller;
 use crate::target::Core;
 use crate::vfio::Opener;
 use crate::{Error, Index};
-use board::Board;
-use requests::{Dice, Player};
+use fastrand::Rng;
+use random_requests::RandomRequests;
 use std::fmt;
 use std::process::{Command, Stdio};
 use std::time::Duration;
+use vector_states::VectorStates;
 
 /// The vectors under test, each with a queue that interrupts.
 const VECTORS: u32 = 12;
@@ -51,13 +52,15 @@ pub struct Plan {
     pub seed: u64,
 }
 
-/// The result of a run.
+/// The result of a run, or of processes that were killed in the middle.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The core that answered.
     pub core: Core,
-    /// The requests that were sent.
-    pub sent: Sent,
+    /// The requests that were sent; `None` if the processes that sent them were killed.
+    pub sent: Option<Sent>,
+    /// The experiment and its size, for the last line.
+    pub summary: String,
     /// The completions and signals of the device.
     pub tally: Tally,
     /// Resources in use before, with the device closed.
@@ -67,43 +70,22 @@ pub struct Report {
 }
 
 impl Report {
-    /// Returns true if nothing leaked and no owed interrupt was lost.
+    /// Returns true if the device worked, nothing leaked, and no interrupt was lost as far as the
+    /// core promises that.
     pub fn is_clean(&self) -> bool {
-        owed(self.core, &self.tally) && self.after.back_to(&self.before)
+        let owed = self.core == Core::C || self.tally.stalls.is_empty();
+        owed && self.tally.raised > 0 && self.after.back_to(&self.before)
     }
-}
-
-/// Returns true if no interrupt was lost, as far as the core promises that.
-fn owed(core: Core, tally: &Tally) -> bool {
-    core == Core::C || tally.stalls.is_empty()
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (sent, tally) = (&self.sent, &self.tally);
-        writeln!(
-            f,
-            "sent: {} enables, {} disables, {} attaches, {} re-targets, {} detaches, {} masks, \
-             {} unmasks, {} that had to fail",
-            sent.enables,
-            sent.disables,
-            sent.attaches,
-            sent.retargets,
-            sent.detaches,
-            sent.masks,
-            sent.unmasks,
-            sent.refusals,
-        )?;
-        tally.stalls.iter().try_for_each(|stall| writeln!(f, "lost: {stall}"))?;
+        self.sent.iter().try_for_each(|sent| writeln!(f, "{sent}"))?;
+        self.tally.stalls.iter().try_for_each(|stall| writeln!(f, "lost: {stall}"))?;
         writeln!(f, "before: {}", self.before)?;
         writeln!(f, "after:  {}", self.after)?;
-        let Tally { raised, signalled, excused, stalls } = tally;
-        let leaked = !self.after.back_to(&self.before);
-        let lost = stalls.len();
-        write!(
-            f,
-            "stress raised={raised} signalled={signalled} excused={excused} lost={lost} leaked={leaked}"
-        )
+        let (lost, leaked) = (self.tally.stalls.len(), !self.after.back_to(&self.before));
+        write!(f, "{} lost={lost} leaked={leaked}", self.summary)
     }
 }
 
@@ -114,110 +96,71 @@ pub fn run(plan: &Plan) -> Result<Report, Error> {
     let before = Resources::settled(&Resources::count()?)?;
     let (sent, tally) = round(plan)?;
     let after = Resources::settled(&before)?;
-    Ok(Report { core: plan.core, sent, tally, before, after })
+    let Tally { raised, signalled, excused, .. } = tally;
+    let summary = format!("stress raised={raised} signalled={signalled} excused={excused}");
+    Ok(Report { core: plan.core, sent: Some(sent), summary, tally, before, after })
 }
 
 /// Opens the device, sends the requests, and closes it.
 fn round(plan: &Plan) -> Result<(Sent, Tally), Error> {
     let opener = Opener::new(&plan.bdf)?;
     let device = opener.open()?;
-    let board = Board::new(VECTORS)?;
-    requests::attach_all(&device, &board)?;
+    let states = VectorStates::new(VECTORS)?;
+    let beyond = plan.core == Core::Rust;
+    let mut requests = RandomRequests::new(&device, &states, plan.seed, beyond)?;
     let mut controller = Controller::new(device.bar(), opener.dma());
     controller.ready(Index::Msix, VECTORS)?;
-    let beyond = plan.core == Core::Rust;
-    let mut player = Player::new(&device, &board, plan.seed, beyond)?;
     let tally = std::thread::scope(|scope| {
-        let load = scope.spawn(|| load::run(&mut controller, &board));
-        let played = (0..plan.requests)
+        let load = scope.spawn(|| queue_load::run(&mut controller, &states));
+        let sent = (0..plan.requests)
             .try_for_each(|_| {
-                player.play()?;
+                requests.send_one()?;
                 // Every queue is served between two requests.
-                let seen = board.passes();
-                while board.passes() < seen + 2 && !load.is_finished() {
+                let seen = states.passes();
+                while states.passes() < seen + 2 && !load.is_finished() {
                     std::thread::yield_now();
                 }
                 Ok(())
             })
-            .and_then(|()| player.finish());
-        board.stop();
+            .and_then(|()| requests.finish());
+        states.stop();
         let tally = load.join().unwrap_or_else(|_| {
             Err(Error::Silent { device: "NVMe controller", why: "its thread ended".into() })
         });
-        played.and(tally)
+        sent.and(tally)
     })?;
-    Ok((player.sent, tally))
-}
-
-/// The result of processes that were killed in the middle.
-#[derive(Clone, Debug)]
-pub struct Killed {
-    /// The core that answered.
-    pub core: Core,
-    /// The number of killed processes.
-    pub rounds: u32,
-    /// Resources in use before the first process.
-    pub before: Resources,
-    /// Resources in use after.
-    pub after: Resources,
-    /// The device's tally when it was used again after the last.
-    pub again: Tally,
-}
-
-impl Killed {
-    /// Returns true if everything is released and the device works.
-    pub fn is_clean(&self) -> bool {
-        self.after.back_to(&self.before) && owed(self.core, &self.again) && self.again.raised > 0
-    }
-}
-
-impl fmt::Display for Killed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut stalls = self.again.stalls.iter();
-        stalls.try_for_each(|stall| writeln!(f, "lost: {stall}"))?;
-        writeln!(f, "before: {}", self.before)?;
-        writeln!(f, "after:  {}", self.after)?;
-        let leaked = !self.after.back_to(&self.before);
-        let (rounds, lost) = (self.rounds, self.again.stalls.len());
-        write!(f, "killed rounds={rounds} lost={lost} leaked={leaked}")
-    }
+    Ok((requests.sent, tally))
 }
 
 /// Starts processes that run the plan without end, and kills each in the middle. Uses the device
 /// again after each. Returns the result.
-pub fn kill(plan: &Plan, after: Duration, rounds: u32) -> Result<Killed, Error> {
+pub fn kill(plan: &Plan, after: Duration, rounds: u32) -> Result<Report, Error> {
     let short = Plan { requests: 100, ..plan.clone() };
     round(&short)?;
     let before = Resources::settled(&Resources::count()?)?;
-    let mut dice = Dice::new(plan.seed);
-    let mut again = Tally::default();
+    let mut random = Rng::with_seed(plan.seed);
+    let mut tally = Tally::default();
     for n in 0..rounds {
-        kill_one(plan, n, after + Duration::from_millis(u64::from(dice.below(200))))?;
-        let (_, tally) = round(&short)?;
-        again.raised += tally.raised;
-        again.signalled += tally.signalled;
-        again.excused += tally.excused;
-        again.stalls.extend(tally.stalls);
+        kill_one(plan, n, after + Duration::from_millis(random.u64(..200)))?;
+        tally.add(round(&short)?.1);
     }
     let after = Resources::settled(&before)?;
-    Ok(Killed { core: plan.core, rounds, before, after, again })
+    let summary = format!("killed rounds={rounds}");
+    Ok(Report { core: plan.core, sent: None, summary, tally, before, after })
 }
 
 fn kill_one(plan: &Plan, n: u32, after: Duration) -> Result<(), Error> {
-    let this = std::path::Path::new("/proc/self/exe");
-    let failed = |source| Error::File { path: this.into(), source };
     let seed = plan.seed.wrapping_add(u64::from(n));
     let endless = u64::MAX.to_string();
-    let mut child = Command::new(this)
+    let mut child = Command::new("/proc/self/exe")
         .args(["stress", "--bdf", &plan.bdf, "--core", &plan.core.to_string()])
         .args(["--seed", &seed.to_string(), "--requests", &endless])
         .stdout(Stdio::null())
-        .spawn()
-        .map_err(failed)?;
+        .spawn()?;
     std::thread::sleep(after);
-    let ended = child.try_wait().map_err(failed)?;
-    child.kill().map_err(failed)?;
-    child.wait().map_err(failed)?;
+    let ended = child.try_wait()?;
+    child.kill()?;
+    child.wait()?;
     match ended {
         None => Ok(()),
         Some(status) => Err(Error::Table(format!("a process ended by itself, with {status}"))),

@@ -1,8 +1,8 @@
 //! Counts the system's resources, which must be equal before and after.
 
 use crate::Error;
+use fs_err as fs;
 use std::fmt;
-use std::path::Path;
 use std::time::Duration;
 
 /// The resources that interrupts use.
@@ -21,11 +21,6 @@ pub struct Resources {
 /// The tolerated increase of the kernel's memory, in KiB: its caches keep pages.
 pub const SLAB_TOLERANCE: u64 = 1024;
 
-fn read(path: &str) -> Result<String, Error> {
-    let path = Path::new(path);
-    std::fs::read_to_string(path).map_err(|source| Error::File { path: path.into(), source })
-}
-
 fn first_number(text: &str) -> u64 {
     text.split_whitespace().find_map(|word| word.parse().ok()).unwrap_or(0)
 }
@@ -33,15 +28,12 @@ fn first_number(text: &str) -> u64 {
 impl Resources {
     /// Counts the resources.
     pub fn count() -> Result<Self, Error> {
-        let descriptors = Path::new("/sys/kernel/irq");
-        let listed = std::fs::read_dir(descriptors)
-            .map_err(|source| Error::File { path: descriptors.into(), source })?;
-        let memory = read("/proc/meminfo")?;
+        let memory = fs::read_to_string("/proc/meminfo")?;
         let slab = memory.lines().find_map(|line| line.strip_prefix("SUnreclaim:"));
         Ok(Self {
-            handlers: read("/proc/interrupts")?.matches("vfio-").count(),
-            descriptors: listed.count(),
-            files: first_number(&read("/proc/sys/fs/file-nr")?),
+            handlers: fs::read_to_string("/proc/interrupts")?.matches("vfio-").count(),
+            descriptors: fs::read_dir("/sys/kernel/irq")?.count(),
+            files: first_number(&fs::read_to_string("/proc/sys/fs/file-nr")?),
             slab: slab.map_or(0, first_number),
         })
     }

@@ -1,9 +1,8 @@
 //! Counts the kernel functions that a request calls, with the kernel's own tracing.
 
 use crate::Error;
+use fs_err as fs;
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 /// The counted functions, each with its number of calls.
@@ -41,7 +40,7 @@ impl Trace {
         }
         let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
         let dir = Path::new(TRACING).join("instances").join(format!("vfio-irq-{thread}"));
-        fs::create_dir(&dir).map_err(|source| Error::File { path: dir.clone(), source })?;
+        fs::create_dir(&dir)?;
         let trace = Self(dir);
         trace.write("tracing_on", "0")?;
         trace.write("set_ftrace_pid", &thread)?;
@@ -56,14 +55,11 @@ impl Trace {
         self.write("tracing_on", "1")?;
         let ran = run();
         self.write("tracing_on", "0")?;
-        let path = self.0.join("trace");
-        let text = fs::read_to_string(&path);
-        Ok((ran, calls(&text.map_err(|source| Error::File { path, source })?)))
+        Ok((ran, calls(&fs::read_to_string(self.0.join("trace"))?)))
     }
 
     fn write(&self, file: &str, text: &str) -> Result<(), Error> {
-        let path = self.0.join(file);
-        fs::write(&path, text).map_err(|source: io::Error| Error::File { path, source })
+        Ok(fs::write(self.0.join(file), text)?)
     }
 }
 
