@@ -4,12 +4,12 @@
 
 pub mod answers;
 pub mod atomicity;
-pub mod bench;
 pub mod cases;
 pub mod compare;
 pub mod devices;
 mod error;
 pub mod eventfd;
+pub mod instructions;
 pub mod pin;
 pub mod regressions;
 pub mod requests;

@@ -11,7 +11,8 @@ use vfio_irq_conformance::pin::Pinned;
 use vfio_irq_conformance::regressions::Place;
 use vfio_irq_conformance::target::{Core, Kernel, Target};
 use vfio_irq_conformance::{
-    Error, answers, atomicity, bench, cases, compare, regressions, stress, vector_exhaustion, vfio,
+    Error, answers, atomicity, cases, compare, instructions, regressions, stress,
+    vector_exhaustion, vfio,
 };
 
 /// What a VFIO device's interrupts must do, tried on a running kernel.
@@ -114,7 +115,7 @@ enum Command {
         name: String,
     },
     /// What each operation costs, as JSON lines and as a table.
-    Bench {
+    Instructions {
         /// Address of a device with 65 vectors of MSI-X.
         #[arg(long)]
         bdf: String,
@@ -178,12 +179,10 @@ fn run(command: Command) -> Result<bool, Error> {
         }
         Command::Stress { bdf, expected, requests, seed, kill_after, rounds } => {
             let plan = stress::Plan { bdf, core: expected.core(), requests, seed };
-            if let Some(after) = kill_after {
-                let killed = stress::kill(&plan, Duration::from_millis(after), rounds)?;
-                println!("{killed}");
-                return Ok(killed.is_clean());
-            }
-            let report = stress::run(&plan)?;
+            let report = match kill_after {
+                Some(after) => stress::kill(&plan, Duration::from_millis(after), rounds)?,
+                None => stress::run(&plan)?,
+            };
             println!("{report}");
             Ok(report.is_clean())
         }
@@ -202,7 +201,7 @@ fn run(command: Command) -> Result<bool, Error> {
             println!("{}", one.ok_or_else(unknown)?.try_here(&at.into()));
             Ok(true)
         }
-        Command::Bench { bdf, edu } => print_bench(&bdf, edu.as_deref()),
+        Command::Instructions { bdf, edu } => print_instructions(&bdf, edu.as_deref()),
     }
 }
 
@@ -261,17 +260,16 @@ fn print_comparison(linux: &Path, ours: &Path) -> Result<bool, Error> {
     Ok(wrong == 0)
 }
 
-fn print_bench(bdf: &str, edu: Option<&str>) -> Result<bool, Error> {
+fn print_instructions(bdf: &str, edu: Option<&str>) -> Result<bool, Error> {
     let _pinned = Pinned::new()?;
-    let times = bench::Repetitions::default();
-    let mut figures = bench::requests(&vfio::Opener::new(bdf)?, times)?;
+    let mut figures = instructions::requests(&vfio::Opener::new(bdf)?)?;
     if let Some(edu) = edu {
-        figures.extend(bench::interrupt(&vfio::Opener::new(edu)?, times)?);
+        figures.extend(instructions::interrupt(&vfio::Opener::new(edu)?)?);
     }
     for figure in &figures {
         println!("{}", figure.json());
     }
-    println!("{}", bench::heading());
+    println!("{}", instructions::heading());
     for figure in &figures {
         println!("{figure}");
     }

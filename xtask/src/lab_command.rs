@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use crate::bench;
 use crate::error::{Error, Result};
+use crate::instructions;
 use crate::lab::cache::Cache;
 use crate::lab::device;
 use crate::lab::guest::{Builder, Core};
@@ -89,7 +89,7 @@ pub struct Options {
 pub fn run(options: Options) -> Result<ExitCode> {
     let cache = Cache::open()?;
     if let Some(Other::Bench { kernel }) = options.other {
-        return bench::run(&cache, kernel);
+        return instructions::run(&cache, kernel);
     }
     if options.clean {
         let kept = cache.clean()?;

@@ -9,13 +9,13 @@ use crate::lab::cache::Cache;
 use crate::lab::guest::Core;
 use crate::lab::kernel::Series;
 
-mod bench;
 mod clients;
 mod conformance;
 mod core_module;
 mod demo;
 mod emulated;
 mod error;
+mod instructions;
 mod lab;
 mod lab_command;
 mod log;

@@ -52,9 +52,6 @@ impl Stimulus for Igb {
     }
 
     fn raise(&mut self, index: Index, vector: u32) -> Result<(), Error> {
-        if vector >= self.reach(index) {
-            return Err(Error::Unraisable { index, vector });
-        }
         if index == Index::Msix {
             return self.bar.write32(EICS, 1 << vector);
         }

@@ -16,7 +16,7 @@ pub trait Stimulus: Send {
     /// Prepares the device to raise these vectors; the index must be active. May raise vector 0.
     fn ready(&mut self, index: Index, vectors: u32) -> Result<(), Error>;
 
-    /// Raises a vector. When it returns, the device has sent the message or asserts INTx.
+    /// Raises a vector within [`Stimulus::reach`]. When it returns, the device has sent the message or asserts INTx.
     fn raise(&mut self, index: Index, vector: u32) -> Result<(), Error>;
 
     /// Deasserts INTx after [`Stimulus::raise`] of INTx.

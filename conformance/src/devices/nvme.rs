@@ -287,10 +287,6 @@ impl Stimulus for Controller {
     }
 
     fn raise(&mut self, index: Index, vector: u32) -> Result<(), Error> {
-        let reach = if index == Index::Intx { 1 } else { self.reach(index) };
-        if vector >= reach {
-            return Err(Error::Unraisable { index, vector });
-        }
         self.ready(index, vector + 1)?;
         self.submit(vector)?;
         let number = u16::try_from(vector).unwrap_or(u16::MAX);

@@ -59,8 +59,8 @@ impl Kernel {
 
     fn stimulus(&mut self, index: Index, vector: u32) -> Result<&mut dyn Stimulus, Error> {
         match &mut self.opened()?.stimulus {
-            Some(stimulus) => Ok(stimulus.as_mut()),
-            None => Err(Error::Unraisable { index, vector }),
+            Some(stimulus) if vector < stimulus.reach(index) => Ok(stimulus.as_mut()),
+            _ => Err(Error::Unraisable { index, vector }),
         }
     }
 }

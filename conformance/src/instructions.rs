@@ -1,4 +1,5 @@
-//! Measures the cost of each operation with the processor's time stamp.
+//! Measures the cost of each operation with the processor's time stamp: guest instructions, where
+//! the lab runs it.
 //!
 //! Under QEMU's `-icount shift=0,sleep=off` with one processor, the time stamp counts guest
 //! instructions, so two drivers are compared without noise. The time of a wait still passes there:
@@ -11,21 +12,10 @@ use crate::vfio::{Device, Opener};
 use crate::{Answer, Error, Index, Request};
 use std::fmt;
 
-/// Repetitions of operations that take microseconds, and of those that take milliseconds.
-#[derive(Clone, Copy, Debug)]
-pub struct Repetitions {
-    /// Repetitions of operations that leave the device as it was.
-    pub short: usize,
-    /// Repetitions of operations that enable and disable.
-    pub long: usize,
-}
-
-impl Default for Repetitions {
-    fn default() -> Self {
-        Self { short: 300, long: 40 }
-    }
-}
-
+/// Repetitions of operations that leave the device as it was.
+const REPETITIONS: usize = 300;
+/// Repetitions of operations that enable and disable, which take milliseconds.
+const LONG_REPETITIONS: usize = 40;
 const WARM_UP: usize = 10;
 
 /// The cost of one operation.
@@ -95,20 +85,28 @@ fn put(device: &Device, request: &Request) -> Result<(), Error> {
     time(device, &Guarded::with(&request.bytes())?, "a step before the measurement").map(|_| ())
 }
 
+/// Runs `sample` again and again, the first times unmeasured. Returns the figure.
+fn figure(
+    op: &'static str,
+    mut sample: impl FnMut() -> Result<u64, Error>,
+) -> Result<Figure, Error> {
+    let ticks: Vec<_> = (0..WARM_UP + REPETITIONS).map(|_| sample()).collect::<Result<_, _>>()?;
+    Ok(Figure::new(op, ticks[WARM_UP..].to_vec()))
+}
+
 /// An NVMe controller (or another device with MSI-X of 65 vectors) under measurement.
-struct Bench {
+struct Measured {
     device: Device,
     eventfds: Vec<Eventfd>,
-    times: Repetitions,
 }
 
 const INDEX: Index = Index::Msix;
 const WHOLE: usize = 64;
 
-impl Bench {
-    fn new(device: Device, times: Repetitions) -> Result<Self, Error> {
+impl Measured {
+    fn new(device: Device) -> Result<Self, Error> {
         let eventfds = (0..=WHOLE).map(|_| Eventfd::new()).collect::<Result<_, _>>()?;
-        Ok(Self { device, eventfds, times })
+        Ok(Self { device, eventfds })
     }
 
     fn attach(&self, start: usize, count: usize) -> Request {
@@ -128,86 +126,76 @@ impl Bench {
         Ok(ran)
     }
 
-    /// Times several requests that are sent in turn. Returns their figure.
-    fn in_turn(&self, op: &'static str, requests: &[Request]) -> Result<Figure, Error> {
+    /// Times requests that are sent in turn, with `active` vectors active. Returns their figure.
+    fn in_turn(&self, op: &'static str, active: usize, requests: &[Request]) -> Figures {
         let requests = laid_out(requests)?;
-        let mut ticks = Vec::with_capacity(self.times.short + WARM_UP);
-        for request in requests.iter().cycle().take(self.times.short + WARM_UP) {
-            ticks.push(time(&self.device, request, op)?);
-            self.eventfds.first().map(Eventfd::take);
-        }
-        Ok(Figure::new(op, ticks.split_off(WARM_UP)))
+        let mut turns = requests.iter().cycle();
+        let sample = || {
+            let ticks = turns.next().map_or(Ok(0), |request| time(&self.device, request, op));
+            self.eventfds[0].take();
+            ticks
+        };
+        Ok(vec![self.with_active(active, || figure(op, sample))?])
     }
 
     /// Times a pair of requests, each of which undoes the other. Returns a figure for each.
-    fn pair(&self, ops: [&'static str; 2], there: &Request, back: &Request) -> Figures {
-        let (there, back) = (Guarded::with(&there.bytes())?, Guarded::with(&back.bytes())?);
-        let (mut first, mut second) = (Vec::new(), Vec::new());
-        for _ in 0..self.times.short + WARM_UP {
-            first.push(time(&self.device, &there, ops[0])?);
-            second.push(time(&self.device, &back, ops[1])?);
+    fn pair(&self, ops: [&'static str; 2], pair: [&Request; 2], repetitions: usize) -> Figures {
+        let requests = laid_out(&pair.map(Request::clone))?;
+        let mut ticks = [Vec::new(), Vec::new()];
+        for _ in 0..repetitions {
+            for ((request, op), ticks) in requests.iter().zip(ops).zip(&mut ticks) {
+                ticks.push(time(&self.device, request, op)?);
+            }
         }
-        let (first, second) = (first.split_off(WARM_UP), second.split_off(WARM_UP));
-        Ok(vec![Figure::new(ops[0], first), Figure::new(ops[1], second)])
+        Ok(ops.into_iter().zip(ticks).map(|(op, ticks)| Figure::new(op, ticks)).collect())
     }
 
     /// Times a request of one descriptor that fails at once, because another index is active.
     /// Returns the cost of the ioctl itself, before the core touches an interrupt.
-    fn refused(&self, op: &'static str) -> Result<Figure, Error> {
+    fn refused(&self, op: &'static str) -> Figures {
         let request = Request { index: Index::Intx.raw(), ..self.attach(0, 1) };
         let request = Guarded::with(&request.bytes())?;
-        let mut ticks = Vec::new();
-        for _ in 0..self.times.short + WARM_UP {
-            let (took, answer) = time_any(&self.device, &request);
-            if answer != Answer::EINVAL {
+        let sample = || match time_any(&self.device, &request) {
+            (ticks, Answer::EINVAL) => Ok(ticks),
+            (_, answer) => {
                 let why = format!("INTx beside MSI-X was answered with {answer}");
-                return Err(Error::Measure { what: op.into(), why });
+                Err(Error::Measure { what: op.into(), why })
             }
-            ticks.push(took);
-        }
-        Ok(Figure::new(op, ticks.split_off(WARM_UP)))
+        };
+        Ok(vec![self.with_active(1, || figure(op, sample))?])
     }
 
     /// Times enabling and disabling with `vectors` vectors in one request.
     fn enable(&self, ops: [&'static str; 2], vectors: usize) -> Figures {
-        let enable = Guarded::with(&self.attach(0, vectors).bytes())?;
-        let disable = Guarded::with(&Request::disable(INDEX).bytes())?;
-        let (mut on, mut off) = (Vec::new(), Vec::new());
-        for _ in 0..self.times.long {
-            on.push(time(&self.device, &enable, ops[0])?);
-            off.push(time(&self.device, &disable, ops[1])?);
-        }
-        Ok(vec![Figure::new(ops[0], on), Figure::new(ops[1], off)])
+        let pair = [&self.attach(0, vectors), &Request::disable(INDEX)];
+        self.pair(ops, pair, LONG_REPETITIONS)
     }
 
     /// Times adding one vector to `vectors` active ones.
-    fn add(&self, op: &'static str, vectors: usize) -> Result<Figure, Error> {
+    fn add(&self, op: &'static str, vectors: usize) -> Figures {
         let one_more = Guarded::with(&self.attach(vectors, 1).bytes())?;
-        let mut ticks = Vec::new();
-        for _ in 0..self.times.long {
-            let add = || time(&self.device, &one_more, op);
-            ticks.push(self.with_active(vectors, add)?);
-        }
-        Ok(Figure::new(op, ticks))
+        let sample = |_| self.with_active(vectors, || time(&self.device, &one_more, op));
+        let ticks = (0..LONG_REPETITIONS).map(sample).collect::<Result<_, _>>()?;
+        Ok(vec![Figure::new(op, ticks)])
     }
 
     fn retarget(&self, ops: [&'static str; 2], active: usize) -> Figures {
         let (this, other) = (self.attach(0, 1), Request { start: 0, ..self.attach(WHOLE, 1) });
-        self.with_active(active, || {
-            Ok(vec![self.in_turn(ops[0], &[other, this.clone()])?, self.in_turn(ops[1], &[this])?])
-        })
+        let mut figures = self.in_turn(ops[0], active, &[other, this.clone()])?;
+        figures.extend(self.in_turn(ops[1], active, &[this])?);
+        Ok(figures)
     }
 
-    /// Times mask and unmask. Returns empty figures if the driver does not have them.
-    fn mask(&self) -> Figures {
-        let ops = ["mask", "unmask"];
-        let (mask, unmask) = (Request::mask(INDEX, 0, 1), Request::unmask(INDEX, 0, 1));
+    /// Times a pair of requests of one active vector. Returns empty figures if the driver does not
+    /// have them.
+    fn pair_of_one(&self, ops: [&'static str; 2], pair: [&Request; 2]) -> Figures {
         self.with_active(1, || {
-            let tried = self.device.set_irqs(&Guarded::with(&mask.bytes())?);
+            let tried = self.device.set_irqs(&Guarded::with(&pair[0].bytes())?);
             if tried == Answer::ENOTTY {
                 return Ok(ops.map(|op| Figure::new(op, Vec::new())).into());
             }
-            self.pair(ops, &mask, &unmask)
+            put(&self.device, pair[1])?;
+            self.pair(ops, pair, REPETITIONS)
         })
     }
 }
@@ -220,52 +208,49 @@ fn laid_out(requests: &[Request]) -> Result<Vec<Guarded>, Error> {
 
 /// Measures the requests for MSI-X of a device, which must have 65 vectors. Returns a figure for
 /// each.
-pub fn requests(opener: &Opener, times: Repetitions) -> Figures {
-    let bench = Bench::new(opener.open()?, times)?;
-    let mut figures = vec![nothing(times)];
-    figures.extend(bench.retarget(["retarget", "same_eventfd"], 1)?);
-    figures.extend(bench.retarget(["retarget_of_6", "same_eventfd_of_6"], 6)?);
-    figures.push(bench.with_active(1, || bench.refused("refused"))?);
-    let loopback = [Request::loopback(INDEX, 0, 1)];
-    figures.push(bench.with_active(1, || bench.in_turn("loopback", &loopback))?);
-    figures.extend(bench.mask()?);
-    let (detach, attach) = (Request::attach(INDEX, 0, &[-1]), bench.attach(0, 1));
-    let again = || bench.pair(["detach", "attach_again"], &detach, &attach);
-    figures.extend(bench.with_active(1, again)?);
-    figures.push(bench.add("add_to_4", 4)?);
-    figures.push(bench.add("add_to_32", 32)?);
-    figures.extend(bench.enable(["first_enable", "disable_1"], 1)?);
-    figures.extend(bench.enable(["enable_64", "disable_64"], WHOLE)?);
-    Ok(figures)
+pub fn requests(opener: &Opener) -> Figures {
+    let measured = Measured::new(opener.open()?)?;
+    let (mask, unmask) = (Request::mask(INDEX, 0, 1), Request::unmask(INDEX, 0, 1));
+    let (detach, attach) = (Request::attach(INDEX, 0, &[-1]), measured.attach(0, 1));
+    Ok([
+        vec![figure("nothing", || Ok(nothing()))?],
+        measured.retarget(["retarget", "same_eventfd"], 1)?,
+        measured.retarget(["retarget_of_6", "same_eventfd_of_6"], 6)?,
+        measured.refused("refused")?,
+        measured.in_turn("loopback", 1, &[Request::loopback(INDEX, 0, 1)])?,
+        measured.pair_of_one(["mask", "unmask"], [&mask, &unmask])?,
+        measured.pair_of_one(["detach", "attach_again"], [&detach, &attach])?,
+        measured.add("add_to_4", 4)?,
+        measured.add("add_to_32", 32)?,
+        measured.enable(["first_enable", "disable_1"], 1)?,
+        measured.enable(["enable_64", "disable_64"], WHOLE)?,
+    ]
+    .concat())
 }
 
 /// Measures the cost of the measurement itself.
-fn nothing(times: Repetitions) -> Figure {
-    let ticks = (0..times.short).map(|_| {
-        let since = sys::now();
-        sys::now() - since
-    });
-    Figure::new("nothing", ticks.collect())
+fn nothing() -> u64 {
+    let since = sys::now();
+    sys::now() - since
 }
 
 /// Measures an interrupt from the register write that raises it to the signalled eventfd. The
 /// interrupt is taken on the writing thread's processor, so two time stamps enclose all of it. The
 /// first figure is MSI. The second is INTx, which each signal masks and a request unmasks.
-pub fn interrupt(edu: &Opener, times: Repetitions) -> Figures {
+pub fn interrupt(edu: &Opener) -> Figures {
     let device = edu.open()?;
     let mut figures = Vec::new();
     for (op, index) in [("interrupt", Index::Msi), ("interrupt_intx", Index::Intx)] {
         let eventfd = Eventfd::new()?;
         put(&device, &Request::attach(index, 0, &[eventfd.number()]))?;
-        let mut ticks = Vec::new();
-        for _ in 0..times.short + WARM_UP {
-            ticks.push(time_interrupt(&device, &eventfd, op)?);
+        figures.push(figure(op, || {
+            let ticks = time_interrupt(&device, &eventfd, op)?;
             if index == Index::Intx {
                 put(&device, &Request::unmask(index, 0, 1))?;
             }
-        }
+            Ok(ticks)
+        })?);
         put(&device, &Request::disable(index))?;
-        figures.push(Figure::new(op, ticks.split_off(WARM_UP)));
     }
     Ok(figures)
 }

@@ -16,7 +16,7 @@ use crate::lab::process::Step;
 /// doubles the apparent cost of a request that takes longer than a tick.
 const COMMAND: &str = r#"while ps | grep -q "[c]ryptomgr_test"; do sleep 1; done
 sleep 5
-exec vfio-irq-conformance bench --bdf "$VFIO_IRQ_NVME" --edu "$VFIO_IRQ_EDU" 2>&1
+exec vfio-irq-conformance instructions --bdf "$VFIO_IRQ_NVME" --edu "$VFIO_IRQ_EDU" 2>&1
 "#;
 
 /// The cost of one operation on one core, in guest instructions.
