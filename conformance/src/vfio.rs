@@ -160,7 +160,7 @@ pub const COMMAND_MEMORY: u16 = 0x2;
 /// Bus mastering is enabled.
 pub const COMMAND_MASTER: u16 = 0x4;
 /// DisINTx: INTx is disabled.
-pub const COMMAND_LINE_OFF: u16 = 0x400;
+pub const COMMAND_INTX_DISABLE: u16 = 0x400;
 const STATUS: u64 = 0x06;
 const STATUS_CAPABILITIES: u16 = 0x10;
 const CAPABILITIES: u64 = 0x34;

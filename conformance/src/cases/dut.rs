@@ -220,22 +220,22 @@ impl<'t> Dut<'t> {
     pub fn each(
         &mut self,
         least: u32,
-        mut play: impl FnMut(&mut Self, Index, u32) -> Verdict,
+        mut attempt: impl FnMut(&mut Self, Index, u32) -> Verdict,
     ) -> Verdict {
-        let (mut played, mut why) = (false, String::from("the device has too few vectors"));
+        let (mut tried, mut why) = (false, String::from("the device has too few vectors"));
         for index in [Index::Msi, Index::Msix] {
             let count = self.info(index)?.count;
             if count < least {
                 continue;
             }
-            match play(self, index, count) {
-                Ok(()) => played = true,
+            match attempt(self, index, count) {
+                Ok(()) => tried = true,
                 Err(Stop::NotApplicable(reason)) => why = reason,
                 Err(stop) => return Err(stop.at(&format!("{index:?}"))),
             }
             self.reopen()?;
         }
-        need(played, &why)
+        need(tried, &why)
     }
 
     /// Closes the device, which must release everything.

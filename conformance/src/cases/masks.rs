@@ -16,7 +16,7 @@ fn forms(index: Index) -> Vec<Request> {
 /// one vector, the vector is its own witness.
 fn each_raised(
     dut: &mut Dut<'_>,
-    mut play: impl FnMut(&mut Dut<'_>, Index, &[i32]) -> Verdict,
+    mut attempt: impl FnMut(&mut Dut<'_>, Index, &[i32]) -> Verdict,
 ) -> Verdict {
     dut.each(1, |dut, index, count| {
         need(dut.maskable(index)?, "vectors cannot be masked")?;
@@ -25,7 +25,7 @@ fn each_raised(
         let fds = dut.many_fds(vectors)?;
         dut.attach(index, 0, &fds)?;
         dut.ready(index, vectors, &fds)?;
-        play(dut, index, &fds)
+        attempt(dut, index, &fds)
     })
 }
 

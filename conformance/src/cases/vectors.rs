@@ -27,7 +27,7 @@ cases! {
     fn v02_one_at_a_time(dut) {
         let all = [Index::Intx, Index::Msi, Index::Msix];
         let pairs = all.iter().flat_map(|active| all.map(|other| (*active, other)));
-        let mut played = false;
+        let mut tried = false;
         for (active, other) in pairs.filter(|(active, other)| active != other) {
             if dut.info(active)?.count == 0 || dut.info(other)?.count == 0 {
                 continue;
@@ -35,10 +35,10 @@ cases! {
             match excluded(dut, active, other) {
                 Err(Stop::NotApplicable(_)) => {}
                 Err(stop) => return Err(stop.at(&format!("{other:?} while {active:?} is active"))),
-                Ok(()) => played = true,
+                Ok(()) => tried = true,
             }
         }
-        need(played, "no two of INTx, MSI and MSI-X can be enabled")
+        need(tried, "no two of INTx, MSI and MSI-X can be enabled")
     }
 
     /// NONE with count 0 disables the index with all its vectors; EINVAL if idle.

@@ -5,7 +5,7 @@ use crate::cases::{check, list, need};
 use crate::devices::{Stimulus, edu, nvme::Controller};
 use crate::eventfd::Eventfd;
 use crate::pin::Pinned;
-use crate::vfio::{self, COMMAND, COMMAND_LINE_OFF, COMMAND_MASTER, COMMAND_MEMORY, Opener};
+use crate::vfio::{self, COMMAND, COMMAND_INTX_DISABLE, COMMAND_MASTER, COMMAND_MEMORY, Opener};
 use crate::{Answer, Index, Request};
 
 /// The number of interrupts of the shared INTx that counts as a storm: the other device's handler
@@ -30,7 +30,7 @@ list! {
         must(&device, &Request::attach(Index::Intx, 0, &[trigger.number()]))?;
         let enabled = |when: &str| {
             let command = vfio::hardware16(&place.bdf, COMMAND)?;
-            let off = command & COMMAND_LINE_OFF != 0;
+            let off = command & COMMAND_INTX_DISABLE != 0;
             check(!off, || format!("{when}: INTx is disabled, command {command:#06x}"))
         };
         enabled("INTx was enabled")?;
@@ -59,12 +59,13 @@ list! {
         need(one_irq? == other_irq?, "the two devices do not share a line")?;
         let openers = [Opener::new(&place.bdf)?, Opener::new(other)?];
         let (device, sharer) = (openers[0].open()?, openers[1].open()?);
-        let (trigger, line) = (Eventfd::new()?, Eventfd::new()?);
-        must(&sharer, &Request::attach(Index::Intx, 0, &[line.number()]))?;
-        device.config_write16(COMMAND, COMMAND_MEMORY | COMMAND_LINE_OFF)?;
+        let (trigger, intx) = (Eventfd::new()?, Eventfd::new()?);
+        must(&sharer, &Request::attach(Index::Intx, 0, &[intx.number()]))?;
+        device.config_write16(COMMAND, COMMAND_MEMORY | COMMAND_INTX_DISABLE)?;
         let is_off = |when: &str| {
             let command = vfio::hardware16(&place.bdf, COMMAND)?;
-            check(command & COMMAND_LINE_OFF != 0, || format!("{when}: COMMAND is {command:#06x}"))
+            let is_set = command & COMMAND_INTX_DISABLE != 0;
+            check(is_set, || format!("{when}: COMMAND is {command:#06x}"))
         };
         let refused = ask(&device, &Request::attach(Index::Msi, 0, &[i32::MAX]))?;
         check(refused == Answer::EBADF, || format!("a bad descriptor answered {refused}"))?;

@@ -3,14 +3,12 @@
 use super::{Place, Regression, ask, must};
 use crate::cases::{check, list, need};
 use crate::eventfd::Eventfd;
-use crate::vfio::{self, Opener};
+use crate::vfio::{self, COMMAND, COMMAND_MEMORY, Opener};
 use crate::{Answer, Error, Index, Request};
 use rustix::fs::MemfdFlags;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-const COMMAND: u64 = 4;
-const MEMORY: u16 = 2;
 const STATE: u16 = 3;
 const D0: u16 = 0;
 const D3HOT: u16 = 3;
@@ -27,7 +25,7 @@ const WAKES: u32 = 60;
 list! {
     pub(super) ALL: Regression = (place: &Place);
 
-    /// A request to a device in D3hot lets nobody through to its memory afterwards.
+    /// After a request to a device in D3hot, its memory is out of reach.
     fn sleeping_device_stays_out_of_reach {
         // Reads the device's memory during and after requests. A request may wake the device for
         // itself. When the device sleeps again, no mapping may reach its memory.
@@ -102,7 +100,7 @@ list! {
             }
             Ok(())
         };
-        race(COMMAND, 0, MEMORY, WRITES, MEMORY)?;
+        race(COMMAND, 0, COMMAND_MEMORY, WRITES, COMMAND_MEMORY)?;
         match power {
             Some(power) => race(power, D3HOT, D0, WAKES, STATE),
             None => Ok(()),
