@@ -212,7 +212,7 @@ impl Sim {
 
     /// Signals an eventfd, as user space does. If it is the armed resample eventfd, INTx is
     /// unmasked (`CONTRACT.md`, X-02).
-    pub fn fire(&mut self, fd: i32) {
+    pub fn signal_eventfd(&mut self, fd: i32) {
         if self.intx.armed.as_ref().is_some_and(|armed| armed.fd() == fd) {
             self.intx.masked = false;
         }
@@ -290,7 +290,7 @@ impl Sim {
 
     /// Returns the steps that the engine took out of turn. The list is empty if the engine keeps
     /// the guarantees of [`Host`](crate::Host).
-    pub fn broken_promises(&self) -> &[String] {
+    pub fn violations(&self) -> &[String] {
         &self.log
     }
 

@@ -259,7 +259,7 @@ fn x02_an_eventfd_unmasks_intx_and_none_masks_it() {
     rig.sim.raise_intx();
     rig.sim.raise_intx();
     assert_eq!(rig.sim.signals(fd), 1, "the signal masks INTx");
-    rig.sim.fire(resample);
+    rig.sim.signal_eventfd(resample);
     rig.sim.raise_intx();
     assert_eq!(rig.sim.signals(fd), 2);
     rig.close();
@@ -307,7 +307,7 @@ fn the_simulator_reports_steps_out_of_turn_and_leaks() {
     let mut sim = Sim::new();
     assert_eq!(sim.enable(MsiType::Msi, 1).err(), None);
     assert_eq!(sim.enable(MsiType::Msix, 1).err(), None);
-    assert_eq!(sim.broken_promises(), ["enable while enabled, or of nothing"]);
+    assert_eq!(sim.violations(), ["enable while enabled, or of nothing"]);
     let fd = sim.eventfd();
     let kept = sim.resolve(fd);
     assert!(sim.leaks().is_some_and(|what| what.ends_with("refs 1")));

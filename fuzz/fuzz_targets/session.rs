@@ -23,7 +23,7 @@ impl Device for Board {
     fn write(&mut self, bar: u32, offset: u64, data: &[u8]) -> Result<(), Errno> {
         assert!(offset + data.len() as u64 <= 0x4000 && bar < 6);
         self.0.interrupts.raise(u32::from(data.first().copied().unwrap_or(0)));
-        self.0.interrupts.set_line(data.len() % 2 == 0);
+        self.0.interrupts.set_intx(data.len() % 2 == 0);
         let _ = self.0.memory.write(offset, data);
         Ok(())
     }

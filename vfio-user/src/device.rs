@@ -150,7 +150,7 @@ impl Endpoint {
         let irqs = Interrupts(Arc::clone(&self.irqs));
         let pending = |vector| irqs.is_pending(vector);
         if index == region::CONFIG {
-            self.config.read(offset, data, irqs.line_is_asserted(), pending);
+            self.config.read(offset, data, irqs.intx_is_asserted(), pending);
             return Ok(());
         }
         let (mut at, mut rest) = (offset, data);

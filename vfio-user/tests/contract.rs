@@ -209,14 +209,14 @@ impl Target for Wire {
 
     fn raise(&mut self, index: Index, vector: u32) -> Result<(), Error> {
         match index {
-            Index::Intx => self.setup.bus().interrupts.set_line(true),
+            Index::Intx => self.setup.bus().interrupts.set_intx(true),
             _ => drop(self.setup.bus().interrupts.raise(vector)),
         }
         Ok(())
     }
 
     fn acknowledge(&mut self) -> Result<bool, Error> {
-        self.setup.bus().interrupts.set_line(false);
+        self.setup.bus().interrupts.set_intx(false);
         Ok(true)
     }
 
@@ -278,7 +278,7 @@ impl Target for Wire {
 
     fn open(&mut self) -> Result<(), Error> {
         self.close()?;
-        self.setup.bus().interrupts.set_line(false);
+        self.setup.bus().interrupts.set_intx(false);
         let interrupts = self.setup.bus().interrupts;
         self.counts =
             (0..common::VECTORS).map(|vector| (vector, interrupts.counts(vector))).collect();

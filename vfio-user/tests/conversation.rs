@@ -214,7 +214,7 @@ fn registers_of_configuration_space_mask_vectors() {
     client.attach(Index::Msi, 0, &[event().as_fd(), fd.as_fd()]).unwrap();
     let mask = capability(&client, 5) + 16;
     client.region_write(CONFIG, mask, &[2]).unwrap();
-    assert_eq!((raise(1), raise(1), signals(&fd)), (Raised::Held, Raised::Held, 0));
+    assert_eq!((raise(1), raise(1), signals(&fd)), (Raised::Pending, Raised::Pending, 0));
     let mut pending = [0; 4];
     client.region_read(CONFIG, mask + 4, &mut pending).unwrap();
     assert_eq!(pending, [2, 0, 0, 0]);
@@ -225,11 +225,11 @@ fn registers_of_configuration_space_mask_vectors() {
     let control = capability(&client, 0x11) + 3;
     client.attach(Index::Msix, 5, &[fd.as_fd()]).unwrap();
     client.region_write(CONFIG, control, &[0xc0]).unwrap();
-    assert_eq!((raise(5), signals(&fd)), (Raised::Held, 0));
+    assert_eq!((raise(5), signals(&fd)), (Raised::Pending, 0));
     // A vector that is attached meanwhile is masked, too.
     let late = event();
     client.attach(Index::Msix, 6, &[late.as_fd()]).unwrap();
-    assert_eq!((raise(6), signals(&late)), (Raised::Held, 0));
+    assert_eq!((raise(6), signals(&late)), (Raised::Pending, 0));
     client.region_write(CONFIG, control, &[0x80]).unwrap();
     assert_eq!((signals(&fd), signals(&late)), (1, 1));
 }
@@ -245,10 +245,10 @@ fn a_mask_is_cleared_by_its_own_register() {
     client.region_write(CONFIG, control, &[0xc0]).unwrap();
     client.region_write(CONFIG, mask, &[1]).unwrap();
     client.region_write(CONFIG, mask, &[0]).unwrap();
-    assert_eq!((interrupts.raise(0), signals(&fd)), (Raised::Held, 0));
+    assert_eq!((interrupts.raise(0), signals(&fd)), (Raised::Pending, 0));
     client.region_write(CONFIG, mask, &[1]).unwrap();
     client.region_write(CONFIG, control, &[0x80]).unwrap();
-    assert_eq!((interrupts.raise(0), signals(&fd)), (Raised::Held, 0));
+    assert_eq!((interrupts.raise(0), signals(&fd)), (Raised::Pending, 0));
     client.region_write(CONFIG, mask, &[0]).unwrap();
     assert_eq!((interrupts.is_masked(0), signals(&fd)), (false, 1));
 }

@@ -173,7 +173,7 @@ fn act(client: &mut Plain, setup: &Setup, dice: &mut Dice) {
         }
         7 => _ = client.set_irqs([20, 1 | 8, 2, vector, 1], &[]),
         8 => client.write(0, RAISE, &vector.to_le_bytes()),
-        9 => setup.bus().interrupts.set_line(true),
+        9 => setup.bus().interrupts.set_intx(true),
         10 => {
             let (file, at) = (memfd(0x1000), 0x1000 * (1 + client.next as u64));
             client.dma(DMA_MAP, [32, 3], &[0, at, 0x1000], &[file.as_fd()]);
@@ -217,7 +217,7 @@ fn hidden(setup: &Setup) {
         );
         assert_eq!(state, (false, false, false), "vector {vector}");
     }
-    assert!(!bus.interrupts.line_is_asserted());
+    assert!(!bus.interrupts.intx_is_asserted());
     assert_ne!(setup.diary.lock().unwrap().bus_master, Some(true));
 }
 

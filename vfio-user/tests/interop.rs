@@ -41,7 +41,7 @@ fn rust_vmm_client_uses_the_device() {
     client.set_irqs(2, attach, 4, 3, &raw).unwrap();
     assert_eq!(setup.bus().interrupts.raise(5), Raised::Signalled);
     client.set_irqs(2, flags::DATA_NONE | flags::ACTION_MASK, 5, 1, &[]).unwrap();
-    assert_eq!(setup.bus().interrupts.raise(5), Raised::Held);
+    assert_eq!(setup.bus().interrupts.raise(5), Raised::Pending);
     client.set_irqs(2, flags::DATA_NONE | flags::ACTION_UNMASK, 5, 1, &[]).unwrap();
     assert_eq!(signals(&fds[1]), 2);
     client.set_irqs(2, attach, 5, 1, &[]).unwrap();

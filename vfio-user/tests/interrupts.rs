@@ -76,15 +76,15 @@ fn e03_error_and_release_have_triggers_of_their_own() {
     let setup = Setup::new();
     let (client, interrupts) = (setup.client(), setup.bus().interrupts);
     let (error, release) = (event(), event());
-    interrupts.raise_error();
+    interrupts.raise_err();
     client.attach(Index::Err, 0, &[error.as_fd()]).unwrap();
     client.attach(Index::Req, 0, &[release.as_fd()]).unwrap();
-    interrupts.raise_error();
-    interrupts.ask_for_release();
-    interrupts.ask_for_release();
+    interrupts.raise_err();
+    interrupts.raise_req();
+    interrupts.raise_req();
     assert_eq!((signals(&error), signals(&release)), (1, 2));
     detach(&client, Index::Err, 0, 1);
-    interrupts.raise_error();
+    interrupts.raise_err();
     assert_eq!(signals(&error), 0);
 }
 
@@ -95,15 +95,15 @@ fn x06_the_command_register_switches_the_line_off() {
     let config = vfio_irq_user::pci::region::CONFIG;
     client.attach(Index::Intx, 0, &[fd.as_fd()]).unwrap();
     client.region_write(config, 5, &[4]).unwrap();
-    interrupts.set_line(true);
+    interrupts.set_intx(true);
     let mut status = [0];
     client.region_read(config, 6, &mut status).unwrap();
     assert_eq!((signals(&fd), status[0] & 8), (0, 8));
     client.region_write(config, 5, &[0]).unwrap();
     assert_eq!(signals(&fd), 1);
     // Its own signal has masked it.
-    interrupts.set_line(false);
-    interrupts.set_line(true);
+    interrupts.set_intx(false);
+    interrupts.set_intx(true);
     assert_eq!(signals(&fd), 0);
     client.set_irqs(Index::Intx, flags::ACTION_UNMASK, 0, IrqData::None(1)).unwrap();
     assert_eq!(signals(&fd), 1);
@@ -153,7 +153,7 @@ fn b02_and_b03_no_interrupt_is_lost_at_speed() {
                 while !over.load(Ordering::Relaxed) {
                     match interrupts.raise(5) {
                         Raised::Signalled => _ = signalled.fetch_add(1, Ordering::Relaxed),
-                        Raised::Held => {}
+                        Raised::Pending => {}
                         Raised::Dropped => panic!("the vector is attached all the time"),
                     }
                 }

@@ -110,7 +110,7 @@ impl Machine {
 
     pub(super) fn signal(&mut self, id: u64) {
         if let Some(known) = self.eventfds.get(&id) {
-            self.sim.fire(known.number);
+            self.sim.signal_eventfd(known.number);
         }
     }
 

@@ -57,8 +57,8 @@ impl Simulator {
     }
 
     /// Returns the host's requirements that the engine violated.
-    pub fn broken_promises(&self) -> &[String] {
-        self.sim.broken_promises()
+    pub fn violations(&self) -> &[String] {
+        self.sim.violations()
     }
 }
 
@@ -109,7 +109,7 @@ impl Target for Simulator {
     }
 
     fn signal(&mut self, fd: i32) -> Result<(), Error> {
-        self.sim.fire(fd);
+        self.sim.signal_eventfd(fd);
         self.pull();
         Ok(())
     }
@@ -182,7 +182,7 @@ impl Target for Simulator {
     }
 
     fn leaks(&self) -> Option<String> {
-        let broken = self.sim.broken_promises();
+        let broken = self.sim.violations();
         self.sim.leaks().or_else(|| (!broken.is_empty()).then(|| format!("{broken:?}")))
     }
 

@@ -61,6 +61,6 @@ impl Rig {
     pub fn close(mut self) {
         self.device.close(&mut self.sim);
         assert_eq!(self.sim.leaks(), None);
-        assert_eq!(self.sim.broken_promises(), &[] as &[String]);
+        assert_eq!(self.sim.violations(), &[] as &[String]);
     }
 }

@@ -50,22 +50,22 @@ impl Interrupts {
 
     /// Asserts or deasserts INTx. If INTx is still asserted when the client unmasks it, the server
     /// signals it again (`CONTRACT.md`, X-06).
-    pub fn set_line(&self, asserted: bool) {
+    pub fn set_intx(&self, asserted: bool) {
         self.0.intx.set_asserted(asserted);
     }
 
     /// Returns true if the device asserts INTx.
-    pub fn line_is_asserted(&self) -> bool {
+    pub fn intx_is_asserted(&self) -> bool {
         self.0.intx.is_asserted()
     }
 
     /// Signals the eventfd of ERR, to report a device error to the client (`CONTRACT.md`, E-03).
-    pub fn raise_error(&self) {
+    pub fn raise_err(&self) {
         self.0.err.raise();
     }
 
     /// Signals the eventfd of REQ, to ask the client to release the device (`CONTRACT.md`, E-03).
-    pub fn ask_for_release(&self) {
+    pub fn raise_req(&self) {
         self.0.req.raise();
     }
 }

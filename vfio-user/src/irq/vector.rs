@@ -11,7 +11,7 @@ pub enum Raised {
     Signalled,
     /// The vector is masked and now pending. The server signals the eventfd once, when the client
     /// unmasks the vector.
-    Held,
+    Pending,
     /// No eventfd is attached. The interrupt is lost.
     Dropped,
 }
@@ -97,7 +97,7 @@ impl Vector {
                 Raised::Signalled
             } else {
                 state.pending = true;
-                Raised::Held
+                Raised::Pending
             };
             state.counts.signals += 1;
             raised
