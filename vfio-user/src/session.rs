@@ -61,12 +61,12 @@ impl<'e> Session<'e> {
         reply: &mut Reply,
     ) -> Flow {
         let flow = self.answer(packet, fds, truncated, reply);
-        self.close_spent();
+        self.close_detached();
         flow
     }
 
     /// Does the same as [`Session::handle`], but leaves detached eventfds open until
-    /// [`Session::close_spent`]. So the client does not wait for `close(2)`.
+    /// [`Session::close_detached`]. So the client does not wait for `close(2)`.
     pub(crate) fn answer(
         &mut self,
         packet: Packet<'_>,
@@ -100,7 +100,7 @@ impl<'e> Session<'e> {
     }
 
     /// Closes what [`Session::answer`] left open.
-    pub(crate) fn close_spent(&mut self) {
+    pub(crate) fn close_detached(&mut self) {
         self.host.close_detached();
     }
 

@@ -83,7 +83,7 @@ fn exchange(
                 if !reply.bytes().is_empty() {
                     link.send(&reply)?;
                 }
-                session.close_spent();
+                session.close_detached();
                 if flow == Flow::End {
                     return Err(ConnectionError::ProtocolViolation);
                 }
