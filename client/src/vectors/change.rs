@@ -62,11 +62,7 @@ impl<T: Transport> Shared<T> {
         let all = runs(changes.iter().map(|(number, trigger)| (*number, trigger.as_ref())));
         let mut rest = all.as_slice();
         let mode = if !self.capabilities.resizable() {
-            let size = match self.policy {
-                NoResize::ReserveAll { most } => most.max(end),
-                NoResize::Reenable { spare } => end.saturating_add(spare),
-            };
-            Mode::Fixed(self.allocate(size, end)?)
+            self.reserve(end)?
         } else if let [run, more @ ..] = rest
             && run.start == 0
         {
@@ -90,6 +86,30 @@ impl<T: Transport> Shared<T> {
         }
         state.mode = mode;
         Ok(())
+    }
+
+    /// Enables the index with no vector attached. If it is enabled, does nothing. Returns the
+    /// error of the host.
+    pub(super) fn activate(&self, state: &mut State) -> Result<(), Error> {
+        if state.mode == Mode::Idle {
+            state.mode = if self.capabilities.resizable() {
+                self.allocate(1, 1)?;
+                Mode::Dynamic
+            } else {
+                self.reserve(1)?
+            };
+        }
+        Ok(())
+    }
+
+    /// Enables an index that cannot grow, with at least `end` vectors and none attached. Returns
+    /// the mode.
+    fn reserve(&self, end: u32) -> Result<Mode, Error> {
+        let size = match self.policy {
+            NoResize::ReserveAll { most } => most.max(end),
+            NoResize::Reenable { spare } => end.saturating_add(spare),
+        };
+        Ok(Mode::Fixed(self.allocate(size, end)?))
     }
 
     /// Disables the index after a failed first enable. Returns the error for the caller.

@@ -212,6 +212,28 @@ impl<T: Transport> Vectors<T> {
         Ok(())
     }
 
+    /// Enables the index with no vector attached (V-09). If the index is enabled, does nothing.
+    ///
+    /// A device whose guest sets MSI-X Enable needs this: Linux enables MSI-X with all vectors
+    /// masked, and reads message control back. The host allocates vector 0, or the reserve of
+    /// [`NoResize`].
+    ///
+    /// ```
+    /// use vfio_irq::{Index, Vectors, sim::Simulated};
+    /// let vectors = Vectors::open(Simulated::new(), Index::Msix)?;
+    /// vectors.activate()?;
+    /// assert!(vectors.is_active() && vectors.enabled().is_empty());
+    /// # Ok::<(), vfio_irq::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::TooFew`] if the host has no interrupt left, or [`Error::Refused`]. The index stays
+    /// disabled.
+    pub fn activate(&self) -> Result<(), Error> {
+        self.0.activate(&mut self.0.lock())
+    }
+
     /// Disables the index: clears every mask and frees every interrupt (V-03). The remaining
     /// handles become stale. If the index is not enabled, does nothing.
     ///

@@ -56,6 +56,43 @@ fn only_what_is_used_is_allocated() {
 }
 
 #[test]
+fn an_index_is_enabled_with_nothing_attached() {
+    let (device, vectors) = opened();
+    vectors.activate().unwrap();
+    assert_eq!((vectors.is_active(), vectors.enabled(), device.allocated()), (true, vec![], 1));
+    let before = device.requests();
+    vectors.activate().unwrap();
+    assert_eq!(device.requests(), before, "it is enabled already");
+    // Vectors are added as usual, and vector 0 is one of them.
+    let held = [0, 7].map(|number| vectors.enable(number, Trigger::new().unwrap()).unwrap());
+    assert_eq!(device.allocated(), 2);
+    drop(held);
+    vectors.disable().unwrap();
+    assert!(!vectors.is_active());
+
+    device.set_interrupts(0);
+    assert!(matches!(vectors.activate(), Err(Error::Refused { .. } | Error::TooFew { .. })));
+    assert!(!vectors.is_active());
+    assert_eq!(device.leaks(), None);
+}
+
+#[test]
+fn an_old_host_reserves_when_the_index_is_activated() {
+    let policies = [(NoResize::ReserveAll { most: 16 }, 16), (NoResize::Reenable { spare: 3 }, 4)];
+    for (policy, reserved) in policies {
+        let device = old();
+        let vectors = Vectors::with_policy(Arc::clone(&device), Index::Msix, policy).unwrap();
+        vectors.activate().unwrap();
+        assert_eq!(device.allocated(), reserved);
+        let [trigger] = triggers();
+        let held = vectors.enable(3, &trigger).unwrap();
+        device.raise(3);
+        assert_eq!((trigger.take(), device.allocated()), (1, reserved));
+        drop(held);
+    }
+}
+
+#[test]
 fn neighbours_go_into_one_request() {
     let (device, vectors) = opened();
     let before = device.requests();
