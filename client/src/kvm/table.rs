@@ -12,6 +12,8 @@ use std::sync::Arc;
 const ENTRY: u64 = 16;
 pub(super) const ENABLE: u16 = 1 << 15;
 const FUNCTION_MASK: u16 = 1 << 14;
+/// The table's size less one, read-only.
+const SIZE: u16 = 0x7ff;
 pub(super) const WRITABLE: u16 = ENABLE | FUNCTION_MASK;
 
 /// A guest's MSI-X table. The [module](super) describes its design.
@@ -158,11 +160,21 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
         }
     }
 
+    /// Reads the message control register: the bits that the guest wrote, and the size of the
+    /// table. The VMM answers the guest's reads with it. The device's own register has other
+    /// masks, and Enable is clear there while the host refuses every vector. Linux reads the
+    /// register before it unmasks, and turns MSI-X off if Enable is clear.
+    pub fn control(&self) -> u16 {
+        let last = self.entries.len().saturating_sub(1);
+        self.control | u16::try_from(last).unwrap_or_default() & SIZE
+    }
+
     /// Writes the message control register, as the guest does: MSI-X enable (bit 15) and function
     /// mask (bit 14).
     ///
-    /// Enable attaches all unmasked vectors in one request. Disable releases all of the host's
-    /// resources.
+    /// Enable attaches all unmasked vectors in one request. If none is unmasked, it enables MSI-X
+    /// on the device all the same ([`Vectors::activate`]): the device then raises no INTx, and
+    /// holds pending bits. Disable releases all of the host's resources.
     ///
     /// # Errors
     ///

@@ -14,6 +14,10 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
     pub fn retry(&mut self) -> Result<(), Error> {
         let new: Vec<u32> = self.numbers().filter(|number| self.is_new(*number)).collect();
         let mut outcome = self.bring_up(&new);
+        if self.control & ENABLE != 0 {
+            // With all vectors masked, `bring_up` enabled nothing. The device needs Enable.
+            outcome = outcome.and(self.vectors.activate());
+        }
         for number in self.numbers() {
             outcome = outcome.and(self.update(number, false));
         }

@@ -10,9 +10,10 @@ use vfio_irq::sim::Simulated;
 use vfio_irq::{Error, Index, Vectors};
 use vmm_sys_util::eventfd::EventFd;
 
-pub const CASES: [(&str, fn()); 10] = [
+pub const CASES: [(&str, fn()); 11] = [
     ("vectors_one_by_one_cost_linear", one_by_one_is_linear),
     ("only_vectors_in_use_cost_anything", only_what_is_used),
+    ("enable_reaches_the_device_though_all_is_masked", enabled_and_masked),
     ("masks_cost_no_route", masking_costs_no_route),
     ("without_a_gsi_a_vector_is_signalled_from_user_space", no_gsi_left),
     ("a_refused_batch_leaves_everything_working", refused_batch),
@@ -119,6 +120,30 @@ fn only_what_is_used() {
     assert_eq!(vm.look(|counts| (counts.routes, counts.irqfds.len())), (2, 2));
     set_mask(&mut table, 5, true);
     assert_eq!(device.allocated(), 2, "a mask enables nothing");
+}
+
+/// The writes of a Linux guest: Enable with the function masked, a read of message control, the
+/// entries, and the end of the function mask.
+fn enabled_and_masked() {
+    let (_, device, mut table) = opened(65, 65);
+    table.set_control(0).unwrap();
+    assert_eq!((table.control(), device.allocated()), (64, 0));
+    table.set_control(ENABLE | FUNCTION_MASK).unwrap();
+    assert_eq!(table.control(), ENABLE | FUNCTION_MASK | 64);
+    assert!(table.vectors().is_active(), "Enable is set in the device");
+    assert_eq!((table.vectors().enabled(), device.allocated()), (vec![], 1));
+    unmask(&mut table, 2, 0x40);
+    assert!(table.vectors().enabled().is_empty(), "the function is masked");
+    table.set_control(ENABLE).unwrap();
+    assert_eq!(table.vectors().enabled(), [2]);
+    table.set_control(0).unwrap();
+    assert!(!table.vectors().is_active());
+
+    device.set_interrupts(0);
+    table.set_control(ENABLE | FUNCTION_MASK).unwrap_err();
+    device.set_interrupts(64);
+    table.retry().unwrap();
+    assert!(table.vectors().is_active());
 }
 
 fn masking_costs_no_route() {
@@ -229,7 +254,7 @@ fn reads_what_it_wrote() {
 
 fn bad_accesses() {
     let (vm, device, mut table) = opened(4, 4);
-    let bytes = [0; 32];
+    let (requests, bytes) = (device.requests(), [0; 32]);
     for (offset, len) in
         [(0, 1), (2, 4), (4, 8), (0, 16), (0, 0), (64, 4), (u64::MAX - 3, 4), (0, 5)]
     {
@@ -243,5 +268,5 @@ fn bad_accesses() {
     table.read(64, &mut beyond);
     assert_eq!(beyond, [0; 8]);
     table.read_pending(u64::MAX - 2, &mut beyond);
-    assert_eq!((device.requests(), vm.look(|counts| counts.commits)), (0, 0));
+    assert_eq!((device.requests(), vm.look(|counts| counts.commits)), (requests, 0));
 }
