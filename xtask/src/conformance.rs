@@ -10,8 +10,8 @@ use crate::lab::process::{Step, follow};
 /// The program's name, on this machine and in the guest's PATH.
 pub const PROGRAM: &str = "vfio-irq-conformance";
 
-/// The client's tests, which are examples of its crate.
-const CLIENT: [&str; 2] = ["vfio-irq-client", "vfio-irq-host-interrupts"];
+/// The client's tests and its small VMM, which are examples of its crate.
+const CLIENT: [&str; 3] = ["vfio-irq-client", "vfio-irq-host-interrupts", "vfio-irq-vmm"];
 
 /// The NVMe driver's test, which is an example of its crate.
 const NVME: &str = "vfio-irq-nvme";

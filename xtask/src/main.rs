@@ -20,6 +20,7 @@ mod lab;
 mod lab_command;
 mod log;
 mod test;
+mod vmm;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Builds, boots, tests and shows vfio-irq", version)]

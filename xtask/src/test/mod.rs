@@ -22,6 +22,7 @@ use crate::lab::kernel::{Kernel, Series};
 use crate::lab::process::follow;
 use crate::lab::start::Started;
 use crate::lab::variant;
+use crate::vmm;
 
 mod answers;
 mod commands;
@@ -271,6 +272,9 @@ fn run_case(cache: &Cache, case: &Case, programs: &[PathBuf], built: Built) -> F
     builder.image.put = all.filter(named).cloned().collect();
     if let Some(client) = case.row.client {
         client.equip(&mut builder);
+    }
+    if case.row.vmm {
+        vmm::equip(&mut builder, cache)?;
     }
     builder.image.command = format!("exec 2>&1\n{}\n", case.row.command);
     let outcome = builder.run(cache)?;

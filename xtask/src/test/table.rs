@@ -11,7 +11,7 @@ use crate::lab::device::Kind::{self, Edu, Igb, Nvme, Virtio, Xhci};
 use crate::lab::guest::Core::{self, C, Rust};
 use crate::lab::kernel::Series::{self, V6_1, V6_12, V7_2, V7_3};
 use crate::lab::start::Started;
-use crate::{demo, emulated};
+use crate::{demo, emulated, vmm};
 
 /// When a row runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +43,8 @@ pub struct Row {
     pub cdev: bool,
     /// The client from another project that the row tests.
     pub client: Option<Client>,
+    /// True if the guest runs the client's small VMM, with a guest of its own.
+    pub vmm: bool,
     /// True if the guest loads a vendor's variant driver after its devices are bound to vfio-pci.
     pub variant: bool,
     /// Parameters of modules, as `module.parameter=value`.
@@ -90,6 +92,7 @@ const ROW: Row = Row {
     cpus: 1,
     cdev: false,
     variant: false,
+    vmm: false,
     client: None,
     parameters: &[],
     append: &[],
@@ -135,6 +138,25 @@ pub const ROWS: &[Row] = &[
         cpus: 2,
         client: Some(Client::Dpdk),
         command: Client::Dpdk.command(),
+        ..ROW
+    },
+    Row {
+        name: "a small VMM on rust-vmm's crates: a guest uses 3 of 65 vectors",
+        disk: Some(64),
+        cpus: 2,
+        vmm: true,
+        command: vmm::HOST,
+        ..ROW
+    },
+    Row {
+        name: "a small VMM on rust-vmm's crates on older kernels: a guest uses 3 of 65 vectors",
+        when: When::Long,
+        kernels: &[V6_1, V6_12],
+        cores: &[C],
+        disk: Some(64),
+        cpus: 2,
+        vmm: true,
+        command: vmm::HOST,
         ..ROW
     },
     Row { name: "processes killed under interrupts: nothing leaked", command: KILLED, ..ROW },

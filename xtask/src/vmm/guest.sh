@@ -1,0 +1,76 @@
+# Runs in the small VMM's guest: uses the NVMe disk, and everything that masks or resets vectors.
+stty -echo
+disk=/dev/nvme0n1
+fail() {
+    echo "guest: FAILED: $*"
+    dmesg | tail -n 30
+    exit 1
+}
+appears() {
+    waited=0
+    until [ -b $disk ]; do
+        [ $waited -lt 60 ] || fail "there is no $disk"
+        sleep 1
+        waited=$((waited + 1))
+    done
+}
+# Writes and reads on a processor, through its own queue: check PROCESSOR MEGABYTE.
+check() {
+    taskset -c "$1" dd if=/tmp/written of=$disk bs=1M seek="$2" conv=fsync 2>/dev/null || fail "no write on $1"
+    echo 3 >/proc/sys/vm/drop_caches
+    read=$(taskset -c "$1" dd if=$disk bs=1M skip="$2" count=1 2>/dev/null | sha256sum | cut -d ' ' -f 1)
+    [ "$read" = "$written" ] || fail "wrote $written, read $read"
+    echo "guest: processor $1 wrote and read megabyte $2"
+}
+interrupts() { grep nvme /proc/interrupts; }
+alone() { awk '/nvme/ { if ($NF == "'"$1"'") print $2 + $3 }' /proc/interrupts; }
+
+echo "guest: $(uname -sr), $(grep -c ^processor /proc/cpuinfo) processors"
+for function in /sys/bus/pci/devices/*; do
+    echo "guest: ${function##*/} $(cat "$function/vendor") $(cat "$function/device") class $(cat "$function/class")"
+done
+appears
+dd if=/dev/urandom of=/tmp/written bs=1M count=1 2>/dev/null
+written=$(sha256sum </tmp/written | cut -d ' ' -f 1)
+device=$(basename "$(readlink /sys/class/nvme/nvme0/device)")
+check 0 0
+check 1 1
+interrupts
+echo "guest: ready"
+read -r _
+
+# A managed vector is masked when its processor goes, under I/O.
+(while [ ! -e /tmp/stop ]; do dd if=$disk of=/dev/null bs=64k count=16 2>/dev/null; echo 3 >/proc/sys/vm/drop_caches; done) &
+load=$!
+sleep 1
+echo 0 >/sys/devices/system/cpu/cpu1/online || fail "processor 1 stays"
+check 0 2
+before=$(alone nvme0q2)
+echo 1 >/sys/devices/system/cpu/cpu1/online || fail "processor 1 does not come back"
+check 1 3
+[ "$(alone nvme0q2)" -gt "$before" ] || fail "no interrupt on processor 1 after it came back"
+touch /tmp/stop
+wait $load
+echo "guest: processor 1 went and came back"
+
+for round in 1 2; do
+    echo "$device" >/sys/bus/pci/drivers/nvme/unbind || fail "no unbind"
+    echo "guest: unbound"
+    [ -z "$(interrupts)" ] || fail "vectors without a driver"
+    [ $round = 1 ] || { echo "guest: unbound twice"; read -r _; }
+    echo "$device" >/sys/bus/pci/drivers/nvme/bind || fail "no bind"
+    appears
+    check 0 4
+    check 1 5
+done
+echo "guest: the driver went and came back"
+
+if [ -e /sys/bus/pci/devices/$device/reset ]; then
+    echo 1 >/sys/bus/pci/devices/$device/reset || fail "no reset"
+    check 0 6
+    check 1 7
+    echo "guest: the function was reset ($(cat /sys/bus/pci/devices/$device/reset_method 2>/dev/null))"
+fi
+! dmesg | grep -E "nvme.*(timeout|polled)|nobody cared|WARNING|BUG:" || fail "the kernel complains"
+interrupts
+echo "guest: passed"
