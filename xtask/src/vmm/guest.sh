@@ -23,7 +23,8 @@ check() {
     echo "guest: processor $1 wrote and read megabyte $2"
 }
 interrupts() { grep nvme /proc/interrupts; }
-alone() { awk '/nvme/ { if ($NF == "'"$1"'") print $2 + $3 }' /proc/interrupts; }
+# Counts the device's interrupts on a processor, while both are online.
+on() { awk -v column=$(($1 + 2)) '/nvme/ { sum += $column } END { print sum + 0 }' /proc/interrupts; }
 
 echo "guest: $(uname -sr), $(grep -c ^processor /proc/cpuinfo) processors"
 for function in /sys/bus/pci/devices/*; do
@@ -39,19 +40,46 @@ interrupts
 echo "guest: ready"
 read -r _
 
-# A managed vector is masked when its processor goes, under I/O.
+# The vector of the admin queue moves to the other processor, and its entry is rewritten.
+admin=$(awk '/nvme0q0/ { sub(":", "", $1); print $1 }' /proc/interrupts)
+for processor in 0 1; do
+    echo $((processor + 1)) >/proc/irq/$admin/smp_affinity || fail "the affinity of the admin queue"
+    before=$(on $processor)
+    echo 1 >/sys/class/nvme/nvme0/rescan_controller
+    waited=0
+    until [ "$(on $processor)" -gt "$before" ]; do
+        [ $waited -lt 20 ] || fail "no interrupt of the admin queue on $processor"
+        sleep 1
+        waited=$((waited + 1))
+    done
+done
+echo "guest: the admin queue's vector went to both processors"
+
+# The vector of processor 1 is masked when the processor goes, under I/O.
 (while [ ! -e /tmp/stop ]; do dd if=$disk of=/dev/null bs=64k count=16 2>/dev/null; echo 3 >/proc/sys/vm/drop_caches; done) &
 load=$!
 sleep 1
-echo 0 >/sys/devices/system/cpu/cpu1/online || fail "processor 1 stays"
-check 0 2
-before=$(alone nvme0q2)
-echo 1 >/sys/devices/system/cpu/cpu1/online || fail "processor 1 does not come back"
-check 1 3
-[ "$(alone nvme0q2)" -gt "$before" ] || fail "no interrupt on processor 1 after it came back"
+for round in 1 2; do
+    before=$(on 1)
+    echo 0 >/sys/devices/system/cpu/cpu1/online || fail "processor 1 stays"
+    check 0 2
+    echo 1 >/sys/devices/system/cpu/cpu1/online || fail "processor 1 does not come back"
+    check 1 3
+    [ "$(on 1)" -gt "$before" ] || fail "no interrupt on processor 1 after it came back"
+done
 touch /tmp/stop
 wait $load
-echo "guest: processor 1 went and came back"
+echo "guest: processor 1 went and came back twice"
+read -r _
+
+if grep -q devices /sys/power/pm_test 2>/dev/null; then
+    # Suspends the devices, waits five seconds, resumes them.
+    echo devices >/sys/power/pm_test
+    echo freeze >/sys/power/state || fail "no suspend"
+    check 0 2
+    check 1 3
+    echo "guest: suspended and resumed"
+fi
 
 for round in 1 2; do
     echo "$device" >/sys/bus/pci/drivers/nvme/unbind || fail "no unbind"
