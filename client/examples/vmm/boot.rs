@@ -100,22 +100,15 @@ fn mp_table(cpus: u8) -> Result<Vec<u8>, Error> {
     entries.push(vec![4, 3, 0, 0, 0, 0, 0, 0]);
     entries.push(vec![4, 1, 0, 0, 0, 0, 0xff, 1]);
 
-    let count = u16::try_from(entries.len())?;
-    let body = entries.concat();
-    let mut table = b"PCMP".to_vec();
-    table.extend(u16::try_from(44 + body.len())?.to_le_bytes());
-    table.extend([4, 0]); // Revision 1.4, checksum.
-    table.extend(b"vfio-irqVMM         ");
-    table.extend([0; 6]);
-    table.extend(count.to_le_bytes());
-    table.extend(LAPIC.to_le_bytes());
-    table.extend([0; 4]);
-    table.extend(body);
+    let (body, count) = (entries.concat(), u16::try_from(entries.len())?.to_le_bytes());
+    let length = u16::try_from(44 + body.len())?.to_le_bytes();
+    let name = [&length, [4, 0].as_slice(), b"vfio-irqVMM         ", &[0; 6]].concat();
+    let head = [b"PCMP", name.as_slice(), &count, &LAPIC.to_le_bytes(), &[0; 4]].concat();
+    let mut table = [head, body].concat();
     table[7] = checksum(&table);
 
-    let mut pointer = b"_MP_".to_vec();
-    pointer.extend(u32::try_from(MP_TABLE + 16)?.to_le_bytes());
-    pointer.extend([1, 4, 0, 0, 0, 0, 0, 0]);
+    let address = u32::try_from(MP_TABLE + 16)?.to_le_bytes();
+    let mut pointer = [b"_MP_", address.as_slice(), &[1, 4, 0, 0, 0, 0, 0, 0]].concat();
     pointer[10] = checksum(&pointer);
     Ok([pointer, table].concat())
 }

@@ -11,7 +11,6 @@
 use crate::{Error, boot, sys};
 use kvm_ioctls::VmFd;
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use vfio_bindings::bindings::vfio::{VFIO_PCI_CONFIG_REGION_INDEX, VFIO_REGION_INFO_FLAG_MMAP};
 use vfio_ioctls::VfioDevice;
@@ -72,7 +71,7 @@ impl Place {
 
 pub struct Device {
     device: Arc<VfioDevice>,
-    table: MsixTable<Arc<VfioDevice>, Arc<VmFd>>,
+    pub table: MsixTable<Arc<VfioDevice>, Arc<VmFd>>,
     bars: [Bar; 6],
     table_place: Place,
     pending_place: Place,
@@ -132,19 +131,9 @@ impl Device {
         Ok(())
     }
 
-    /// Returns the descriptor that is readable if [`Device::handle_events`] has work.
-    pub fn events(&self) -> BorrowedFd<'_> {
-        self.table.as_fd()
-    }
-
+    /// Sends the messages of vectors without an irqfd.
     pub fn handle_events(&mut self) {
-        let handled = self.table.handle_events();
-        log(handled.map(|_| ()));
-    }
-
-    /// Releases all vectors.
-    pub fn shut_down(&mut self) {
-        log(self.table.reset());
+        log(self.table.handle_events());
     }
 
     /// Returns the BAR and the offset in it.
@@ -231,7 +220,7 @@ impl Device {
 }
 
 /// Logs an error of the host or of KVM. The guest's write is stored even so.
-fn log(outcome: Result<(), vfio_irq::Error>) {
+fn log<R>(outcome: Result<R, vfio_irq::Error>) {
     if let Err(error) = outcome {
         eprintln!("MSI-X: {error}");
     }

@@ -6,7 +6,8 @@
 //!
 //! KERNEL is a bzImage. The guest has two processors, 512 MiB, a serial port on standard input
 //! and output, and the device BDF, which must be bound to vfio-pci and have MSI-X. The guest ends
-//! the VMM with a reset through the keyboard controller (`reboot=k`, which is set).
+//! the VMM with a reset through the keyboard controller (`reboot=k`, which is set). INTx and MSI
+//! are not passed through.
 //!
 //! | file | what |
 //! |---|---|
@@ -85,7 +86,7 @@ fn run(arguments: &[String]) -> Result<(), Error> {
     let entry = boot::load(memory, Path::new(kernel), Path::new(initrd), &command_line, CPUS)?;
 
     let device = open(bdf, memory, &vm)?;
-    let events = device.events().try_clone_to_owned()?;
+    let events = device.table.as_fd().try_clone_to_owned()?;
     let serial = serial::Port::new(&vm)?;
     let bus = Mutex::new(Bus::new(device));
     let machine = Arc::new(Machine { bus, serial: Mutex::new(serial) });
@@ -103,7 +104,7 @@ fn run(arguments: &[String]) -> Result<(), Error> {
 
     // The other threads end with the process, and the kernel takes the device back.
     let outcome = ended.recv()?;
-    lock(&machine.bus).device.shut_down();
+    lock(&machine.bus).device.table.reset()?;
     outcome
 }
 
