@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 /// Returns the command with its words; `--root` and a directory in front of them select the tree.
 pub fn command(words: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vfio-irq"));
+    // The command ignores SIGHUP if it inherits that, as from tests that nohup started.
+    let mut command = Command::new("env");
+    command.args(["--default-signal=HUP", env!("CARGO_BIN_EXE_vfio-irq")]);
     command.env_remove("RUST_LOG").env_remove("VFIO_IRQ_ROOT");
     match words {
         ["--root", root, words @ ..] => command.args(words).env("VFIO_IRQ_ROOT", root),
