@@ -7,7 +7,7 @@
 
 use crate::devices::edu;
 use crate::eventfd::Eventfd;
-use crate::sys::{self, Guarded};
+use crate::sys::{self, GuardedBytes};
 use crate::vfio::{Device, Opener};
 use crate::{Answer, Error, Index, Request};
 use std::fmt;
@@ -65,7 +65,7 @@ pub fn heading() -> String {
 
 /// Times one request, whatever its answer. Returns the ticks and the answer.
 #[inline]
-fn time_any(device: &Device, request: &Guarded) -> (u64, Answer) {
+fn time_any(device: &Device, request: &GuardedBytes) -> (u64, Answer) {
     let since = sys::now();
     let answer = device.set_irqs(request);
     (sys::now() - since, answer)
@@ -73,7 +73,7 @@ fn time_any(device: &Device, request: &Guarded) -> (u64, Answer) {
 
 /// Times one request, which must succeed. Returns the ticks.
 #[inline]
-fn time(device: &Device, request: &Guarded, op: &'static str) -> Result<u64, Error> {
+fn time(device: &Device, request: &GuardedBytes, op: &'static str) -> Result<u64, Error> {
     let (ticks, answer) = time_any(device, request);
     if answer == Answer::OK {
         return Ok(ticks);
@@ -82,7 +82,8 @@ fn time(device: &Device, request: &Guarded, op: &'static str) -> Result<u64, Err
 }
 
 fn put(device: &Device, request: &Request) -> Result<(), Error> {
-    time(device, &Guarded::with(&request.bytes())?, "a step before the measurement").map(|_| ())
+    time(device, &GuardedBytes::with(&request.bytes())?, "a step before the measurement")
+        .map(|_| ())
 }
 
 /// Runs `sample` again and again, the first times unmeasured. Returns the figure.
@@ -154,7 +155,7 @@ impl Measured {
     /// Returns the cost of the ioctl itself, before the core touches an interrupt.
     fn refused(&self, op: &'static str) -> Figures {
         let request = Request { index: Index::Intx.raw(), ..self.attach(0, 1) };
-        let request = Guarded::with(&request.bytes())?;
+        let request = GuardedBytes::with(&request.bytes())?;
         let sample = || match time_any(&self.device, &request) {
             (ticks, Answer::EINVAL) => Ok(ticks),
             (_, answer) => {
@@ -173,7 +174,7 @@ impl Measured {
 
     /// Times adding one vector to `vectors` active ones.
     fn add(&self, op: &'static str, vectors: usize) -> Figures {
-        let one_more = Guarded::with(&self.attach(vectors, 1).bytes())?;
+        let one_more = GuardedBytes::with(&self.attach(vectors, 1).bytes())?;
         let sample = |_| self.with_active(vectors, || time(&self.device, &one_more, op));
         let ticks = (0..LONG_REPETITIONS).map(sample).collect::<Result<_, _>>()?;
         Ok(vec![Figure::new(op, ticks)])
@@ -190,7 +191,7 @@ impl Measured {
     /// have them.
     fn pair_of_one(&self, ops: [&'static str; 2], pair: [&Request; 2]) -> Figures {
         self.with_active(1, || {
-            let tried = self.device.set_irqs(&Guarded::with(&pair[0].bytes())?);
+            let tried = self.device.set_irqs(&GuardedBytes::with(&pair[0].bytes())?);
             if tried == Answer::ENOTTY {
                 return Ok(ops.map(|op| Figure::new(op, Vec::new())).into());
             }
@@ -202,8 +203,8 @@ impl Measured {
 
 type Figures = Result<Vec<Figure>, Error>;
 
-fn laid_out(requests: &[Request]) -> Result<Vec<Guarded>, Error> {
-    requests.iter().map(|request| Guarded::with(&request.bytes())).collect()
+fn laid_out(requests: &[Request]) -> Result<Vec<GuardedBytes>, Error> {
+    requests.iter().map(|request| GuardedBytes::with(&request.bytes())).collect()
 }
 
 /// Measures the requests for MSI-X of a device, which must have 65 vectors. Returns a figure for

@@ -86,7 +86,7 @@ enum Command {
         rounds: u32,
     },
     /// What holds while the machine has no interrupt left; one line each.
-    Shortage {
+    Exhaustion {
         /// Address of an NVMe controller bound to a VFIO driver.
         #[arg(long)]
         bdf: String,
@@ -186,7 +186,7 @@ fn run(command: Command) -> Result<bool, Error> {
             println!("{report}");
             Ok(report.is_clean())
         }
-        Command::Shortage { bdf, others, expected, choice } => {
+        Command::Exhaustion { bdf, others, expected, choice } => {
             let _pinned = Pinned::new()?;
             let place = vector_exhaustion::Place { bdf, others, core: expected.core() };
             Ok(try_all(vector_exhaustion::ALL, &choice, false, |case| case.try_at(&place)))

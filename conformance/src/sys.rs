@@ -215,12 +215,12 @@ impl Drop for Mapping {
 /// Bytes of an ioctl in front of an unreadable page. If a request claims more data than it carries,
 /// the kernel always answers EFAULT.
 #[derive(Debug)]
-pub struct Guarded {
+pub struct GuardedBytes {
     pages: Mapping,
     len: usize,
 }
 
-impl Guarded {
+impl GuardedBytes {
     const ROOM: usize = 4 * PAGE;
 
     /// Allocates room for a request of up to 16 KiB, which is empty at first.
@@ -277,7 +277,7 @@ impl Guarded {
         unsafe { ioctl(device, DEVICE_GET_IRQ_INFO, self.start().cast()) }
     }
 
-    /// Acts as [`Guarded::get_irq_info`], with the pages read-only during the call.
+    /// Acts as [`GuardedBytes::get_irq_info`], with the pages read-only during the call.
     pub fn get_irq_info_unwritable(&mut self, device: BorrowedFd<'_>) -> Result<Answer, Error> {
         self.protect(MprotectFlags::READ)?;
         let answer = self.get_irq_info(device);

@@ -1,6 +1,6 @@
 //! A device opened through a group of VFIO: container, DMA memory, configuration space, BAR 0.
 
-use crate::sys::{self, Guarded, Mapping};
+use crate::sys::{self, GuardedBytes, Mapping};
 use crate::{Answer, Error};
 use fs_err::{self as fs, File, os::unix::fs::FileExt};
 use std::ffi::CString;
@@ -206,7 +206,7 @@ impl Device {
 
     /// Sends a prepared request. Returns the answer.
     #[inline]
-    pub fn set_irqs(&self, request: &Guarded) -> Answer {
+    pub fn set_irqs(&self, request: &GuardedBytes) -> Answer {
         request.set_irqs(self.fd.as_fd())
     }
 

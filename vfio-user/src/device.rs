@@ -1,6 +1,6 @@
 //! The interface between a device and the server.
 
-use crate::irq::{Interrupts, Table};
+use crate::irq::{DeviceIrqs, Interrupts};
 use crate::memory::Memory;
 use crate::pci::{Config, Effects, Function, MsixTable, Part, region};
 use std::sync::Arc;
@@ -106,14 +106,14 @@ pub struct Endpoint {
     pub(crate) function: Function,
     pub(crate) config: Config,
     pub(crate) table: MsixTable,
-    pub(crate) irqs: Arc<Table>,
+    pub(crate) irqs: Arc<DeviceIrqs>,
     pub(crate) memory: Memory,
 }
 
 impl Endpoint {
     /// Creates an endpoint. Calls `make` with the bus of the device.
     pub fn new<D: Device + 'static>(function: Function, make: impl FnOnce(Bus) -> D) -> Self {
-        let irqs = Arc::new(Table::new(function.vectors()));
+        let irqs = Arc::new(DeviceIrqs::new(function.vectors()));
         let memory = Memory::default();
         let bus = Bus { interrupts: Interrupts(Arc::clone(&irqs)), memory: memory.clone() };
         Self {

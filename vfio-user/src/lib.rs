@@ -20,6 +20,8 @@
 //!   several messages, and the server accepts or refuses each.
 //! - There are no user addresses, so there is no EFAULT (I-01, C-09). A message of the wrong length
 //!   gets EINVAL.
+//! - A descriptor of an anonymous inode that can be written, such as a VFIO device, counts as an
+//!   eventfd (V-10). The client harms only itself.
 //! - There is no positive return (V-06). It is not needed: an emulated device has all its vectors.
 //!
 //! # Where servers differ

@@ -27,8 +27,8 @@ pub enum Flow {
     End,
 }
 
-/// The session of a client. Dropping it unmaps the memory of the client, closes its eventfds
-/// (`CONTRACT.md`, V-13), and resets the device.
+/// The session of a client. Dropping it closes the client's eventfds (`CONTRACT.md`, V-13), resets
+/// the device, and unmaps the memory of the client.
 pub struct Session<'e> {
     endpoint: &'e mut Endpoint,
     host: IrqHost,

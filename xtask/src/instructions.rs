@@ -4,8 +4,8 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::conformance;
 use crate::error::{Error, Result};
+use crate::guest_programs;
 use crate::lab::cache::Cache;
 use crate::lab::device::Kind;
 use crate::lab::guest::{Builder, Core};
@@ -47,7 +47,7 @@ fn measure(cache: &Cache, series: Series, core: Core) -> Result<Vec<Figure>> {
     // One guest instruction takes one nanosecond of the guest's clock, so runs repeat exactly.
     builder.icount = true;
     builder.timeout = Duration::from_secs(900);
-    builder.image.put = vec![conformance::build()?];
+    builder.image.put = vec![guest_programs::build()?];
     builder.image.command = COMMAND.to_owned();
     let outcome = builder.run(cache)?;
     let failed = |e| Error::other(format!("measuring the core in {core} failed: {e}"));

@@ -10,11 +10,11 @@ use crate::lab::guest::Core;
 use crate::lab::kernel::Series;
 
 mod clients;
-mod conformance;
 mod core_module;
 mod demo;
 mod emulated;
 mod error;
+mod guest_programs;
 mod instructions;
 mod lab;
 mod lab_command;

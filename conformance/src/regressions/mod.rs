@@ -8,7 +8,7 @@ mod withheld_pages;
 
 use crate::cases::{Case, Outcome, Stop, Verdict, check};
 use crate::vfio::Device;
-use crate::{Answer, Error, Request, sys::Guarded};
+use crate::{Answer, Error, Request, sys::GuardedBytes};
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -93,7 +93,7 @@ fn wait(mut child: Child) -> Result<String, Error> {
 }
 
 fn ask(device: &Device, request: &Request) -> Result<Answer, Error> {
-    Ok(device.set_irqs(&Guarded::with(&request.bytes())?))
+    Ok(device.set_irqs(&GuardedBytes::with(&request.bytes())?))
 }
 
 /// Sends a request and fails unless it succeeds.

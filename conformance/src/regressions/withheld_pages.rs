@@ -7,7 +7,7 @@
 use super::{LIMIT, Place, Regression, ask, must};
 use crate::cases::{Stop, Verdict, check, list, need};
 use crate::eventfd::Eventfd;
-use crate::sys::{Absent, Guarded};
+use crate::sys::{Absent, GuardedBytes};
 use crate::vfio::{Device, Opener};
 use crate::{Answer, Error, Index, Request, flags, requests};
 use std::sync::mpsc;
@@ -84,7 +84,7 @@ fn other(place: &Place) -> Result<Opener, Stop> {
 }
 
 fn info(device: &Device) -> Verdict {
-    let mut asked = Guarded::with(&requests::ask(Index::Msix.raw()).to_bytes())?;
+    let mut asked = GuardedBytes::with(&requests::ask(Index::Msix.raw()).to_bytes())?;
     let answer = asked.get_irq_info(device.fd());
     check(answer == Answer::OK, || format!("GET_IRQ_INFO answered {answer}"))
 }

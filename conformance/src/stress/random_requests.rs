@@ -1,7 +1,7 @@
 //! Random requests over MSI-X, and a check of their effects.
 
 use super::vector_states::{Vector, VectorStates};
-use crate::sys::Guarded;
+use crate::sys::GuardedBytes;
 use crate::vfio::Device;
 use crate::{Answer, Error, Index, Request, flags};
 use fastrand::Rng;
@@ -48,7 +48,7 @@ pub struct RandomRequests<'a> {
     /// True if the core masks, and refuses without changing anything.
     beyond: bool,
     active: bool,
-    request: Guarded,
+    request: GuardedBytes,
     /// Counts of the requests that were sent.
     pub sent: Sent,
 }
@@ -61,7 +61,7 @@ impl<'a> RandomRequests<'a> {
         seed: u64,
         beyond: bool,
     ) -> Result<Self, Error> {
-        let (random, request) = (Rng::with_seed(seed), Guarded::new()?);
+        let (random, request) = (Rng::with_seed(seed), GuardedBytes::new()?);
         let sent = Sent::default();
         let mut requests = Self { device, states, random, beyond, active: true, request, sent };
         let fds: Vec<_> = states.vectors.iter().map(|vector| vector.fd(false)).collect();

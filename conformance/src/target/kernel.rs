@@ -4,7 +4,7 @@ use super::calls::{Calls, Trace};
 use super::{Core, Counted, Target, counters};
 use crate::devices::{Kind, Stimulus};
 use crate::eventfd::Eventfd;
-use crate::sys::Guarded;
+use crate::sys::GuardedBytes;
 use crate::vfio::{self, Device, Facts, Opener};
 use crate::{Answer, Error, Index};
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ struct Opened {
     // The stimulus is dropped before the device, because it holds the device's registers.
     stimulus: Option<Box<dyn Stimulus>>,
     device: Device,
-    request: Guarded,
+    request: GuardedBytes,
 }
 
 impl Kernel {
@@ -208,7 +208,7 @@ impl Target for Kernel {
         self.close()?;
         let device = self.opener.open()?;
         let stimulus = self.kind.stimulus(device.bar(), self.opener.dma());
-        self.open = Some(Opened { stimulus, device, request: Guarded::new()? });
+        self.open = Some(Opened { stimulus, device, request: GuardedBytes::new()? });
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! The engine's host: how requests change the interrupts of this process.
 
-use super::table::{EventTrigger, Table};
+use super::device_irqs::{DeviceIrqs, EventTrigger};
 use super::trigger::Trigger;
 use super::vector::{MaskSource, Vector};
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ pub(crate) struct Attached {
 
 /// The host of the engine for one connection.
 pub(crate) struct IrqHost {
-    table: Arc<Table>,
+    irqs: Arc<DeviceIrqs>,
     caps: IrqCaps,
     /// The descriptors of the current message, by position.
     fds: Vec<Option<OwnedFd>>,
@@ -39,8 +39,8 @@ pub(crate) struct IrqHost {
 }
 
 impl IrqHost {
-    pub(crate) fn new(table: Arc<Table>, caps: IrqCaps) -> Self {
-        Self { table, caps, fds: Vec::new(), resample: None, detached: Vec::new() }
+    pub(crate) fn new(irqs: Arc<DeviceIrqs>, caps: IrqCaps) -> Self {
+        Self { irqs, caps, fds: Vec::new(), resample: None, detached: Vec::new() }
     }
 
     /// Lends the descriptors of a message to a request.
@@ -78,8 +78,8 @@ impl IrqHost {
 
     fn event(&self, event: Event) -> &EventTrigger {
         match event {
-            Event::Err => &self.table.err,
-            Event::Req => &self.table.req,
+            Event::Err => &self.irqs.err,
+            Event::Req => &self.irqs.req,
         }
     }
 }
@@ -145,7 +145,7 @@ impl Host for IrqHost {
     }
 
     fn disable(&mut self, _: MsiType) {
-        self.table.used().for_each(Vector::disable);
+        self.irqs.used().for_each(Vector::disable);
     }
 
     fn prepare(
@@ -154,7 +154,7 @@ impl Host for IrqHost {
         number: u32,
         trigger: Arc<Trigger>,
     ) -> Result<Attached, Errno> {
-        self.table.ensure(number).ok_or(Errno::ENOSPC)?;
+        self.irqs.ensure(number).ok_or(Errno::ENOSPC)?;
         Ok(Attached { number, trigger })
     }
 
@@ -163,7 +163,7 @@ impl Host for IrqHost {
     }
 
     fn start(&mut self, _: MsiType, number: u32, attached: &mut Attached, mask: Mask) {
-        if let Some(vector) = self.table.vector(number) {
+        if let Some(vector) = self.irqs.vector(number) {
             vector.attach(Arc::clone(&attached.trigger), mask == Mask::Masked);
         }
     }
@@ -188,17 +188,17 @@ impl Host for IrqHost {
         _: Mask,
     ) {
         attached.trigger = Arc::clone(&trigger);
-        let old = self.table.vector(number).and_then(|vector| vector.retarget(trigger));
+        let old = self.irqs.vector(number).and_then(|vector| vector.retarget(trigger));
         self.detached.extend(old);
     }
 
     fn stop(&mut self, _: MsiType, number: u32, attached: Attached) {
         drop(attached);
-        self.detached.extend(self.table.vector(number).and_then(Vector::detach));
+        self.detached.extend(self.irqs.vector(number).and_then(Vector::detach));
     }
 
     fn set_mask(&mut self, _: MsiType, number: u32, _: &mut Attached, mask: Mask) {
-        let Some(vector) = self.table.vector(number) else { return };
+        let Some(vector) = self.irqs.vector(number) else { return };
         vector.set_mask(MaskSource::Request, mask == Mask::Masked);
         vector.count(|counts| match mask {
             Mask::Masked => counts.masks += 1,
@@ -207,14 +207,14 @@ impl Host for IrqHost {
     }
 
     fn signal(&mut self, attached: &Attached) {
-        if let Some(vector) = self.table.vector(attached.number) {
+        if let Some(vector) = self.irqs.vector(attached.number) {
             vector.count(|counts| counts.loopbacks += 1);
         }
         attached.trigger.signal();
     }
 
     fn record_failure(&mut self, number: u32) {
-        if let Some(vector) = self.table.ensure(number) {
+        if let Some(vector) = self.irqs.ensure(number) {
             vector.count(|counts| counts.failures += 1);
         }
     }
@@ -226,25 +226,25 @@ impl IntxHost for IrqHost {
     }
 
     fn intx_enable(&mut self, trigger: Option<Arc<Trigger>>) -> Result<(), Errno> {
-        self.table.intx.enable(trigger);
+        self.irqs.intx.enable(trigger);
         Ok(())
     }
 
     fn intx_disable(&mut self) {
         self.resample = None;
-        self.table.intx.disable();
+        self.irqs.intx.disable();
     }
 
     fn intx_set_trigger(&mut self, trigger: Option<Arc<Trigger>>) {
-        self.table.intx.set_trigger(trigger);
+        self.irqs.intx.set_trigger(trigger);
     }
 
     fn intx_set_mask(&mut self, mask: Mask) {
-        self.table.intx.set_masked(mask == Mask::Masked);
+        self.irqs.intx.set_masked(mask == Mask::Masked);
     }
 
     fn intx_signal(&mut self) {
-        self.table.intx.signal();
+        self.irqs.intx.signal();
     }
 
     fn intx_arm_unmask(&mut self, position: i32) -> Result<(), Errno> {

@@ -1,6 +1,6 @@
 //! The device's side of its interrupts.
 
-use super::table::Table;
+use super::device_irqs::DeviceIrqs;
 use super::vector::{Raised, Vector, VectorCounts};
 use std::fmt;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 /// the eventfd, the interrupt goes to the old or the new one (`CONTRACT.md`, B-02). If the client
 /// masks the vector, the interrupt becomes pending and is signalled on unmask (B-03).
 #[derive(Clone)]
-pub struct Interrupts(pub(crate) Arc<Table>);
+pub struct Interrupts(pub(crate) Arc<DeviceIrqs>);
 
 impl Interrupts {
     /// Raises a vector of MSI or MSI-X, whichever is enabled. Returns the result; a vector that

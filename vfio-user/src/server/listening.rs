@@ -2,7 +2,7 @@
 
 use super::shared::{ServerError, Shared};
 use crate::device::Endpoint;
-use crate::irq::Table;
+use crate::irq::DeviceIrqs;
 use crate::transport;
 use parking_lot::{Mutex, MutexGuard};
 use rustix::event::epoll;
@@ -23,7 +23,7 @@ pub(super) struct Listening {
     pub(super) path: PathBuf,
     pub(super) listener: UnixListener,
     inode: u64,
-    pub(super) irqs: Arc<Table>,
+    pub(super) irqs: Arc<DeviceIrqs>,
     /// Locked by the thread that serves the client, as long as the client is connected.
     pub(super) endpoint: Mutex<Endpoint>,
     clients: Mutex<Clients>,

@@ -4,9 +4,9 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use crate::conformance;
 use crate::core_module;
 use crate::error::{Result, all_right};
+use crate::guest_programs;
 use crate::lab::cache::Cache;
 use crate::lab::device::Kind;
 use crate::lab::guest::{Builder, Core, Outcome};
@@ -79,7 +79,7 @@ fn boot(cache: &Cache, series: Series, core: Core) -> Result<Outcome> {
     builder.memory = 3072;
     builder.timeout = Duration::from_secs(420);
     builder.image.command = HOST.to_owned();
-    builder.image.put = vec![conformance::build()?];
+    builder.image.put = vec![guest_programs::build()?];
     builder.image.files =
         vec![("lab/second/initrd".to_owned(), second.build(tools.path(), &kernel)?)];
     let title = format!(

@@ -4,8 +4,8 @@
 
 use fs_err::File;
 
-use crate::conformance;
 use crate::error::{Result, all_right};
+use crate::guest_programs;
 use crate::lab::cache::{Cache, remove_tree};
 use crate::lab::kernel::Series;
 use crate::lab::run_dir::RunDir;
@@ -36,7 +36,7 @@ const READS: u64 = 200;
 
 /// Boots twice. Returns the failures as the error.
 pub fn check(cache: &Cache, series: Series) -> Result<Started<Vec<String>>> {
-    let program = conformance::build_command()?;
+    let program = guest_programs::build_command()?;
     let dir = RunDir::create(cache)?;
     let disk = dir.path().join("disk0");
     File::create(&disk)?.set_len(DISK)?;

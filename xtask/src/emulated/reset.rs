@@ -11,8 +11,8 @@ use sha2::{Digest, Sha256};
 use super::guest::Guest;
 use super::qmp::Monitor;
 use super::server::{self, Server};
-use crate::conformance;
 use crate::error::{Result, all_right};
+use crate::guest_programs;
 use crate::lab::cache::{Cache, remove_tree};
 use crate::lab::image::Image;
 use crate::lab::kernel::Series;
@@ -27,7 +27,7 @@ const AREA: usize = 1 << 20;
 
 /// Resets the guest `resets` times. Returns a remark.
 pub fn check(cache: &Cache, series: Series, resets: usize) -> Result<Started<Vec<String>>> {
-    let program = conformance::build_command()?;
+    let program = guest_programs::build_command()?;
     at_most_twice(|| run(cache, series, &program, resets))
 }
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use fs_err as fs;
 
 use super::commands::ANSWERS;
-use crate::conformance;
 use crate::error::{Error, Result};
+use crate::guest_programs;
 use crate::lab::cache::Cache;
 use crate::lab::device::Kind;
 use crate::lab::guest::{Builder, Core, Outcome};
@@ -20,7 +20,7 @@ use crate::lab::start::Started;
 /// Boots a guest with each core. Returns how many rows were compared, or the differences that are
 /// not allowed as the error.
 pub fn check(cache: &Cache, series: Series) -> Result<Started<Vec<String>>> {
-    let program = conformance::build()?;
+    let program = guest_programs::build()?;
     let (c, rust) = thread::scope(|scope| {
         let c = scope.spawn(|| answers(cache, series, Core::C, &program));
         let rust = answers(cache, series, Core::Rust, &program);

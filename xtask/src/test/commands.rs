@@ -141,7 +141,7 @@ exit $status"#;
 /// One processor has about two hundred vectors; five of these controllers have more.
 pub(super) const SHORTAGE: &str = r#"others=
 for device in $BIND; do [ $device = $VFIO_IRQ_NVME ] || others="$others --other $device"; done
-vfio-irq-conformance shortage --bdf $VFIO_IRQ_NVME $others"#;
+vfio-irq-conformance exhaustion --bdf $VFIO_IRQ_NVME $others"#;
 
 /// The row exists for the positive answer, which must have been tried.
 pub(super) const TOO_FEW: &str = r#"vfio-irq-conformance cases --bdf $VFIO_IRQ_XHCI --device xhci >said

@@ -12,9 +12,9 @@ use clap::Args;
 
 use self::table::{CHECKS, Check, ROWS, Row, When};
 use crate::clients::Client;
-use crate::conformance;
 use crate::core_module::{self, checkout};
 use crate::error::{Error, Result};
+use crate::guest_programs;
 use crate::lab::cache::Cache;
 use crate::lab::cdev;
 use crate::lab::guest::{Builder, Core};
@@ -167,7 +167,7 @@ fn cases(options: &Options) -> Vec<Case> {
 fn lab_tests(options: &Options) -> Result<Count> {
     let cache = Cache::open()?;
     let cases = cases(options);
-    let programs = if cases.is_empty() { Vec::new() } else { conformance::build_all()? };
+    let programs = if cases.is_empty() { Vec::new() } else { guest_programs::build_all()? };
     // All slow work is done once, before the guests, so that guests started side by side only read.
     let mut ready: HashMap<_, std::result::Result<Built, String>> = HashMap::new();
     for case in &cases {

@@ -34,7 +34,7 @@ impl EventTrigger {
 }
 
 /// The interrupts of a device. The device raises, the client's requests change.
-pub(crate) struct Table {
+pub(crate) struct DeviceIrqs {
     pages: Box<[OnceLock<Box<Page>>]>,
     vectors: u32,
     function_masked: AtomicBool,
@@ -43,7 +43,7 @@ pub(crate) struct Table {
     pub(crate) req: EventTrigger,
 }
 
-impl Table {
+impl DeviceIrqs {
     pub(crate) fn new(vectors: u32) -> Self {
         let pages = (vectors as usize).div_ceil(PAGE);
         Self {
