@@ -1,7 +1,7 @@
 //! Finds the obstacles to binding a function to a VFIO driver.
 
 use crate::error::Obstacle;
-use crate::pci::function::{Function, directory};
+use crate::pci::function::Function;
 use crate::pci::sriov::Sriov;
 use crate::pci::{System, class, holders, users, vfio};
 
@@ -62,7 +62,7 @@ fn virtuals(system: &System, function: &Function) -> Vec<Obstacle> {
         what: format!("the virtual functions of {bdf} end with its driver: {names}"),
         remedy: format!(
             "echo 0 > {}, once nothing needs them",
-            system.path(directory(bdf)).join("sriov_numvfs").display()
+            system.path(bdf.directory()).join("sriov_numvfs").display()
         ),
         forceable: true,
     };

@@ -5,10 +5,12 @@ mod steps;
 
 use crate::complete;
 use crate::error::{Error, Obstacle};
-use crate::pci::function::{Function, driver};
+use crate::pci::Bdf;
+use crate::pci::driver::driver;
+use crate::pci::function::Function;
 use crate::pci::{System, modules, vfio};
 use crate::report::Out;
-use crate::target::{Bdf, FunctionName};
+use crate::target::FunctionName;
 use clap_complete::engine::ArgValueCompleter;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -186,7 +188,7 @@ fn bare(system: &System, bdf: Bdf, modules: &[String]) -> String {
             format!("the driver of {module} did not take it; the kernel's log (dmesg) says why")
         }
         (None, None) => {
-            let alias = system.text(crate::pci::function::directory(bdf).join("modalias"));
+            let alias = system.text(bdf.directory().join("modalias"));
             let alias = alias.unwrap_or_else(|| "it".to_owned());
             format!("no module of this kernel is for {alias}")
         }

@@ -1,9 +1,9 @@
 //! Changes the driver of a function, and undoes the change.
 
 use crate::error::Error;
+use crate::pci::Bdf;
 use crate::pci::System;
-use crate::pci::function::{directory, driver};
-use crate::target::Bdf;
+use crate::pci::driver::driver;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -37,13 +37,13 @@ pub struct Before {
 impl Before {
     /// Reads the current state.
     pub fn of(system: &System, bdf: Bdf) -> Self {
-        let wish = system.text(directory(bdf).join("driver_override")).unwrap_or_default();
+        let wish = system.text(bdf.directory().join("driver_override")).unwrap_or_default();
         let wish = if wish == "(null)" { String::new() } else { wish };
         Self { bdf, wish, driver: driver(system, bdf) }
     }
 
     fn step(&self, system: &System, why: String, file: &str, value: &str) -> Step {
-        Step { why, file: system.path(directory(self.bdf).join(file)), value: value.to_owned() }
+        Step { why, file: system.path(self.bdf.directory().join(file)), value: value.to_owned() }
     }
 
     /// Returns the steps to another driver, or to the function's own.

@@ -88,7 +88,7 @@ fn remedy(system: &System, function: &Function, group: &str) -> String {
 }
 
 /// Returns the error for a machine without IOMMU.
-pub fn no_iommu(bdf: crate::target::Bdf) -> Error {
+pub fn no_iommu(bdf: crate::pci::Bdf) -> Error {
     let remedy = "turn it on in the firmware and on the kernel's command line (intel_iommu=on, or amd_iommu=on)";
     Error::new(
         format!("{bdf} is in no IOMMU group: the machine has no IOMMU, or it is off"),

@@ -5,9 +5,9 @@
 //! another user unless both agree.
 
 use crate::error::Error;
+use crate::pci::Bdf;
 use crate::pci::function::Function;
 use crate::pci::sriov::Sriov;
-use crate::target::Bdf;
 use uuid::Uuid;
 
 /// The token for a device that is opened.

@@ -2,9 +2,9 @@
 //! with an iommufd.
 
 use super::token;
+use crate::pci::Bdf;
 use crate::pci::System;
-use crate::pci::function::{Function, directory};
-use crate::target::Bdf;
+use crate::pci::function::Function;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,7 +28,7 @@ pub struct Opened {
 /// error sentence if both ways fail.
 pub fn open(system: &System, function: &Function, token: Option<Uuid>) -> Result<Opened, String> {
     // The path is in the real system: no other device can be opened.
-    let path = Path::new("/").join(directory(function.bdf));
+    let path = Path::new("/").join(function.bdf.directory());
     let cdev = || {
         let iommufd = iommufd_ioctls::IommuFd::new().map_err(|error| words(&error))?;
         let memory = VfioIommufd::new(Arc::new(iommufd), None, None);
@@ -64,7 +64,7 @@ fn opened(
 
 /// Returns true if the kernel has a character device for a function, and `/dev` has its node.
 pub fn has_cdev(system: &System, function: &Function) -> bool {
-    let names = system.names(directory(function.bdf).join("vfio-dev"));
+    let names = system.names(function.bdf.directory().join("vfio-dev"));
     names.iter().any(|name| system.has(Path::new("dev/vfio/devices").join(name)))
         && system.has("dev/iommu")
 }

@@ -2,7 +2,7 @@
 
 use super::System;
 use crate::counts::{Counts, Row};
-use crate::target::Bdf;
+use crate::pci::Bdf;
 use std::io;
 
 /// Returns the path of a device's counts.

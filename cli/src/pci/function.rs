@@ -1,14 +1,14 @@
 //! One PCI function.
 
 use super::config::{Offered, Unread};
+use super::driver::{driver, is_vfio};
 use super::names::Names;
 use super::sriov::Sriov;
-use super::vfio::{self, Core};
-use super::{System, class, interrupts, link};
-use crate::target::Bdf;
+use super::vfio::Core;
+use super::{Bdf, System, class, interrupts, link};
+use crate::error::Error;
 use schemars::JsonSchema;
 use serde::Serialize;
-use std::path::{Path, PathBuf};
 
 /// The system's information about a function.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
@@ -80,18 +80,13 @@ pub struct Abilities {
     pub source: &'static str,
 }
 
-/// Returns the directory of a function in sysfs.
-pub fn directory(bdf: Bdf) -> PathBuf {
-    Path::new("sys/bus/pci/devices").join(bdf.to_string())
-}
-
 /// The first version of Linux with dynamic MSI-X.
 const DYNAMIC_SINCE: (u32, u32) = (6, 5);
 
 impl Function {
     /// Reads a function. Returns `None` if it does not exist.
     pub fn read(system: &System, bdf: Bdf) -> Option<Self> {
-        let directory = directory(bdf);
+        let directory = bdf.directory();
         let number = |file: &str| {
             let text = system.text(directory.join(file))?;
             u32::from_str_radix(text.trim_start_matches("0x"), 16).ok()
@@ -139,26 +134,14 @@ impl Function {
     }
 }
 
-/// Returns the driver of a function.
-pub fn driver(system: &System, bdf: Bdf) -> Option<String> {
-    link(&system.path(directory(bdf).join("driver")))
-}
-
-/// Returns true if a driver hands functions to user space: VFIO has a device for this function
-/// (before Linux 6.1 it shows none), or the driver is a VFIO PCI driver.
-pub fn is_vfio(system: &System, bdf: Bdf, driver: Option<&str>) -> bool {
-    driver.is_some_and(|name| vfio::is_driver(system, name))
-        || system.has(directory(bdf).join("vfio-dev"))
-}
-
 fn group(system: &System, bdf: Bdf) -> Option<Group> {
-    let at = directory(bdf).join("iommu_group");
+    let at = bdf.directory().join("iommu_group");
     let number = link(&system.path(&at))?.parse().ok()?;
     let members = system.names(at.join("devices"));
     let others = members.iter().filter_map(|name| name.parse().ok()).filter(|other| *other != bdf);
     let member = |other: Bdf| {
         let driver = driver(system, other);
-        let class = system.text(directory(other).join("class")).unwrap_or_default();
+        let class = system.text(other.directory().join("class")).unwrap_or_default();
         let class = u32::from_str_radix(class.trim_start_matches("0x"), 16).unwrap_or(0);
         let harmless = driver.as_deref().is_none_or(|name| name == "pci-stub")
             || class::is_bridge(class)
@@ -187,4 +170,37 @@ fn abilities(system: &System, vfio: bool, offered: Option<Offered>) -> Abilities
         _ => Some(false),
     };
     Abilities { dynamic, maskable, source: "vfio-pci-core and the kernel's version" }
+}
+
+impl System {
+    /// Returns every PCI function, in order.
+    ///
+    /// # Errors
+    ///
+    /// If the system shows no function.
+    pub fn functions(&self) -> Result<Vec<Function>, Error> {
+        let directory = self.path("sys/bus/pci/devices");
+        let entries = std::fs::read_dir(&directory);
+        let entries = entries.map_err(|error| Error::file("read", &directory, &error))?;
+        let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        let mut all: Vec<Bdf> = names.filter_map(|name| name.parse().ok()).collect();
+        all.sort_unstable();
+        let names = Names::read(self);
+        // A function that is unplugged meanwhile is omitted.
+        let read = |bdf| Some(Function::read(self, bdf)?.named(&names));
+        Ok(all.into_iter().filter_map(read).collect())
+    }
+
+    /// Returns one function.
+    ///
+    /// # Errors
+    ///
+    /// If it does not exist.
+    pub fn function(&self, bdf: Bdf) -> Result<Function, Error> {
+        let function = Function::read(self, bdf).ok_or_else(|| {
+            let remedy = "`vfio-irq list --all` shows all that are there";
+            Error::new(format!("there is no PCI function {bdf}"), remedy)
+        })?;
+        Ok(function.named(&Names::read(self)))
+    }
 }

@@ -43,7 +43,7 @@ pub fn of(system: &System, function: &Function) -> Holders {
         files.push(format!("/dev/vfio/{}", group.number));
         files.push(format!("/dev/vfio/noiommu-{}", group.number));
     }
-    let devices = system.names(super::function::directory(function.bdf).join("vfio-dev"));
+    let devices = system.names(function.bdf.directory().join("vfio-dev"));
     files.extend(devices.iter().map(|device| format!("/dev/vfio/devices/{device}")));
     let mut found = Holders { complete: true, ..Holders::default() };
     for pid in system.names("proc").iter().filter_map(|name| name.parse::<u32>().ok()) {

@@ -1,7 +1,7 @@
 //! `/proc/interrupts`.
 
 use super::System;
-use crate::target::Bdf;
+use crate::pci::Bdf;
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::HashMap;

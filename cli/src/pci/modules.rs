@@ -1,8 +1,7 @@
 //! Finds the kernel modules that match a function.
 
 use super::System;
-use super::function::directory;
-use crate::target::Bdf;
+use crate::pci::Bdf;
 use std::path::Path;
 
 /// Drivers that hand functions to user space match every function, if they are requested by name.
@@ -10,7 +9,7 @@ const VFIO: &str = "vfio_pci:";
 
 /// Finds modules of the running kernel whose alias matches a function, in the order of modules.alias.
 pub fn wanting(system: &System, bdf: Bdf) -> Vec<String> {
-    let wanted = system.text(directory(bdf).join("modalias")).unwrap_or_default();
+    let wanted = system.text(bdf.directory().join("modalias")).unwrap_or_default();
     let release = system.text("proc/sys/kernel/osrelease").unwrap_or_default();
     let at = Path::new("lib/modules").join(release).join("modules.alias");
     let aliases = system.text(at).unwrap_or_default();

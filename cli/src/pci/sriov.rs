@@ -1,8 +1,8 @@
 //! Single-root I/O virtualization: physical functions (PF) and their virtual functions (VF).
 
-use super::function::{directory, driver, is_vfio};
+use super::driver::{driver, is_vfio};
 use super::{System, link};
-use crate::target::Bdf;
+use crate::pci::Bdf;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -29,7 +29,7 @@ pub enum Sriov {
 impl Sriov {
     /// Reads the role of a function. Returns `None` if it has none.
     pub fn read(system: &System, bdf: Bdf) -> Option<Self> {
-        let at = directory(bdf);
+        let at = bdf.directory();
         let parent = link(&system.path(at.join("physfn"))).and_then(|name| name.parse().ok());
         if let Some(physical) = parent {
             let driver = driver(system, physical);

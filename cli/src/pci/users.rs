@@ -1,14 +1,14 @@
 //! Finds this machine's own uses of a function.
 
-use super::{System, blocks, function::directory};
+use super::{System, blocks};
 use crate::error::Obstacle;
-use crate::target::Bdf;
+use crate::pci::Bdf;
 use std::collections::BTreeSet;
 use std::path::Path;
 
 /// Finds everything that would break if the function were removed.
 pub fn of(system: &System, bdf: Bdf) -> Vec<Obstacle> {
-    let here = directory(bdf);
+    let here = bdf.directory();
     let directory = system.path(&here);
     let (mut disks, mut cards) = (BTreeSet::new(), BTreeSet::new());
     // The link is followed once; everything below it is in that directory.
@@ -29,7 +29,7 @@ pub fn of(system: &System, bdf: Bdf) -> Vec<Obstacle> {
 /// Returns the disks and network interfaces of a function: `nvme0n1 at /, swap`, `eth0`.
 pub fn names(system: &System, bdf: Bdf) -> Vec<String> {
     let (mut disks, mut cards) = (BTreeSet::new(), BTreeSet::new());
-    let at = std::fs::canonicalize(system.path(directory(bdf))).unwrap_or_default();
+    let at = std::fs::canonicalize(system.path(bdf.directory())).unwrap_or_default();
     walk(&at, 12, &mut disks, &mut cards);
     let mut all = blocks::uses(system, disks.iter().map(String::as_str));
     all.extend(cards);

@@ -4,6 +4,7 @@ mod app;
 pub mod columns;
 mod load;
 mod meter;
+mod run;
 mod screen;
 mod source;
 #[cfg(test)]
@@ -50,7 +51,7 @@ pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
     let source = Source::of(system, &options.target.find(system)?)?;
     let plain = options.once || out.json || options.count.is_some();
     if !plain && std::io::stdout().is_terminal() && is_able() {
-        return app::run(&source, options.interval);
+        return run::run(&source, options.interval);
     }
     let most = if options.once { Some(1) } else { options.count };
     let (mut meter, begun) = (Meter::default(), Instant::now());

@@ -3,10 +3,11 @@
 use super::load::Load;
 use crate::counts::{Counts, Row};
 use crate::error::Error;
+use crate::pci::Bdf;
 use crate::pci::vfio::Core;
 use crate::pci::{System, debugfs, interrupts};
 use crate::serve;
-use crate::target::{Bdf, Target};
+use crate::target::Target;
 use std::cell::OnceCell;
 use std::path::PathBuf;
 

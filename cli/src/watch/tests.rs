@@ -1,6 +1,7 @@
 //! Tests of the terminal's contents.
 
-use super::app::{App, look};
+use super::app::App;
+use super::run::look;
 use super::source::Source;
 use super::{columns, view};
 use crate::counts::{Counts, Row};
