@@ -2,13 +2,13 @@
 //! unsafe code.
 #![allow(unsafe_code)]
 
-use crate::transport::Info;
 use rustix::io::Errno;
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode};
 use std::ffi::c_void;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use vfio_bindings::bindings::vfio::{VFIO_BASE, VFIO_TYPE, vfio_irq_info};
 use vfio_irq_engine::abi::Header;
+use vfio_irq_engine::abi::Info;
 use vmm_sys_util::eventfd::EventFd;
 
 /// Returns the number of a VFIO ioctl, `_IO(';', 100 + n)`.

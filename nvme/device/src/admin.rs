@@ -1,42 +1,21 @@
 //! The commands of the admin queue.
 
+use crate::Answer;
 use crate::counts::add;
-use crate::events::Events;
-use crate::features::Features;
 use crate::identify::{self, ALL};
-use crate::logs::{self, Errors};
-use crate::worker::{Answer, Worker};
+use crate::logs;
+use crate::state::State;
 use vfio_irq_nvme_spec::opcode::admin as opcode;
 use vfio_irq_nvme_spec::{Command, Status, high, low};
 
-/// The state that admin commands change, besides the queues.
-pub(crate) struct Admin {
-    /// I/O queues that the guest may create.
-    granted: u16,
-    features: Features,
-    pub(crate) events: Events,
-    pub(crate) errors: Errors,
-}
-
-impl Admin {
-    pub(crate) fn new(queues: u16) -> Self {
-        Self {
-            granted: queues,
-            features: Features::new(queues),
-            events: Events::default(),
-            errors: Errors::default(),
-        }
-    }
-}
-
-impl Worker {
+impl State {
     /// Carries out an admin command. Returns `None` if the command completes later.
     pub(crate) fn admin(&mut self, command: &Command) -> Result<Option<u32>, Status> {
         add(&self.common.counters.others, 1);
         if command.is_exotic() {
             return Err(Status::INVALID_FIELD);
         }
-        let (bus, granted) = (&self.common.bus, self.admin.granted);
+        let (bus, granted) = (&self.common.bus, self.granted);
         let answer = match command.opcode() {
             opcode::DELETE_SUBMISSION => self.queues.delete_submission(command),
             opcode::CREATE_SUBMISSION => {
@@ -53,9 +32,7 @@ impl Worker {
             opcode::IDENTIFY => self.identify(command),
             opcode::ABORT => self.abort(command),
             opcode::SET_FEATURES => self.set_feature(command),
-            opcode::GET_FEATURES => {
-                self.admin.features.get(command, self.admin.granted, self.io.write_cache)
-            }
+            opcode::GET_FEATURES => self.features.get(command, self.granted, self.io.write_cache),
             opcode::DOORBELL_BUFFER => self.set_buffers(command),
             opcode::ASYNC_EVENT => return self.request_event(command),
             _ => Err(Status::INVALID_OPCODE),
@@ -69,7 +46,7 @@ impl Worker {
     }
 
     fn request_event(&mut self, command: &Command) -> Result<Option<u32>, Status> {
-        if !self.admin.events.request(command.id()) {
+        if !self.events.request(command.id()) {
             return Err(Status::TOO_MANY_EVENTS);
         }
         // An Asynchronous Event Request may stay outstanding for long.
@@ -78,13 +55,13 @@ impl Worker {
     }
 
     fn set_feature(&mut self, command: &Command) -> Answer {
-        if let Some(on) = self.admin.features.write_cache(command) {
+        if let Some(on) = self.features.write_cache(command) {
             // Later writes are durable by themselves. The flush covers earlier ones.
             self.io.write_cache = on;
             return if on { Ok(0) } else { self.io.flush() };
         }
         let has_queues = self.queues.has_io_queues();
-        self.admin.features.set(command, &mut self.admin.granted, has_queues)
+        self.features.set(command, &mut self.granted, has_queues)
     }
 
     fn set_buffers(&mut self, command: &Command) -> Answer {
@@ -101,10 +78,10 @@ impl Worker {
     }
 
     fn get_log(&mut self, command: &Command) -> Answer {
-        let bytes = logs::read(command, &self.admin.errors, &self.common)?;
+        let bytes = logs::read(command, &self.errors, &self.common)?;
         self.data.give(command, &bytes)?;
         if logs::clears_events(command) {
-            self.admin.events.rearm();
+            self.events.rearm();
         }
         Ok(0)
     }
@@ -115,7 +92,7 @@ impl Worker {
         let (queue, id) = (low(command.word(10)), high(command.word(10)));
         // Two completions must fit: that of the aborted command, and this one.
         if queue == 0 && self.reserve_admin() {
-            if self.admin.events.abort(id) {
+            if self.events.abort(id) {
                 self.post(0, id, Err(Status::ABORTED));
                 return Ok(0);
             }

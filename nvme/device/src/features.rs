@@ -1,6 +1,6 @@
 //! Features (Get Features, Set Features).
 
-use crate::worker::Answer;
+use crate::Answer;
 use vfio_irq_nvme_spec::{Command, Status, low};
 
 /// Features by their number.

@@ -1,11 +1,11 @@
 //! The commands of the I/O queues.
 
+use crate::Answer;
 use crate::Common;
 use crate::counts::add;
 use crate::data::Data;
 use crate::disk::BLOCK;
 use crate::identify::{MOST_PAGES, is_ours};
-use crate::worker::Answer;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use vfio_irq_nvme_spec::opcode::io as opcode;

@@ -33,6 +33,7 @@ mod queues;
 mod registers;
 mod run;
 mod shadow_doorbells;
+mod state;
 mod worker;
 
 pub use counts::{Counts, Totals};
@@ -45,6 +46,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use tracing::{info, warn};
+use vfio_irq_nvme_spec::Status;
 use vfio_irq_nvme_spec::register::DOORBELLS;
 use vfio_irq_user::pci::{Bar, Function, FunctionError};
 use vfio_irq_user::{Bus, Device, Errno};
@@ -103,6 +105,9 @@ impl Settings {
             .build()
     }
 }
+
+/// The result of a command: the first word of its completion, or an error status.
+type Answer = Result<u32, Status>;
 
 /// The state that outlives one enabling of the controller.
 struct Common {

@@ -1,11 +1,11 @@
 //! All queues of an enabled controller: from a doorbell to a fetched command, and from an answer to
 //! an interrupt.
 
+use crate::Answer;
 use crate::events::Event;
 use crate::queue::{Completion, Submission};
 use crate::registers::{MOST_ENTRIES, Setup};
 use crate::shadow_doorbells::{Buffers, Found};
-use crate::worker::Answer;
 use std::collections::VecDeque;
 use vfio_irq_nvme_spec::{Command, Status, first_words, high, last_word, low};
 use vfio_irq_user::{Errno, Interrupts, Memory};

@@ -1,10 +1,10 @@
 //! The admin queue: Identify, features, and queue management.
 
 use super::buffer::Buffer;
-use super::memory::Dma;
 use super::pair::Pair;
 use super::registers::Registers;
 use super::ring::{Ring, Words};
+use super::space::Dma;
 use super::{Error, Info, halves};
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Data buffers.
 
 use super::Error;
-use super::memory::{Dma, Space};
+use super::space::{Dma, Space};
 use std::fmt;
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! A ring and its vector.
 
 use super::interrupts::Attached;
-use super::memory::Dma;
 use super::ring::{Completion, Ring, Words};
+use super::space::Dma;
 use super::{Error, Stats};
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -2,10 +2,10 @@
 
 use super::admin::with_pointers;
 use super::buffer::Buffer;
-use super::memory::Dma;
 use super::pair::Pair;
 use super::request::Request;
 use super::ring::{Completion, Words};
+use super::space::Dma;
 use super::{Error, Shared, Stats, halves};
 use std::fmt;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};

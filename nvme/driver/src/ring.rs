@@ -4,7 +4,7 @@
 //! driver cannot know which commands are outstanding.
 
 use super::function::AnyFunction;
-use super::memory::{Dma, Space};
+use super::space::{Dma, Space};
 use super::{Error, Status};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
