@@ -1,8 +1,7 @@
 //! Errors of the lab, each as a sentence that says what to do.
 
 use std::path::PathBuf;
-
-use crate::lab::start::FAIR;
+use std::time::Duration;
 
 /// Shorthand for results of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -77,10 +76,12 @@ pub enum Error {
     #[error(
         "the guest did not reach its first program within {} seconds. \
          The end of its console (all of it: {}):\n{tail}",
-        FAIR.as_secs(),
+        waited.as_secs(),
         console.display()
     )]
     NotStarted {
+        /// How long the lab waited.
+        waited: Duration,
         /// The console's log.
         console: PathBuf,
         /// The last lines of the log.

@@ -11,8 +11,8 @@ use crate::instructions;
 use crate::lab::cache::Cache;
 use crate::lab::device;
 use crate::lab::guest::{Builder, Core};
-use crate::lab::image::quote;
 use crate::lab::kernel::Series;
+use crate::lab::shell::quote;
 
 /// What the lab does besides running one command.
 #[derive(Subcommand)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::guest::Guest;
-use super::server::{COUNTED, Server};
+use super::server::{COUNTED, Server, Signals};
 use super::{AREA, READS};
 use crate::error::Result;
 use crate::lab::cache::Cache;
@@ -15,9 +15,6 @@ use crate::lab::{program, root};
 
 /// Runs in the guest.
 const GUEST: &str = include_str!("guest.sh");
-
-/// Signals by vector.
-pub type Signals = BTreeMap<u32, u64>;
 
 /// The guest's lines by their first word, and the server's counts.
 pub struct Boot {

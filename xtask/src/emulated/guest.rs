@@ -66,7 +66,11 @@ impl<'a> Guest<'a> {
         });
         let mut guest = Self { dir, qemu, input, lines, said: Vec::new() };
         if !is_started(&mut guest.qemu, &dir.report_file(), FAIR) {
-            return Err(Error::NotStarted { console: dir.console(), tail: dir.tail() });
+            return Err(Error::NotStarted {
+                waited: FAIR,
+                console: dir.console(),
+                tail: dir.tail(),
+            });
         }
         Ok(guest)
     }

@@ -2,7 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-use super::boot::{Boot, Seen, Signals};
+use super::boot::{Boot, Seen};
+use super::server::Signals;
 use super::{CPUS, READS};
 
 /// The least number of nvme-cli's commands between two marks; each uses the admin queue.

@@ -1,5 +1,6 @@
 //! Runs `vfio-irq serve nvme` for a test.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -7,9 +8,11 @@ use std::time::{Duration, Instant};
 use fs_err::{self as fs, File};
 use serde_json::Value;
 
-use super::boot::Signals;
 use crate::error::{Error, Result, last_lines};
 use crate::lab::process::capture;
+
+/// Signals by vector.
+pub type Signals = BTreeMap<u32, u64>;
 
 /// The server's text before its counts when a client has left.
 pub const COUNTED: &str = "this client: ";

@@ -317,7 +317,9 @@ impl Ready {
         };
         match end {
             End::ByItself => {}
-            End::NotStarted => return Err(Error::NotStarted { tail: self.dir.tail(), console }),
+            End::NotStarted => {
+                return Err(Error::NotStarted { waited: FAIR, tail: self.dir.tail(), console });
+            }
             End::OutOfTime => {
                 let seconds = builder.timeout.as_secs();
                 return died(format!("was not done after {seconds} seconds and was stopped"));

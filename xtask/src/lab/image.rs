@@ -9,6 +9,7 @@ use super::cpio::Cpio;
 use super::kernel::Kernel;
 use super::modules::{Modules, content, file_name};
 use super::program;
+use super::shell::quote;
 use crate::error::Result;
 
 /// The first program of every guest.
@@ -36,16 +37,6 @@ pub struct Image {
     pub variables: Vec<(String, String)>,
     /// The command, a shell script.
     pub command: String,
-}
-
-/// Quotes `text` so that a shell takes it as one word.
-pub fn quote(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-+=./:,@%".contains(c);
-    if !text.is_empty() && text.chars().all(plain) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
 }
 
 impl Image {
@@ -129,17 +120,5 @@ impl Image {
             (module.replace('-', "_") == name).then(|| parameter.to_owned())
         };
         self.parameters.iter().filter_map(own).collect::<Vec<_>>().join(" ")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::quote;
-
-    #[test]
-    fn quoting_keeps_words_whole() {
-        assert_eq!(quote("plain-1.0"), "plain-1.0");
-        assert_eq!(quote("it's a"), r"'it'\''s a'");
-        assert_eq!(quote(""), "''");
     }
 }

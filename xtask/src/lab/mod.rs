@@ -14,5 +14,6 @@ pub mod program;
 pub mod root;
 pub mod run_dir;
 pub mod sandbox;
+pub mod shell;
 pub mod start;
 pub mod variant;

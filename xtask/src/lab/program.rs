@@ -8,9 +8,9 @@ use object::LittleEndian;
 use object::elf::{EM_X86_64, FileHeader64};
 use object::read::elf::{FileHeader, ProgramHeader};
 
-use super::image::quote;
 use super::process::capture;
 use super::sandbox::Sandbox;
+use super::shell::quote;
 use crate::error::{Error, Result};
 
 /// Where programs are found in a guest.

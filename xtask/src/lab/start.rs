@@ -71,8 +71,13 @@ mod tests {
         type Start = fn() -> Result<u8>;
         let starts: Start = || Ok(3);
         let panics: Start = || Err(Error::other("panicked"));
-        let hangs: Start =
-            || Err(Error::NotStarted { console: "console".into(), tail: String::new() });
+        let hangs: Start = || {
+            Err(Error::NotStarted {
+                waited: super::FAIR,
+                console: "console".into(),
+                tail: String::new(),
+            })
+        };
         for (ends, wanted) in [
             (vec![starts], Some(Started { value: 3, twice: false })),
             (vec![hangs, starts], Some(Started { value: 3, twice: true })),
