@@ -45,8 +45,10 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 
 const CPUS: u8 = 2;
 const MEMORY: usize = 512 << 20;
-/// ACPI is off, so that Linux reads the MP table. TSC and timers come from KVM's clock.
-const COMMAND_LINE: &str = "console=ttyS0 acpi=off pci=conf1 reboot=k panic=-1 no_timer_check";
+/// ACPI is off, so that Linux reads the MP table. A kernel that kexec starts would then find x2APIC
+/// mode enabled, and take its first interrupt before it has a driver for that mode.
+const COMMAND_LINE: &str =
+    "console=ttyS0 acpi=off pci=conf1 reboot=k panic=-1 no_timer_check nox2apic";
 
 /// What the exits of all processors share.
 struct Machine {
@@ -92,10 +94,11 @@ fn run(arguments: &[String]) -> Result<(), Error> {
     let machine = Arc::new(Machine { bus, serial: Mutex::new(serial) });
 
     let (end, ended) = mpsc::channel();
-    for number in 0..CPUS {
-        let cpu = vcpus::create(&kvm, &vm, number, entry)?;
+    let cpus = (0..CPUS).map(|number| vcpus::create(&kvm, &vm, number, entry));
+    for (number, cpu) in cpus.collect::<Result<Vec<_>, _>>()?.into_iter().enumerate() {
         let (machine, end) = (Arc::clone(&machine), end.clone());
-        thread::spawn(move || end.send(vcpus::run(cpu, &machine)));
+        let named = move |error| format!("processor {number}: {error}").into();
+        thread::spawn(move || end.send(vcpus::run(cpu, &machine).map_err(named)));
     }
     let input = Arc::clone(&machine);
     thread::spawn(move || serial::read_input(&input.serial));

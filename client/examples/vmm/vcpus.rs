@@ -66,7 +66,7 @@ pub fn run(mut cpu: VcpuFd, machine: &Machine) -> Result<(), Error> {
             Ok(VcpuExit::MmioRead(address, bytes)) => {
                 lock(&machine.bus).device.memory_read(address, bytes);
             }
-            Ok(exit) => return Err(format!("a processor stopped: {exit:?}").into()),
+            Ok(exit) => return Err(format!("stopped: {exit:?}").into()),
             // KVM returns EAGAIN when a processor that slept until its start is started.
             Err(error) => match Errno::from_raw_os_error(error.errno()) {
                 Errno::AGAIN | Errno::INTR => {}

@@ -48,6 +48,7 @@ until_said 150 "unbound twice"
 [ "$(count)" = 0 ] || fail "the guest has no driver, and the host has $(count) interrupts"
 echo go >/tmp/talk
 
+until_said 120 "starts another kernel"
 until_said 120 passed
 waited=0
 while kill -0 $vmm 2>/dev/null; do

@@ -1,7 +1,7 @@
 #!/bin/busybox sh
 # The first program of the small VMM's guest: loads modules, runs the command, resets the machine.
 /bin/busybox --install -s /bin
-export PATH=/bin HOME=/tmp
+export PATH=/lab/bin:/bin HOME=/tmp
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
