@@ -112,7 +112,7 @@ impl Device {
             let places = [self.table_place, self.pending_place].into_iter();
             let mut holes: Vec<_> =
                 places.filter(|place| place.bar == index).map(|place| place.pages()).collect();
-            holes.push(bar.size..bar.size);
+            holes.push(bar.size..bar.size); // Ends the last part.
             holes.sort_by_key(|hole| hole.start);
             let mut start = 0;
             for hole in holes {
