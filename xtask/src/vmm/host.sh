@@ -26,14 +26,14 @@ until_said() {
 }
 count() { grep -c "vfio-msix.*($device)" /proc/interrupts; }
 
-until_said 150 ready
+until_said 200 ready
 grep vfio-msix /proc/interrupts
 said=$(count)
 [ "$said" = 3 ] || fail "the host has $said interrupts of the device, and the guest unmasked 3"
 echo go >/tmp/talk
 
 # A mask in the guest re-targets the vector here. Only the Rust core counts.
-until_said 120 "processor 1 went and came back twice"
+until_said 200 "processor 1 went and came back twice"
 table=/sys/kernel/debug/vfio/$device/interrupts
 if [ -e $table ]; then
     cat $table
@@ -44,12 +44,12 @@ fi
 echo go >/tmp/talk
 
 # Without a driver in the guest nothing is left in the host.
-until_said 150 "unbound twice"
+until_said 200 "unbound twice"
 [ "$(count)" = 0 ] || fail "the guest has no driver, and the host has $(count) interrupts"
 echo go >/tmp/talk
 
-until_said 120 "starts another kernel"
-until_said 120 passed
+until_said 200 "starts another kernel"
+until_said 200 passed
 waited=0
 while kill -0 $vmm 2>/dev/null; do
     [ $waited -lt 30 ] || fail "the guest was reset, and the VMM goes on"

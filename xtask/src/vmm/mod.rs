@@ -1,6 +1,7 @@
 //! The client's small VMM in the lab: a KVM guest inside the guest, which uses the NVMe disk.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::error::Result;
 use crate::lab::cache::{Cache, Made, hash, remove_tree};
@@ -47,6 +48,8 @@ pub fn equip(builder: &mut Builder, cache: &Cache) -> Result<()> {
     let first = image.build(tools.path(), &kernel)?;
     builder.nested = true;
     builder.memory = 2048;
+    // Two kernels boot in nested virtualization, under emulation.
+    builder.timeout = Duration::from_secs(700);
     builder.image.files.push(("lab/second/vmlinuz".to_owned(), vmlinuz));
     builder.image.files.push(("lab/second/initrd".to_owned(), first));
     Ok(())
