@@ -15,8 +15,8 @@
 //! ```
 //!
 //! The thread that serves the client handles registers; a worker thread handles queues, features
-//! and data ([`worker`]). They share one word per doorbell, one bit per doorbell, and a few flags
-//! ([`run::Run`]). So the serving thread never waits for the worker.
+//! and data (`worker.rs`). They share one word per doorbell, one bit per doorbell, and a few flags
+//! (`run.rs`). So the serving thread never waits for the worker.
 
 mod admin;
 mod counts;
