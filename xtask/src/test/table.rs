@@ -140,8 +140,10 @@ pub const ROWS: &[Row] = &[
         command: Client::Dpdk.command(),
         ..ROW
     },
+    // In long runs only: one boot of twenty ended with a processor's Shutdown, not explained yet.
     Row {
         name: "a small VMM on rust-vmm's crates: a guest uses 3 of 65 vectors",
+        when: When::Long,
         disk: Some(64),
         cpus: 2,
         vmm: true,
