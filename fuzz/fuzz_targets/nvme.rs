@@ -151,8 +151,8 @@ impl Guest<'_> {
         }
     }
 
-    /// A queue of the guest's, both halves. Waits a moment for it: a doorbell that is rung before it
-    /// is there is nobody's.
+    /// Creates a queue, both halves, and waits a moment for it. The controller ignores a doorbell
+    /// that the guest writes before the queue exists.
     fn create(&mut self, queue: u16) {
         let before = self.counts.totals().others;
         let place = QUEUES + u64::from(queue) * QUEUE_PAGES;

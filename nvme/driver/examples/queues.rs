@@ -26,8 +26,8 @@ use vfio_irq_nvme_driver::{
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// A controller on a machine that does something else for a moment whenever its interrupts are
-/// disabled: whoever disables them pays the same, and one processor is enough to see what is lost.
+/// A controller whose machine pauses whenever its interrupts are disabled. Every method of adding a
+/// queue pays the same for that. One processor is then enough to see which interrupts are lost.
 struct Interrupted<F>(F);
 
 impl<F: Transport> Transport for Interrupted<F> {
@@ -233,7 +233,7 @@ fn add_all(driver: &Driver, buffers: &[Buffer], workers: &[Worker<'_>]) -> Resul
     Ok(())
 }
 
-/// Keeps queues at work until nobody sends more, then ends what is under way.
+/// Keeps queues at work until the channel closes, then completes the outstanding commands.
 fn work(wake: &Trigger, queues: &Receiver<(Queue, Buffer)>) -> Result<Stats, Error> {
     let mut mine: Vec<(Queue, Buffer)> = Vec::new();
     let mut looked = Instant::now();

@@ -178,7 +178,7 @@ fn a_completion_that_makes_no_sense_ends_its_queue_alone() {
     }
 }
 
-/// Nobody would ever make room.
+/// A submission queue that the controller does not fetch from would stay full forever.
 #[test]
 fn a_controller_that_ends_everything_and_fetches_nothing_is_an_error() {
     let (_puppet, _driver, mut queue) = bent(|end| {
@@ -265,7 +265,8 @@ fn a_controller_that_dies_while_somebody_waits_is_an_error_before_the_time_is_ov
     assert!(matches!(queue.flush(), Err(Error::Gone)));
 }
 
-/// What helps is said, and not to take completions that nobody outside can take.
+/// The error says what helps. Taking completions is no help: the user cannot take those of the admin
+/// queue.
 #[test]
 fn an_admin_command_that_a_fatal_error_cuts_short_is_the_last() {
     static FATAL: AtomicBool = AtomicBool::new(false);

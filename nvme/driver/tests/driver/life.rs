@@ -105,8 +105,8 @@ fn a_queue_that_the_controller_keeps_keeps_its_memory_until_the_end() {
     assert!(puppet.see(|state| state.maps.is_empty()));
 }
 
-/// Half of a queue stays when its completion queue is not deleted either: its number and its memory are
-/// nobody else's then, and the next queue is another.
+/// If the completion queue is not deleted either, half of the queue stays. The driver does not use its
+/// number or its memory again, and the next queue is another.
 #[test]
 fn half_a_queue_that_stays_is_not_used_again() {
     let refuse = std::sync::atomic::AtomicBool::new(true);

@@ -124,7 +124,7 @@ fn come_and_go(method: Method) -> u64 {
             queue.read(round, &buffer).unwrap();
             match round % 2 {
                 0 => queue.delete().unwrap(),
-                // With commands that nobody has taken.
+                // With a command whose completion was not taken.
                 _ => queue.submit(Request::Flush, 0).unwrap(),
             }
         }
