@@ -35,7 +35,8 @@ pub enum NoResize {
     /// vector is disturbed. A vector beyond the reserve returns [`Error::BeyondReserved`].
     ReserveAll {
         /// Maximum number of vectors. If the first enable names a higher vector, the library
-        /// allocates up to that vector.
+        /// allocates up to that vector. [`Vectors::activate`] names none, so it allocates `most`
+        /// vectors, and a vector beyond returns [`Error::BeyondReserved`].
         most: u32,
     },
     /// The first enable allocates up to its highest vector, and `spare` vectors more. For a
