@@ -74,7 +74,7 @@ pub enum Error {
     },
     /// The guest's kernel did not reach its first program in time.
     #[error(
-        "the guest did not reach its first program within {} seconds. \
+        "the guest did not reach its first program in {} seconds. \
          The end of its console (all of it: {}):\n{tail}",
         waited.as_secs(),
         console.display()

@@ -17,7 +17,7 @@ use super::process::drain;
 use super::root;
 use super::run_dir::{Report, RunDir, read_text};
 use super::sandbox::Sandbox;
-use super::start::{FAIR, at_most_twice, is_started};
+use super::start::{FAIR, STARTED, at_most_twice, is_started};
 use crate::core_module;
 use crate::error::{Error, Result, last_lines};
 use crate::log;
@@ -334,7 +334,14 @@ impl Ready {
             Some(("failure", reason)) => {
                 Err(Error::Setup { reason: reason.trim().to_owned(), console })
             }
-            _ if read_text(&console).contains("Kernel panic") => died("panicked".to_owned()),
+            _ if read_text(&console).contains("Kernel panic") => {
+                let report = read_text(&self.dir.report_file());
+                if report.lines().any(|line| line == STARTED) {
+                    return died("panicked".to_owned());
+                }
+                // No module is loaded yet: the kernel's boot under emulation has failed.
+                Err(Error::NotStarted { waited: took, tail: self.dir.tail(), console })
+            }
             _ => died(format!("ended without a word (QEMU: {status})")),
         }
     }

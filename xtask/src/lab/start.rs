@@ -2,7 +2,8 @@
 //! not.
 //!
 //! On a busy machine a guest's kernel may stand still while it calibrates its clocks. The host
-//! kept the guest from running just then, which says nothing about the driver under test. Init
+//! kept the guest from running just then, which says nothing about the driver under test. A kernel
+//! of several processors may also panic while it patches its own code under emulation. Init
 //! writes its line before it loads a module, so a driver that hangs the guest is not excused.
 
 use std::path::Path;
