@@ -3,88 +3,49 @@
 #![allow(unsafe_code)]
 
 use rustix::io::Errno;
-use rustix::ioctl::{Ioctl, IoctlOutput, Opcode};
-use std::ffi::c_void;
+use std::ffi::c_int;
+use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use vfio_bindings::bindings::vfio::{VFIO_BASE, VFIO_TYPE, vfio_irq_info};
-use vfio_irq_engine::abi::Header;
-use vfio_irq_engine::abi::Info;
+use vfio_irq_engine::abi::{Header, Info};
 use vmm_sys_util::eventfd::EventFd;
+use vmm_sys_util::ioctl::{ioctl_with_mut_ref, ioctl_with_ptr};
+use vmm_sys_util::ioctl_io_nr;
 
-/// Returns the number of a VFIO ioctl, `_IO(';', 100 + n)`.
-const fn number(n: u32) -> Opcode {
-    (((VFIO_TYPE as u32) << 8) | (VFIO_BASE + n)) as Opcode
-}
-
-const GET_IRQ_INFO: Opcode = number(9);
-const SET_IRQS: Opcode = number(10);
-
-struct GetIrqInfo<'a>(&'a mut vfio_irq_info);
-
-// SAFETY: the kernel writes at most `argsz` bytes, which is the size of the borrowed structure.
-unsafe impl Ioctl for GetIrqInfo<'_> {
-    type Output = ();
-    const IS_MUTATING: bool = true;
-
-    fn opcode(&self) -> Opcode {
-        GET_IRQ_INFO
-    }
-
-    fn as_ptr(&mut self) -> *mut c_void {
-        (&raw mut *self.0).cast()
-    }
-
-    // Dereferences no pointer, so it has no preconditions.
-    unsafe fn output_from_ptr(_: IoctlOutput, _: *mut c_void) -> Result<(), Errno> {
-        Ok(())
-    }
-}
-
-struct SetIrqs<'a>(&'a [u8]);
-
-// SAFETY: the kernel reads `argsz` bytes and writes none. `set_irqs` checks that the slice is at
-// least that long.
-unsafe impl Ioctl for SetIrqs<'_> {
-    type Output = i32;
-    const IS_MUTATING: bool = false;
-
-    fn opcode(&self) -> Opcode {
-        SET_IRQS
-    }
-
-    fn as_ptr(&mut self) -> *mut c_void {
-        self.0.as_ptr().cast_mut().cast()
-    }
-
-    // Dereferences no pointer, so it has no preconditions.
-    unsafe fn output_from_ptr(value: IoctlOutput, _: *mut c_void) -> Result<i32, Errno> {
-        Ok(value)
-    }
-}
+ioctl_io_nr!(VFIO_DEVICE_GET_IRQ_INFO, VFIO_TYPE as u32, VFIO_BASE + 9);
+ioctl_io_nr!(VFIO_DEVICE_SET_IRQS, VFIO_TYPE as u32, VFIO_BASE + 10);
 
 /// Calls `VFIO_DEVICE_GET_IRQ_INFO`. Returns the flags and the number of vectors, or the error of
 /// the kernel.
-pub(crate) fn get_irq_info(device: BorrowedFd<'_>, index: u32) -> Result<Info, Errno> {
+pub(crate) fn get_irq_info(device: BorrowedFd<'_>, index: u32) -> io::Result<Info> {
     let argsz = u32::try_from(size_of::<vfio_irq_info>()).map_err(|_| Errno::INVAL)?;
     let mut info = vfio_irq_info { argsz, index, ..Default::default() };
-    // SAFETY: the structure is as long as `argsz`. A descriptor that is not a VFIO device refuses
-    // the ioctl number, unless the caller passes a device on which the number has another
-    // meaning.
-    unsafe { rustix::ioctl::ioctl(device, GetIrqInfo(&mut info)) }?;
+    // SAFETY: the kernel writes at most `argsz` bytes, which is the size of the structure. A
+    // descriptor that is not a VFIO device refuses the ioctl number, unless the caller passes a
+    // device on which the number has another meaning.
+    let value = unsafe { ioctl_with_mut_ref(&device, VFIO_DEVICE_GET_IRQ_INFO(), &mut info) };
+    or_errno(value)?;
     Ok(Info { flags: info.flags, count: info.count })
 }
 
 /// Calls `VFIO_DEVICE_SET_IRQS` with these bytes, header and data. Returns the value of the
 /// ioctl, which is positive if the host has too few vectors. Returns EINVAL if the bytes are
 /// shorter than `argsz`.
-pub(crate) fn set_irqs(device: BorrowedFd<'_>, bytes: &[u8]) -> Result<i32, Errno> {
+pub(crate) fn set_irqs(device: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<u32> {
     let argsz: [u8; 4] = bytes.first_chunk().copied().ok_or(Errno::INVAL)?;
     let said = usize::try_from(u32::from_ne_bytes(argsz)).map_err(|_| Errno::INVAL)?;
     if bytes.len() < Header::LEN || said > bytes.len() {
-        return Err(Errno::INVAL);
+        return Err(Errno::INVAL.into());
     }
-    // SAFETY: the slice is at least `argsz` bytes long. For the descriptor, see `get_irq_info`.
-    unsafe { rustix::ioctl::ioctl(device, SetIrqs(bytes)) }
+    // SAFETY: the kernel reads `argsz` bytes and writes none. The slice is at least that long. For
+    // the descriptor, see `get_irq_info`.
+    or_errno(unsafe { ioctl_with_ptr(&device, VFIO_DEVICE_SET_IRQS(), bytes.as_ptr()) })
+}
+
+/// Returns the value of an ioctl, or errno if the value is negative. No other system call may come
+/// between the ioctl and this function.
+fn or_errno(value: c_int) -> io::Result<u32> {
+    u32::try_from(value).map_err(|_| io::Error::last_os_error())
 }
 
 /// Returns an owned descriptor as rust-vmm's type for eventfds.

@@ -198,12 +198,11 @@ impl<F: AsFd> KernelDevice<F> {
 
 impl<F: AsFd> Transport for KernelDevice<F> {
     fn irq_info(&self, index: Index) -> io::Result<Info> {
-        Ok(crate::sys::get_irq_info(self.0.as_fd(), index.raw())?)
+        crate::sys::get_irq_info(self.0.as_fd(), index.raw())
     }
 
     fn set_irqs(&self, request: &SetIrqs<'_>) -> io::Result<u32> {
-        let value = crate::sys::set_irqs(self.0.as_fd(), &request.to_bytes())?;
-        Ok(u32::try_from(value).unwrap_or(0))
+        crate::sys::set_irqs(self.0.as_fd(), &request.to_bytes())
     }
 }
 
@@ -211,11 +210,10 @@ impl<F: AsFd> Transport for KernelDevice<F> {
 #[cfg(feature = "vfio-ioctls")]
 impl Transport for vfio_ioctls::VfioDevice {
     fn irq_info(&self, index: Index) -> io::Result<Info> {
-        Ok(crate::sys::get_irq_info(crate::sys::device_fd(self), index.raw())?)
+        KernelDevice::new(crate::sys::device_fd(self)).irq_info(index)
     }
 
     fn set_irqs(&self, request: &SetIrqs<'_>) -> io::Result<u32> {
-        let value = crate::sys::set_irqs(crate::sys::device_fd(self), &request.to_bytes())?;
-        Ok(u32::try_from(value).unwrap_or(0))
+        KernelDevice::new(crate::sys::device_fd(self)).set_irqs(request)
     }
 }
