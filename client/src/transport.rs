@@ -147,25 +147,30 @@ impl SetIrqs<'_> {
 
     /// Returns `struct vfio_irq_set` and its data, as the kernel reads them.
     pub fn to_bytes(&self) -> Vec<u8> {
+        let (header, data) = self.encode(|fd| fd.as_raw_fd());
+        [header.to_bytes().as_slice(), &data].concat()
+    }
+
+    /// Returns the header and the data of this request, with these numbers for its descriptors.
+    pub(crate) fn encode(
+        &self,
+        mut number: impl FnMut(BorrowedFd<'_>) -> i32,
+    ) -> (Header, Vec<u8>) {
         let data: Vec<u8> = match self.data {
             Data::None { .. } => Vec::new(),
             Data::Bool(bools) => bools.iter().map(|yes| u8::from(*yes)).collect(),
             Data::Eventfd(fds) => {
-                let number = |fd: &Option<BorrowedFd<'_>>| fd.map_or(-1, |fd| fd.as_raw_fd());
-                fds.iter().flat_map(|fd| number(fd).to_ne_bytes()).collect()
+                fds.iter().flat_map(|fd| fd.map_or(-1, &mut number).to_ne_bytes()).collect()
             }
         };
-        let argsz = u32::try_from(Header::LEN + data.len()).unwrap_or(u32::MAX);
         let header = Header {
-            argsz,
+            argsz: u32::try_from(Header::LEN + data.len()).unwrap_or(u32::MAX),
             flags: self.flags(),
             index: self.index.raw(),
             start: self.start,
             count: self.count(),
         };
-        let mut bytes = header.to_bytes().to_vec();
-        bytes.extend(data);
-        bytes
+        (header, data)
     }
 }
 

@@ -25,11 +25,12 @@ pub use pci::Command;
 pub use slots::SimSlots;
 
 use crate::{Errno, Event, IntxHost, Mask, MsiType};
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use eventfd::Eventfds;
 use pci::Pci;
 use std::collections::{BTreeMap, BTreeSet};
-use std::rc::Rc;
 use std::string::String;
+use std::sync::Arc;
 
 /// The interrupt capabilities of the simulated device and its host. [`Sim::with`] takes them.
 ///
@@ -106,9 +107,9 @@ struct Intx {
 #[derive(Debug)]
 pub struct Sim {
     caps: IrqCaps,
-    eventfds: Rc<Eventfds>,
-    steps: Rc<slots::Steps>,
-    slot_count: Rc<core::cell::Cell<usize>>,
+    eventfds: Eventfds,
+    steps: Arc<slots::Steps>,
+    slot_count: Arc<AtomicUsize>,
     pci: Pci,
     enabled: Option<MsiType>,
     /// Vectors with an allocated interrupt.
@@ -141,9 +142,9 @@ impl Sim {
     pub fn with(caps: IrqCaps) -> Self {
         Self {
             caps,
-            eventfds: Rc::default(),
-            steps: Rc::default(),
-            slot_count: Rc::default(),
+            eventfds: Eventfds::default(),
+            steps: Arc::default(),
+            slot_count: Arc::default(),
             pci: Pci::default(),
             enabled: None,
             allocated: BTreeSet::new(),
@@ -160,7 +161,7 @@ impl Sim {
 
     /// Returns an empty map for the engine. Its steps can fail, and its slots are counted.
     pub fn slots<S: Default>(&self) -> SimSlots<S> {
-        SimSlots::new(Rc::clone(&self.steps), Rc::clone(&self.slot_count))
+        SimSlots::new(Arc::clone(&self.steps), Arc::clone(&self.slot_count))
     }
 
     /// Opens a new eventfd. Returns its descriptor.
@@ -270,7 +271,7 @@ impl Sim {
             self.intx.armed.as_ref().map(SimTrigger::fd),
             self.err.as_ref().map(SimTrigger::fd),
             self.req.as_ref().map(SimTrigger::fd),
-            self.slot_count.get(),
+            self.slot_count.load(Relaxed),
             self.eventfds.references(),
         )
     }
@@ -282,7 +283,7 @@ impl Sim {
             && self.handlers.is_empty()
             && !self.intx.on
             && self.intx.trigger.is_none()
-            && self.slot_count.get() == 0
+            && self.slot_count.load(Relaxed) == 0
             && self.eventfds.references() == 0
             && self.pci.lost_writes == 0;
         (!clean).then(|| self.visible())

@@ -1,16 +1,15 @@
-//! The simulated device, which sends jobs to a machine in its own thread.
+//! The simulated device, which threads can share.
 
-use super::machine::{Identified, Identity, Machine};
+use super::machine::Machine;
 use super::{Errno, IrqCaps};
-use crate::{Data, Index, Info, SetIrqs, Transport, Trigger};
+use crate::{Index, Info, SetIrqs, Transport, Trigger};
+use std::fmt;
 use std::io;
-use std::os::fd::AsFd;
-use std::sync::mpsc;
-use std::thread::JoinHandle;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A simulated device with its host.
 ///
-/// The engine runs in its own thread, so that threads can share the device like a real one.
+/// Threads can share the device like a real one: a lock serializes their calls.
 ///
 /// ```
 /// use vfio_irq::sim::{IrqCaps, Simulated};
@@ -26,13 +25,13 @@ use std::thread::JoinHandle;
 /// assert_eq!(device.leaks(), None, "every resource is released");
 /// # Ok::<(), vfio_irq::Error>(())
 /// ```
-#[derive(Debug)]
-pub struct Simulated {
-    jobs: Option<mpsc::Sender<Job>>,
-    thread: Option<JoinHandle<()>>,
-}
+pub struct Simulated(Mutex<Machine>);
 
-type Job = Box<dyn FnOnce(&mut Machine) + Send>;
+impl fmt::Debug for Simulated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Simulated").field(&self.visible()).finish()
+    }
+}
 
 impl Default for Simulated {
     fn default() -> Self {
@@ -49,127 +48,83 @@ impl Simulated {
 
     /// Returns a device and a host with these capabilities.
     pub fn with(caps: IrqCaps) -> Self {
-        let (jobs, inbox) = mpsc::channel::<Job>();
-        let thread = std::thread::spawn(move || {
-            let mut machine = Machine::new(caps);
-            inbox.into_iter().for_each(|job| job(&mut machine));
-        });
-        Self { jobs: Some(jobs), thread: Some(thread) }
+        Self(Mutex::new(Machine::new(caps)))
     }
 
     /// Raises a vector of MSI or MSI-X, as the device does.
     pub fn raise(&self, number: u32) {
-        self.run((), move |machine| {
-            machine.sim.raise(number);
-            machine.deliver_vector(number);
-        });
+        let mut machine = self.lock();
+        machine.sim.raise(number);
+        machine.deliver_vector(number);
     }
 
     /// Asserts INTx, as the device does.
     pub fn assert_intx(&self) {
-        self.run((), |machine| {
-            machine.sim.raise_intx();
-            machine.deliver();
-        });
+        let mut machine = self.lock();
+        machine.sim.raise_intx();
+        machine.deliver();
     }
 
     /// Returns the number of interrupts that signalled no eventfd.
     pub fn lost(&self) -> u64 {
-        self.run(0, |machine| machine.sim.lost())
+        self.lock().sim.lost()
     }
 
     /// Returns the number of allocated interrupts of the host.
     pub fn allocated(&self) -> usize {
-        self.run(0, |machine| machine.sim.allocated())
+        self.lock().sim.allocated()
     }
 
     /// Returns the number of SET_IRQS requests so far.
     pub fn requests(&self) -> u64 {
-        self.run(0, |machine| machine.requests)
+        self.lock().requests
     }
 
     /// Sets the number of interrupts that the host can allocate.
     pub fn set_interrupts(&self, interrupts: u32) {
-        self.run((), move |machine| machine.sim.set_interrupts(interrupts));
+        self.lock().sim.set_interrupts(interrupts);
     }
 
     /// Makes the `n`-th fallible step from now on fail with this error, once. `n` counts from 0.
     pub fn fail_step(&self, n: u64, errno: Errno) {
-        self.run((), move |machine| machine.sim.fail_step(n, errno));
+        self.lock().sim.fail_step(n, errno);
     }
 
     /// Cancels the failure that [`Simulated::fail_step`] requested. Returns true if it had not
     /// happened yet.
     pub fn disarm(&self) -> bool {
-        self.run(false, |machine| machine.sim.disarm())
+        self.lock().sim.disarm()
     }
 
     /// Returns all interrupt state that user space can observe, as text. If two texts are equal,
     /// nothing has changed.
     pub fn visible(&self) -> String {
-        self.run(String::new(), |machine| machine.sim.visible())
+        self.lock().sim.visible()
     }
 
     /// Returns the state that is still held after every resource should be released, or `None` if
     /// all are released.
     pub fn leaks(&self) -> Option<String> {
-        self.run(None, |machine| machine.sim.leaks())
+        self.lock().sim.leaks()
     }
 
     /// Tells the host that an eventfd was signalled. If it is the armed resample eventfd, INTx is
     /// unmasked. A real host polls the eventfd itself ([`crate::Intx::set_resample`]).
     pub fn signal(&self, trigger: &Trigger) {
-        let identity = Identity::of(trigger.as_fd());
-        self.run((), move |machine| {
-            if let Ok(Identity::Eventfd(id)) = identity {
-                machine.signal(id);
-                machine.deliver();
-            }
-        });
+        self.lock().signal(trigger);
     }
 
-    /// Runs a job on the machine. Returns its result, or `missing` if the machine's thread has
-    /// panicked.
-    fn run<R: Send + 'static>(
-        &self,
-        missing: R,
-        job: impl FnOnce(&mut Machine) -> R + Send + 'static,
-    ) -> R {
-        let (answer, wait) = mpsc::sync_channel(1);
-        let job: Job = Box::new(move |machine| {
-            // The send fails only if the caller has returned, which needs no answer.
-            let _ = answer.send(job(machine));
-        });
-        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
-        if sent { wait.recv().unwrap_or(missing) } else { missing }
+    fn lock(&self) -> MutexGuard<'_, Machine> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-impl Drop for Simulated {
-    fn drop(&mut self) {
-        self.jobs = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn gone() -> io::Error {
-    io::Error::other("the simulated device is gone")
 }
 
 impl Transport for Simulated {
     fn irq_info(&self, index: Index) -> io::Result<Info> {
-        self.run(Err(gone()), move |machine| Ok(machine.info(index)))
+        Ok(self.lock().info(index))
     }
 
     fn set_irqs(&self, request: &SetIrqs<'_>) -> io::Result<u32> {
-        let bytes = request.to_bytes();
-        // Duplicates, since the kernel holds references to files, not to descriptor numbers.
-        let fds = match request.data {
-            Data::Eventfd(fds) => fds.iter().map(|fd| fd.map(Identified::new)).collect(),
-            Data::None { .. } | Data::Bool(_) => Vec::new(),
-        };
-        self.run(Err(gone()), move |machine| machine.set_irqs(&bytes, fds))
+        self.lock().set_irqs(request)
     }
 }

@@ -1,11 +1,10 @@
 //! The engine on the simulated platform, with real eventfds.
 
 use super::{Errno, IrqCaps};
-use crate::{Index, Info, Trigger};
+use crate::{Data, Index, Info, SetIrqs, Trigger};
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
-use vfio_irq_engine::abi::{self, Header};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use vfio_irq_engine::sim::{Sim, SimVector};
 use vfio_irq_engine::{IrqEngine, Refusal};
 
@@ -24,21 +23,10 @@ impl Identity {
     }
 }
 
-pub(super) struct Identified {
-    identity: Identity,
-    file: Option<Trigger>,
-}
-
-impl Identified {
-    pub(super) fn new(fd: BorrowedFd<'_>) -> Self {
-        let identity = Identity::of(fd).unwrap_or(Identity::Other);
-        Self { identity, file: fd.try_clone_to_owned().ok().map(Trigger::from) }
-    }
-}
-
 /// An eventfd of the simulated platform.
 struct Known {
     number: i32,
+    /// A duplicate, since the kernel holds references to files, not to descriptor numbers.
     file: Trigger,
     /// Signals that were passed on to the real eventfd.
     seen: u64,
@@ -61,44 +49,32 @@ impl Machine {
     }
 
     /// Returns the descriptor number of the platform for a real descriptor.
-    fn number(&mut self, fd: Identified) -> i32 {
-        match (fd.identity, fd.file) {
-            (Identity::Eventfd(id), Some(file)) => {
-                let sim = &mut self.sim;
-                let new = || Known { number: sim.eventfd(), file, seen: 0 };
-                let number = self.eventfds.entry(id).or_insert_with(new).number;
-                self.identities.insert(number, id);
-                number
-            }
-            _ => self.sim.other_file(),
-        }
+    fn number(&mut self, fd: BorrowedFd<'_>) -> i32 {
+        let (Ok(Identity::Eventfd(id)), Ok(file)) = (Identity::of(fd), fd.try_clone_to_owned())
+        else {
+            return self.sim.other_file();
+        };
+        let sim = &mut self.sim;
+        let new = || Known { number: sim.eventfd(), file: file.into(), seen: 0 };
+        let number = self.eventfds.entry(id).or_insert_with(new).number;
+        self.identities.insert(number, id);
+        number
     }
 
     pub(super) fn info(&self, index: Index) -> Info {
         self.device.info(&self.sim, index)
     }
 
-    pub(super) fn set_irqs(
-        &mut self,
-        bytes: &[u8],
-        fds: Vec<Option<Identified>>,
-    ) -> io::Result<u32> {
+    pub(super) fn set_irqs(&mut self, request: &SetIrqs<'_>) -> io::Result<u32> {
         self.requests += 1;
-        let fault = || errno(Errno::EFAULT);
-        let (header, data) = bytes.split_first_chunk::<{ Header::LEN }>().ok_or_else(fault)?;
-        let mut data = data.to_vec();
-        for (at, fd) in data.chunks_exact_mut(4).zip(fds) {
-            let number = fd.map_or(-1, |fd| self.number(fd));
-            at.copy_from_slice(&number.to_ne_bytes());
-        }
-        let header = Header::from_bytes(header);
+        let (header, data) = request.encode(|fd| self.number(fd));
         let checked = self.device.check(&self.sim, header).map_err(errno)?;
-        let request = checked.request(&data).map_err(errno)?;
-        let outcome = self.device.set_irqs(&mut self.sim, &request);
-        match request.data() {
+        let checked = checked.request(&data).map_err(errno)?;
+        let outcome = self.device.set_irqs(&mut self.sim, &checked);
+        match request.data {
             // Only vectors of the range can have been signalled, by a pending interrupt.
-            abi::Data::Eventfd(_) => request.range().numbers().for_each(|n| self.deliver_vector(n)),
-            abi::Data::None | abi::Data::Bool(_) => self.deliver(),
+            Data::Eventfd(_) => checked.range().numbers().for_each(|n| self.deliver_vector(n)),
+            Data::None { .. } | Data::Bool(_) => self.deliver(),
         }
         match outcome {
             Ok(()) => Ok(0),
@@ -108,9 +84,11 @@ impl Machine {
         }
     }
 
-    pub(super) fn signal(&mut self, id: u64) {
+    pub(super) fn signal(&mut self, trigger: &Trigger) {
+        let Ok(Identity::Eventfd(id)) = Identity::of(trigger.as_fd()) else { return };
         if let Some(known) = self.eventfds.get(&id) {
             self.sim.signal_eventfd(known.number);
+            self.deliver();
         }
     }
 

@@ -3,9 +3,9 @@
 //! Eventfds that count their references and their signals.
 
 use crate::Errno;
-use core::cell::{Cell, RefCell};
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 #[derive(Clone, Copy, Debug)]
 enum File {
@@ -15,49 +15,48 @@ enum File {
 
 #[derive(Debug, Default)]
 pub(super) struct Eventfds {
-    files: RefCell<BTreeMap<i32, File>>,
-    references: Rc<Cell<usize>>,
+    files: BTreeMap<i32, File>,
+    references: Arc<AtomicUsize>,
 }
 
 impl Eventfds {
-    pub(super) fn open(&self) -> i32 {
+    pub(super) fn open(&mut self) -> i32 {
         self.add(File::Eventfd { signals: 0 })
     }
 
-    pub(super) fn open_other(&self) -> i32 {
+    pub(super) fn open_other(&mut self) -> i32 {
         self.add(File::Other)
     }
 
-    fn add(&self, file: File) -> i32 {
-        let mut files = self.files.borrow_mut();
-        let fd = files.keys().next_back().map_or(3, |last| last.saturating_add(1));
-        files.insert(fd, file);
+    fn add(&mut self, file: File) -> i32 {
+        let fd = self.files.keys().next_back().map_or(3, |last| last.saturating_add(1));
+        self.files.insert(fd, file);
         fd
     }
 
     pub(super) fn get(&self, fd: i32) -> Result<SimTrigger, Errno> {
-        match self.files.borrow().get(&fd) {
-            Some(File::Eventfd { .. }) => Ok(SimTrigger::new(fd, Rc::clone(&self.references))),
+        match self.files.get(&fd) {
+            Some(File::Eventfd { .. }) => Ok(SimTrigger::new(fd, Arc::clone(&self.references))),
             Some(File::Other) => Err(Errno::EINVAL),
             None => Err(Errno::EBADF),
         }
     }
 
-    pub(super) fn signal(&self, fd: i32) {
-        if let Some(File::Eventfd { signals }) = self.files.borrow_mut().get_mut(&fd) {
+    pub(super) fn signal(&mut self, fd: i32) {
+        if let Some(File::Eventfd { signals }) = self.files.get_mut(&fd) {
             *signals = signals.wrapping_add(1);
         }
     }
 
     pub(super) fn signals(&self, fd: i32) -> u64 {
-        match self.files.borrow().get(&fd) {
+        match self.files.get(&fd) {
             Some(File::Eventfd { signals }) => *signals,
             Some(File::Other) | None => 0,
         }
     }
 
     pub(super) fn references(&self) -> usize {
-        self.references.get()
+        self.references.load(Relaxed)
     }
 }
 
@@ -77,17 +76,17 @@ impl Eventfds {
 #[derive(Debug)]
 pub struct SimTrigger {
     fd: i32,
-    references: Rc<Cell<usize>>,
+    references: Arc<AtomicUsize>,
 }
 
 impl SimTrigger {
-    fn new(fd: i32, references: Rc<Cell<usize>>) -> Self {
-        references.set(references.get().wrapping_add(1));
+    fn new(fd: i32, references: Arc<AtomicUsize>) -> Self {
+        references.fetch_add(1, Relaxed);
         Self { fd, references }
     }
 
     pub(super) fn again(&self) -> Self {
-        Self::new(self.fd, Rc::clone(&self.references))
+        Self::new(self.fd, Arc::clone(&self.references))
     }
 
     /// Returns the descriptor number of the eventfd.
@@ -98,6 +97,6 @@ impl SimTrigger {
 
 impl Drop for SimTrigger {
     fn drop(&mut self) {
-        self.references.set(self.references.get().wrapping_sub(1));
+        self.references.fetch_sub(1, Relaxed);
     }
 }

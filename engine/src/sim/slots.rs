@@ -3,35 +3,37 @@
 //! The simulated map of slots, and the countdown to a step that fails.
 
 use crate::{Errno, Slots};
-use core::cell::Cell;
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Counts down to the step that fails.
 #[derive(Debug, Default)]
-pub(super) struct Steps {
-    countdown: Cell<Option<(u64, Errno)>>,
-}
+pub(super) struct Steps(Mutex<Option<(u64, Errno)>>);
 
 impl Steps {
     pub(super) fn arm(&self, n: u64, errno: Errno) {
-        self.countdown.set(Some((n, errno)));
+        self.replace(Some((n, errno)));
     }
 
     pub(super) fn disarm(&self) -> bool {
-        self.countdown.take().is_some()
+        self.replace(None).is_some()
     }
 
     /// Counts one step. Returns the error if this is the step to fail.
     pub(super) fn take(&self) -> Result<(), Errno> {
-        match self.countdown.take() {
+        match self.replace(None) {
             None => Ok(()),
             Some((0, errno)) => Err(errno),
             Some((n, errno)) => {
-                self.countdown.set(Some((n.saturating_sub(1), errno)));
+                self.arm(n.saturating_sub(1), errno);
                 Ok(())
             }
         }
+    }
+
+    fn replace(&self, countdown: Option<(u64, Errno)>) -> Option<(u64, Errno)> {
+        core::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), countdown)
     }
 }
 
@@ -51,12 +53,12 @@ impl Steps {
 #[derive(Debug)]
 pub struct SimSlots<S> {
     map: BTreeMap<u32, S>,
-    steps: Rc<Steps>,
-    count: Rc<Cell<usize>>,
+    steps: Arc<Steps>,
+    count: Arc<AtomicUsize>,
 }
 
 impl<S> SimSlots<S> {
-    pub(super) fn new(steps: Rc<Steps>, count: Rc<Cell<usize>>) -> Self {
+    pub(super) fn new(steps: Arc<Steps>, count: Arc<AtomicUsize>) -> Self {
         Self { map: BTreeMap::new(), steps, count }
     }
 }
@@ -65,7 +67,7 @@ impl<S: Default> Slots<S> for SimSlots<S> {
     fn reserve(&mut self, number: u32) -> Result<(), Errno> {
         self.steps.take()?;
         self.map.insert(number, S::default());
-        self.count.set(self.map.len());
+        self.count.store(self.map.len(), Relaxed);
         Ok(())
     }
 
@@ -79,7 +81,7 @@ impl<S: Default> Slots<S> for SimSlots<S> {
 
     fn remove(&mut self, number: u32) -> Option<S> {
         let slot = self.map.remove(&number);
-        self.count.set(self.map.len());
+        self.count.store(self.map.len(), Relaxed);
         slot
     }
 
