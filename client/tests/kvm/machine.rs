@@ -4,7 +4,7 @@ use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vfio_irq::kvm::{MsixTable, Routes, Vm};
-use vfio_irq::sim::{IrqCaps, Simulated};
+use vfio_irq::sim::{IrqCaps, Simulated, SimulatedVm};
 use vfio_irq::{Index, Vectors};
 
 /// Returns the reason why this machine cannot create a VM, or `None` if it can.
@@ -25,6 +25,17 @@ pub fn table<V: Vm>(vm: V, vectors: u32, gsis: u32) -> (Arc<Simulated>, Table<V>
     let routes = Arc::new(Routes::new(vm, Vec::new(), 24..24 + gsis));
     let vectors = Vectors::open(Arc::clone(&device), Index::Msix).unwrap();
     (device, MsixTable::new(vectors, routes).unwrap())
+}
+
+/// Returns a simulated VM, a device with this many vectors, and its table with MSI-X enabled.
+pub fn opened(
+    vectors: u32,
+    gsis: u32,
+) -> (Arc<SimulatedVm>, Arc<Simulated>, Table<Arc<SimulatedVm>>) {
+    let vm = Arc::new(SimulatedVm::new());
+    let (device, mut table) = table(Arc::clone(&vm), vectors, gsis);
+    table.set_control(ENABLE).unwrap();
+    (vm, device, table)
 }
 
 /// Writes an entry and unmasks it, as a Linux guest does. The entry is masked during the writes.

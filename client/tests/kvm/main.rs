@@ -1,20 +1,20 @@
-//! A guest's MSI-X table, on a VM that counts requests and on the KVM of this machine. On KVM, a
+//! A guest's MSI-X table, on the simulated VM and on the KVM of this machine. On KVM, a
 //! signal of an eventfd must arrive in the interrupt controller of a virtual processor.
 //!
 //! The harness is not Rust's own. It lists a test that cannot run as ignored, with the reason.
 
 mod answers;
-mod counted;
 mod machine;
 mod real;
 mod saved;
+mod table;
 
 use libtest_mimic::{Arguments, Trial};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let missing = machine::missing();
-    let plain = counted::CASES.iter().chain(&saved::CASES).map(|(name, case)| trial(name, *case));
+    let plain = table::CASES.iter().chain(&saved::CASES).map(|(name, case)| trial(name, *case));
     let plain = plain.chain(answers::CASES.iter().map(|(name, case)| trial(name, *case)));
     let real = real::CASES.iter().chain(&saved::REAL).chain(&answers::REAL).map(|(name, case)| {
         let trial = trial(name, *case);

@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 use vfio_irq::sim::{Errno, IrqCaps, Simulated};
-use vfio_irq::{
-    Action, Capabilities, Data, Event, Index, Intx, KernelDevice, SetIrqs, Transport, Trigger,
-    Vectors,
-};
+use vfio_irq::{Action, Capabilities, Data, Index, Intx, KernelDevice, SetIrqs, Trigger};
 
 fn trigger() -> Trigger {
     Trigger::new().unwrap()
@@ -39,54 +36,10 @@ fn c07_and_c08_requests_have_the_layout_of_the_abi() {
 }
 
 #[test]
-fn v03_and_v06_a_transport_returns_what_the_device_answers() {
-    let device = Simulated::with(IrqCaps { interrupts: 3, ..IrqCaps::default() });
-    let request = |data| {
-        device.set_irqs(&SetIrqs { index: Index::Msix, action: Action::Trigger, start: 0, data })
-    };
-    assert_eq!(request(Data::Eventfd(&[None; 5])).unwrap(), 3);
-    assert_eq!(device.allocated(), 0);
-    let idle = request(Data::None { count: 0 }).unwrap_err();
-    assert_eq!(idle.raw_os_error(), Some(Errno::EINVAL.raw()));
-}
-
-#[test]
 fn a_descriptor_without_vfio_is_enotty() {
     let null = std::fs::File::open("/dev/null").unwrap();
     let error = Capabilities::of(&KernelDevice::new(&null), Index::Msix).unwrap_err();
     assert_eq!(error.errno(), Some(Errno::ENOTTY.raw()));
-}
-
-#[test]
-fn a_host_without_interrupts_is_enospc_with_a_hint() {
-    let full = Simulated::with(IrqCaps { interrupts: 0, ..IrqCaps::default() });
-    let vectors = Vectors::open(full, Index::Msix).unwrap();
-    let error = vectors.enable(0, trigger()).unwrap_err();
-    assert_eq!(error.errno(), Some(Errno::ENOSPC.raw()));
-    assert!(error.to_string().ends_with("let queues share vectors, or free other interrupts"));
-}
-
-#[test]
-fn v07_two_vectors_swap_their_eventfds_in_one_call() {
-    let device = Arc::new(Simulated::new());
-    let vectors = Vectors::open(Arc::clone(&device), Index::Msix).unwrap();
-    let (first, second) = (trigger(), trigger());
-    let a = vectors.enable(0, &first).unwrap();
-    let b = vectors.enable(1, &second).unwrap();
-    let before = device.requests();
-    vectors.retarget_many([(&a, &second), (&b, &first)]).unwrap();
-    assert_eq!(device.requests(), before + 1);
-    device.raise(0);
-    assert_eq!((first.take(), second.take()), (0, 1));
-}
-
-#[test]
-fn v04_a_loopback_signals_a_masked_vector() {
-    let vectors = Vectors::open(Simulated::new(), Index::Msix).unwrap();
-    let vector = vectors.enable(0, trigger()).unwrap();
-    vector.mask().unwrap();
-    vector.loopback().unwrap();
-    assert_eq!(vector.trigger().unwrap().take(), 1);
 }
 
 #[test]
@@ -106,16 +59,6 @@ fn x02_a_second_resample_eventfd_replaces_the_first() {
     intx.retarget(trigger()).unwrap();
     device.assert_intx();
     assert_eq!(intx.trigger().take(), 1);
-}
-
-#[test]
-fn e03_an_event_takes_err_or_req() {
-    let device = Arc::new(Simulated::new());
-    let event = Event::open(Arc::clone(&device), Index::Err, trigger()).unwrap();
-    let other = Event::open(Arc::clone(&device), Index::Req, trigger()).unwrap();
-    assert!(!event.trigger().is_signalled() && !other.trigger().is_signalled());
-    let error = Event::open(&device, Index::Msix, trigger()).unwrap_err();
-    assert_eq!(error.to_string(), "this call takes ERR or REQ, not MSI-X");
 }
 
 #[test]
