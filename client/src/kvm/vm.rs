@@ -47,9 +47,10 @@ impl Message {
 /// ```
 /// use vfio_irq::kvm::{Message, Route};
 ///
-/// let message = Message { address: 0xfee0_0000, data: 0x41, device: None };
+/// let message = Message { address: 0xfee0_0000, data: 0x41, device: Some(0x20) };
 /// let entry = kvm_bindings::kvm_irq_routing_entry::from(Route::Message { gsi: 24, message });
 /// assert_eq!((entry.gsi, entry.type_), (24, kvm_bindings::KVM_IRQ_ROUTING_MSI));
+/// assert_eq!(entry.flags, kvm_bindings::KVM_MSI_VALID_DEVID);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Route {

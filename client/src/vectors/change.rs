@@ -174,7 +174,7 @@ impl<T: Transport> Shared<T> {
             }
         }
         for number in &lost {
-            state.attach(*number, None);
+            state.detach(*number);
         }
         self.signal_once(state, &touched);
         if lost.is_empty() { cause } else { Error::Unrestored { cause: Box::new(cause), lost } }

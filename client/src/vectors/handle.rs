@@ -26,8 +26,8 @@ use std::sync::{Arc, Weak};
 pub struct Vector<T: Transport> {
     shared: Weak<Shared<T>>,
     number: u32,
-    /// `None` for a handle that never was valid, which no call returns.
-    id: Option<u64>,
+    /// The handle is stale if the state has another identifier for the vector.
+    id: u64,
 }
 
 impl<T: Transport> fmt::Debug for Vector<T> {
@@ -37,11 +37,11 @@ impl<T: Transport> fmt::Debug for Vector<T> {
 }
 
 impl<T: Transport> Vector<T> {
-    pub(super) fn new(shared: &Arc<Shared<T>>, number: u32, id: Option<u64>) -> Self {
+    pub(super) fn new(shared: &Arc<Shared<T>>, number: u32, id: u64) -> Self {
         Self { shared: Arc::downgrade(shared), number, id }
     }
 
-    pub(super) fn id(&self) -> Option<u64> {
+    pub(super) fn id(&self) -> u64 {
         self.id
     }
 
@@ -134,7 +134,7 @@ impl<T: Transport> Vector<T> {
         let outcome = self.with(|shared, state| {
             let detached = shared.change(state, &Changes::from([(self.number, None)]));
             match detached {
-                Ok(()) => state.attach(self.number, None),
+                Ok(()) => state.detach(self.number),
                 Err(_) => state.orphan(self.number),
             }
             detached
@@ -153,7 +153,7 @@ impl<T: Transport> Vector<T> {
         let stale = Error::Disabled { number: self.number };
         let Some(shared) = self.shared.upgrade() else { return Err(stale) };
         let mut state = shared.lock();
-        if self.id.is_none() || state.id(self.number) != self.id {
+        if state.id(self.number) != Some(self.id) {
             return Err(stale);
         }
         act(&shared, &mut state)

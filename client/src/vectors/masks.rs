@@ -2,7 +2,9 @@
 
 use super::state::{Mask, State};
 use super::{Shared, Vectors};
-use crate::{Action, Data, Error, Transport, Trigger};
+use crate::capabilities::ask;
+use crate::{Action, Data, Error, SetIrqs, Transport};
+use std::collections::BTreeSet;
 
 impl<T: Transport> Vectors<T> {
     /// Masks `count` vectors from `start` on. The device holds their interrupts, and unmask
@@ -51,7 +53,7 @@ impl<T: Transport> Vectors<T> {
 }
 
 /// Returns the vectors that a request masks or unmasks.
-fn meant(start: u32, data: Data<'_>) -> Vec<u32> {
+fn selected(start: u32, data: Data<'_>) -> Vec<u32> {
     match data {
         Data::None { count } => (start..start.saturating_add(count)).collect(),
         Data::Bool(chosen) => {
@@ -62,13 +64,6 @@ fn meant(start: u32, data: Data<'_>) -> Vec<u32> {
 }
 
 impl<T: Transport> Shared<T> {
-    fn maskable(&self) -> Result<(), Error> {
-        if self.capabilities.maskable() {
-            return Ok(());
-        }
-        Err(Error::NotMaskable { index: self.name() })
-    }
-
     pub(super) fn set_masks(
         &self,
         state: &mut State,
@@ -76,31 +71,28 @@ impl<T: Transport> Shared<T> {
         start: u32,
         data: Data<'_>,
     ) -> Result<(), Error> {
-        self.maskable()?;
-        let count = match data {
-            Data::None { count } => count,
-            Data::Bool(chosen) => u32::try_from(chosen.len()).unwrap_or(u32::MAX),
-            Data::Eventfd(_) => 0,
-        };
-        let Some(last) = count.checked_sub(1) else { return Ok(()) };
+        if !self.capabilities.maskable() {
+            return Err(Error::NotMaskable { index: self.name() });
+        }
+        let request = SetIrqs { index: self.index(), action, start, data };
+        let Some(last) = request.count().checked_sub(1) else { return Ok(()) };
         self.check(start.saturating_add(last))?;
         let verb = if action == Action::Mask { "mask" } else { "unmask" };
-        self.request(verb, action, start, data)?;
-        for number in meant(start, data) {
+        ask(&self.transport, verb, &request)?;
+        let mut owed = BTreeSet::new();
+        for number in selected(start, data) {
             let slot = state.slots.entry(number).or_default();
-            let before = slot.mask;
-            slot.mask = match (action, before) {
-                (Action::Mask, Mask::Unmasked) => Mask::Masked,
-                (Action::Mask, masked) => masked,
-                _ => Mask::Unmasked,
-            };
-            let due = slot.mask == Mask::Unmasked && before == Mask::Owed;
-            let told = slot.trigger().filter(|_| due).map_or(Ok(()), Trigger::signal);
-            if let Err(error) = told {
-                tracing::warn!(%error, number, "a vector that was attached again");
+            if action != Action::Mask {
+                if slot.mask == Mask::Owed {
+                    owed.insert(number);
+                }
+                slot.mask = Mask::Unmasked;
+            } else if slot.mask == Mask::Unmasked {
+                slot.mask = Mask::Masked;
             }
             state.prune(number);
         }
+        self.signal_once(state, &owed);
         Ok(())
     }
 }

@@ -178,11 +178,11 @@ impl<T: Transport> Vectors<T> {
             return Err(Error::AlreadyEnabled { index: self.0.name(), number });
         }
         self.0.change(&mut state, &changes)?;
-        for (number, trigger) in changes {
-            state.attach(number, trigger);
-        }
-        let handle = |number| Vector::new(&self.0, number, state.id(number));
-        Ok(numbers.into_iter().map(handle).collect())
+        let handle = |number| {
+            let id = state.attach(number, changes.remove(&number)??);
+            Some(Vector::new(&self.0, number, id))
+        };
+        Ok(numbers.into_iter().filter_map(handle).collect())
     }
 
     /// Replaces the eventfds of many vectors, all or none (V-07, B-01).
@@ -201,7 +201,7 @@ impl<T: Transport> Vectors<T> {
         let mut changes = BTreeMap::new();
         for (vector, trigger) in wanted {
             let number = vector.number();
-            if !vector.is_of(&self.0) || state.id(number) != vector.id() {
+            if !vector.is_of(&self.0) || state.id(number) != Some(vector.id()) {
                 return Err(Error::Disabled { number });
             }
             if changes.insert(number, Some(trigger.into())).is_some() {

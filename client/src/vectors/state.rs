@@ -72,12 +72,19 @@ impl State {
         self.slots.get(&number)?.trigger()
     }
 
-    /// Attaches a vector under a new handle; `None` detaches it.
-    pub(super) fn attach(&mut self, number: u32, trigger: Option<Trigger>) {
+    /// Attaches a vector. Returns the identifier of its new handle.
+    pub(super) fn attach(&mut self, number: u32, trigger: Trigger) -> u64 {
         self.last_id = self.last_id.wrapping_add(1);
-        let id = Some(self.last_id);
-        self.slots.entry(number).or_default().attachment =
-            trigger.map(|trigger| Attachment { id, trigger });
+        let attachment = Attachment { id: Some(self.last_id), trigger };
+        self.slots.entry(number).or_default().attachment = Some(attachment);
+        self.last_id
+    }
+
+    /// Detaches a vector. Its mask stays.
+    pub(super) fn detach(&mut self, number: u32) {
+        if let Some(slot) = self.slots.get_mut(&number) {
+            slot.attachment = None;
+        }
         self.prune(number);
     }
 

@@ -164,6 +164,9 @@ fn trait_objects() {
     device.raise(0);
     assert_eq!(table.handle_events().unwrap(), 1);
     assert_eq!(simulated.received()[0].device, Some(0x21));
+    table.commit().unwrap();
+    device.raise(0);
+    assert_eq!(simulated.received()[0].device, Some(0x21), "in the route, too");
     let _ = crosses_threads::<MsixTable<Arc<vfio_ioctls::VfioDevice>, Arc<kvm_ioctls::VmFd>>>;
 }
 

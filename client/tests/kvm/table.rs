@@ -1,12 +1,10 @@
 //! The guest's table on the simulated VM, which counts requests and refuses on demand.
 
 use crate::machine::{ENABLE, FUNCTION_MASK, opened, set_mask, unmask};
-use std::sync::Arc;
-use vfio_irq::kvm::{MsixTable, Routes};
-use vfio_irq::sim::{Errno, Simulated, SimulatedVm};
-use vfio_irq::{Error, Index, Vectors};
+use vfio_irq::Error;
+use vfio_irq::sim::Errno;
 
-pub const CASES: [(&str, fn()); 11] = [
+pub const CASES: [(&str, fn()); 10] = [
     ("vectors_one_by_one_cost_linear", one_by_one_is_linear),
     ("only_vectors_in_use_cost_anything", only_what_is_used),
     ("enable_reaches_the_device_though_all_is_masked", enabled_and_masked),
@@ -17,7 +15,6 @@ pub const CASES: [(&str, fn()); 11] = [
     ("a_host_without_vectors_is_told_and_tried_again", no_vector_left),
     ("the_guest_reads_what_it_wrote", reads_what_it_wrote),
     ("accesses_that_pci_does_not_allow_are_refused", bad_accesses),
-    ("messages_carry_the_device_id", device_id),
 ];
 
 fn one_by_one_is_linear() {
@@ -143,21 +140,6 @@ fn no_vector_left() {
     (0..5).for_each(|number| unmask(&mut table, number, 0x40));
     table.set_control(ENABLE).unwrap_err();
     assert_eq!(table.vectors().enabled(), [0, 1, 2]);
-}
-
-fn device_id() {
-    let device = Arc::new(Simulated::new());
-    let vectors = Vectors::open(Arc::clone(&device), Index::Msix).unwrap();
-    let vm = Arc::new(SimulatedVm::new());
-    let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
-    let mut table = MsixTable::with_device_id(vectors, routes, Some(0x20)).unwrap();
-    table.set_control(ENABLE).unwrap();
-    table.write(12, &0_u32.to_le_bytes()).unwrap();
-    device.raise(0);
-    assert_eq!((table.handle_events().unwrap(), table.waiting()), (1, 1));
-    assert_eq!(vm.received()[0].device, Some(0x20));
-    table.commit().unwrap();
-    assert_eq!((table.waiting(), table.pending_size()), (0, 8));
 }
 
 fn reads_what_it_wrote() {
