@@ -86,8 +86,13 @@ fn masks_survive_a_reenable_and_unmask_signals_once() {
         trigger.take();
     }
     closed.mask().unwrap();
-    let _more = vectors.enable(2, Trigger::new().unwrap()).unwrap();
+    let _third = vectors.enable(2, Trigger::new().unwrap()).unwrap();
     assert_eq!([open.take(), masked.take()], [1, 0]);
+    closed.mask().unwrap();
+    closed.unmask().unwrap();
+    assert_eq!(masked.take(), 1, "the interrupt that arrived while the index was disabled");
+    closed.mask().unwrap();
+    let _fourth = vectors.enable(3, Trigger::new().unwrap()).unwrap();
     device.raise(1);
     assert_eq!(masked.take(), 0, "masked as before");
     closed.unmask().unwrap();
