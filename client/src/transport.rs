@@ -21,7 +21,7 @@ pub use vfio_irq_engine::abi::Info;
 /// | a descriptor of the kernel ([`crate::KernelDevice`]) | |
 /// | rust-vmm's `VfioDevice` | `vfio-ioctls` |
 /// | a vfio-user socket (`vfio_irq_user::Client`) | `vfio-user` |
-/// | the simulator ([`crate::sim::Simulated`]) | `sim` |
+/// | the simulator (`sim::Simulated`) | `sim` |
 ///
 /// References, boxes and [`Arc`]s of a transport are transports.
 ///

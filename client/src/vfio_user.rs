@@ -40,8 +40,8 @@ impl Transport for vfio_irq_user::Client {
 
 /// Sends a request as the messages of vfio-user, for a VMM with a client of its own. Calls `send`
 /// for each message. A message has an eventfd for all of its vectors, at most `max_fds` of them
-/// (`max_msg_fds`), or for none. Returns what
-/// [`crate::Transport::set_irqs`] returns.
+/// (`max_msg_fds`), or for none. Returns what [`crate::Transport::set_irqs`]
+/// returns.
 ///
 /// ```
 /// use vfio_irq::{Index, Info, SetIrqs, Transport, Trigger, Vectors, in_messages};
