@@ -66,7 +66,8 @@ impl Refusals {
     /// Closes the sockets of clients that sent nothing in time. Returns the time left of the next.
     pub(super) fn expire(&mut self) -> Option<Duration> {
         let now = Instant::now();
-        while self.waiting.pop_front_if(|refused| refused.until <= now).is_some() {}
+        let expired = self.waiting.iter().take_while(|refused| refused.until <= now).count();
+        self.waiting.drain(..expired);
         self.waiting.front().map(|refused| refused.until - now)
     }
 }

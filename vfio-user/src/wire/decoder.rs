@@ -184,10 +184,12 @@ impl Decoder {
         }
         let Some(packet) = Packet::split(bytes)? else { return Ok(None) };
         let at = self.place();
-        while let Some((_, fd)) = self.fds.pop_front_if(|(owner, _)| *owner == at) {
-            fds.push(fd);
+        let own = self.fds.iter().take_while(|(owner, _)| *owner == at).count();
+        fds.extend(self.fds.drain(..own).map(|(_, fd)| fd));
+        let truncated = self.truncated.front() == Some(&at);
+        if truncated {
+            self.truncated.pop_front();
         }
-        let truncated = self.truncated.pop_front_if(|owner| *owner == at).is_some();
         self.start += packet.len();
         Ok(Some(Frame { packet, truncated }))
     }

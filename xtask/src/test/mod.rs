@@ -26,6 +26,7 @@ use crate::vmm;
 
 mod answers;
 mod commands;
+mod msrv;
 mod table;
 
 /// What to test.
@@ -89,6 +90,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let mut count = Count::default();
     if !options.no_cargo {
         count.add(cargo_tests()?);
+        count.add(told("the libraries' minimum Rust", msrv::check));
     }
     if !options.no_lab {
         // A failure of the lab's set-up does not hide the other failures.
