@@ -10,7 +10,8 @@ use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use vfio_irq::kvm::{MsixTable, Routes};
+use vfio_irq::kvm::KvmRoutes;
+use vfio_irq::msix::MsixTable;
 use vfio_irq::{Index, Info, SetIrqs, Transport, Vectors};
 
 const VECTORS: u32 = 2048;
@@ -69,13 +70,13 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-type Table = MsixTable<Agreeable, Arc<kvm_ioctls::VmFd>>;
+type Table = MsixTable<Agreeable, KvmRoutes<Arc<kvm_ioctls::VmFd>>>;
 
 /// Unmasks every vector in turn, as the guest does.
 fn bring_up(commit_each: bool) -> Result<(Duration, Table), Box<dyn std::error::Error>> {
     let vm = Arc::new(Kvm::new()?.create_vm()?);
     vm.create_irq_chip()?;
-    let routes = Arc::new(Routes::new(vm, Vec::new(), 24..24 + VECTORS));
+    let routes = KvmRoutes::new(vm, Vec::new(), 24..24 + VECTORS);
     let mut table = MsixTable::new(Vectors::open(Agreeable, Index::Msix)?, routes)?;
     table.set_control(0x8000)?;
     let since = Instant::now();

@@ -123,7 +123,6 @@ pub enum Error {
         source: io::Error,
     },
     /// An access of the guest to its table that PCI does not allow.
-    #[cfg(feature = "kvm")]
     #[error(
         "{len} bytes at offset {offset:#x} of the MSI-X table: an access has 4 or 8 bytes, is aligned, and ends inside the table"
     )]
@@ -134,7 +133,6 @@ pub enum Error {
         len: usize,
     },
     /// The saved state belongs to a table of another size.
-    #[cfg(feature = "kvm")]
     #[error(
         "the saved state has {table} bytes of table and {pending} of pending bits: a table of {entries} entries has {} and {}",
         .entries.saturating_mul(16), .entries.div_ceil(64).saturating_mul(8)
@@ -147,15 +145,18 @@ pub enum Error {
         /// Number of saved bytes of pending bits.
         pending: usize,
     },
-    /// KVM refused a request.
-    #[cfg(feature = "kvm")]
-    #[error("KVM refused {what}: {source}")]
-    Kvm {
+    /// The hypervisor refused a request, or the VMM's [`crate::msix::Routes`] failed.
+    #[error("the hypervisor refused {what}: {source}")]
+    Hypervisor {
         /// The request.
         what: &'static str,
-        /// The error of KVM.
+        /// The error of the hypervisor.
         source: io::Error,
     },
+}
+
+pub(crate) fn hypervisor<R>(what: &'static str, outcome: io::Result<R>) -> Result<R, Error> {
+    outcome.map_err(|source| Error::Hypervisor { what, source })
 }
 
 /// Returns the usual cause of an error number.
@@ -179,9 +180,9 @@ impl Error {
     /// Returns the error number of the system, or `None` if the error has none.
     pub fn errno(&self) -> Option<i32> {
         match self {
-            Self::Refused { source, .. } | Self::Descriptor { source, .. } => source.raw_os_error(),
-            #[cfg(feature = "kvm")]
-            Self::Kvm { source, .. } => source.raw_os_error(),
+            Self::Refused { source, .. }
+            | Self::Descriptor { source, .. }
+            | Self::Hypervisor { source, .. } => source.raw_os_error(),
             Self::Unrestored { cause, .. } => cause.errno(),
             _ => None,
         }

@@ -41,8 +41,9 @@
 //! Identifiers in parentheses, such as (V-08), are clauses of the project's CONTRACT.md. A clause
 //! states the answer of a host to the request behind a call.
 //!
-//! [`Intx`] is INTx. [`Event`] is ERR or REQ, the two interrupts that the host raises. With the
-//! feature `kvm`, `kvm::MsixTable` is a guest's MSI-X table. `ADOPTING.md` shows a whole VMM.
+//! [`Intx`] is INTx. [`Event`] is ERR or REQ, the two interrupts that the host raises.
+//! [`msix::MsixTable`] is a guest's MSI-X table, over the routes of a VMM or, with the feature
+//! `kvm`, over those of KVM. `ADOPTING.md` shows a whole VMM.
 #![deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 mod capabilities;
@@ -51,6 +52,7 @@ mod event;
 mod intx;
 #[cfg(feature = "kvm")]
 pub mod kvm;
+pub mod msix;
 #[cfg(feature = "sim")]
 pub mod sim;
 mod sys;

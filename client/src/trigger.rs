@@ -74,6 +74,12 @@ impl Trigger {
         matches!(rustix::event::poll(&mut polled, timeout.as_ref()), Ok(1..))
     }
 
+    /// Returns true if no clone of this trigger exists.
+    #[cfg(feature = "kvm")]
+    pub(crate) fn is_unshared(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
     /// Returns the eventfd as rust-vmm's type.
     pub fn eventfd(&self) -> &EventFd {
         &self.0

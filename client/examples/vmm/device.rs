@@ -15,7 +15,8 @@ use std::sync::Arc;
 use vfio_bindings::bindings::vfio::{VFIO_PCI_CONFIG_REGION_INDEX, VFIO_REGION_INFO_FLAG_MMAP};
 use vfio_ioctls::VfioDevice;
 use vfio_irq::Vectors;
-use vfio_irq::kvm::{MsixTable, Routes};
+use vfio_irq::kvm::KvmRoutes;
+use vfio_irq::msix::MsixTable;
 use vm_memory::{FileOffset, MmapRegion};
 
 const BARS: Range<u16> = 0x10..0x28;
@@ -71,7 +72,7 @@ impl Place {
 
 pub struct Device {
     device: Arc<VfioDevice>,
-    pub table: MsixTable<Arc<VfioDevice>, Arc<VmFd>>,
+    pub table: MsixTable<Arc<VfioDevice>, KvmRoutes<Arc<VmFd>>>,
     bars: [Bar; 6],
     table_place: Place,
     pending_place: Place,
@@ -84,7 +85,7 @@ impl Device {
     pub fn new(
         device: Arc<VfioDevice>,
         vectors: Vectors<Arc<VfioDevice>>,
-        routes: Arc<Routes<Arc<VmFd>>>,
+        routes: KvmRoutes<Arc<VmFd>>,
         vm: &VmFd,
     ) -> Result<Self, Error> {
         let table = MsixTable::new(vectors, routes)?;
@@ -157,7 +158,7 @@ impl Device {
     }
 
     /// Handles the guest's read from a page that is not mapped.
-    pub fn memory_read(&self, address: u64, bytes: &mut [u8]) {
+    pub fn memory_read(&mut self, address: u64, bytes: &mut [u8]) {
         bytes.fill(0xff);
         let Some((bar, offset)) = self.find(address) else { return };
         if let Some(offset) = self.table_place.offset_of(bar, offset) {

@@ -37,7 +37,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use vfio_ioctls::{VfioContainer, VfioDevice, VfioOps};
-use vfio_irq::kvm::{Route, Routes};
+use vfio_irq::kvm::{KvmRoutes, RoutingEntry};
 use vfio_irq::{Index, NoResize, Vectors};
 use vm_memory::{GuestAddress, GuestMemoryBackend};
 
@@ -124,15 +124,15 @@ fn open(bdf: &str, memory: &'static boot::Memory, vm: &Arc<VmFd>) -> Result<Devi
     let policy = NoResize::ReserveAll { most: 32 };
     let vectors = Vectors::with_policy(Arc::clone(&device), Index::Msix, policy)?;
     eprintln!("{bdf}: {}", vectors.capabilities());
-    let routes = Arc::new(Routes::new(Arc::clone(vm), pins(), 24..4096));
+    let routes = KvmRoutes::new(Arc::clone(vm), pins(), 24..4096);
     Device::new(device, vectors, routes, vm)
 }
 
 /// Returns the routes that KVM has at first, which each new table of routes must repeat.
-fn pins() -> Vec<Route> {
+fn pins() -> Vec<RoutingEntry> {
     // KVM's chips 0 and 1 are the PICs, with eight pins each.
-    let pic = |gsi| Route::Pin { gsi, chip: gsi / 8, pin: gsi % 8 };
-    let ioapic = |gsi| Route::Pin { gsi, chip: KVM_IRQCHIP_IOAPIC, pin: gsi };
+    let pic = |gsi| RoutingEntry::Pin { gsi, chip: gsi / 8, pin: gsi % 8 };
+    let ioapic = |gsi| RoutingEntry::Pin { gsi, chip: KVM_IRQCHIP_IOAPIC, pin: gsi };
     (0..16).map(pic).chain((0..24).map(ioapic)).collect()
 }
 

@@ -1,29 +1,24 @@
-//! A guest's MSI-X table over KVM: the guest's writes become irqfds and routes.
+//! A VM's interrupt routes over KVM: GSIs, irqfds, and the one table of routes.
 //!
-//! A VMM puts [`MsixTable`] behind the table, the pending bits and the message control register
-//! of a passed-through device. [`Routes`] is the VM's one table of interrupt routes, which all
-//! devices share. The design differs from one route for each table entry:
+//! [`KvmRoutes`] implements [`crate::msix::Routes`] for a VMM that has no routes of its own, or
+//! whose own routes never change (pins).
 //!
-//! - **Only vectors in use cost resources.** The table allocates a host interrupt, an eventfd and a
-//!   GSI when the guest first unmasks a vector.
-//! - **Routes are committed in batches.** Each KVM_SET_GSI_ROUTING carries the whole table, so
-//!   that one call for each vector is quadratic. A new vector works at once: user space sends its
-//!   message ([`MsixTable::handle_events`]). With the next batch it moves to its irqfd. A batch
-//!   is committed when as many routes wait as exist, or by [`MsixTable::commit`]. If no GSI is
-//!   left for a vector (KVM has 4096), user space always sends its message.
-//! - **A mask costs one re-target** and no route. A masked vector signals an eventfd that has no
-//!   reader. Its count is the pending bit, and unmask delivers one interrupt.
+//! **Routes are committed in batches.** Each KVM_SET_GSI_ROUTING carries the whole table, so that
+//! one call for each vector is quadratic. With the next batch, a new vector moves to its irqfd. A
+//! batch is due when as many routes wait as exist. If no GSI is left for a vector (KVM has 4096),
+//! user space always sends its message.
 //!
 //! ```no_run
 //! use kvm_ioctls::Kvm;
 //! use std::sync::Arc;
-//! use vfio_irq::kvm::{MsixTable, Routes};
+//! use vfio_irq::kvm::KvmRoutes;
+//! use vfio_irq::msix::MsixTable;
 //! use vfio_irq::{Index, Vectors, sim::Simulated};
 //!
 //! let vm = Arc::new(Kvm::new()?.create_vm()?);
 //! vm.create_irq_chip()?;
 //! // The GSIs below 24 are the pins of the interrupt controllers.
-//! let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
+//! let routes = KvmRoutes::new(Arc::clone(&vm), Vec::new(), 24..4096);
 //! let vectors = Vectors::open(Simulated::new(), Index::Msix)?;
 //! let mut table = MsixTable::new(vectors, routes)?;
 //!
@@ -33,15 +28,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod entry;
-mod epoll;
 mod routes;
-mod saved;
-mod table;
-mod upkeep;
+mod stock;
 mod vm;
 
-pub use routes::Routes;
-pub use saved::Saved;
-pub use table::MsixTable;
-pub use vm::{Message, Route, Vm};
+pub use routes::{KvmRoute, KvmRoutes};
+pub use vm::{RoutingEntry, Vm};

@@ -3,7 +3,8 @@
 use super::Errno;
 use super::machine::{Identity, errno};
 use crate::Trigger;
-use crate::kvm::{Message, Route, Vm};
+use crate::kvm::{RoutingEntry, Vm};
+use crate::msix::Message;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd;
@@ -14,15 +15,16 @@ use vmm_sys_util::eventfd::EventFd;
 const MOST: usize = 4096;
 
 /// A VM that handles routes and irqfds as KVM does. Together with [`super::Simulated`], it tests
-/// a [`crate::kvm::MsixTable`] on a host without KVM.
+/// a [`crate::msix::MsixTable`] on a host without KVM.
 ///
 /// ```
 /// use std::sync::Arc;
-/// use vfio_irq::kvm::{MsixTable, Routes};
+/// use vfio_irq::kvm::KvmRoutes;
+/// use vfio_irq::msix::MsixTable;
 /// use vfio_irq::sim::{Simulated, SimulatedVm};
 /// use vfio_irq::{Index, Vectors};
 /// let (device, vm) = (Arc::new(Simulated::new()), Arc::new(SimulatedVm::new()));
-/// let routes = Arc::new(Routes::new(Arc::clone(&vm), Vec::new(), 24..4096));
+/// let routes = KvmRoutes::new(Arc::clone(&vm), Vec::new(), 24..4096);
 /// let mut table = MsixTable::new(Vectors::open(device.clone(), Index::Msix)?, routes)?;
 /// table.set_control(0x8000)?; // The guest enables MSI-X,
 /// table.write(0, &0xfee0_0000_u64.to_le_bytes())?; // writes the address of entry 0,
@@ -37,7 +39,7 @@ pub struct SimulatedVm(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    routes: Vec<Route>,
+    routes: Vec<RoutingEntry>,
     /// Each eventfd and its GSI, by the identity of the eventfd.
     irqfds: BTreeMap<u64, (Trigger, u32)>,
     received: Vec<Message>,
@@ -60,7 +62,7 @@ impl SimulatedVm {
     }
 
     /// Returns the routes of the last commit.
-    pub fn routes(&self) -> Vec<Route> {
+    pub fn routes(&self) -> Vec<RoutingEntry> {
         self.lock().routes.clone()
     }
 
@@ -104,7 +106,7 @@ impl Inner {
                 continue;
             }
             received.extend(routes.iter().filter_map(|route| match route {
-                Route::Message { gsi, message } if gsi == number => Some(*message),
+                RoutingEntry::Message { gsi, message } if gsi == number => Some(*message),
                 _ => None,
             }));
         }
@@ -113,15 +115,15 @@ impl Inner {
 
 /// Returns true if KVM accepts these routes: at most `MOST`, and a message does not share its
 /// GSI.
-fn are_possible(routes: &[Route]) -> bool {
+fn are_possible(routes: &[RoutingEntry]) -> bool {
     let (mut all, mut alone) = (BTreeSet::new(), BTreeSet::new());
     routes.len() <= MOST
         && routes.iter().all(|route| match route {
-            Route::Pin { gsi, .. } => {
+            RoutingEntry::Pin { gsi, .. } => {
                 all.insert(*gsi);
                 !alone.contains(gsi)
             }
-            Route::Message { gsi, .. } => alone.insert(*gsi) && all.insert(*gsi),
+            RoutingEntry::Message { gsi, .. } => alone.insert(*gsi) && all.insert(*gsi),
         })
         && all.last().is_none_or(|gsi| usize::try_from(*gsi).is_ok_and(|gsi| gsi < MOST))
 }
@@ -135,7 +137,7 @@ fn identity(eventfd: &EventFd) -> io::Result<(u64, Trigger)> {
 }
 
 impl Vm for SimulatedVm {
-    fn set_routes(&self, routes: &[Route]) -> io::Result<()> {
+    fn set_routes(&self, routes: &[RoutingEntry]) -> io::Result<()> {
         let mut inner = self.request()?;
         if !are_possible(routes) {
             return Err(errno(Errno::EINVAL));

@@ -139,14 +139,19 @@ impl<T: Transport> Vector<T> {
             }
             detached
         });
-        self.shared = Weak::new();
+        self.forget();
         match outcome {
             Err(Error::Disabled { .. }) => Ok(()),
             outcome => outcome,
         }
     }
 
-    fn with<R>(
+    /// Makes the handle stale, so that its drop does nothing.
+    pub(super) fn forget(&mut self) {
+        self.shared = Weak::new();
+    }
+
+    pub(super) fn with<R>(
         &self,
         act: impl FnOnce(&Shared<T>, &mut State) -> Result<R, Error>,
     ) -> Result<R, Error> {

@@ -1,5 +1,6 @@
 //! MSI and MSI-X.
 
+mod by_number;
 mod change;
 mod handle;
 mod masks;
@@ -134,12 +135,12 @@ impl<T: Transport> Vectors<T> {
 
     /// Enables a vector: its interrupts signal `trigger`. Other vectors are not disturbed (V-05
     /// for the first vector, V-08 for others). Vectors count from 0. Returns the handle of the
-    /// vector.
+    /// vector. An enabled vector without a handle ([`Vector::keep`]) is re-targeted.
     ///
     /// # Errors
     ///
-    /// - [`Error::NoSuchVector`] if the vector is beyond the table, [`Error::AlreadyEnabled`] if it
-    ///   is enabled.
+    /// - [`Error::NoSuchVector`] if the vector is beyond the table, [`Error::AlreadyEnabled`] if a
+    ///   handle holds it.
     /// - [`Error::TooFew`] or [`Error::Refused`] with ENOSPC if the host has no interrupt
     ///   left.
     /// - [`Error::BeyondReserved`] on a host that cannot add vectors.

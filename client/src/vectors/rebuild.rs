@@ -61,7 +61,7 @@ impl<T: Transport> Shared<T> {
         }
     }
 
-    fn restore_masks(&self, state: &State) -> Result<(), Error> {
+    pub(super) fn restore_masks(&self, state: &State) -> Result<(), Error> {
         for (number, slot) in &state.slots {
             if slot.mask != Mask::Unmasked {
                 self.request("mask", Action::Mask, *number, Data::None { count: 1 })?;

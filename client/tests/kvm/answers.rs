@@ -3,7 +3,8 @@
 use crate::machine::Machine;
 use std::io;
 use vfio_irq::Trigger;
-use vfio_irq::kvm::{Message, Route, Vm};
+use vfio_irq::kvm::{RoutingEntry, Vm};
+use vfio_irq::msix::Message;
 use vfio_irq::sim::SimulatedVm;
 
 pub const CASES: [(&str, fn()); 1] =
@@ -14,8 +15,8 @@ fn message(data: u32) -> Message {
     Message { address: 0xfee0_0000, data, device: None }
 }
 
-fn route(gsi: u32, data: u32) -> Route {
-    Route::Message { gsi, message: message(data) }
+fn route(gsi: u32, data: u32) -> RoutingEntry {
+    RoutingEntry::Message { gsi, message: message(data) }
 }
 
 /// Returns the error of each request of a sequence, some of which KVM refuses.
@@ -23,8 +24,8 @@ fn answers(vm: &impl Vm) -> Vec<(&'static str, Option<i32>)> {
     let (one, other) = (Trigger::new().unwrap(), Trigger::new().unwrap());
     let file = std::os::fd::OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
     let file = Trigger::from(file);
-    let pin = |gsi| Route::Pin { gsi, chip: kvm_bindings::KVM_IRQCHIP_IOAPIC, pin: 4 };
-    let many: Vec<Route> = (0..4096).map(|gsi| route(gsi, 0x41)).collect();
+    let pin = |gsi| RoutingEntry::Pin { gsi, chip: kvm_bindings::KVM_IRQCHIP_IOAPIC, pin: 4 };
+    let many: Vec<RoutingEntry> = (0..4096).map(|gsi| route(gsi, 0x41)).collect();
     let answers: Vec<(&str, io::Result<()>)> = vec![
         ("routes", vm.set_routes(&[pin(4), route(24, 0x41)])),
         ("as many as there can be", vm.set_routes(&many)),

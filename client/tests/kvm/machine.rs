@@ -1,9 +1,11 @@
 //! A VM with one processor that never runs, and a table on a simulated device.
 
+use kvm_bindings::KVM_MAX_CPUID_ENTRIES;
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use vfio_irq::kvm::{MsixTable, Routes, Vm};
+use vfio_irq::kvm::{KvmRoutes, Vm};
+use vfio_irq::msix::MsixTable;
 use vfio_irq::sim::{IrqCaps, Simulated, SimulatedVm};
 use vfio_irq::{Index, Vectors};
 
@@ -16,13 +18,13 @@ pub fn missing() -> Option<String> {
 pub const ENABLE: u16 = 0x8000;
 pub const FUNCTION_MASK: u16 = 0x4000;
 
-pub type Table<V> = MsixTable<Arc<Simulated>, V>;
+pub type Table<V> = MsixTable<Arc<Simulated>, KvmRoutes<V>>;
 
 /// Returns a device with this many vectors, and its table on a VM.
 pub fn table<V: Vm>(vm: V, vectors: u32, gsis: u32) -> (Arc<Simulated>, Table<V>) {
     let shape = IrqCaps { msix: vectors, interrupts: vectors, ..IrqCaps::default() };
     let device = Arc::new(Simulated::with(shape));
-    let routes = Arc::new(Routes::new(vm, Vec::new(), 24..24 + gsis));
+    let routes = KvmRoutes::new(vm, Vec::new(), 24..24 + gsis);
     let vectors = Vectors::open(Arc::clone(&device), Index::Msix).unwrap();
     (device, MsixTable::new(vectors, routes).unwrap())
 }
@@ -50,7 +52,7 @@ pub fn set_mask<V: Vm>(table: &mut Table<V>, number: u32, masked: bool) {
     table.write(u64::from(number) * 16 + 12, &u32::from(masked).to_le_bytes()).unwrap();
 }
 
-pub fn is_pending<V: Vm>(table: &Table<V>, number: u32) -> bool {
+pub fn is_pending<V: Vm>(table: &mut Table<V>, number: u32) -> bool {
     let mut bytes = [0; 8];
     table.read_pending(u64::from(number / 64) * 8, &mut bytes);
     u64::from_le_bytes(bytes) >> (number % 64) & 1 == 1
@@ -63,18 +65,39 @@ pub struct Machine {
 }
 
 const SPURIOUS: usize = 0xf0;
+/// Bit 10 of IA32_APIC_BASE.
+const X2APIC: u64 = 1 << 10;
 const REQUESTS: usize = 0x200;
 
 impl Machine {
     pub fn new() -> Self {
         let vm = Arc::new(Kvm::new().unwrap().create_vm().unwrap());
         vm.create_irq_chip().unwrap();
-        let cpu = vm.create_vcpu(0).unwrap();
-        let mut lapic = cpu.get_lapic().unwrap();
-        // Software enable: without it, the APIC accepts no interrupt.
+        Self::with_processor(&vm, 0)
+    }
+
+    /// Returns a processor of this VM.
+    pub fn with_processor(vm: &Arc<VmFd>, id: u64) -> Self {
+        let cpu = vm.create_vcpu(id).unwrap();
+        Self { vm: Arc::clone(vm), cpu }.with_apic_enabled()
+    }
+
+    /// Software enable: without it, the APIC accepts no interrupt.
+    fn with_apic_enabled(self) -> Self {
+        let mut lapic = self.cpu.get_lapic().unwrap();
         lapic.regs[SPURIOUS + 1] |= 1;
-        cpu.set_lapic(&lapic).unwrap();
-        Self { vm, cpu }
+        self.cpu.set_lapic(&lapic).unwrap();
+        self
+    }
+
+    /// Puts the APIC into x2APIC mode, in which its ID has 32 bits.
+    pub fn in_x2apic_mode(self) -> Self {
+        let all = Kvm::new().unwrap().get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).unwrap();
+        self.cpu.set_cpuid2(&all).unwrap();
+        let mut registers = self.cpu.get_sregs().unwrap();
+        registers.apic_base |= X2APIC;
+        self.cpu.set_sregs(&registers).unwrap();
+        self.with_apic_enabled()
     }
 
     fn requested(&self, vector: u8) -> bool {

@@ -5,6 +5,7 @@
 
 mod answers;
 mod machine;
+mod own_routes;
 mod real;
 mod saved;
 mod table;
@@ -15,14 +16,18 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let missing = machine::missing();
     let plain = table::CASES.iter().chain(&saved::CASES).map(|(name, case)| trial(name, *case));
-    let plain = plain.chain(answers::CASES.iter().map(|(name, case)| trial(name, *case)));
-    let real = real::CASES.iter().chain(&saved::REAL).chain(&answers::REAL).map(|(name, case)| {
-        let trial = trial(name, *case);
-        match &missing {
-            Some(why) => trial.with_kind(format!("NOT RUN, {why}")).with_ignored_flag(true),
-            None => trial,
-        }
-    });
+    let others = answers::CASES.iter().chain(&own_routes::CASES);
+    let plain = plain.chain(others.map(|(name, case)| trial(name, *case)));
+    let real =
+        real::CASES.iter().chain(&saved::REAL).chain(&answers::REAL).chain(&own_routes::REAL).map(
+            |(name, case)| {
+                let trial = trial(name, *case);
+                match &missing {
+                    Some(why) => trial.with_kind(format!("NOT RUN, {why}")).with_ignored_flag(true),
+                    None => trial,
+                }
+            },
+        );
     libtest_mimic::run(&Arguments::from_args(), plain.chain(real).collect()).exit_code()
 }
 

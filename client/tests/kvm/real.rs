@@ -1,9 +1,12 @@
 //! Tests on the KVM of this machine.
 
 use crate::machine::{ENABLE, FUNCTION_MASK, Machine, is_pending, set_mask, table, unmask};
+use kvm_bindings::{KVM_CAP_X2APIC_API, KVM_X2APIC_API_USE_32BIT_IDS, kvm_enable_cap};
+use kvm_ioctls::Kvm;
+use std::sync::Arc;
 use vfio_irq::Trigger;
 
-pub const CASES: [(&str, fn()); 7] = [
+pub const CASES: [(&str, fn()); 8] = [
     ("kvm_an_eventfd_arrives_in_the_lapic", an_eventfd_arrives),
     ("kvm_a_vector_works_from_its_first_unmask", works_from_its_first_unmask),
     ("kvm_a_batch_moves_vectors_to_their_irqfds", a_batch_moves_vectors),
@@ -11,13 +14,15 @@ pub const CASES: [(&str, fn()); 7] = [
     ("kvm_the_function_mask_holds_all", the_function_mask_holds_all),
     ("kvm_a_new_message_takes_effect_at_once", a_new_message_takes_effect),
     ("kvm_2048_vectors_all_arrive", all_arrive),
+    ("kvm_a_processor_above_255_is_reached", above_255),
 ];
 
 fn an_eventfd_arrives() {
-    use vfio_irq::kvm::{Message, Route, Vm};
+    use vfio_irq::kvm::{RoutingEntry, Vm};
+    use vfio_irq::msix::Message;
     let machine = Machine::new();
     let message = Message { address: 0xfee0_0000, data: 0x51, device: None };
-    machine.vm.set_routes(&[Route::Message { gsi: 30, message }]).unwrap();
+    machine.vm.set_routes(&[RoutingEntry::Message { gsi: 30, message }]).unwrap();
     let trigger = Trigger::new().unwrap();
     machine.vm.assign(trigger.eventfd(), 30).unwrap();
     assert!(!machine.take(0x51));
@@ -67,14 +72,18 @@ fn a_mask_keeps_what_is_pending() {
         }
         for _ in 0..3 {
             set_mask(&mut table, 9, true);
-            assert!(!is_pending(&table, 9));
+            assert!(!is_pending(&mut table, 9));
             device.raise(9);
             device.raise(9);
-            assert!(is_pending(&table, 9) && is_pending(&table, 9), "reading changes nothing");
+            assert!(
+                is_pending(&mut table, 9) && is_pending(&mut table, 9),
+                "reading changes nothing"
+            );
             assert_eq!(table.handle_events().unwrap(), 0);
             assert!(!machine.take(0x71));
             set_mask(&mut table, 9, false);
-            assert!(!is_pending(&table, 9));
+            assert!(!is_pending(&mut table, 9));
+            assert_eq!(table.handle_events().unwrap(), usize::from(!direct));
             assert!(machine.wait(0x71), "direct {direct}: delivered when it is unmasked");
             table.handle_events().unwrap();
             assert!(!machine.take(0x71), "direct {direct}: once");
@@ -96,7 +105,7 @@ fn the_function_mask_holds_all() {
     table.commit().unwrap();
     table.set_control(ENABLE | FUNCTION_MASK).unwrap();
     device.raise(2);
-    assert!(is_pending(&table, 2) && !is_pending(&table, 1));
+    assert!(is_pending(&mut table, 2) && !is_pending(&mut table, 1));
     table.set_control(ENABLE).unwrap();
     assert!(machine.wait(0x82));
     assert!(!machine.take(0x81));
@@ -119,6 +128,7 @@ fn a_new_message_takes_effect() {
     table.write(3 * 16 + 8, &0x92_u32.to_le_bytes()).unwrap();
     device.raise(3);
     set_mask(&mut table, 3, false);
+    table.handle_events().unwrap();
     assert!(machine.wait(0x92));
     assert!(!machine.take(0x91));
     device.raise(3);
@@ -152,4 +162,28 @@ fn all_arrive() {
         device.raise(number);
         assert!(machine.wait(interrupt(number)), "vector {number}");
     }
+}
+
+/// A guest with more than 255 processors and no interrupt remapping writes bits 8 to 14 of the APIC
+/// ID to bits 5 to 11 of the address.
+fn above_255() {
+    let vm = Arc::new(Kvm::new().unwrap().create_vm().unwrap());
+    let args = [u64::from(KVM_X2APIC_API_USE_32BIT_IDS), 0, 0, 0];
+    vm.enable_cap(&kvm_enable_cap { cap: KVM_CAP_X2APIC_API, args, ..Default::default() }).unwrap();
+    vm.create_irq_chip().unwrap();
+    let [low, high] = [44, 300].map(|id| Machine::with_processor(&vm, id).in_x2apic_mode());
+    let address = 0xfee0_0000 | (300 & 0xff) << 12 | (300 >> 8) << 5;
+    let (device, mut table) = table(vm.clone(), 4, 4);
+    table.set_control(ENABLE).unwrap();
+    table.write(0, &u64::to_le_bytes(address)).unwrap();
+    table.write(8, &0x66_u64.to_le_bytes()).unwrap();
+    device.raise(0);
+    assert_eq!(table.handle_events().unwrap(), 1);
+    assert!(high.wait(0x66) && !low.take(0x66), "from user space");
+    table.commit().unwrap();
+    device.raise(0);
+    assert!(high.wait(0x66) && !low.take(0x66), "through its route");
+    let mut read = [0; 8];
+    table.read(0, &mut read);
+    assert_eq!(u64::from_le_bytes(read), address, "the guest reads what it wrote");
 }

@@ -104,7 +104,10 @@ fn refused_batch() {
     vm.fail_next(Errno::EINVAL);
     let error = table.commit().unwrap_err();
     assert_eq!(error.errno(), Some(Errno::EINVAL.raw()));
-    assert!(error.to_string().starts_with("KVM refused new interrupt routes: "), "{error}");
+    assert!(
+        error.to_string().starts_with("the hypervisor refused new interrupt routes: "),
+        "{error}"
+    );
     device.raise(0);
     assert_eq!(table.handle_events().unwrap(), 1);
     table.commit().unwrap();

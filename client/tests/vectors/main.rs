@@ -3,6 +3,7 @@
 mod all_or_nothing;
 mod api;
 mod basics;
+mod by_number;
 mod hosts;
 mod noresize;
 mod random;

@@ -1,16 +1,17 @@
 //! Updates of vectors after the guest's writes, and moves to their irqfds.
 
-use super::Vm;
-use super::entry::{Entry, Live, MASKED, Path};
+use super::Routes;
+use super::entry::{Entry, MASKED, Path, Prepared};
 use super::table::{ENABLE, MsixTable, WRITABLE};
-use crate::{Error, Transport, Trigger};
+use crate::error::hypervisor;
+use crate::{Error, Transport};
 
-impl<T: Transport, V: Vm> MsixTable<T, V> {
+impl<T: Transport, R: Routes> MsixTable<T, R> {
     /// Updates every vector to the state that the guest wrote.
     ///
     /// # Errors
     ///
-    /// The first error of the host or KVM. The other vectors are up to date.
+    /// The first error of the host or the hypervisor. The other vectors are up to date.
     pub fn retry(&mut self) -> Result<(), Error> {
         let new: Vec<u32> = self.numbers().filter(|number| self.is_new(*number)).collect();
         let mut outcome = self.bring_up(&new);
@@ -30,14 +31,14 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
     ///
     /// # Errors
     ///
-    /// The first [`Error::Kvm`], if KVM refuses the guest's message. That interrupt is dropped,
-    /// as KVM drops an interrupt of an irqfd. The other messages are sent.
+    /// The first [`Error::Hypervisor`], if the hypervisor refuses the guest's message. That
+    /// interrupt is dropped, as KVM drops an interrupt of an irqfd. The other messages are sent.
     pub fn handle_events(&mut self) -> Result<usize, Error> {
         let (mut signalled, mut outcome) = (0_usize, Ok(()));
         for number in self.epoll.ready()? {
             let Some(entry) = self.entry(number) else { continue };
             let (Some(live), message) = (&entry.live, entry.message) else { continue };
-            match live.pass_on(message, self.routes.vm()) {
+            match live.pass_on(message, &self.routes) {
                 Ok(told) => signalled = signalled.saturating_add(told.into()),
                 Err(error) => outcome = outcome.and(Err(error)),
             }
@@ -46,14 +47,14 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
     }
 
     /// Commits the waiting routes of all devices, and moves this table's vectors to their irqfds.
-    /// A VMM calls this from a timer.
+    /// A VMM calls this from a timer while [`MsixTable::waiting`] is not 0.
     ///
     /// # Errors
     ///
-    /// [`Error::Kvm`] if KVM refuses. User space still sends the messages of vectors that could
-    /// not move.
+    /// [`Error::Hypervisor`] if the hypervisor refuses. User space still sends the messages of
+    /// vectors that could not move.
     pub fn commit(&mut self) -> Result<(), Error> {
-        self.routes.commit()?;
+        hypervisor("new interrupt routes", self.routes.flush())?;
         self.move_on()
     }
 
@@ -63,15 +64,15 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
         self.waiting.len()
     }
 
-    fn numbers(&self) -> impl Iterator<Item = u32> + use<T, V> {
+    fn numbers(&self) -> impl Iterator<Item = u32> + use<T, R> {
         0..self.vectors.capabilities().count()
     }
 
-    fn entry(&self, number: u32) -> Option<&Entry<T>> {
+    fn entry(&self, number: u32) -> Option<&Entry<T, R::Route>> {
         self.entries.get(usize::try_from(number).ok()?)
     }
 
-    fn is_open(&self, entry: &Entry<T>) -> bool {
+    fn is_open(&self, entry: &Entry<T, R::Route>) -> bool {
         self.control & WRITABLE == ENABLE && entry.control & MASKED == 0
     }
 
@@ -90,49 +91,59 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
         let Some(entry) = self.entries.get_mut(at) else { return Ok(()) };
         let Some(live) = &mut entry.live else { return Ok(()) };
         if !open || changed {
-            live.mask(&self.epoll)?;
+            match live.mask(&self.routes, &self.epoll) {
+                // Without an eventfd, a detach masks the vector: the device holds its interrupts.
+                Err(error @ Error::Descriptor { .. }) => {
+                    tracing::debug!(%error, number, "detached, as it cannot be masked");
+                    entry.live.take().into_iter().for_each(|live| live.close(&self.epoll));
+                    return if open { self.bring_up(&[number]) } else { Ok(()) };
+                }
+                outcome => outcome?,
+            }
         }
-        if open && live.is_masked() {
-            let opened = live.unmask(entry.message, &self.routes, &self.epoll);
-            if !matches!(opened, Ok(Path::Irqfd)) {
+        if open && live.path() == Path::Masked {
+            let unmasked = live.unmask(entry.message, &self.routes, &self.epoll);
+            if live.path() != Path::Irqfd {
                 self.waiting.insert(number);
             }
-            opened?;
+            unmasked?;
             entry.deliver_owed()?;
         }
         Ok(())
     }
 
     /// Enables vectors that the guest uses for the first time, in one call. If the host has too
-    /// few interrupts, enables as many as it has. Returns the error of the host or KVM.
+    /// few interrupts, enables as many as it has. Returns the error of the host or the hypervisor.
     fn bring_up(&mut self, numbers: &[u32]) -> Result<(), Error> {
-        let triggers: Result<Vec<_>, Error> =
-            numbers.iter().map(|number| Ok((*number, Trigger::new()?))).collect();
-        let triggers = triggers?;
-        match self.vectors.enable_many(triggers.iter().map(|(number, trigger)| (*number, trigger)))
-        {
-            Ok(vectors) => {
-                for (vector, (number, trigger)) in vectors.into_iter().zip(triggers) {
-                    let Some(entry) =
-                        usize::try_from(number).ok().and_then(|at| self.entries.get_mut(at))
-                    else {
-                        continue;
-                    };
-                    let message = entry.message;
-                    let live = Live::new(vector, trigger, message, &self.routes, &self.epoll)?;
-                    entry.live = Some(Box::new(live));
-                    self.waiting.insert(number);
-                    entry.deliver_owed()?;
-                }
-                Ok(())
-            }
+        match self.bring_up_all(numbers) {
             Err(error) if numbers.len() > 1 => {
                 tracing::debug!(%error, "enabling one vector at a time");
-                let alone = numbers.iter().map(|number| self.bring_up(&[*number]));
+                let alone = numbers.iter().map(|number| self.bring_up_all(&[*number]));
                 alone.fold(Ok(()), Result::and)
             }
-            Err(error) => Err(error),
+            outcome => outcome,
         }
+    }
+
+    fn bring_up_all(&mut self, numbers: &[u32]) -> Result<(), Error> {
+        let mut prepared = Vec::with_capacity(numbers.len());
+        for number in numbers {
+            let Some(entry) = self.entry(*number) else { continue };
+            prepared.push((*number, Prepared::new(entry.message, &self.routes)?));
+        }
+        let wanted: Result<Vec<_>, Error> =
+            prepared.iter().map(|(number, route)| Ok((*number, route.trigger()?))).collect();
+        let vectors = self.vectors.enable_many(wanted?)?;
+        for (vector, (number, route)) in vectors.into_iter().zip(prepared) {
+            let at = usize::try_from(number).unwrap_or(usize::MAX);
+            let Some(entry) = self.entries.get_mut(at) else { continue };
+            let live = entry.live.insert(Box::new(route.live(vector, &self.epoll)?));
+            if live.path() != Path::Irqfd {
+                self.waiting.insert(number);
+            }
+            entry.deliver_owed()?;
+        }
+        Ok(())
     }
 
     pub(super) fn commit_if_due(&mut self) -> Result<(), Error> {
@@ -146,16 +157,13 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
             let at = usize::try_from(number).unwrap_or(usize::MAX);
             let Some(entry) = self.entries.get_mut(at) else { continue };
             // A masked vector takes this path again at unmask.
-            let Some(live) = entry.live.as_mut().filter(|live| !live.is_masked()) else { continue };
-            match live.advance(entry.message, &self.routes, &self.epoll) {
-                Ok(Path::Irqfd) => {}
-                Ok(Path::UserSpace) => {
-                    self.waiting.insert(number);
-                }
-                Err(error) => {
-                    self.waiting.insert(number);
-                    outcome = outcome.and(Err(error));
-                }
+            let Some(live) = entry.live.as_mut().filter(|live| live.path() == Path::UserSpace)
+            else {
+                continue;
+            };
+            outcome = outcome.and(live.unmask(entry.message, &self.routes, &self.epoll));
+            if live.path() != Path::Irqfd {
+                self.waiting.insert(number);
             }
         }
         outcome
@@ -168,7 +176,7 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
         for entry in &mut self.entries {
             entry.owed = false;
             if let Some(live) = entry.live.take() {
-                live.close(&self.routes, &self.epoll);
+                live.close(&self.epoll);
             }
         }
         outcome

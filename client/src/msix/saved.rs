@@ -2,7 +2,7 @@
 
 use super::entry::{Entry, MASKED};
 use super::table::WRITABLE;
-use super::{MsixTable, Vm};
+use super::{MsixTable, Route, Routes};
 use crate::{Error, Transport};
 
 /// The state of a table that the guest can read, in PCI's layout. [`MsixTable::save`] returns it
@@ -12,12 +12,13 @@ use crate::{Error, Transport};
 /// The host's resources (vectors, eventfds, GSIs) are not included. `restore` allocates them.
 ///
 /// ```
-/// use std::sync::Arc;
-/// use vfio_irq::kvm::{MsixTable, Routes};
+/// # #[cfg(feature = "kvm")] {
+/// use vfio_irq::kvm::KvmRoutes;
+/// use vfio_irq::msix::MsixTable;
 /// use vfio_irq::{Index, Vectors, sim::{Simulated, SimulatedVm}};
 /// let open = || MsixTable::new(
 ///     Vectors::open(Simulated::new(), Index::Msix)?,
-///     Arc::new(Routes::new(SimulatedVm::new(), Vec::new(), 24..4096)),
+///     KvmRoutes::new(SimulatedVm::new(), Vec::new(), 24..4096),
 /// );
 /// let mut source = open()?;
 /// source.set_control(0x8000)?;
@@ -28,9 +29,15 @@ use crate::{Error, Transport};
 /// let mut target = open()?; // On another host.
 /// target.restore(&saved)?;
 /// assert_eq!(target.save(), saved);
+/// # }
 /// # Ok::<(), vfio_irq::Error>(())
 /// ```
+///
+/// With the feature `serde`, its fields are serialized under their names. A field that this version
+/// does not know is an error: it would be lost.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(deny_unknown_fields))]
 pub struct Saved {
     /// Message control: MSI-X enable (bit 15) and function mask (bit 14).
     pub control: u16,
@@ -41,7 +48,7 @@ pub struct Saved {
     pub pending: Vec<u8>,
 }
 
-impl<T: Transport, V: Vm> MsixTable<T, V> {
+impl<T: Transport, R: Routes> MsixTable<T, R> {
     /// Returns the size of the pending bits in bytes.
     pub fn pending_size(&self) -> usize {
         self.entries.len().div_ceil(64).saturating_mul(8)
@@ -50,7 +57,7 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
     /// Returns the state that the guest can read. The VMM pauses the guest and stops its device
     /// before. The call changes nothing, and the guest can continue.
     ///
-    /// The VMM saves interrupts that KVM received with the state of the virtual processors. The
+    /// The VMM saves interrupts that the hypervisor received with the state of the virtual processors. The
     /// device holds the interrupts of vectors that the guest never unmasked.
     pub fn save(&self) -> Saved {
         let mut table = vec![0; self.entries.len().saturating_mul(16)];
@@ -69,7 +76,7 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
     /// # Errors
     ///
     /// [`Error::WrongTableSize`] if the saved table has another size; nothing has changed then.
-    /// Other errors are those of the host or KVM. The guest's view is restored even then, and
+    /// Other errors are those of the host or the hypervisor. The guest's view is restored even then, and
     /// [`MsixTable::retry`] enables the vectors that failed.
     pub fn restore(&mut self, saved: &Saved) -> Result<(), Error> {
         if saved.table.len() as u64 != self.size() || saved.pending.len() != self.pending_size() {
@@ -94,7 +101,7 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
     ///
     /// # Errors
     ///
-    /// The error of the host or KVM.
+    /// The error of the host or the hypervisor.
     pub fn reset(&mut self) -> Result<(), Error> {
         self.control = 0;
         let outcome = self.take_down();
@@ -103,7 +110,7 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
     }
 }
 
-impl<T: Transport> Entry<T> {
+impl<T: Transport, R: Route> Entry<T, R> {
     /// Sets an entry to its saved state. Enables nothing.
     fn set(&mut self, bytes: [u8; 16], owed: bool) {
         let [a, b, c, d, e, f, g, h, data @ .., _, _, _, _] = bytes;

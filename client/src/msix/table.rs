@@ -1,13 +1,12 @@
 //! The table as the guest reads and writes it.
 
-use super::Vm;
+use super::Routes;
 use super::entry::{Entry, MASKED};
 use super::epoll::Epoll;
-use super::routes::Routes;
 use crate::{Error, Transport, Vectors};
 use std::collections::BTreeSet;
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
 
 const ENTRY: u64 = 16;
 pub(super) const ENABLE: u16 = 1 << 15;
@@ -23,15 +22,17 @@ pub(super) const WRITABLE: u16 = ENABLE | FUNCTION_MASK;
 /// updated by [`MsixTable::retry`] or by the guest's next write to them.
 ///
 /// ```
+/// # #[cfg(feature = "kvm")] {
 /// use std::sync::Arc;
-/// use vfio_irq::kvm::{MsixTable, Routes};
+/// use vfio_irq::kvm::KvmRoutes;
+/// use vfio_irq::msix::MsixTable;
 /// use vfio_irq::sim::{Simulated, SimulatedVm};
 /// use vfio_irq::{Index, Vectors};
 ///
 /// // A VMM uses its `VfioDevice` and kvm-ioctls' `VmFd`.
 /// let (device, vm) = (Arc::new(Simulated::new()), SimulatedVm::new());
 /// let vectors = Vectors::open(Arc::clone(&device), Index::Msix)?;
-/// let mut table = MsixTable::new(vectors, Arc::new(Routes::new(vm, Vec::new(), 24..4096)))?;
+/// let mut table = MsixTable::new(vectors, KvmRoutes::new(vm, Vec::new(), 24..4096))?;
 /// table.set_control(0x8000)?;
 /// table.write(12, &0_u32.to_le_bytes())?; // The guest unmasks vector 0.
 /// device.raise(0);
@@ -42,27 +43,35 @@ pub(super) const WRITABLE: u16 = ENABLE | FUNCTION_MASK;
 /// let mut pending = [0; 8];
 /// table.read_pending(0, &mut pending);
 /// assert_eq!(pending[0], 1);
+/// # }
 /// # Ok::<(), vfio_irq::Error>(())
 /// ```
-#[derive(Debug)]
-pub struct MsixTable<T: Transport, V: Vm> {
+pub struct MsixTable<T: Transport, R: Routes> {
     pub(super) vectors: Vectors<T>,
-    pub(super) routes: Arc<Routes<V>>,
+    pub(super) routes: R,
     pub(super) epoll: Epoll,
-    pub(super) entries: Vec<Entry<T>>,
+    pub(super) entries: Vec<Entry<T, R::Route>>,
     pub(super) control: u16,
     /// Vectors that wait for a committed route.
     pub(super) waiting: BTreeSet<u32>,
 }
 
-impl<T: Transport, V: Vm> MsixTable<T, V> {
+impl<T: Transport, R: Routes> fmt::Debug for MsixTable<T, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = f.debug_struct("MsixTable");
+        table.field("entries", &self.entries.len()).field("control", &self.control);
+        table.field("waiting", &self.waiting).finish_non_exhaustive()
+    }
+}
+
+impl<T: Transport, R: Routes> MsixTable<T, R> {
     /// Returns a table with as many entries as the device has. All entries are masked, and MSI-X
     /// is disabled.
     ///
     /// # Errors
     ///
     /// [`Error::Descriptor`] if the process has no descriptor left.
-    pub fn new(vectors: Vectors<T>, routes: Arc<Routes<V>>) -> Result<Self, Error> {
+    pub fn new(vectors: Vectors<T>, routes: R) -> Result<Self, Error> {
         Self::with_device_id(vectors, routes, None)
     }
 
@@ -74,7 +83,7 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
     /// As [`MsixTable::new`].
     pub fn with_device_id(
         vectors: Vectors<T>,
-        routes: Arc<Routes<V>>,
+        routes: R,
         device: Option<u32>,
     ) -> Result<Self, Error> {
         let entries = (0..vectors.capabilities().count()).map(|_| Entry::new(device)).collect();
@@ -120,7 +129,7 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
     /// # Errors
     ///
     /// [`Error::Access`] if the access is outside the table or not 4 or 8 bytes, aligned; nothing
-    /// is written then. Otherwise the error of the host or KVM.
+    /// is written then. Otherwise the error of the host or the hypervisor.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<(), Error> {
         let refused = Error::Access { offset, len: bytes.len() };
         let (words, []) = bytes.as_chunks::<4>() else { return Err(refused) };
@@ -150,13 +159,13 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
     ///
     /// A vector that the guest never unmasked is not attached, and the device holds its pending
     /// bit. The VMM therefore ors the result with the bits that it reads from the device.
-    pub fn read_pending(&self, offset: u64, bytes: &mut [u8]) {
+    pub fn read_pending(&mut self, offset: u64, bytes: &mut [u8]) {
         for (step, byte) in (0_u64..).zip(bytes) {
             let at = offset.checked_add(step).and_then(|at| usize::try_from(at).ok());
             let first = at.and_then(|at| at.checked_mul(8));
-            let entries = first.and_then(|first| self.entries.get(first..)).unwrap_or_default();
-            let bits = entries.iter().take(8).enumerate();
-            *byte = bits.fold(0, |byte, (bit, entry)| byte | u8::from(entry.is_pending()) << bit);
+            let entries = first.and_then(|first| self.entries.get_mut(first..)).unwrap_or_default();
+            let bits = entries.iter_mut().take(8).enumerate();
+            *byte = bits.fold(0, |byte, (bit, entry)| byte | u8::from(entry.take_pending()) << bit);
         }
     }
 
@@ -178,7 +187,7 @@ impl<T: Transport, V: Vm> MsixTable<T, V> {
     ///
     /// # Errors
     ///
-    /// The error of the host or KVM.
+    /// The error of the host or the hypervisor.
     pub fn set_control(&mut self, control: u16) -> Result<(), Error> {
         let before = std::mem::replace(&mut self.control, control & WRITABLE);
         if self.control & ENABLE == 0 {
@@ -193,13 +202,13 @@ fn halves(address: u64) -> [u32; 2] {
     [half(address), half(address >> 32)]
 }
 
-impl<T: Transport, V: Vm> AsFd for MsixTable<T, V> {
+impl<T: Transport, R: Routes> AsFd for MsixTable<T, R> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
     }
 }
 
-impl<T: Transport, V: Vm> Drop for MsixTable<T, V> {
+impl<T: Transport, R: Routes> Drop for MsixTable<T, R> {
     fn drop(&mut self) {
         if let Err(error) = self.take_down() {
             tracing::warn!(%error, "a table's vectors stay enabled");
