@@ -71,8 +71,6 @@ echo 0 >$device/sriov_numvfs"#;
 pub(super) const NO_SRIOV: &str = r#"device=/sys/bus/pci/devices/$VFIO_IRQ_IGB
 ! echo 2 >$device/sriov_numvfs && [ ! -e $device/virtfn0 ]"#;
 
-/// Adds vectors one by one under interrupts (the usual way must lose some, the library none), and
-/// sends requests that fail.
 pub(super) const CLIENT: &str = "vfio-irq-client group $VFIO_IRQ_NVME";
 
 pub(super) const CLIENT_CDEV: &str = "vfio-irq-client cdev $VFIO_IRQ_NVME";

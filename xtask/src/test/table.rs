@@ -278,7 +278,7 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
-        name: "the client: vectors added one by one, nothing lost; failures; INTx, REQ",
+        name: "the client: a request that fails changes nothing; INTx, REQ",
         command: CLIENT,
         ..ROW
     },
@@ -350,7 +350,7 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
-        name: "the client on older kernels: vectors added one by one, nothing lost; failures; INTx, REQ",
+        name: "the client on older kernels: a request that fails changes nothing; INTx, REQ",
         when: When::Long,
         kernels: &[V6_1, V6_12],
         cores: &[C],
