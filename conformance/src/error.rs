@@ -48,6 +48,9 @@ pub enum Error {
         /// The cause.
         source: rustix::io::Errno,
     },
+    /// The device has no registers that can be mapped.
+    #[error("the device has no BAR that can be mapped")]
+    NoBar,
     /// The device does not behave as its manual says.
     #[error("the {device} does not answer: {why}")]
     Silent {
@@ -64,6 +67,12 @@ pub enum Error {
         /// The vector.
         vector: u32,
     },
+    /// A request that no message of vfio-user carries.
+    #[error("vfio-user cannot carry this request")]
+    Uncarried,
+    /// A vfio-user server did not answer, or not as the protocol says.
+    #[error(transparent)]
+    Client(#[from] vfio_irq_user::ClientError),
     /// Two tables of answers differ where they must not, or a file is not such a table.
     #[error("{0}")]
     Table(String),

@@ -45,10 +45,18 @@ impl Eventfd {
 
     /// Waits at most ten seconds for a signal. Returns true if there was one.
     pub fn wait(&self) -> bool {
+        self.is_signalled_within(PATIENCE)
+    }
+
+    /// Returns true if it is signalled now.
+    pub fn is_signalled(&self) -> bool {
+        self.is_signalled_within(Duration::ZERO)
+    }
+
+    fn is_signalled_within(&self, time: Duration) -> bool {
         let mut polled = [PollFd::new(&self.0, PollFlags::IN)];
-        let seconds = i64::try_from(PATIENCE.as_secs()).unwrap_or(1);
-        let timeout = Timespec { tv_sec: seconds, tv_nsec: 0 };
-        matches!(rustix::event::poll(&mut polled, Some(&timeout)), Ok(1..))
+        let timeout = Timespec::try_from(time).ok();
+        matches!(rustix::event::poll(&mut polled, timeout.as_ref()), Ok(1..))
     }
 }
 

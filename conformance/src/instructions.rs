@@ -257,7 +257,7 @@ pub fn interrupt(edu: &Opener) -> Figures {
 }
 
 fn time_interrupt(device: &Device, eventfd: &Eventfd, op: &str) -> Result<u64, Error> {
-    let bar = device.bar();
+    let bar = device.bar()?;
     let since = sys::now();
     bar.write32(edu::RAISE, 1)?;
     let took = sys::now() - since;

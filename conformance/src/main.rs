@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use vfio_irq_conformance::cases::{Case, Outcome};
-use vfio_irq_conformance::devices::Kind;
 use vfio_irq_conformance::pin::Pinned;
 use vfio_irq_conformance::regressions::Place;
 use vfio_irq_conformance::target::{Core, Kernel, Target};
@@ -30,9 +29,6 @@ enum Command {
         /// Address of a device bound to a VFIO driver, as 0000:00:03.0.
         #[arg(long)]
         bdf: String,
-        /// Which device it is: says how its interrupts are raised.
-        #[arg(long)]
-        device: Kind,
         #[command(flatten)]
         expected: Expected,
         #[command(flatten)]
@@ -156,14 +152,13 @@ impl Expected {
 
 fn run(command: Command) -> Result<bool, Error> {
     match command {
-        Command::Cases { bdf, device, expected, choice, json } => {
+        Command::Cases { bdf, expected, choice, json } => {
             let _pinned = Pinned::new()?;
-            let mut target = Kernel::new(&bdf, device, expected.core())?;
+            let mut target = Kernel::new(&bdf, expected.core())?;
             Ok(try_all(cases::all(), &choice, json, |case| case.try_on(&mut target)))
         }
         Command::Answers { bdf, expected } => {
-            // Nothing is raised here, so any kind of device will do.
-            let mut target = Kernel::new(&bdf, Kind::Xhci, expected.core())?;
+            let mut target = Kernel::new(&bdf, expected.core())?;
             println!("answers of the core in {:?} for {bdf}", target.core());
             for row in answers::table(&mut target)? {
                 println!("{row}");
@@ -173,7 +168,7 @@ fn run(command: Command) -> Result<bool, Error> {
         Command::Compare { linux, ours } => print_comparison(&linux, &ours),
         Command::Atomicity { bdf, expected } => {
             let core = expected.core();
-            let report = atomicity::run(&mut Kernel::new(&bdf, Kind::Nvme, core)?)?;
+            let report = atomicity::run(&mut Kernel::new(&bdf, core)?)?;
             println!("{report}");
             Ok(core == Core::C || report.is_atomic())
         }

@@ -4,7 +4,6 @@
 //! test then requests more than are left.
 
 use crate::cases::{Case, Dut, Outcome, Stop, Verdict, check, list, same};
-use crate::devices::Kind;
 use crate::target::{Core, Kernel, Target};
 use crate::{Answer, Error, Index, Request};
 
@@ -26,7 +25,7 @@ impl Case<Exhaustion> {
     pub fn try_at(&self, place: &Place) -> Outcome {
         let tried = || {
             let mut others = Others::open(&place.others, place.core)?;
-            let mut target = Kernel::new(&place.bdf, Kind::Nvme, place.core)?;
+            let mut target = Kernel::new(&place.bdf, place.core)?;
             (self.run)(&mut Dut::new(&mut target), &mut others)?;
             Dut::new(&mut target).close()?;
             others.devices.iter_mut().try_for_each(|device| Dut::new(device).close())
@@ -49,7 +48,7 @@ pub struct Others {
 
 impl Others {
     fn open(addresses: &[String], core: Core) -> Result<Self, Error> {
-        let devices = addresses.iter().map(|bdf| Kernel::new(bdf, Kind::Nvme, core));
+        let devices = addresses.iter().map(|bdf| Kernel::new(bdf, core));
         Ok(Self { devices: devices.collect::<Result<_, _>>()?, attached: Vec::new() })
     }
 

@@ -1,5 +1,6 @@
 //! A device opened through a group of VFIO: container, DMA memory, configuration space, BAR 0.
 
+use crate::devices::{Identity, Kind};
 use crate::sys::{self, GuardedBytes, Mapping};
 use crate::{Answer, Error};
 use fs_err::{self as fs, File, os::unix::fs::FileExt};
@@ -21,8 +22,8 @@ pub struct Dma {
     pub iova: u64,
 }
 
-const DMA_LEN: usize = 1 << 20;
-const DMA_IOVA: u64 = 0x1000_0000;
+pub(crate) const DMA_LEN: usize = 1 << 20;
+pub(crate) const DMA_IOVA: u64 = 0x1000_0000;
 
 fn open(path: &Path) -> Result<OwnedFd, Error> {
     Ok(File::options().read(true).write(true).open(path)?.into_file().into())
@@ -90,15 +91,15 @@ impl Opener {
             sys::region_info(fd.as_fd(), index).map_err(refused)
         };
         let config = region(VFIO_PCI_CONFIG_REGION_INDEX)?.offset;
-        let mut bar = region(VFIO_PCI_BAR0_REGION_INDEX)?;
-        // The tests drive the devices through BAR 0 only.
-        for index in VFIO_PCI_BAR0_REGION_INDEX + 1..VFIO_PCI_ROM_REGION_INDEX {
-            if bar.flags & VFIO_REGION_INFO_FLAG_MMAP == 0 {
-                bar = region(index)?;
+        // The tests drive devices through one BAR: the first that can be mapped.
+        let mut bar = None;
+        for index in VFIO_PCI_BAR0_REGION_INDEX..VFIO_PCI_ROM_REGION_INDEX {
+            let region = region(index)?;
+            if bar.is_none() && region.flags & VFIO_REGION_INFO_FLAG_MMAP != 0 {
+                let len = usize::try_from(region.size).unwrap_or(usize::MAX);
+                bar = Some(Arc::new(Mapping::of_device(fd.as_fd(), region.offset, len)?));
             }
         }
-        let len = usize::try_from(bar.size).unwrap_or(usize::MAX);
-        let bar = Arc::new(Mapping::of_device(fd.as_fd(), bar.offset, len)?);
         Ok(Device { fd, config, bar })
     }
 }
@@ -126,11 +127,23 @@ pub fn attribute(bdf: &str, name: &str) -> Result<String, Error> {
     Ok(fs::read_to_string(sysfs(bdf).join(name))?.trim_end().to_owned())
 }
 
+/// Returns the vendor, the device and the class code of a function.
+pub fn identity(bdf: &str) -> Result<Identity, Error> {
+    let number = |name| {
+        let text = attribute(bdf, name)?;
+        let digits = text.strip_prefix("0x").unwrap_or_default();
+        u32::from_str_radix(digits, 16).map_err(|_| Error::Device {
+            bdf: bdf.into(),
+            why: format!("its {name} in sysfs is {text}"),
+        })
+    };
+    let short = |name| Ok::<_, Error>(u16::try_from(number(name)?).unwrap_or(u16::MAX));
+    Ok(Identity { vendor: short("vendor")?, device: short("device")?, class: number("class")? })
+}
+
 /// Returns true if a function is QEMU's `edu`.
 pub fn is_edu(bdf: &str) -> Result<bool, Error> {
-    Ok(!bdf.is_empty()
-        && attribute(bdf, "vendor")? == "0x1234"
-        && attribute(bdf, "device")? == "0x11e8")
+    Ok(!bdf.is_empty() && Kind::of(identity(bdf)?) == Some(Kind::Edu))
 }
 
 /// Returns the line of /proc/interrupts that names a handler.
@@ -185,12 +198,58 @@ pub struct Facts {
     pub msix: u32,
 }
 
+/// Reads configuration space at an offset.
+pub(crate) type ReadConfig<'r> = &'r dyn Fn(u64, &mut [u8]) -> Result<(), Error>;
+
+impl Facts {
+    /// Reads the interrupt capabilities. Returns them.
+    pub(crate) fn read(config: ReadConfig<'_>) -> Result<Self, Error> {
+        let mut facts =
+            Self { pin: read16(config, INTERRUPT_PIN & !1)? >> 8 != 0, ..Self::default() };
+        if let Some(at) = capability(config, CAPABILITY_MSI)? {
+            let control = read16(config, at + 2)?;
+            facts.msi = 1 << ((control >> 1) & 7);
+            facts.msi_mask_bits = control & 0x100 != 0;
+        }
+        if let Some(at) = capability(config, CAPABILITY_MSIX)? {
+            facts.msix = u32::from(read16(config, at + 2)? & 0x7ff) + 1;
+        }
+        Ok(facts)
+    }
+}
+
+fn read16(config: ReadConfig<'_>, at: u64) -> Result<u16, Error> {
+    let mut bytes = [0; 2];
+    config(at, &mut bytes)?;
+    Ok(u16::from_le_bytes(bytes))
+}
+
+/// Returns the offset of a capability in configuration space.
+fn capability(config: ReadConfig<'_>, id: u8) -> Result<Option<u64>, Error> {
+    if read16(config, STATUS)? & STATUS_CAPABILITIES == 0 {
+        return Ok(None);
+    }
+    let mut at = u64::from(read16(config, CAPABILITIES)? & 0xfc);
+    // A list of 48 capabilities fills the space; a longer one is a loop.
+    for _ in 0..48 {
+        if at == 0 {
+            break;
+        }
+        let [found, next] = read16(config, at)?.to_le_bytes();
+        if found == id {
+            return Ok(Some(at));
+        }
+        at = u64::from(next & !3);
+    }
+    Ok(None)
+}
+
 /// An open device.
 #[derive(Debug)]
 pub struct Device {
     fd: OwnedFd,
     config: u64,
-    bar: Arc<Mapping>,
+    bar: Option<Arc<Mapping>>,
 }
 
 impl Device {
@@ -199,9 +258,9 @@ impl Device {
         self.fd.as_fd()
     }
 
-    /// Returns BAR 0.
-    pub fn bar(&self) -> Arc<Mapping> {
-        Arc::clone(&self.bar)
+    /// Returns the first BAR that can be mapped.
+    pub fn bar(&self) -> Result<Arc<Mapping>, Error> {
+        self.bar.clone().ok_or(Error::NoBar)
     }
 
     /// Sends a prepared request. Returns the answer.
@@ -221,35 +280,11 @@ impl Device {
 
     /// Reads the interrupt capabilities in configuration space. Returns them.
     pub fn facts(&self) -> Result<Facts, Error> {
-        let mut facts = Facts { pin: self.config8(INTERRUPT_PIN)? != 0, ..Facts::default() };
-        if let Some(at) = self.capability(CAPABILITY_MSI)? {
-            let control = self.config16(at + 2)?;
-            facts.msi = 1 << ((control >> 1) & 7);
-            facts.msi_mask_bits = control & 0x100 != 0;
-        }
-        if let Some(at) = self.capability(CAPABILITY_MSIX)? {
-            facts.msix = u32::from(self.config16(at + 2)? & 0x7ff) + 1;
-        }
-        Ok(facts)
+        Facts::read(&|at, bytes| self.config(at, bytes))
     }
 
-    /// Returns the offset of a capability in configuration space.
     fn capability(&self, id: u8) -> Result<Option<u64>, Error> {
-        if self.config16(STATUS)? & STATUS_CAPABILITIES == 0 {
-            return Ok(None);
-        }
-        let mut at = u64::from(self.config8(CAPABILITIES)? & !3);
-        // A list of 48 capabilities fills the space; a longer one is a loop.
-        for _ in 0..48 {
-            if at == 0 {
-                break;
-            }
-            if self.config8(at)? == id {
-                return Ok(Some(at));
-            }
-            at = u64::from(self.config8(at + 1)? & !3);
-        }
-        Ok(None)
+        capability(&|at, bytes| self.config(at, bytes), id)
     }
 
     /// Returns the offset of the power state in configuration space: PMCSR of the power management
@@ -300,16 +335,8 @@ impl Device {
         self.config
     }
 
-    fn config8(&self, at: u64) -> Result<u8, Error> {
-        let mut byte = [0_u8];
-        self.config(at, &mut byte)?;
-        Ok(u8::from_le_bytes(byte))
-    }
-
     fn config16(&self, at: u64) -> Result<u16, Error> {
-        let mut bytes = [0_u8; 2];
-        self.config(at, &mut bytes)?;
-        Ok(u16::from_le_bytes(bytes))
+        read16(&|at, bytes| self.config(at, bytes), at)
     }
 
     fn config(&self, at: u64, bytes: &mut [u8]) -> Result<(), Error> {

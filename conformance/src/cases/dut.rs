@@ -16,7 +16,10 @@ pub enum Stop {
 
 impl From<Error> for Stop {
     fn from(error: Error) -> Self {
-        Self::Broken(error.to_string())
+        match error {
+            Error::Uncarried | Error::Unraisable { .. } => Self::NotApplicable(error.to_string()),
+            _ => Self::Broken(error.to_string()),
+        }
     }
 }
 

@@ -20,7 +20,7 @@ mod vectors;
 pub use dut::{Dut, Stop, Verdict};
 pub(crate) use dut::{check, need, same};
 
-use crate::target::Target;
+use crate::target::{Core, Target};
 
 /// A property that is tried: by default a rule of the contract, or an aspect of it.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +50,41 @@ impl From<Verdict> for Outcome {
             Err(Stop::Broken(why)) => Self::Broken(why),
             Err(Stop::NotApplicable(why)) => Self::NotApplicable(why),
         }
+    }
+}
+
+/// Which rules a host is held to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, clap::ValueEnum)]
+pub enum Profile {
+    /// What user space may rely on everywhere: the rules that Linux answers
+    #[default]
+    Linux,
+    /// Also what goes further: I-07 and the rules B
+    Full,
+}
+
+impl Profile {
+    /// Returns the cases of the profile, in the order of the rules.
+    pub fn cases(self) -> impl Iterator<Item = &'static Case> {
+        let further = |case: &Case| case.name.starts_with('b') || case.name.starts_with("i07");
+        all().filter(move |case| self == Self::Full || !further(case))
+    }
+
+    /// Returns the core whose answers the profile expects.
+    pub fn core(self) -> Core {
+        match self {
+            Self::Linux => Core::C,
+            Self::Full => Core::Rust,
+        }
+    }
+}
+
+impl<F> Case<F> {
+    /// Returns the rule: `V-06` of `v06_too_few_is_positive`.
+    pub fn rule(&self) -> String {
+        let (rule, _) = self.name.split_once('_').unwrap_or((self.name, ""));
+        let (letter, number) = rule.split_at(rule.len().min(1));
+        format!("{}-{number}", letter.to_uppercase())
     }
 }
 

@@ -1,7 +1,7 @@
 //! QEMU's `edu`: a write to one register raises its interrupt, a write to another acknowledges it.
 
-use super::Stimulus;
-use crate::{Error, Index, sys::Mapping};
+use super::{Registers, Stimulus};
+use crate::{Error, Index};
 use std::sync::Arc;
 
 /// Raises: the device adds the value to the interrupt status.
@@ -10,11 +10,11 @@ pub const RAISE: usize = 0x60;
 pub const ACKNOWLEDGE: usize = 0x64;
 
 pub(super) struct Edu {
-    bar: Arc<Mapping>,
+    bar: Arc<dyn Registers>,
 }
 
 impl Edu {
-    pub(super) fn new(bar: Arc<Mapping>) -> Self {
+    pub(super) fn new(bar: Arc<dyn Registers>) -> Self {
         Self { bar }
     }
 }

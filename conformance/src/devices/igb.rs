@@ -1,7 +1,7 @@
 //! Intel 82576: the registers that set interrupt causes by software.
 
-use super::Stimulus;
-use crate::{Error, Index, sys::Mapping};
+use super::{Registers, Stimulus};
+use crate::{Error, Index};
 use std::sync::Arc;
 
 const EICS: usize = 0x1520;
@@ -20,11 +20,11 @@ const LINK_STATUS_CHANGE: u32 = 1 << 2;
 const VECTORS: u32 = 10;
 
 pub(super) struct Igb {
-    bar: Arc<Mapping>,
+    bar: Arc<dyn Registers>,
 }
 
 impl Igb {
-    pub(super) fn new(bar: Arc<Mapping>) -> Self {
+    pub(super) fn new(bar: Arc<dyn Registers>) -> Self {
         Self { bar }
     }
 }

@@ -1,9 +1,9 @@
 //! Drives the queues of an NVMe controller. Each I/O queue has an interrupt vector. A command
 //! without data comes back as a completion and an interrupt.
 
-use super::Stimulus;
+use super::{Registers, Stimulus};
 use crate::vfio::Dma;
-use crate::{Error, Index, sys::Mapping};
+use crate::{Error, Index};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -67,17 +67,19 @@ impl Queue {
 
 /// A controller and the queues created so far.
 pub struct Controller {
-    bar: Arc<Mapping>,
+    bar: Arc<dyn Registers>,
     dma: Arc<Dma>,
     stride: usize,
     started_for: Option<Index>,
+    /// The number of I/O queues that the controller granted.
+    granted: u32,
     queues: BTreeMap<u16, Queue>,
 }
 
 impl Controller {
     /// Creates a controller in an unknown state; the first use resets it.
-    pub fn new(bar: Arc<Mapping>, dma: Arc<Dma>) -> Self {
-        Self { bar, dma, stride: 4, started_for: None, queues: BTreeMap::new() }
+    pub fn new(bar: Arc<dyn Registers>, dma: Arc<Dma>) -> Self {
+        Self { bar, dma, stride: 4, started_for: None, granted: 0, queues: BTreeMap::new() }
     }
 
     fn is_ready(&self) -> Result<bool, Error> {
@@ -112,7 +114,8 @@ impl Controller {
         self.wait_ready(true)?;
         self.queues.insert(0, admin);
         let most = MOST_VECTORS - 2;
-        self.admin(ADMIN_SET_FEATURES, 0, [FEATURE_QUEUES, most << 16 | most])?;
+        let granted = self.admin(ADMIN_SET_FEATURES, 0, [FEATURE_QUEUES, most << 16 | most])?;
+        self.granted = (granted & 0xffff).min(granted >> 16) + 1;
         self.started_for = Some(index);
         Ok(())
     }
@@ -144,15 +147,17 @@ impl Controller {
         Ok(())
     }
 
-    /// Sends one admin command and waits for it.
-    fn admin(&mut self, opcode: u32, offset: usize, words: [u32; 2]) -> Result<(), Error> {
+    /// Sends one admin command and waits for it. Returns the first word of its completion.
+    fn admin(&mut self, opcode: u32, offset: usize, words: [u32; 2]) -> Result<u32, Error> {
         self.send(0, opcode, offset, words)?;
         self.wait_completion(0)?;
+        let queue = self.queue(0)?;
+        let value = self.dma.memory.read32(queue.completions() + usize::from(queue.head) * 16)?;
         let status = self.consume(0)?;
         if status != 0 {
             return Err(silent(format!("admin command {opcode:#x} ended with status {status:#x}")));
         }
-        Ok(())
+        Ok(value)
     }
 
     fn queue(&self, number: u16) -> Result<&Queue, Error> {
@@ -277,6 +282,9 @@ impl Stimulus for Controller {
     fn ready(&mut self, index: Index, vectors: u32) -> Result<(), Error> {
         if self.started_for != Some(index) || !self.is_ready()? {
             self.start(index)?;
+        }
+        if vectors > self.granted + 1 {
+            return Err(Error::Unraisable { index, vector: vectors - 1 });
         }
         for number in 1..u16::try_from(vectors.min(MOST_VECTORS)).unwrap_or(0) {
             if !self.queues.contains_key(&number) {

@@ -14,7 +14,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 pub struct Kernel {
     opener: Opener,
     core: Core,
-    kind: Kind,
+    kind: Option<Kind>,
     open: Option<Opened>,
     facts: Facts,
     eventfds: BTreeMap<i32, Eventfd>,
@@ -30,11 +30,11 @@ struct Opened {
 
 impl Kernel {
     /// Opens the device at an address.
-    pub fn new(bdf: &str, kind: Kind, core: Core) -> Result<Self, Error> {
+    pub fn new(bdf: &str, core: Core) -> Result<Self, Error> {
         let mut kernel = Self {
             opener: Opener::new(bdf)?,
             core,
-            kind,
+            kind: Kind::of(vfio::identity(bdf)?),
             open: None,
             facts: Facts::default(),
             eventfds: BTreeMap::new(),
@@ -207,7 +207,10 @@ impl Target for Kernel {
     fn open(&mut self) -> Result<(), Error> {
         self.close()?;
         let device = self.opener.open()?;
-        let stimulus = self.kind.stimulus(device.bar(), self.opener.dma());
+        let stimulus = match self.kind {
+            Some(kind) => Some(kind.stimulus(device.bar()?, self.opener.dma())),
+            None => None,
+        };
         self.open = Some(Opened { stimulus, device, request: GuardedBytes::new()? });
         Ok(())
     }

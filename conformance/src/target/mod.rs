@@ -5,10 +5,12 @@ mod calls;
 mod counters;
 mod kernel;
 mod sim;
+mod socket;
 
 pub use calls::Calls;
 pub use kernel::Kernel;
 pub use sim::Simulator;
+pub use socket::{Board, Socket};
 
 use crate::vfio::Facts;
 use crate::{Answer, Error, Index};
@@ -59,6 +61,22 @@ pub struct Counted {
     pub loopbacks: u64,
     /// Requests that failed because of the vector.
     pub failures: u64,
+}
+
+impl Counted {
+    /// Returns what was counted since `before`.
+    fn since(self, before: Self) -> Self {
+        let less = |now: u64, before: u64| now.saturating_sub(before);
+        let signals = self.signals.map(|now| less(now, before.signals.unwrap_or(0)));
+        Self {
+            signals,
+            masks: less(self.masks, before.masks),
+            unmasks: less(self.unmasks, before.unmasks),
+            retargets: less(self.retargets, before.retargets),
+            loopbacks: less(self.loopbacks, before.loopbacks),
+            failures: less(self.failures, before.failures),
+        }
+    }
 }
 
 /// A target that answers VFIO's two interrupt ioctls.

@@ -10,14 +10,14 @@ c) grep -q "errno=EBADF alive=1 of=6 atomic=false" said ;;
 esac"#;
 
 /// The kernel's tracing counts the calls of a request. A kernel without tracing must fail the row.
-pub(super) const CASES_NVME: &str = r#"vfio-irq-conformance cases --bdf $VFIO_IRQ_NVME --device nvme >said
+pub(super) const CASES_NVME: &str = r#"vfio-irq-conformance cases --bdf $VFIO_IRQ_NVME >said
 status=$?
 cat said
 grep -q "^ok  *b06_costs_what_it_touches" said || { echo "calls were not counted"; exit 1; }
 exit $status"#;
-pub(super) const CASES_EDU: &str = "vfio-irq-conformance cases --bdf $VFIO_IRQ_EDU --device edu";
-pub(super) const CASES_XHCI: &str = "vfio-irq-conformance cases --bdf $VFIO_IRQ_XHCI --device xhci";
-pub(super) const CASES_IGB: &str = "vfio-irq-conformance cases --bdf $VFIO_IRQ_IGB --device igb";
+pub(super) const CASES_EDU: &str = "vfio-irq-conformance cases --bdf $VFIO_IRQ_EDU";
+pub(super) const CASES_XHCI: &str = "vfio-irq-conformance cases --bdf $VFIO_IRQ_XHCI";
+pub(super) const CASES_IGB: &str = "vfio-irq-conformance cases --bdf $VFIO_IRQ_IGB";
 
 /// Prints the core's answers. Two boots, one for each core, are compared afterwards.
 pub(super) const ANSWERS: &str = r#"for device in $BIND; do
@@ -142,7 +142,7 @@ for device in $BIND; do [ $device = $VFIO_IRQ_NVME ] || others="$others --other 
 vfio-irq-conformance exhaustion --bdf $VFIO_IRQ_NVME $others"#;
 
 /// The row exists for the positive answer, which must have been tried.
-pub(super) const TOO_FEW: &str = r#"vfio-irq-conformance cases --bdf $VFIO_IRQ_XHCI --device xhci >said
+pub(super) const TOO_FEW: &str = r#"vfio-irq-conformance cases --bdf $VFIO_IRQ_XHCI >said
 status=$?
 cat said
 grep -q "^ok  *v06_too_few_is_positive" said || { echo "too few was not tried"; exit 1; }
