@@ -111,4 +111,4 @@ said!(
     vfio_irq_nvme_driver::Error,
     vfio_irq_user::pci::FunctionError
 );
-said!(vfio_irq_user::ServerError, vfio_irq_user::ClientError);
+said!(vfio_irq_user::ServerError, vfio_irq_user::ClientError, vfio_irq_conformance::Error);

@@ -15,6 +15,7 @@ use tracing::level_filters::LevelFilter;
 mod bench;
 mod bind;
 mod complete;
+mod conform;
 mod counts;
 mod demo;
 mod error;
@@ -62,6 +63,8 @@ enum Task {
     Watch(watch::Options),
     /// Measure what requests about interrupts cost
     Bench(bench::Options),
+    /// Try the rules of the interrupt contract on a device
+    Conform(conform::Options),
     /// Emulate devices and serve them on sockets until SIGINT, SIGTERM or SIGHUP
     #[command(subcommand)]
     Serve(serve::Served),
@@ -120,6 +123,7 @@ fn run(arguments: Arguments) -> Result<(), Error> {
         Task::Unbind(options) => bind::unbind(&system, out, &options),
         Task::Watch(options) => watch::run(&system, out, &options),
         Task::Bench(options) => bench::run(&system, out, &options),
+        Task::Conform(options) => conform::run(&system, out, &options),
         Task::Serve(served) => serve::run(&system, out, served),
         Task::Completions(options) => manual::completions(&options),
         Task::Man(options) => manual::man(Arguments::command(), &options),

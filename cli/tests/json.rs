@@ -166,6 +166,7 @@ fn changes_and_failures_are_described() {
 fn measurements_are_described() {
     let tree = machine();
     holds("`bench`", &[json(&["bench", "sim", "--rounds", "1"])]);
+    holds("`conform`", &[json(&["conform", "sim"])]);
     let picture = tree.path("demo.svg");
     let demo = ["demo", "--queues", "1", "--interval", "1", "--picture", text(&picture)];
     holds("`demo`", &[json(&demo)]);

@@ -201,6 +201,33 @@ fn requests_are_measured_on_a_made_up_device_and_on_a_served_one() {
 }
 
 #[test]
+fn rules_are_tried_on_a_served_device() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("disk.sock");
+    let words = ["serve", "nvme", "--socket", text(&socket), "--size", "1M", "--queues", "8"];
+    let child = command(&words).spawn().unwrap();
+    eventually("a socket", || socket.exists());
+    let target = format!("vfio-user:{}", socket.display());
+    let document = json(&["conform", &target, "--profile", "full"]);
+    assert_eq!((&document["broken"], &document["profile"]), (&0.into(), &"full".into()));
+    let verdict = |name: &str| {
+        let cases = document["cases"].as_array().unwrap();
+        let case = cases.iter().find(|case| case["case"] == name).unwrap();
+        (case["rule"].as_str().unwrap(), case["verdict"].as_str().unwrap())
+    };
+    // The controller behind the socket raises its own interrupts.
+    assert_eq!(verdict("b03_held_and_signalled_once"), ("B-03", "held"));
+    assert_eq!(verdict("x06_signal_masks"), ("X-06", "not-applicable"));
+    let tap = said(&["conform", &target, "--tap", "--only", "v07"]);
+    assert!(tap.starts_with("TAP version 14\n1..") && tap.contains("\nok 1 - v07_"), "{tap}");
+    assert!(stop(child, "-TERM").status.success());
+    let unknown = command(&["conform", "sim", "--only", "v99"]).output().unwrap();
+    let error = String::from_utf8(unknown.stderr).unwrap();
+    assert!(error.contains("no case of this profile has v99 in its name"), "{error}");
+    assert_eq!(unknown.status.code(), Some(2));
+}
+
+#[test]
 fn what_cannot_be_opened_is_said() {
     let tree = common::Tree::new();
     tree.function("0000:00:04.0", "010802", &common::config(65, 0), "nvme", "1");

@@ -5,7 +5,7 @@ mod common;
 use common::{Tree, command, config, refused, said};
 use std::process::Command;
 
-const PARTS: [&str; 11] = [
+const PARTS: [&str; 12] = [
     "demo",
     "list",
     "info",
@@ -13,6 +13,7 @@ const PARTS: [&str; 11] = [
     "unbind",
     "watch",
     "bench",
+    "conform",
     "serve",
     "completions",
     "man",

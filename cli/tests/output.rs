@@ -61,7 +61,7 @@ fn a_server_whose_output_cannot_be_written_goes_on() {
     }
 }
 
-const TASKS: [&[&str]; 12] = [
+const TASKS: [&[&str]; 13] = [
     &["--help"],
     &["--version"],
     &["help", "serve"],
@@ -71,6 +71,7 @@ const TASKS: [&[&str]; 12] = [
     &["watch", "sim", "--once"],
     &["watch", "sim", "--json", "--count", "3", "--interval", "0.01"],
     &["bench", "sim", "--rounds", "1"],
+    &["conform", "sim", "--only", "v01"],
     &["completions", "bash"],
     &["man", "vfio-irq"],
     &["demo", "--queues", "1", "--interval", "1", "--method", "dynamic", "--picture", "/dev/null"],

@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::pci::function::{Abilities, Function};
 use crate::pci::{System, holders, users};
 use std::path::Path;
+use uuid::Uuid;
 use vfio_irq::{Capabilities, Index};
 use vfio_irq_user::{Client, ClientOptions};
 
@@ -17,6 +18,33 @@ use vfio_irq_user::{Client, ClientOptions};
 ///
 /// If it cannot be opened: the current user, or the missing condition.
 pub fn open(system: &System, function: &Function, token: &VfToken) -> Result<Opened, Error> {
+    let token = check(system, function, token)?;
+    let bdf = function.bdf;
+    ways::open(system, function, token).map_err(|error| {
+        let what = format!("{bdf} cannot be opened: {error}");
+        let remedy = match token {
+            Some(_) if system.privileged => {
+                "a VF token must be the one that the physical function was opened with".to_owned()
+            }
+            None if system.privileged && has_virtuals(function) => {
+                "a user of one of its virtual functions may have it need the VF token: --vf-token UUID".to_owned()
+            }
+            _ => {
+                let group = function.group.as_ref().map(|group| group.number.to_string());
+                remedy(system, function, &group.unwrap_or_default())
+            }
+        };
+        Error::new(what, remedy)
+    })
+}
+
+/// Checks that a VFIO driver has a function, and that no process does. Returns the VF token with
+/// which it is opened.
+///
+/// # Errors
+///
+/// The missing condition, or the process.
+pub fn check(system: &System, function: &Function, token: &VfToken) -> Result<Option<Uuid>, Error> {
     let bdf = function.bdf;
     if !function.vfio {
         let driver = function.driver.as_deref().unwrap_or("no driver");
@@ -51,19 +79,7 @@ pub fn open(system: &System, function: &Function, token: &VfToken) -> Result<Ope
     if !system.is_real() {
         return Err(Error::plain(format!("{bdf} cannot be opened: it is not of this machine")));
     }
-    ways::open(system, function, token).map_err(|error| {
-        let what = format!("{bdf} cannot be opened: {error}");
-        let remedy = match token {
-            Some(_) if system.privileged => {
-                "a VF token must be the one that the physical function was opened with".to_owned()
-            }
-            None if system.privileged && has_virtuals(function) => {
-                "a user of one of its virtual functions may have it need the VF token: --vf-token UUID".to_owned()
-            }
-            _ => remedy(system, function, &group.number.to_string()),
-        };
-        Error::new(what, remedy)
-    })
+    Ok(token)
 }
 
 fn has_virtuals(function: &Function) -> bool {

@@ -1,6 +1,6 @@
 //! Describes the JSON documents, from the types that are printed.
 
-use crate::{bench, bind, counts, demo, error, info, list, watch};
+use crate::{bench, bind, conform, counts, demo, error, info, list, watch};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value};
@@ -55,6 +55,7 @@ pub fn documents() -> Vec<Document> {
             "Each connection to the socket beside a served one reads one object on a line",
         ),
         document::<bench::Document>(&["bench"], "One object"),
+        document::<conform::Document>(&["conform"], "One object"),
         document::<demo::Document<'_>>(&["demo"], "One object"),
         document::<error::Error>(
             &["a failure"],

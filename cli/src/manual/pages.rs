@@ -160,6 +160,27 @@ pub fn of(page: &str) -> Extra {
             files: &[VFIO],
             json: &["bench"],
         },
+        "vfio-irq-conform" => Extra {
+            columns: terms(&[
+                ("RULE", "The rule of CONTRACT.md that the case proves: V-06."),
+                (
+                    "RESULT",
+                    "ok, BROKEN, or n/a if the device or the driver has nothing to try it on.",
+                ),
+                ("CASE", "The name of the case."),
+                ("WHY", "What the case proves; why it is broken or does not apply."),
+            ]),
+            examples: &[
+                ("vfio-irq conform 0000:01:00.0", "A function that a VFIO driver has, any driver."),
+                (
+                    "vfio-irq conform vfio-user:/tmp/disk.sock --profile full",
+                    "A device of any vfio-user server, with the rules beyond Linux.",
+                ),
+                ("vfio-irq conform sim --tap", "The Test Anything Protocol, for a test harness."),
+            ],
+            files: &[VFIO],
+            json: &["conform"],
+        },
         "vfio-irq-demo" => Extra {
             columns: terms(&[
                 ("METHOD", "How vectors were added."),

@@ -345,6 +345,7 @@ impl Target for Socket {
 
     fn reset(&mut self) -> Result<bool, Error> {
         self.client()?.reset()?;
+        enable_memory_and_master(self.client()?)?;
         Ok(true)
     }
 
@@ -380,6 +381,7 @@ impl Target for Socket {
         }
         let client = Arc::new(Client::connect(&self.path, ClientOptions::default())?);
         client.reset()?;
+        enable_memory_and_master(&client)?;
         let stimulus = match self.kind.filter(|_| self.board.is_none()) {
             Some(kind) => Some(kind.stimulus(Arc::new(Bar(Arc::clone(&client))), dma(&client)?)),
             None => None,
@@ -396,10 +398,14 @@ impl Socket {
     }
 }
 
-/// Enables memory decoding and bus mastering, and maps memory for the device's DMA.
-fn dma(client: &Client) -> Result<Arc<Dma>, Error> {
+/// Enables memory decoding and bus mastering, which a reset disables.
+fn enable_memory_and_master(client: &Client) -> Result<(), Error> {
     let command = COMMAND_MEMORY | COMMAND_MASTER;
-    client.region_write(CONFIG, COMMAND, &command.to_le_bytes())?;
+    Ok(client.region_write(CONFIG, COMMAND, &command.to_le_bytes())?)
+}
+
+/// Maps memory for the device's DMA.
+fn dma(client: &Client) -> Result<Arc<Dma>, Error> {
     let file = useless_file()?;
     let set = rustix::fs::ftruncate(&file, DMA_LEN as u64);
     set.map_err(|source| Error::Descriptor { what: "enlarged", source })?;

@@ -19,6 +19,19 @@ pub(super) const CASES_EDU: &str = "vfio-irq-conformance cases --bdf $VFIO_IRQ_E
 pub(super) const CASES_XHCI: &str = "vfio-irq-conformance cases --bdf $VFIO_IRQ_XHCI";
 pub(super) const CASES_IGB: &str = "vfio-irq-conformance cases --bdf $VFIO_IRQ_IGB";
 
+/// The command that anyone runs, on every device of the lab, whose stimulus it finds by itself. Linux's
+/// core has to hold what user space may rely on, the Rust core everything.
+pub(super) const CONFORM: &str = r#"case $VFIO_IRQ_CORE in rust) profile=full ;; *) profile=linux ;; esac
+for device in $BIND; do
+    vfio-irq conform $device --profile $profile >said || { cat said; exit 1; }
+    echo "remark: $(tail -n 1 said)"
+    [ $(grep -c " ok  " said) -ge 30 ] || { cat said; exit 1; }
+done
+vfio-irq conform $VFIO_IRQ_NVME --only v07 --tap >said || { cat said; exit 1; }
+grep -q "^ok 1 - v07_" said || { cat said; exit 1; }
+exec 3<>/dev/vfio/$(basename $(readlink /sys/bus/pci/devices/$VFIO_IRQ_NVME/iommu_group))
+! vfio-irq conform $VFIO_IRQ_NVME 2>said && grep -q "is in use by" said || { cat said; exit 1; }"#;
+
 /// Prints the core's answers. Two boots, one for each core, are compared afterwards.
 pub(super) const ANSWERS: &str = r#"for device in $BIND; do
     echo "@@ $device"

@@ -112,6 +112,21 @@ pub const ROWS: &[Row] = &[
     Row { name: "the contract's rules, xhci", devices: &[Xhci], command: CASES_XHCI, ..ROW },
     Row { name: "the contract's rules, edu", devices: &[Edu], command: CASES_EDU, ..ROW },
     Row {
+        name: "conform: what user space relies on holds on Linux's core, everything on the Rust core",
+        devices: &[Nvme, Igb, Edu, Xhci, Virtio],
+        command: CONFORM,
+        ..ROW
+    },
+    Row {
+        name: "conform on older kernels: what user space relies on holds",
+        when: When::Long,
+        kernels: &[V6_1, V6_12],
+        cores: &[C],
+        devices: &[Nvme, Igb, Edu, Xhci, Virtio],
+        command: CONFORM,
+        ..ROW
+    },
+    Row {
         name: "the contract's rules where interrupts are offered to KVM",
         cores: &[Rust],
         parameters: &["vfio_pci_core.always_offer_irq_bypass=1"],
