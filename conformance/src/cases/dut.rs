@@ -83,6 +83,32 @@ impl<'t> Dut<'t> {
         Ok(Info::from_bytes(&bytes))
     }
 
+    /// Returns the answer to a loopback or a detach of vectors that were not allocated, and to a
+    /// first request with count 0. Linux before 6.5 knows the allocated vectors only.
+    pub fn of_unallocated(&self) -> Answer {
+        if self.target.is_before_linux(6, 5) { Answer::EINVAL } else { Answer::OK }
+    }
+
+    /// Returns true if the device has the index.
+    pub fn has(&mut self, index: Index) -> Result<bool, Stop> {
+        let mut bytes = requests::ask(index.raw()).to_bytes();
+        Ok(self.target.get_irq_info(&mut bytes)? != Answer::EINVAL)
+    }
+
+    /// Runs for each of the indexes that the device has.
+    pub fn on(
+        &mut self,
+        indexes: &[Index],
+        mut attempt: impl FnMut(&mut Self, Index) -> Verdict,
+    ) -> Verdict {
+        for index in indexes {
+            if self.has(*index)? {
+                attempt(self, *index)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Returns true if the index is dynamic: a vector can be added while others are in use.
     pub fn dynamic(&mut self, index: Index) -> Result<bool, Stop> {
         Ok(self.info(index)?.flags & flags::NORESIZE == 0)

@@ -118,7 +118,10 @@ cases! {
     /// ERR and REQ: count 1; EVENTFD, NORESIZE.
     fn i06_events(dut) {
         let bits = flags::EVENTFD | flags::NORESIZE;
-        [Index::Err, Index::Req].into_iter().try_for_each(|index| says(dut, index, bits, 1))
+        says(dut, Index::Req, bits, 1)?;
+        // Linux before 7.3 has ERR on PCI Express only.
+        let needed = dut.beyond() || dut.has(Index::Err)?;
+        if needed { says(dut, Index::Err, bits, 1) } else { Ok(()) }
     }
 
     /// MASKABLE: MSI-X always, MSI if the function has mask bits; in Linux never.

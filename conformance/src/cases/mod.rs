@@ -136,7 +136,7 @@ macro_rules! list {
 /// tests on the simulator.
 ///
 /// A case `(dut, index, count in N..)` runs for MSI and for MSI-X where the device has at least `N`
-/// vectors. A case `(dut, index on INDEXES)` runs for each of the indexes.
+/// vectors. A case `(dut, index on INDEXES)` runs for each of the indexes that the device has.
 macro_rules! cases {
     ($($(#[doc = $doc:literal])+ fn $name:ident($($arguments:tt)+) $body:block)*) => {
         $(cases! { @function [$(#[doc = $doc])+] $name($($arguments)+) $body })*
@@ -164,7 +164,7 @@ macro_rules! cases {
     (@function [$($doc:tt)+] $name:ident($dut:ident, $index:ident on $indexes:ident)
         $body:block) => {
         $($doc)+ fn $name($dut: &mut $crate::cases::Dut<'_>) -> $crate::cases::Verdict {
-            $indexes.into_iter().try_for_each(|$index| $body)
+            $dut.on(&$indexes, |$dut, $index| $body)
         }
     };
 }

@@ -70,6 +70,13 @@ impl Target for Kernel {
         self.core
     }
 
+    fn is_before_linux(&self, major: u32, minor: u32) -> bool {
+        let release = rustix::system::uname();
+        let mut numbers = release.release().to_str().unwrap_or_default().split('.');
+        let mut number = || numbers.next()?.parse::<u32>().ok();
+        number().zip(number()).is_some_and(|running| running < (major, minor))
+    }
+
     fn facts(&self) -> Facts {
         self.facts
     }

@@ -87,6 +87,11 @@ pub trait Target {
     /// Returns the core whose answers to expect.
     fn core(&self) -> Core;
 
+    /// Returns true if a Linux of an older version answers. Some rules do not hold there.
+    fn is_before_linux(&self, _major: u32, _minor: u32) -> bool {
+        false
+    }
+
     /// Returns the interrupt capabilities in the device's configuration space.
     fn facts(&self) -> Facts;
 

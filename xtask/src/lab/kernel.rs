@@ -9,6 +9,7 @@ use fs_err as fs;
 
 use super::archive::{Archive, unpack};
 use super::cache::{Cache, Made, hash, remove_tree};
+use super::debug_kernel;
 use super::process::{Step, capture, follow};
 use super::root;
 use super::sandbox::Sandbox;
@@ -35,6 +36,9 @@ pub enum Series {
     /// Trixie-backports'.
     #[value(name = "7.3")]
     V7_3,
+    /// Built here from the sources of 7.3: KASAN, lockdep, kmemleak, fault injection.
+    #[value(name = "7.3-debug")]
+    V7_3Debug,
 }
 
 impl fmt::Display for Series {
@@ -44,6 +48,7 @@ impl fmt::Display for Series {
             Self::V6_12 => "6.12",
             Self::V7_2 => "7.2",
             Self::V7_3 => "7.3",
+            Self::V7_3Debug => "7.3-debug",
         })
     }
 }
@@ -51,13 +56,14 @@ impl fmt::Display for Series {
 impl Series {
     /// Returns true if modules in Rust can be built for the kernel.
     pub fn has_rust(self) -> bool {
-        matches!(self, Self::V7_2 | Self::V7_3)
+        matches!(self, Self::V7_2 | Self::V7_3 | Self::V7_3Debug)
     }
 
     /// Returns the root whose compilers built the kernel.
     pub fn toolchain(self) -> root::Kind {
         match self {
             Self::V7_2 => root::Kind::Sid,
+            Self::V7_3Debug => root::Kind::Llvm,
             _ => root::Kind::Trixie,
         }
     }
@@ -68,7 +74,7 @@ impl Series {
             Self::V6_1 => "bookworm",
             Self::V6_12 => "trixie",
             Self::V7_2 => "sid",
-            Self::V7_3 => "trixie-backports",
+            Self::V7_3 | Self::V7_3Debug => "trixie-backports",
         }
     }
 
@@ -78,7 +84,7 @@ impl Series {
             Self::V6_1 => ("linux-image-6.1.0-", "-amd64"),
             Self::V6_12 => ("linux-image-6.12.", "+deb13-amd64"),
             Self::V7_2 => ("linux-binary-7.2.", "+deb14-amd64"),
-            Self::V7_3 => ("linux-binary-7.3.", "+deb13-amd64"),
+            Self::V7_3 | Self::V7_3Debug => ("linux-binary-7.3.", "+deb13-amd64"),
         }
     }
 
@@ -125,10 +131,13 @@ pub struct Kernel {
 impl Kernel {
     /// Gets the newest kernel of `series`, from the cache or from the archive.
     pub fn obtain(cache: &Cache, series: Series) -> Result<Self> {
-        let recipe = format!("kernel {series} {RECIPE}");
-        let made = cache.obtain(&format!("kernel-{series}"), &recipe, |dir| {
-            unpack_kernel(cache, series, dir)
-        })?;
+        let name = format!("kernel-{series}");
+        let made = if series == Series::V7_3Debug {
+            cache.obtain(&name, &debug_kernel::recipe(), |dir| debug_kernel::fill(cache, dir))?
+        } else {
+            let recipe = format!("kernel {series} {RECIPE}");
+            cache.obtain(&name, &recipe, |dir| unpack_kernel(cache, series, dir))?
+        };
         let path = made.path().join("release");
         let release = fs::read_to_string(&path)?.trim().to_owned();
         Ok(Self { release, made })
@@ -193,7 +202,8 @@ fn unpack_kernel(cache: &Cache, series: Series, dir: &Path) -> Result<Vec<String
 #[derive(Debug)]
 pub struct Tree {
     root: Made,
-    made: Made,
+    path: PathBuf,
+    _made: Option<Made>,
     kernel: Kernel,
 }
 
@@ -207,12 +217,17 @@ impl Tree {
         }
         let root = series.toolchain().obtain(cache)?;
         let kernel = Kernel::obtain(cache, series)?;
+        if series == Series::V7_3Debug {
+            let path = kernel.dir().join(debug_kernel::TREE);
+            return Ok(Self { root, path, _made: None, kernel });
+        }
         let recipe =
             format!("tree {TREE_RECIPE} {} {}", hash(root.made_from()), kernel.interface()?);
         let made = cache.obtain(&format!("tree-{series}"), &recipe, |dir| {
             prepare(series, &root, &kernel, dir)
         })?;
-        Ok(Self { root, made, kernel })
+        let path = made.path().to_owned();
+        Ok(Self { root, path, _made: Some(made), kernel })
     }
 
     /// Returns the kernel of the tree.
@@ -222,13 +237,13 @@ impl Tree {
 
     /// Returns the directory of the kernel's sources.
     pub fn path(&self) -> &Path {
-        self.made.path()
+        &self.path
     }
 
     /// Returns `make` in the tree, with `stage` as the module's directory.
     pub fn make(&self, stage: &Path) -> Result<Command> {
         let sandbox = Sandbox::new(self.root.path())
-            .bind(self.made.path(), "build/linux")
+            .bind(&self.path, "build/linux")
             .bind(stage, "build/stage");
         let mut command = make(&sandbox, &self.kernel)?;
         command.args(["M=/build/stage", "modules"]);
@@ -250,18 +265,25 @@ fn config_string(kernel: &Kernel, option: &str) -> Result<String> {
 
 /// Returns `make` with the kernel's own compiler and name.
 fn make(sandbox: &Sandbox, kernel: &Kernel) -> Result<Command> {
-    let compiler = config_string(kernel, "CONFIG_CC_VERSION_TEXT")?;
-    let compiler = compiler.split_whitespace().next().unwrap_or("gcc");
+    let text = config_string(kernel, "CONFIG_CC_VERSION_TEXT")?;
+    let compiler = text.split_whitespace().next().unwrap_or("gcc");
+    let compiler = if text.contains("clang") {
+        vec!["LLVM=1".to_owned()]
+    } else {
+        vec![format!("CC={compiler}"), format!("HOSTCC={compiler}")]
+    };
     let version_end = kernel.release.find(['+', '-']).unwrap_or(kernel.release.len());
+    Ok(make_with(sandbox, &compiler, &kernel.release[version_end..]))
+}
+
+/// Returns `make` in the sources of a kernel, with the arguments of its compiler and the last part
+/// of its release.
+pub(super) fn make_with(sandbox: &Sandbox, compiler: &[String], local_version: &str) -> Command {
     let jobs = std::thread::available_parallelism().map_or(1, usize::from);
     let mut command = sandbox.command("make");
-    command.args(["-C", "/build/linux", "ARCH=x86"]);
+    command.args(["-C", "/build/linux", "ARCH=x86"]).arg(format!("-j{jobs}")).args(compiler);
+    command.arg(format!("LOCALVERSION={local_version}"));
     command
-        .arg(format!("-j{jobs}"))
-        .arg(format!("CC={compiler}"))
-        .arg(format!("HOSTCC={compiler}"));
-    command.arg(format!("LOCALVERSION={}", &kernel.release[version_end..]));
-    Ok(command)
 }
 
 /// Parts of the sources that neither `modules_prepare` nor the core's build reads, relative to
@@ -290,8 +312,7 @@ const UNUSED: &[&str] = &[
 /// Downloads the sources of `kernel` into `work`. Returns the name and
 /// version of their package.
 pub fn download_sources(series: Series, kernel: &Kernel, work: &Path) -> Result<Vec<String>> {
-    let archive = Archive::open(&work.join("apt"), &[series.suite()], &[])?;
-    let names = unpack(&archive.download_alone(&[&format!("linux-source-{series}")])?, work)?;
+    let names = download_newest_sources(series, work)?;
     let version = kernel.release.split(['+', '-']).next().unwrap_or_default();
     if names.iter().any(|name| name.contains(&format!("_{version}-"))) {
         return Ok(names);
@@ -301,6 +322,13 @@ pub fn download_sources(series: Series, kernel: &Kernel, work: &Path) -> Result<
         names.join(", "),
         kernel.release
     )))
+}
+
+/// Downloads the newest sources of a stock series into `work`. Returns the name and version of
+/// their package.
+pub(super) fn download_newest_sources(series: Series, work: &Path) -> Result<Vec<String>> {
+    let archive = Archive::open(&work.join("apt"), &[series.suite()], &[])?;
+    unpack(&archive.download_alone(&[&format!("linux-source-{series}")])?, work)
 }
 
 /// Unpacks sources that [`download_sources`] has put into `work`. Both paths are those inside the

@@ -4,6 +4,7 @@ pub mod archive;
 pub mod cache;
 pub mod cdev;
 pub mod cpio;
+mod debug_kernel;
 pub mod device;
 pub mod guest;
 pub mod image;

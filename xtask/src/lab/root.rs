@@ -28,6 +28,9 @@ pub enum Kind {
     /// DPDK, and the tools that compile the programs of other VFIO clients, for their builds and
     /// for guests that run DPDK. It is separate, so that a change of it rebuilds no other root.
     Clients,
+    /// Trixie's LLVM, which builds the debug kernels: with Rust in it, the address sanitizer needs
+    /// one compiler for both languages.
+    Llvm,
 }
 
 /// Packages of every root: enough of a userland for a build and for a guest's shell.
@@ -103,6 +106,7 @@ impl Kind {
             Self::Sid => "root-sid",
             Self::NvmeCli => "root-nvme-cli",
             Self::Clients => "root-clients",
+            Self::Llvm => "root-llvm",
         }
     }
 
@@ -110,7 +114,7 @@ impl Kind {
         match self {
             Self::Trixie => &["trixie", "trixie-backports"],
             Self::Sid => &["sid"],
-            Self::NvmeCli | Self::Clients => &["trixie"],
+            Self::NvmeCli | Self::Clients | Self::Llvm => &["trixie"],
         }
     }
 
@@ -120,7 +124,7 @@ impl Kind {
                 packages: "qemu-* seabios ipxe-qemu pahole libelf* libdw*",
                 suite: "trixie-backports",
             }],
-            Self::Sid | Self::NvmeCli | Self::Clients => &[],
+            Self::Sid | Self::NvmeCli | Self::Clients | Self::Llvm => &[],
         }
     }
 
@@ -130,6 +134,7 @@ impl Kind {
             Self::Sid => [BASE, BUILD, &["gcc-16"]].concat(),
             Self::NvmeCli => NVME_CLI.to_vec(),
             Self::Clients => [BASE, CLIENTS].concat(),
+            Self::Llvm => [BASE, BUILD, &["clang", "lld", "llvm"]].concat(),
         }
     }
 
