@@ -13,6 +13,7 @@ pub mod instructions;
 pub mod pin;
 pub mod regressions;
 pub mod requests;
+pub mod storm;
 pub mod stress;
 pub mod sys;
 pub mod target;

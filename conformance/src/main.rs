@@ -10,7 +10,7 @@ use vfio_irq_conformance::pin::Pinned;
 use vfio_irq_conformance::regressions::Place;
 use vfio_irq_conformance::target::{Core, Kernel, Target};
 use vfio_irq_conformance::{
-    Error, answers, atomicity, cases, compare, instructions, regressions, stress,
+    Error, answers, atomicity, cases, compare, instructions, regressions, storm, stress,
     vector_exhaustion, vfio,
 };
 
@@ -80,6 +80,18 @@ enum Command {
         /// How often, with --kill-after.
         #[arg(long, default_value_t = 10)]
         rounds: u32,
+    },
+    /// All that user space can do with a device, at once: what the kernel says of it matters.
+    Storm {
+        /// Address of a device bound to a VFIO driver.
+        #[arg(long)]
+        bdf: String,
+        /// How long.
+        #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+        seconds: u64,
+        /// Which requests.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
     },
     /// What holds while the machine has no interrupt left; one line each.
     Exhaustion {
@@ -180,6 +192,11 @@ fn run(command: Command) -> Result<bool, Error> {
             };
             println!("{report}");
             Ok(report.is_clean())
+        }
+        Command::Storm { bdf, seconds, seed } => {
+            let time = Duration::from_secs(seconds);
+            println!("{}", storm::run(&storm::Plan { bdf, time, seed })?);
+            Ok(true)
         }
         Command::Exhaustion { bdf, others, expected, choice } => {
             let _pinned = Pinned::new()?;

@@ -1,6 +1,6 @@
 //! A device opened through a group of VFIO: container, DMA memory, configuration space, BAR 0.
 
-use crate::devices::{Identity, Kind};
+use crate::devices::{Identity, Kind, Registers};
 use crate::sys::{self, GuardedBytes, Mapping};
 use crate::{Answer, Error};
 use fs_err::{self as fs, File, os::unix::fs::FileExt};
@@ -97,7 +97,8 @@ impl Opener {
             let region = region(index)?;
             if bar.is_none() && region.flags & VFIO_REGION_INFO_FLAG_MMAP != 0 {
                 let len = usize::try_from(region.size).unwrap_or(usize::MAX);
-                bar = Some(Arc::new(Mapping::of_device(fd.as_fd(), region.offset, len)?));
+                let mapping = Mapping::of_device(fd.as_fd(), region.offset, len)?;
+                bar = Some((region.offset, Arc::new(mapping)));
             }
         }
         Ok(Device { fd, config, bar })
@@ -249,7 +250,32 @@ fn capability(config: ReadConfig<'_>, id: u8) -> Result<Option<u64>, Error> {
 pub struct Device {
     fd: OwnedFd,
     config: u64,
-    bar: Option<Arc<Mapping>>,
+    /// The first BAR that can be mapped, and its offset in the file.
+    bar: Option<(u64, Arc<Mapping>)>,
+}
+
+/// Registers of a BAR through the device's file. While the BAR is out of reach, an access is an
+/// error; through a mapping it is SIGBUS.
+#[derive(Debug)]
+pub struct Io {
+    file: OwnedFd,
+    offset: u64,
+}
+
+impl Registers for Io {
+    fn read32(&self, offset: usize) -> Result<u32, Error> {
+        let mut bytes = [0; 4];
+        let read = rustix::io::pread(&self.file, &mut bytes, self.offset + offset as u64);
+        read.map_err(|source| Error::Descriptor { what: "read (a register)", source })?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    fn write32(&self, offset: usize, value: u32) -> Result<(), Error> {
+        let bytes = value.to_le_bytes();
+        let written = rustix::io::pwrite(&self.file, &bytes, self.offset + offset as u64);
+        written.map_err(|source| Error::Descriptor { what: "written to (a register)", source })?;
+        Ok(())
+    }
 }
 
 impl Device {
@@ -260,7 +286,15 @@ impl Device {
 
     /// Returns the first BAR that can be mapped.
     pub fn bar(&self) -> Result<Arc<Mapping>, Error> {
-        self.bar.clone().ok_or(Error::NoBar)
+        self.bar.as_ref().map(|(_, mapping)| Arc::clone(mapping)).ok_or(Error::NoBar)
+    }
+
+    /// Returns the registers of that BAR, through the device's file.
+    pub fn registers(&self) -> Result<Io, Error> {
+        let (offset, _) = self.bar.as_ref().ok_or(Error::NoBar)?;
+        let file = rustix::io::dup(&self.fd);
+        let file = file.map_err(|source| Error::Descriptor { what: "duplicated", source })?;
+        Ok(Io { file, offset: *offset })
     }
 
     /// Sends a prepared request. Returns the answer.

@@ -21,6 +21,10 @@ const ALARMS: &[&str] = &[
     "kmemleak:",
     "unable to handle",
     "nobody cared",
+    "ODEBUG:",
+    "non-static key",
+    "held lock freed",
+    "turning off the locking correctness validator",
 ];
 
 /// Messages about every module that is not part of the kernel's build.

@@ -96,7 +96,7 @@ cases! {
 
     /// ERR and REQ can be set while vectors are in use.
     fn e03_beside_vectors(dut, index, _ in 1..) {
-        need(dut.has(Index::Err)?, "Linux before 7.3 has ERR on PCI Express only")?;
+        need(dut.has(Index::Err)?, "Linux 6.12 and before have ERR on PCI Express only")?;
         let [vector, err, req] = dut.fds()?;
         dut.attach(index, 0, &[vector])?;
         dut.ok(&Request::attach(Index::Err, 0, &[err]))?;

@@ -119,7 +119,7 @@ cases! {
     fn i06_events(dut) {
         let bits = flags::EVENTFD | flags::NORESIZE;
         says(dut, Index::Req, bits, 1)?;
-        // Linux before 7.3 has ERR on PCI Express only.
+        // Linux 6.12 and before have ERR on PCI Express only.
         let needed = dut.beyond() || dut.has(Index::Err)?;
         if needed { says(dut, Index::Err, bits, 1) } else { Ok(()) }
     }

@@ -38,6 +38,47 @@ pub(super) const ANSWERS: &str = r#"for device in $BIND; do
     vfio-irq-conformance answers --bdf $device || exit 1
 done"#;
 
+/// Storms on each device, first to their end, then killed, then with an unbind in the middle. All the
+/// while processors go offline and come back, interrupts move, and files about them are read. At
+/// the end the contract holds, and a debug kernel knows of no leak.
+pub(super) const STORM: &str = r#"seed=${VFIO_IRQ_SEED:-1}; seconds=${VFIO_IRQ_SECONDS:-20}
+driver=/sys/bus/pci/drivers/$VFIO_IRQ_DRIVER
+(while :; do for on in 0 1; do echo $on >/sys/devices/system/cpu/cpu1/online; usleep 150000; done; done) 2>/dev/null &
+(while :; do
+    for irq in $(ls /sys/bus/pci/devices/*/msi_irqs 2>/dev/null | grep "^[0-9]"); do
+        echo $((RANDOM % 3 + 1)) >/proc/irq/$irq/smp_affinity
+    done
+    cat /proc/interrupts /sys/kernel/debug/vfio/*/interrupts >/dev/null
+done) 2>/dev/null &
+for device in $BIND; do
+    (while :; do usleep 300000; echo 1 >/sys/bus/pci/devices/$device/reset; done) 2>/dev/null &
+    resets=$!
+    vfio-irq-conformance storm --bdf $device --seconds $seconds --seed $seed >said || { cat said; exit 1; }
+    echo "remark: $device $(tail -n 1 said)"
+    for end in kill kill unbind; do
+        vfio-irq-conformance storm --bdf $device --seconds 1000 --seed $((seed + 1)) >/dev/null &
+        storm=$!
+        usleep $((1000000 + RANDOM * 30))
+        if [ $end = unbind ]; then
+            echo $device >$driver/unbind &
+            unbind=$!
+            usleep 300000
+        fi
+        kill -9 $storm
+        wait $storm
+        [ $end = kill ] || { wait $unbind; vfio-bind $device $VFIO_IRQ_DRIVER || exit 1; }
+    done
+    kill $resets
+    wait $resets
+    vfio-irq-conformance cases --bdf $device >said || { cat said; exit 1; }
+    [ ! -e /sys/bus/pci/devices/$device/msi_irqs ] || { echo "$device still has interrupts"; exit 1; }
+done
+leaks=/sys/kernel/debug/kmemleak
+[ -e $leaks ] || exit 0
+for again in 1 2 3; do echo scan >$leaks; sleep 2; done
+cat $leaks
+[ -z "$(cat $leaks)" ]"#;
+
 /// Reads debugfs all the time: its table changes during the read.
 pub(super) const STRESS: &str = r#"(while [ -d /sys/kernel/debug/vfio ]; do cat /sys/kernel/debug/vfio/*/interrupts >/dev/null; done) &
 reader=$!

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::lab::cache::Cache;
 use crate::lab::device::Kind::{self, Edu, Igb, Nvme, Virtio, Xhci};
 use crate::lab::guest::Core::{self, C, Rust};
-use crate::lab::kernel::Series::{self, V6_1, V6_12, V7_2, V7_3};
+use crate::lab::kernel::Series::{self, V6_1, V6_12, V7_2, V7_3, V7_3Debug};
 use crate::lab::start::Started;
 use crate::{demo, emulated, vmm};
 
@@ -113,6 +113,30 @@ pub const ROWS: &[Row] = &[
     Row { name: "the contract's rules, edu", devices: &[Edu], command: CASES_EDU, ..ROW },
     Row {
         name: "conform: what user space relies on holds on Linux's core, everything on the Rust core",
+        devices: &[Nvme, Igb, Edu, Xhci, Virtio],
+        command: CONFORM,
+        ..ROW
+    },
+    Row {
+        name: "storms: requests, resets, power, processors, kill and unbind at once",
+        cpus: 2,
+        devices: &[Igb, Edu, Nvme],
+        command: STORM,
+        ..ROW
+    },
+    Row {
+        name: "storms on a debug kernel: KASAN, lockdep, kmemleak",
+        when: When::Long,
+        kernels: &[V7_3Debug],
+        cpus: 2,
+        devices: &[Igb, Edu, Nvme],
+        command: STORM,
+        ..ROW
+    },
+    Row {
+        name: "conform on a debug kernel: KASAN, lockdep, kmemleak",
+        when: When::Long,
+        kernels: &[V7_3Debug],
         devices: &[Nvme, Igb, Edu, Xhci, Virtio],
         command: CONFORM,
         ..ROW
