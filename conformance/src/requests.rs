@@ -16,6 +16,8 @@ impl Answer {
     pub const EBADF: Self = Self(-libc::EBADF);
     /// Memory that cannot be read or written.
     pub const EFAULT: Self = Self(-libc::EFAULT);
+    /// The device is being reset.
+    pub const EAGAIN: Self = Self(-libc::EAGAIN);
     /// An eventfd is armed already.
     pub const EBUSY: Self = Self(-libc::EBUSY);
     /// The pin has no routed interrupt.

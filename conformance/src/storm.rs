@@ -73,7 +73,7 @@ pub fn run(plan: &Plan) -> Result<Report, Error> {
     let (since, mut report) = (Instant::now(), Report::default());
     while since.elapsed() < plan.time {
         let round = Round {
-            device: opener.open()?,
+            device: open(&opener)?,
             fds: &fds,
             no_eventfd: number(&no_eventfd),
             over: AtomicBool::new(false),
@@ -92,6 +92,18 @@ pub fn run(plan: &Plan) -> Result<Report, Error> {
         report.config_writes += config_writes;
     }
     Ok(report)
+}
+
+/// Opens the device. While another user of the machine resets it, the kernel answers EAGAIN.
+fn open(opener: &Opener) -> Result<Device, Error> {
+    loop {
+        match opener.open() {
+            Err(Error::Refused { answer: Answer::EAGAIN, .. }) => {
+                thread::sleep(Duration::from_millis(5));
+            }
+            outcome => return outcome,
+        }
+    }
 }
 
 fn pipe() -> Result<(OwnedFd, OwnedFd), Error> {

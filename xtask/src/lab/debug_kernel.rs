@@ -25,10 +25,11 @@ const CONFIG: &str = include_str!("debug.config");
 const LOCAL_VERSION: &str = "-vfio-irq-debug";
 
 /// Parts of the sources that the kernel is not built from.
-const UNUSED: [&str; 6] = [
+const UNUSED: [&str; 7] = [
     "Documentation/*/*.rst",
     "drivers/gpu/*.[ch]",
-    "drivers/net/*.[ch]",
+    "drivers/net/ethernet/*.[ch]",
+    "drivers/net/wireless/*.[ch]",
     "sound/*.c",
     "tools/perf/*",
     "*.dts",
