@@ -267,7 +267,7 @@ fn run_case(cache: &Cache, case: &Case, programs: &[PathBuf], built: Built) -> F
     builder.image.modules_after = variant.collect();
     builder.image.parameters = case.row.parameters.iter().map(|text| (*text).to_owned()).collect();
     builder.append = case.row.append.iter().map(|text| (*text).to_owned()).collect();
-    builder.timeout = Duration::from_secs(400);
+    builder.timeout = Duration::from_secs(case.row.seconds);
     // A guest does not load programs that it does not run.
     let named = |program: &&PathBuf| names(case.row.command, program);
     let all = programs.iter().chain(&built.programs);

@@ -45,6 +45,8 @@ pub struct Row {
     pub client: Option<Client>,
     /// True if the guest runs the client's small VMM, with a guest of its own.
     pub vmm: bool,
+    /// The time limit in seconds.
+    pub seconds: u64,
     /// True if the guest loads a vendor's variant driver after its devices are bound to vfio-pci.
     pub variant: bool,
     /// Parameters of modules, as `module.parameter=value`.
@@ -93,6 +95,7 @@ const ROW: Row = Row {
     cdev: false,
     variant: false,
     vmm: false,
+    seconds: 400,
     client: None,
     parameters: &[],
     append: &[],
@@ -127,6 +130,7 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "storms on a debug kernel: KASAN, lockdep, kmemleak",
         when: When::Long,
+        seconds: 1800,
         kernels: &[V7_3Debug],
         cpus: 2,
         devices: &[Igb, Edu, Nvme],
@@ -136,6 +140,7 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "conform on a debug kernel: KASAN, lockdep, kmemleak",
         when: When::Long,
+        seconds: 1800,
         kernels: &[V7_3Debug],
         devices: &[Nvme, Igb, Edu, Xhci, Virtio],
         command: CONFORM,
