@@ -39,37 +39,43 @@ pub(super) const ANSWERS: &str = r#"for device in $BIND; do
 done"#;
 
 /// Storms on each device, first to their end, then killed, then with an unbind in the middle. All the
-/// while processors go offline and come back, interrupts move, and files about them are read. At
-/// the end the contract holds, and a debug kernel knows of no leak.
+/// while processors go offline and come back, interrupts move, the device is reset from outside,
+/// and files about interrupts are read. Afterwards the contract holds, and a debug kernel knows of
+/// no leak.
 pub(super) const STORM: &str = r#"seed=${VFIO_IRQ_SEED:-1}; seconds=${VFIO_IRQ_SECONDS:-20}
 driver=/sys/bus/pci/drivers/$VFIO_IRQ_DRIVER
-(while :; do for on in 0 1; do echo $on >/sys/devices/system/cpu/cpu1/online; usleep 150000; done; done) 2>/dev/null &
-(while :; do
-    for irq in $(ls /sys/bus/pci/devices/*/msi_irqs 2>/dev/null | grep "^[0-9]"); do
-        echo $((RANDOM % 3 + 1)) >/proc/irq/$irq/smp_affinity
+processor=/sys/devices/system/cpu/cpu1/online
+offline() { while [ -e /tmp/wind ]; do for on in 0 1; do echo $on >$processor; usleep 150000; done; done; }
+move() {
+    while [ -e /tmp/wind ]; do
+        for irq in $(ls /sys/bus/pci/devices/*/msi_irqs | grep "^[0-9]"); do
+            echo $((RANDOM % 3 + 1)) >/proc/irq/$irq/smp_affinity
+        done
+        cat /proc/interrupts /sys/kernel/debug/vfio/*/interrupts >/dev/null
     done
-    cat /proc/interrupts /sys/kernel/debug/vfio/*/interrupts >/dev/null
-done) 2>/dev/null &
+}
+reset() { while [ -e /tmp/wind ]; do usleep 300000; echo 1 >/sys/bus/pci/devices/$1/reset; done; }
 for device in $BIND; do
-    (while :; do usleep 300000; echo 1 >/sys/bus/pci/devices/$device/reset; done) 2>/dev/null &
-    resets=$!
+    touch /tmp/wind
+    offline 2>/dev/null & offline=$!
+    move 2>/dev/null & move=$!
+    reset $device 2>/dev/null & reset=$!
     vfio-irq-conformance storm --bdf $device --seconds $seconds --seed $seed >said || { cat said; exit 1; }
     echo "remark: $device $(tail -n 1 said)"
     for end in kill kill unbind; do
-        vfio-irq-conformance storm --bdf $device --seconds 1000 --seed $((seed + 1)) >/dev/null &
-        storm=$!
+        vfio-irq-conformance storm --bdf $device --seconds 1000 --seed $((seed + 1)) >/dev/null & storm=$!
         usleep $((1000000 + RANDOM * 30))
         if [ $end = unbind ]; then
-            echo $device >$driver/unbind &
-            unbind=$!
+            echo $device >$driver/unbind & unbind=$!
             usleep 300000
         fi
         kill -9 $storm
         wait $storm
         [ $end = kill ] || { wait $unbind; vfio-bind $device $VFIO_IRQ_DRIVER || exit 1; }
     done
-    kill $resets
-    wait $resets
+    rm /tmp/wind
+    wait $offline $move $reset
+    [ $(cat $processor) = 1 ] || exit 1
     vfio-irq-conformance cases --bdf $device >said || { cat said; exit 1; }
     [ ! -e /sys/bus/pci/devices/$device/msi_irqs ] || { echo "$device still has interrupts"; exit 1; }
 done
