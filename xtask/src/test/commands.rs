@@ -39,8 +39,7 @@ pub(super) const ANSWERS: &str = r#"for device in $BIND; do
 done"#;
 
 /// Storms on each device, first to their end, then killed, then with an unbind in the middle. All the
-/// while processors go offline and come back, interrupts move, the device is reset from outside,
-/// and files about interrupts are read. Afterwards the contract holds, and a debug kernel knows of
+/// while processors go offline and come back, interrupts move, and files about interrupts are read. Afterwards the contract holds, and a debug kernel knows of
 /// no leak.
 pub(super) const STORM: &str = r#"seed=${VFIO_IRQ_SEED:-1}; seconds=${VFIO_IRQ_SECONDS:-20}
 driver=/sys/bus/pci/drivers/$VFIO_IRQ_DRIVER
@@ -54,12 +53,10 @@ move() {
         cat /proc/interrupts /sys/kernel/debug/vfio/*/interrupts >/dev/null
     done
 }
-reset() { while [ -e /tmp/wind ]; do usleep 300000; echo 1 >/sys/bus/pci/devices/$1/reset; done; }
 for device in $BIND; do
     touch /tmp/wind
     offline 2>/dev/null & offline=$!
     move 2>/dev/null & move=$!
-    reset $device 2>/dev/null & reset=$!
     vfio-irq-conformance storm --bdf $device --seconds $seconds --seed $seed >said || { cat said; exit 1; }
     echo "remark: $device $(tail -n 1 said)"
     for end in kill kill unbind; do
@@ -74,9 +71,9 @@ for device in $BIND; do
         [ $end = kill ] || { wait $unbind; vfio-bind $device $VFIO_IRQ_DRIVER || exit 1; }
     done
     rm /tmp/wind
-    wait $offline $move $reset
+    wait $offline $move
     [ $(cat $processor) = 1 ] || exit 1
-    vfio-irq-conformance cases --bdf $device >said || { cat said; exit 1; }
+    vfio-irq-conformance cases --bdf $device >said || { cat said; od -t x1 /sys/bus/pci/devices/$device/config; exit 1; }
     [ ! -e /sys/bus/pci/devices/$device/msi_irqs ] || { echo "$device still has interrupts"; exit 1; }
 done
 leaks=/sys/kernel/debug/kmemleak
