@@ -41,7 +41,7 @@ done"#;
 /// Storms on each device, first to their end, then killed, then with an unbind in the middle. All the
 /// while processors go offline and come back, interrupts move, and files about interrupts are read. Afterwards the contract holds, and a debug kernel knows of
 /// no leak.
-pub(super) const STORM: &str = r#"seed=${VFIO_IRQ_SEED:-1}; seconds=${VFIO_IRQ_SECONDS:-20}
+pub(super) const STORM: &str = r#"seed=${VFIO_IRQ_SEED:-1}; seconds=${VFIO_IRQ_SECONDS:-8}
 driver=/sys/bus/pci/drivers/$VFIO_IRQ_DRIVER
 processor=/sys/devices/system/cpu/cpu1/online
 offline() { while [ -e /tmp/wind ]; do for on in 0 1; do echo $on >$processor; usleep 150000; done; done; }

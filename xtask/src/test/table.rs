@@ -122,6 +122,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "storms: requests, resets, power, processors, kill and unbind at once",
+        cores: &[Rust],
         cpus: 2,
         devices: &[Igb, Edu, Nvme],
         command: STORM,
@@ -132,6 +133,7 @@ pub const ROWS: &[Row] = &[
         when: When::Long,
         seconds: 1800,
         kernels: &[V7_3Debug],
+        cores: &[Rust],
         cpus: 2,
         devices: &[Igb, Edu, Nvme],
         command: STORM,
