@@ -9,6 +9,7 @@ pub mod compare;
 pub mod devices;
 mod error;
 pub mod eventfd;
+pub mod faults;
 pub mod instructions;
 pub mod pin;
 pub mod regressions;

@@ -10,7 +10,7 @@ use vfio_irq_conformance::pin::Pinned;
 use vfio_irq_conformance::regressions::Place;
 use vfio_irq_conformance::target::{Core, Kernel, Target};
 use vfio_irq_conformance::{
-    Error, answers, atomicity, cases, compare, instructions, regressions, storm, stress,
+    Error, answers, atomicity, cases, compare, faults, instructions, regressions, storm, stress,
     vector_exhaustion, vfio,
 };
 
@@ -80,6 +80,12 @@ enum Command {
         /// How often, with --kill-after.
         #[arg(long, default_value_t = 10)]
         rounds: u32,
+    },
+    /// Every allocation of a request failed in turn, on a kernel with fault injection.
+    Faults {
+        /// Address of a device bound to a VFIO driver.
+        #[arg(long)]
+        bdf: String,
     },
     /// All that user space can do with a device, at once: what the kernel says of it matters.
     Storm {
@@ -192,6 +198,11 @@ fn run(command: Command) -> Result<bool, Error> {
             };
             println!("{report}");
             Ok(report.is_clean())
+        }
+        Command::Faults { bdf } => {
+            let report = faults::run(&mut Kernel::new(&bdf, Core::Rust)?)?;
+            println!("{report}");
+            Ok(report.is_meaningful())
         }
         Command::Storm { bdf, seconds, seed } => {
             let time = Duration::from_secs(seconds);

@@ -82,6 +82,17 @@ for again in 1 2 3; do echo scan >$leaks; sleep 2; done
 cat $leaks
 [ -z "$(cat $leaks)" ]"#;
 
+/// Each allocation of each request fails once.
+pub(super) const FAULTS: &str = r#"for device in $BIND; do
+    vfio-irq-conformance faults --bdf $device >said || { cat said; exit 1; }
+    cat said
+    echo "remark: $device $(tail -n 1 said)"
+done
+leaks=/sys/kernel/debug/kmemleak
+for again in 1 2 3; do echo scan >$leaks; sleep 2; done
+cat $leaks
+[ -z "$(cat $leaks)" ]"#;
+
 /// Reads debugfs all the time: its table changes during the read.
 pub(super) const STRESS: &str = r#"(while [ -d /sys/kernel/debug/vfio ]; do cat /sys/kernel/debug/vfio/*/interrupts >/dev/null; done) &
 reader=$!

@@ -140,6 +140,16 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
+        name: "every allocation of a request fails in turn, on a debug kernel",
+        when: When::Long,
+        seconds: 1800,
+        kernels: &[V7_3Debug],
+        cores: &[Rust],
+        devices: &[Igb, Nvme],
+        command: FAULTS,
+        ..ROW
+    },
+    Row {
         name: "conform on a debug kernel: KASAN, lockdep, kmemleak",
         when: When::Long,
         seconds: 1800,
