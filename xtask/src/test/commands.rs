@@ -82,6 +82,11 @@ for again in 1 2 3; do echo scan >$leaks; sleep 2; done
 cat $leaks
 [ -z "$(cat $leaks)" ]"#;
 
+/// On a debug kernel each case takes seconds.
+pub(super) const CONFORM_DEBUG: &str = r#"case $VFIO_IRQ_CORE in rust) profile=full ;; *) profile=linux ;; esac
+vfio-irq conform $BIND --profile $profile >said || { cat said; exit 1; }
+echo "remark: $(tail -n 1 said)""#;
+
 /// Each allocation of each request fails once.
 pub(super) const FAULTS: &str = r#"for device in $BIND; do
     vfio-irq-conformance faults --bdf $device >said || { cat said; exit 1; }

@@ -154,8 +154,8 @@ pub const ROWS: &[Row] = &[
         when: When::Long,
         seconds: 1800,
         kernels: &[V7_3Debug],
-        devices: &[Nvme, Igb, Edu, Xhci, Virtio],
-        command: CONFORM,
+        devices: &[Igb],
+        command: CONFORM_DEBUG,
         ..ROW
     },
     Row {
