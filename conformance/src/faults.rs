@@ -14,6 +14,8 @@ use std::path::Path;
 const FAIL_NTH: &str = "/proc/thread-self/fail-nth";
 /// By default only allocations that may not sleep fail, and a request makes few of them.
 const ONLY_ATOMIC: &str = "/sys/kernel/debug/failslab/ignore-gfp-wait";
+/// By default the kernel's log has a call trace of each fault.
+const VERBOSE: &str = "/sys/kernel/debug/failslab/verbose";
 /// More allocations than any request makes.
 const MOST: u32 = 500;
 
@@ -118,6 +120,7 @@ pub fn run(target: &mut Kernel) -> Result<Report, Error> {
         return Err(Error::Measure { what: "a failing allocation".into(), why: why.into() });
     }
     fs::write(ONLY_ATOMIC, "N")?;
+    fs::write(VERBOSE, "0")?;
     let facts = target.facts();
     let mut report = Report::default();
     let lists = [
@@ -148,6 +151,8 @@ fn fail_each(target: &mut Kernel, index: Index, prepare: Prepare) -> Result<Tall
         let mut dut = Dut::new(target);
         let scene = prepare(&mut dut, index)?;
         let bytes = scene.request.bytes();
+        // Touches the memory of requests, so that no page fault takes the fault.
+        dut.info(index)?;
         arm(nth)?;
         let answer = dut.target.set_irqs(&bytes);
         let reached = disarm()?;
