@@ -65,7 +65,7 @@ impl Error {
 
     /// Returns the error for output without a reader.
     pub fn unread() -> Self {
-        Self { unread: true, ..Self::plain("nobody reads the output") }
+        Self { unread: true, ..Self::plain("the output has no reader") }
     }
 
     /// Returns the error for a file that cannot be read, written or opened.

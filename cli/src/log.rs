@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_does_not_read_keeps_nobody_waiting() {
+    fn a_reader_that_does_not_read_stops_no_thread() {
         let (lines, fate, all) = odd(true);
         // The thread holds the first line, or it still waits with the others.
         (0..WAITING + 2).for_each(|_| lines.send(b"{}\n".to_vec()));

@@ -113,7 +113,7 @@ fn a_server_stops_whatever_its_clients_do() {
 }
 
 #[test]
-fn sockets_that_nobody_answers_on_are_replaced() {
+fn sockets_without_a_server_are_replaced() {
     let setup = Setup::new();
     let path = setup.folder.path().join("left.sock");
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());

@@ -46,7 +46,7 @@ pub fn tell(document: &Document<'_>) -> String {
 /// Explains the count of a device that does not count.
 const OWED: &str = "\
 RAISED: one for each completion, since the device counts none itself.
-LOST: those of which nobody was told for a second.
+LOST: interrupts that did not reach their eventfd within a second.
 ";
 
 /// Explains columns.

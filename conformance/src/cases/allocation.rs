@@ -70,7 +70,7 @@ cases! {
     }
 
     /// Adding a vector does not disturb the others: their interrupts still arrive.
-    fn v08_growing_disturbs_nobody(dut) {
+    fn v08_growing_disturbs_no_vector(dut) {
         let index = Index::Msix;
         need(dut.info(index)?.count >= 4, "the device has too few vectors of MSI-X")?;
         need(dut.dynamic(index)?, "the index is a set")?;

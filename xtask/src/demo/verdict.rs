@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interrupt_nobody_asked_for_is_an_error() {
+    fn an_unexpected_interrupt_is_an_error() {
         let text = " 30:  5  0  IR-PCI-MSIX  vfio-msix[0](x)\n 31: 0 7 IR vfio-msix[1](x)\n";
         assert!(host_interrupts(text, &[0, 1]).is_ok());
         assert!(host_interrupts(text, &[0]).is_err());

@@ -22,7 +22,7 @@ fn admin_commands_that_make_no_sense() {
         ("a fused command", Cmd::new(6).word(0, 0x0106), FIELD),
         ("scatter gather lists", Cmd::new(6).word(0, 0x4006), FIELD),
         ("identify what is not", Cmd::new(6).word(10, 0xee).prp(DATA, 0), FIELD),
-        ("identify nobody", Cmd::new(6).word(1, 2).prp(DATA, 0), NAMESPACE),
+        ("identify no namespace", Cmd::new(6).word(1, 2).prp(DATA, 0), NAMESPACE),
         ("a list after all", Cmd::new(6).word(1, u32::MAX).word(10, 2).prp(DATA, 0), NAMESPACE),
         ("identify to nowhere", Cmd::new(6).word(10, 1).prp(NOWHERE, 0), TRANSFER),
         ("identify to an odd place", Cmd::new(6).word(10, 1).prp(DATA + 2, 0), PRP),

@@ -91,7 +91,7 @@ fn the_admin_queue_may_use_memory_or_the_register() {
 }
 
 #[test]
-fn registers_alone_go_on_working_beside_memory_that_nobody_writes() {
+fn registers_work_beside_shadow_doorbells_that_the_guest_never_writes() {
     let mut guest = Guest::ready(4);
     guest.create(1, 8);
     assert_eq!(guest.run(1, Cmd::new(FLUSH)).status, 0);
@@ -232,7 +232,7 @@ fn a_reset_forgets_the_buffers() {
 }
 
 #[test]
-fn values_in_memory_that_make_no_sense_are_told_and_harm_nobody() {
+fn invalid_shadow_doorbells_are_reported_and_change_nothing() {
     let mut guest = Guest::ready(4);
     guest.follow(Follow::Io);
     guest.create(1, 8);

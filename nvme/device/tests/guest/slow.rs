@@ -99,7 +99,7 @@ fn disabling_and_resetting_wait_for_what_is_under_way() {
 }
 
 #[test]
-fn interrupts_are_as_many_as_were_raised_whoever_raises_them() {
+fn each_raised_interrupt_is_counted_once() {
     let mut guest = ready(4);
     let mut seen = [0; 5];
     let mut open = [0_u32; 5];

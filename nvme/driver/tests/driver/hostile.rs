@@ -252,7 +252,7 @@ fn a_command_that_does_not_end_is_an_error_in_time() {
 }
 
 #[test]
-fn a_controller_that_dies_while_somebody_waits_is_an_error_before_the_time_is_over() {
+fn a_controller_that_dies_ends_a_wait_before_its_time() {
     static GONE: AtomicBool = AtomicBool::new(false);
     let complete = |queue: u16, _: u32, _: &mut [u32; 4]| {
         GONE.store(queue != 0, Ordering::Relaxed);
@@ -291,7 +291,7 @@ fn an_admin_command_that_does_not_end_is_an_error_in_time() {
     let maps = puppet.see(|state| state.maps.len());
     let error = driver.create_queue(1).unwrap_err();
     assert!(matches!(error, Error::Timeout { queue: 0, .. }), "{error}");
-    // The queue may exist for all anybody knows, so its memory stays until the controller is off.
+    // The driver cannot know whether the queue exists, so its memory stays until the controller is off.
     assert_eq!(puppet.see(|state| state.maps.len()), maps + 1);
     assert!(matches!(driver.create_queue(1), Err(Error::Dead { queue: 0 })));
     driver.close().unwrap();

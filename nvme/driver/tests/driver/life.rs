@@ -141,7 +141,7 @@ fn wait(queue: &Queue) {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let most = Timespec { tv_sec: 20, tv_nsec: 0 };
     let woken = poll(&mut [PollFd::new(queue, PollFlags::IN)], Some(&most)).unwrap();
-    assert_eq!(woken, 1, "nobody wakes who waits");
+    assert_eq!(woken, 1, "the waiting thread is woken");
 }
 
 #[test]

@@ -153,7 +153,7 @@ impl State {
             let status = if queue == 0 { self.admin(&words, script) } else { 0 };
             let Some(ring) = self.rings.get_mut(&queue) else { return };
             let mut end = [0; 4];
-            // As many queues as anybody wants.
+            // As many queues as the driver asks for.
             end[0] = if queue == 0 && words[0] & 0xff == 9 { words[11] } else { 0 };
             end[2] = head | u32::from(queue) << 16;
             end[3] = words[0] >> 16 | u32::from(ring.phase) << 16 | status << 17;
