@@ -145,10 +145,9 @@ pub fn run(target: &mut Kernel) -> Result<Report, Error> {
 }
 
 fn fail_each(target: &mut Kernel, index: Index, prepare: Prepare) -> Result<Tally, Stop> {
-    let mut tally = Tally::default();
+    target.open()?;
+    let (mut tally, mut dut) = (Tally::default(), Dut::new(target));
     for nth in 1..=MOST {
-        target.open()?;
-        let mut dut = Dut::new(target);
         let scene = prepare(&mut dut, index)?;
         let bytes = scene.request.bytes();
         // Touches the memory of requests, so that no page fault takes the fault.
@@ -166,8 +165,11 @@ fn fail_each(target: &mut Kernel, index: Index, prepare: Prepare) -> Result<Tall
             }
             (false, _) => check(answer == Answer::OK, || format!("without a fault: {at}"))?,
         }
-        dut.close().map_err(|stop| stop.at(&at))?;
+        // The index may be idle.
+        dut.send(&Request::disable(index))?;
+        dut.allocates(0).map_err(|stop| stop.at(&at))?;
         if !reached {
+            dut.close().map_err(|stop| stop.at(&at))?;
             return Ok(tally);
         }
     }
