@@ -7,7 +7,7 @@
 use crate::cases::{Dut, Stop, Verdict, check};
 use crate::target::{Kernel, Target};
 use crate::{Answer, Error, Index, Request, flags};
-use fs_err as fs;
+use fs_err::{self as fs, File, os::unix::fs::FileExt};
 use std::fmt;
 use std::path::Path;
 
@@ -146,15 +146,16 @@ pub fn run(target: &mut Kernel) -> Result<Report, Error> {
 
 fn fail_each(target: &mut Kernel, index: Index, prepare: Prepare) -> Result<Tally, Stop> {
     target.open()?;
+    let injection = Injection::new()?;
     let (mut tally, mut dut) = (Tally::default(), Dut::new(target));
     for nth in 1..=MOST {
         let scene = prepare(&mut dut, index)?;
         let bytes = scene.request.bytes();
         // Touches the memory of requests, so that no page fault takes the fault.
         dut.info(index)?;
-        arm(nth)?;
+        injection.arm(nth)?;
         let answer = dut.target.set_irqs(&bytes);
-        let reached = disarm()?;
+        let reached = injection.disarm()?;
         let answer = answer?;
         let at = format!("allocation {nth}, {} answered {answer}", scene.request);
         match (reached, answer) {
@@ -185,13 +186,24 @@ impl Scene {
     }
 }
 
-fn arm(nth: u32) -> Result<(), Error> {
-    Ok(fs::write(FAIL_NTH, nth.to_string())?)
-}
+/// The file that makes the n-th allocation of this thread fail. It stays open, since an open
+/// allocates.
+struct Injection(File);
 
-/// Stops the injection. Returns true if an allocation has failed.
-fn disarm() -> Result<bool, Error> {
-    let left = fs::read_to_string(FAIL_NTH);
-    fs::write(FAIL_NTH, "0")?;
-    Ok(left?.trim() == "0")
+impl Injection {
+    fn new() -> Result<Self, Error> {
+        Ok(Self(File::options().read(true).write(true).open(FAIL_NTH)?))
+    }
+
+    fn arm(&self, nth: u32) -> Result<(), Error> {
+        Ok(self.0.write_all_at(nth.to_string().as_bytes(), 0)?)
+    }
+
+    /// Stops the injection. Returns true if an allocation has failed.
+    fn disarm(&self) -> Result<bool, Error> {
+        let mut left = [0; 16];
+        let len = self.0.read_at(&mut left, 0)?;
+        self.arm(0)?;
+        Ok(left.get(..len).is_some_and(|left| left.trim_ascii() == b"0"))
+    }
 }

@@ -18,7 +18,7 @@ const ALARMS: &[&str] = &[
     "blocked for more than",
     "DMAR: [",
     "refcount_t:",
-    "kmemleak:",
+    "suspected memory leaks",
     "unable to handle",
     "nobody cared",
     "ODEBUG:",

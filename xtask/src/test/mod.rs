@@ -280,7 +280,10 @@ fn run_case(cache: &Cache, case: &Case, programs: &[PathBuf], built: Built) -> F
     }
     builder.image.command = format!("exec 2>&1\n{}\n", case.row.command);
     let outcome = builder.run(cache)?;
-    outcome.check(|line| case.row.client.is_some_and(|client| client.provokes(line)))?;
+    outcome.check(|line| {
+        case.row.client.is_some_and(|client| client.provokes(line))
+            || case.row.provoked.iter().any(|part| line.contains(part))
+    })?;
     Ok(Started { value: remarks(&outcome.output), twice: outcome.started_twice })
 }
 

@@ -47,6 +47,8 @@ pub struct Row {
     pub vmm: bool,
     /// The time limit in seconds.
     pub seconds: u64,
+    /// Parts of lines of the kernel's log that the row provokes in Linux itself.
+    pub provoked: &'static [&'static str],
     /// True if the guest loads a vendor's variant driver after its devices are bound to vfio-pci.
     pub variant: bool,
     /// Parameters of modules, as `module.parameter=value`.
@@ -96,6 +98,7 @@ const ROW: Row = Row {
     variant: false,
     vmm: false,
     seconds: 400,
+    provoked: &[],
     client: None,
     parameters: &[],
     append: &[],
@@ -107,6 +110,9 @@ const SELFTESTS_SRIOV: &[&str] = &["vfio-pci.enable_sriov=1"];
 
 /// Selftests map huge pages of both sizes, and skip themselves without them.
 const SELFTESTS_PAGES: &[&str] = &["hugepagesz=1G hugepages=1 hugepagesz=2M hugepages=8"];
+
+/// If a file of /proc/irq/N could not be made, Linux warns when it removes the file.
+const GENIRQ_WARNS: &[&str] = &["WARNING: at remove_proc_entry", "Call Trace:"];
 
 /// All rows. The longest come first, because rows run side by side.
 pub const ROWS: &[Row] = &[
@@ -142,6 +148,7 @@ pub const ROWS: &[Row] = &[
     Row {
         name: "every allocation of a request fails in turn, on a debug kernel",
         when: When::Long,
+        provoked: GENIRQ_WARNS,
         seconds: 1800,
         kernels: &[V7_3Debug],
         cores: &[Rust],
