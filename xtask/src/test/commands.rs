@@ -53,6 +53,9 @@ move() {
         cat /proc/interrupts /sys/kernel/debug/vfio/*/interrupts >/dev/null
     done
 }
+leaks=/sys/kernel/debug/kmemleak
+only=
+[ ! -e $leaks ] || only=v07 # On a debug kernel, all of the cases take a quarter of an hour.
 for device in $BIND; do
     touch /tmp/wind
     offline 2>/dev/null & offline=$!
@@ -73,10 +76,9 @@ for device in $BIND; do
     rm /tmp/wind
     wait $offline $move
     [ $(cat $processor) = 1 ] || exit 1
-    vfio-irq-conformance cases --bdf $device >said || { cat said; od -t x1 /sys/bus/pci/devices/$device/config; exit 1; }
+    vfio-irq-conformance cases --bdf $device --only "$only" >said || { cat said; od -t x1 /sys/bus/pci/devices/$device/config; exit 1; }
     [ -z "$(ls /sys/bus/pci/devices/$device/msi_irqs 2>/dev/null)" ] || { echo "$device still has interrupts"; exit 1; }
 done
-leaks=/sys/kernel/debug/kmemleak
 [ -e $leaks ] || exit 0
 for again in 1 2 3; do echo scan >$leaks; sleep 2; done
 cat $leaks
