@@ -95,6 +95,17 @@ impl<'t> Dut<'t> {
         Ok(self.target.get_irq_info(&mut bytes)? != Answer::EINVAL)
     }
 
+    /// Returns the indexes that the device has.
+    pub fn indexes(&mut self) -> Result<Vec<Index>, Stop> {
+        let mut there = Vec::new();
+        for index in Index::ALL {
+            if self.has(index)? {
+                there.push(index);
+            }
+        }
+        Ok(there)
+    }
+
     /// Runs for each of the indexes that the device has.
     pub fn on(
         &mut self,

@@ -104,7 +104,7 @@ cases! {
     /// The answers do not depend on the active index.
     fn i05_same_while_active(dut) {
         let all = |dut: &mut Dut<'_>| -> Result<Vec<Info>, Stop> {
-            Index::ALL.into_iter().map(|index| dut.info(index)).collect()
+            dut.indexes()?.into_iter().map(|index| dut.info(index)).collect()
         };
         let before = all(dut)?;
         dut.each(1, |dut, index, _| {

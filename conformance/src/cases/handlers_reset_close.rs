@@ -76,9 +76,10 @@ cases! {
     fn v13_close_while_active(dut, index, count in 2..) {
         let fds = dut.many_fds(count.min(8))?;
         dut.attach(index, 0, &fds)?;
-        let [err, req] = dut.fds()?;
-        dut.ok(&Request::attach(Index::Err, 0, &[err]))?;
-        dut.ok(&Request::attach(Index::Req, 0, &[req]))?;
+        dut.on(&[Index::Err, Index::Req], |dut, event| {
+            let fd = dut.fd()?;
+            dut.ok(&Request::attach(event, 0, &[fd]))
+        })?;
         if dut.maskable(index)? {
             dut.ok(&Request::mask(index, 1, 1))?;
         }
