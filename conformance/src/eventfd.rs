@@ -2,6 +2,7 @@
 
 use crate::Error;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec};
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -63,5 +64,30 @@ impl Eventfd {
 impl AsFd for Eventfd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+/// The eventfds of a target, by their numbers.
+#[derive(Debug, Default)]
+pub(crate) struct Eventfds(BTreeMap<i32, Eventfd>);
+
+impl Eventfds {
+    /// Creates an eventfd. Returns its number.
+    pub(crate) fn create(&mut self) -> Result<i32, Error> {
+        let eventfd = Eventfd::new()?;
+        let number = eventfd.number();
+        self.0.insert(number, eventfd);
+        Ok(number)
+    }
+
+    /// Returns the eventfd of a number, or an error if the target created none.
+    pub(crate) fn get(&self, number: i32) -> Result<&Eventfd, Error> {
+        let source = rustix::io::Errno::BADF;
+        self.0.get(&number).ok_or(Error::Descriptor { what: "found", source })
+    }
+
+    /// Closes all of them.
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
     }
 }

@@ -206,8 +206,9 @@ fn run(command: Command) -> Result<bool, Error> {
         }
         Command::Storm { bdf, seconds, seed } => {
             let time = Duration::from_secs(seconds);
-            println!("{}", storm::run(&storm::Plan { bdf, time, seed })?);
-            Ok(true)
+            let report = storm::run(&storm::Plan { bdf, time, seed })?;
+            println!("{report}");
+            Ok(report.is_meaningful())
         }
         Command::Exhaustion { bdf, others, expected, choice } => {
             let _pinned = Pinned::new()?;

@@ -62,6 +62,13 @@ impl fmt::Display for Report {
     }
 }
 
+impl Report {
+    /// Returns true if the device accepted some of the requests.
+    pub fn is_meaningful(&self) -> bool {
+        self.answers.contains_key(&Answer::OK.to_string())
+    }
+}
+
 /// Runs a storm. The device is closed and opened many times, mostly while it is in use.
 pub fn run(plan: &Plan) -> Result<Report, Error> {
     let opener = Opener::new(&plan.bdf)?;

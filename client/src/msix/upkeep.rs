@@ -81,7 +81,7 @@ impl<T: Transport, R: Routes> MsixTable<T, R> {
     }
 
     /// Updates one vector to the state that the guest wrote. Returns the error of the host or
-    /// KVM.
+    /// the hypervisor.
     pub(super) fn update(&mut self, number: u32, changed: bool) -> Result<(), Error> {
         let Some(open) = self.entry(number).map(|entry| self.is_open(entry)) else { return Ok(()) };
         if self.is_new(number) {

@@ -3,11 +3,10 @@
 use super::calls::{Calls, Trace};
 use super::{Core, Counted, Target, counters};
 use crate::devices::{Kind, Stimulus};
-use crate::eventfd::Eventfd;
+use crate::eventfd::Eventfds;
 use crate::sys::GuardedBytes;
 use crate::vfio::{self, Device, Facts, Opener};
 use crate::{Answer, Error, Index};
-use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// A device, the core behind its driver, and the stimulus of its interrupts.
@@ -17,7 +16,7 @@ pub struct Kernel {
     kind: Option<Kind>,
     open: Option<Opened>,
     facts: Facts,
-    eventfds: BTreeMap<i32, Eventfd>,
+    eventfds: Eventfds,
     files: Vec<OwnedFd>,
 }
 
@@ -37,7 +36,7 @@ impl Kernel {
             kind: Kind::of(vfio::identity(bdf)?),
             open: None,
             facts: Facts::default(),
-            eventfds: BTreeMap::new(),
+            eventfds: Eventfds::default(),
             files: Vec::new(),
         };
         kernel.open()?;
@@ -50,11 +49,6 @@ impl Kernel {
             bdf: self.opener.bdf().into(),
             why: "it is closed at the moment".into(),
         })
-    }
-
-    fn eventfd_of(&self, fd: i32) -> Result<&Eventfd, Error> {
-        let source = rustix::io::Errno::BADF;
-        self.eventfds.get(&fd).ok_or(Error::Descriptor { what: "found", source })
     }
 
     fn stimulus(&mut self, index: Index, vector: u32) -> Result<&mut dyn Stimulus, Error> {
@@ -102,10 +96,7 @@ impl Target for Kernel {
     }
 
     fn eventfd(&mut self) -> Result<i32, Error> {
-        let eventfd = Eventfd::new()?;
-        let number = eventfd.number();
-        self.eventfds.insert(number, eventfd);
-        Ok(number)
+        self.eventfds.create()
     }
 
     fn other_file(&mut self) -> Result<i32, Error> {
@@ -118,15 +109,15 @@ impl Target for Kernel {
     }
 
     fn signals(&mut self, fd: i32) -> Result<u64, Error> {
-        Ok(self.eventfd_of(fd)?.take())
+        Ok(self.eventfds.get(fd)?.take())
     }
 
     fn wait(&mut self, fd: i32) -> Result<bool, Error> {
-        Ok(self.eventfd_of(fd)?.wait())
+        Ok(self.eventfds.get(fd)?.wait())
     }
 
     fn signal(&mut self, fd: i32) -> Result<(), Error> {
-        self.eventfd_of(fd)?.signal()
+        self.eventfds.get(fd)?.signal()
     }
 
     fn reach(&self, index: Index) -> u32 {

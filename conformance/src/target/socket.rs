@@ -2,7 +2,7 @@
 
 use super::{Core, Counted, Target};
 use crate::devices::{Identity, Kind, Registers, Stimulus};
-use crate::eventfd::Eventfd;
+use crate::eventfd::Eventfds;
 use crate::sys::Mapping;
 use crate::vfio::{COMMAND, COMMAND_MASTER, COMMAND_MEMORY, DMA_IOVA, DMA_LEN, Dma, Facts};
 use crate::{Answer, Error, Index, flags};
@@ -51,7 +51,7 @@ pub struct Socket {
     facts: Facts,
     kind: Option<Kind>,
     open: Option<Opened>,
-    eventfds: BTreeMap<i32, Eventfd>,
+    eventfds: Eventfds,
     files: BTreeMap<i32, OwnedFd>,
     /// Active indexes. A server may accept a request to disable an idle index, which the rules
     /// refuse.
@@ -96,7 +96,7 @@ impl Socket {
             facts: Facts::default(),
             kind: None,
             open: None,
-            eventfds: BTreeMap::new(),
+            eventfds: Eventfds::default(),
             files: BTreeMap::new(),
             active: BTreeSet::new(),
             counted: BTreeMap::new(),
@@ -133,7 +133,7 @@ impl Socket {
     }
 
     fn file(&self, fd: i32) -> Option<BorrowedFd<'_>> {
-        let eventfd = self.eventfds.get(&fd).map(AsFd::as_fd);
+        let eventfd = self.eventfds.get(fd).ok().map(AsFd::as_fd);
         eventfd.or_else(|| self.files.get(&fd).map(AsFd::as_fd))
     }
 
@@ -255,10 +255,7 @@ impl Target for Socket {
     }
 
     fn eventfd(&mut self) -> Result<i32, Error> {
-        let eventfd = Eventfd::new()?;
-        let number = eventfd.number();
-        self.eventfds.insert(number, eventfd);
-        Ok(number)
+        self.eventfds.create()
     }
 
     fn other_file(&mut self) -> Result<i32, Error> {
@@ -269,18 +266,18 @@ impl Target for Socket {
     }
 
     fn signals(&mut self, fd: i32) -> Result<u64, Error> {
-        Ok(self.eventfd_of(fd)?.take())
+        Ok(self.eventfds.get(fd)?.take())
     }
 
     fn wait(&mut self, fd: i32) -> Result<bool, Error> {
-        Ok(self.eventfd_of(fd)?.wait())
+        Ok(self.eventfds.get(fd)?.wait())
     }
 
     fn signal(&mut self, fd: i32) -> Result<(), Error> {
-        self.eventfd_of(fd)?.signal()?;
+        self.eventfds.get(fd)?.signal()?;
         // If the server polls the eventfd, it takes the signal. Otherwise the signal stays.
         let until = Instant::now() + SOON / 10;
-        while self.eventfd_of(fd)?.is_signalled() && Instant::now() < until {
+        while self.eventfds.get(fd)?.is_signalled() && Instant::now() < until {
             std::thread::sleep(Duration::from_micros(200));
         }
         // The server has acted before it answers the next message.
@@ -388,13 +385,6 @@ impl Target for Socket {
         };
         self.open = Some(Opened { stimulus, client });
         Ok(())
-    }
-}
-
-impl Socket {
-    fn eventfd_of(&self, fd: i32) -> Result<&Eventfd, Error> {
-        let source = rustix::io::Errno::BADF;
-        self.eventfds.get(&fd).ok_or(Error::Descriptor { what: "found", source })
     }
 }
 

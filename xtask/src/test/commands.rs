@@ -19,8 +19,8 @@ pub(super) const CASES_EDU: &str = "vfio-irq-conformance cases --bdf $VFIO_IRQ_E
 pub(super) const CASES_XHCI: &str = "vfio-irq-conformance cases --bdf $VFIO_IRQ_XHCI";
 pub(super) const CASES_IGB: &str = "vfio-irq-conformance cases --bdf $VFIO_IRQ_IGB";
 
-/// The command that anyone runs, on every device of the lab, whose stimulus it finds by itself. Linux's
-/// core has to hold what user space may rely on, the Rust core everything.
+/// `vfio-irq conform`, which finds each device's stimulus by itself. Linux's core has to hold what
+/// user space may rely on, the Rust core everything.
 pub(super) const CONFORM: &str = r#"case $VFIO_IRQ_CORE in rust) profile=full ;; *) profile=linux ;; esac
 for device in $BIND; do
     vfio-irq conform $device --profile $profile >said || { cat said; exit 1; }
@@ -39,8 +39,8 @@ pub(super) const ANSWERS: &str = r#"for device in $BIND; do
 done"#;
 
 /// Storms on each device, first to their end, then killed, then with an unbind in the middle. All the
-/// while processors go offline and come back, interrupts move, and files about interrupts are read. Afterwards the contract holds, and a debug kernel knows of
-/// no leak.
+/// while processors go offline and come back, interrupts move, and files about interrupts are read.
+/// Afterwards the contract holds, and a debug kernel knows of no leak.
 pub(super) const STORM: &str = r#"seed=${VFIO_IRQ_SEED:-1}; seconds=${VFIO_IRQ_SECONDS:-8}
 driver=/sys/bus/pci/drivers/$VFIO_IRQ_DRIVER
 processor=/sys/devices/system/cpu/cpu1/online
@@ -84,11 +84,6 @@ done
 for again in 1 2 3; do echo scan >$leaks; sleep 2; done
 cat $leaks
 [ -z "$(cat $leaks)" ]"#;
-
-/// On a debug kernel each case takes seconds.
-pub(super) const CONFORM_DEBUG: &str = r#"case $VFIO_IRQ_CORE in rust) profile=full ;; *) profile=linux ;; esac
-vfio-irq conform $BIND --profile $profile >said || { cat said; exit 1; }
-echo "remark: $(tail -n 1 said)""#;
 
 /// Each allocation of each request fails once.
 pub(super) const FAULTS: &str = r#"for device in $BIND; do

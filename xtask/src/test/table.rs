@@ -161,8 +161,7 @@ pub const ROWS: &[Row] = &[
         when: When::Long,
         seconds: 1800,
         kernels: &[V7_3Debug],
-        devices: &[Igb],
-        command: CONFORM_DEBUG,
+        command: CONFORM,
         ..ROW
     },
     Row {
