@@ -76,6 +76,14 @@ pub enum Error {
     /// Two tables of answers differ where they must not, or a file is not such a table.
     #[error("{0}")]
     Table(String),
+    /// A target did what the contract does not say.
+    #[error("{why}, after these steps:\n{steps}")]
+    Differs {
+        /// The difference.
+        why: String,
+        /// The smallest sequence of steps that shows it.
+        steps: String,
+    },
     /// A measurement without meaning.
     #[error("{what} cannot be measured: {why}")]
     Measure {

@@ -6,13 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 use vfio_irq_conformance::cases::{Case, Outcome};
+use vfio_irq_conformance::differential::{self, Plan, Tally};
 use vfio_irq_conformance::pin::Pinned;
 use vfio_irq_conformance::regressions::Place;
-use vfio_irq_conformance::target::{Core, Kernel, Target};
+use vfio_irq_conformance::target::{Core, Kernel, Simulator, Socket, Target};
 use vfio_irq_conformance::{
     Error, answers, atomicity, cases, compare, faults, instructions, regressions, storm, stress,
     vector_exhaustion, vfio,
 };
+use vfio_irq_engine::sim::IrqCaps;
 
 /// What a VFIO device's interrupts must do, tried on a running kernel.
 #[derive(Debug, Parser)]
@@ -51,6 +53,19 @@ enum Command {
         linux: PathBuf,
         /// The table of this project's.
         ours: PathBuf,
+    },
+    /// Sequences of requests, interrupts and resets, compared with the model of the contract.
+    Differential {
+        #[command(flatten)]
+        on: On,
+        #[command(flatten)]
+        expected: Expected,
+        /// How many requests, at least.
+        #[arg(long, default_value_t = 10_000)]
+        requests: u64,
+        /// Which sequences.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
     },
     /// A request over six active vectors that fails in the middle: which still work?
     Atomicity {
@@ -140,6 +155,20 @@ enum Command {
 }
 
 #[derive(Debug, clap::Args)]
+#[group(required = true, multiple = false)]
+struct On {
+    /// Address of a device bound to a VFIO driver.
+    #[arg(long)]
+    bdf: Option<String>,
+    /// A vfio-user socket.
+    #[arg(long)]
+    socket: Option<PathBuf>,
+    /// The simulator.
+    #[arg(long)]
+    simulator: bool,
+}
+
+#[derive(Debug, clap::Args)]
 struct At {
     /// Address of an NVMe controller bound to a VFIO driver.
     #[arg(long)]
@@ -184,6 +213,10 @@ fn run(command: Command) -> Result<bool, Error> {
             Ok(true)
         }
         Command::Compare { linux, ours } => print_comparison(&linux, &ours),
+        Command::Differential { on, expected, requests, seed } => {
+            println!("{}", run_differential(on, expected.core(), requests, seed)?);
+            Ok(true)
+        }
         Command::Atomicity { bdf, expected } => {
             let core = expected.core();
             let report = atomicity::run(&mut Kernel::new(&bdf, core)?)?;
@@ -271,6 +304,18 @@ fn try_all<F: 'static>(
     }
     println!("{passed} passed, {} failed", failed.len());
     failed.is_empty()
+}
+
+fn run_differential(on: On, core: Core, requests: u64, seed: u64) -> Result<Tally, Error> {
+    let closed = on.socket.is_none();
+    let mut target: Box<dyn Target> = match &on {
+        On { bdf: Some(bdf), .. } => Box::new(Kernel::new(bdf, core)?),
+        On { socket: Some(path), .. } => Box::new(Socket::new(path, Core::Rust, None)?),
+        On { .. } => Box::new(Simulator::new(IrqCaps::default())),
+    };
+    // To open a real device takes a fifth of a second, because the kernel resets it.
+    let steps = if on.simulator { 20..400 } else { 500..1500 };
+    differential::run(target.as_mut(), &Plan { requests, seed, steps, closed })
 }
 
 fn print_comparison(linux: &Path, ours: &Path) -> Result<bool, Error> {

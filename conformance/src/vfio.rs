@@ -2,6 +2,7 @@
 
 use crate::devices::{Identity, Kind, Registers};
 use crate::sys::{self, GuardedBytes, Mapping};
+use crate::target::IrqRegisters;
 use crate::{Answer, Error};
 use fs_err::{self as fs, File, os::unix::fs::FileExt};
 use std::ffi::CString;
@@ -176,12 +177,16 @@ pub const COMMAND_MASTER: u16 = 0x4;
 /// DisINTx: INTx is disabled.
 pub const COMMAND_INTX_DISABLE: u16 = 0x400;
 const STATUS: u64 = 0x06;
+const STATUS_INTX: u16 = 0x8;
 const STATUS_CAPABILITIES: u16 = 0x10;
 const CAPABILITIES: u64 = 0x34;
 const INTERRUPT_PIN: u64 = 0x3d;
 const CAPABILITY_POWER: u8 = 0x01;
 const CAPABILITY_MSI: u8 = 0x05;
 const CAPABILITY_MSIX: u8 = 0x11;
+/// Of the word behind the head of each capability.
+const MSI_ENABLE: u16 = 1;
+const MSIX_ENABLE: u16 = 1 << 15;
 /// Bytes of an entry in the MSI-X table. The lowest bit of the last word masks the vector.
 const ENTRY: usize = 16;
 const ENTRY_MASKED: u32 = 1;
@@ -243,6 +248,32 @@ fn capability(config: ReadConfig<'_>, id: u8) -> Result<Option<u64>, Error> {
         at = u64::from(next & !3);
     }
     Ok(None)
+}
+
+/// The MSI-X table of a device, in its BAR.
+#[derive(Debug)]
+pub struct MsixTable {
+    bar: Mapping,
+    offset: usize,
+}
+
+impl MsixTable {
+    fn entry(&self, vector: u32) -> usize {
+        let vector = usize::try_from(vector).unwrap_or(usize::MAX);
+        self.offset.saturating_add(vector.saturating_mul(ENTRY))
+    }
+
+    /// Returns true if a vector is masked in the device.
+    pub fn is_masked(&self, vector: u32) -> Result<bool, Error> {
+        Ok(self.bar.read32(self.entry(vector).saturating_add(12))? & ENTRY_MASKED != 0)
+    }
+
+    /// Clears a vector's entry and masks it there, as a hidden reset does.
+    pub fn forget_message(&self, vector: u32) -> Result<(), Error> {
+        let entry = self.entry(vector);
+        self.bar.write32(entry.saturating_add(12), ENTRY_MASKED)?;
+        self.bar.clear(entry, 12)
+    }
 }
 
 /// An open device.
@@ -332,24 +363,37 @@ impl Device {
         Ok(self.capability(CAPABILITY_MSI)?.map(|at| at + 4))
     }
 
-    /// Clears a vector's entry in the MSI-X table and masks it there, as a hidden reset does.
-    /// Returns false without the capability.
-    pub fn forget_message(&self, vector: u32) -> Result<bool, Error> {
-        let Some(capability) = self.capability(CAPABILITY_MSIX)? else {
-            return Ok(false);
-        };
+    /// Maps the MSI-X table; `None` without the capability.
+    pub fn msix_table(&self) -> Result<Option<MsixTable>, Error> {
+        let Some(capability) = self.capability(CAPABILITY_MSIX)? else { return Ok(None) };
         let mut place = [0; 4];
         self.config(capability + 4, &mut place)?;
         let place = u32::from_le_bytes(place);
         let refused = |answer| Error::Refused { step: "asking for a region", answer };
         let region = sys::region_info(self.fd(), place & 7).map_err(refused)?;
         let len = usize::try_from(region.size).unwrap_or(usize::MAX);
-        let table = Mapping::of_device(self.fd(), region.offset, len)?;
-        let number = |word| usize::try_from(word).unwrap_or(usize::MAX);
-        let entry = number(place & !7).saturating_add(number(vector).saturating_mul(ENTRY));
-        table.write32(entry.saturating_add(12), ENTRY_MASKED)?;
-        table.clear(entry, 12)?;
-        Ok(true)
+        let bar = Mapping::of_device(self.fd(), region.offset, len)?;
+        let offset = usize::try_from(place & !7).unwrap_or(usize::MAX);
+        Ok(Some(MsixTable { bar, offset }))
+    }
+
+    /// Clears a vector's entry in the MSI-X table, as a hidden reset does.
+    pub fn forget_message(&self, vector: u32) -> Result<(), Error> {
+        self.msix_table()?.ok_or(Error::NoBar)?.forget_message(vector)
+    }
+
+    /// Reads what the device itself has in its registers of interrupts.
+    pub fn irq_registers(&self, bdf: &str) -> Result<IrqRegisters, Error> {
+        let enabled = |id, bit| match self.capability(id)? {
+            Some(at) => Ok::<_, Error>(hardware16(bdf, at + 2)? & bit != 0),
+            None => Ok(false),
+        };
+        Ok(IrqRegisters {
+            command: hardware16(bdf, COMMAND)?,
+            asserts_intx: hardware16(bdf, STATUS)? & STATUS_INTX != 0,
+            msi_enabled: enabled(CAPABILITY_MSI, MSI_ENABLE)?,
+            msix_enabled: enabled(CAPABILITY_MSIX, MSIX_ENABLE)?,
+        })
     }
 
     fn command_set(&self, bits: u16) -> Result<(), Error> {

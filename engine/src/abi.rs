@@ -81,7 +81,7 @@ pub mod flags {
 /// assert_eq!(known, [0, 1, 2, 3, 4]);
 /// assert!(Index::ALL.iter().all(|index| Index::from_raw(index.raw()) == Some(*index)));
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Index {
     /// INTx.
     Intx,

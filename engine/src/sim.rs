@@ -243,6 +243,13 @@ impl Sim {
         self.pending.contains(&number)
     }
 
+    /// Returns the vectors that have a handler and are not masked.
+    pub fn unmasked(&self) -> std::vec::Vec<u32> {
+        let unmasked =
+            |(_, mask, running): &(SimTrigger, Mask, bool)| *mask == Mask::Unmasked && *running;
+        self.handlers.iter().filter(|(_, handler)| unmasked(handler)).map(|(n, _)| *n).collect()
+    }
+
     /// Returns the number of vectors with an allocated interrupt.
     pub fn allocated(&self) -> usize {
         self.allocated.len()

@@ -5,6 +5,7 @@ mod common;
 use common::Setup;
 use vfio_irq_conformance::Index;
 use vfio_irq_conformance::cases::{Outcome, Profile};
+use vfio_irq_conformance::differential::{self, Plan};
 use vfio_irq_conformance::target::{Board, Counted, Socket, Target};
 use vfio_irq_user::Interrupts;
 
@@ -49,11 +50,25 @@ impl Board for TestBoard {
     }
 }
 
+fn target(setup: &Setup) -> Socket {
+    let board = Box::new(TestBoard(setup.bus().interrupts));
+    Socket::new(&setup.path, Profile::Full.core(), Some(board)).unwrap()
+}
+
+#[test]
+fn sequences_of_requests_interrupts_and_resets_do_what_the_contracts_model_does() {
+    let setup = Setup::new();
+    // A descriptor that is not open cannot be sent.
+    let plan = Plan { requests: 5000, seed: 1, steps: 20..400, closed: false };
+    let tally = differential::run(&mut target(&setup), &plan).unwrap_or_else(|e| panic!("{e}"));
+    println!("{tally}");
+    assert!(tally.signals > 500 && tally.resets > 0, "{tally}");
+}
+
 #[test]
 fn the_cases_of_the_contract_hold() {
     let setup = Setup::new();
-    let board = Box::new(TestBoard(setup.bus().interrupts));
-    let mut target = Socket::new(&setup.path, Profile::Full.core(), Some(board)).unwrap();
+    let mut target = target(&setup);
     let facts = target.facts();
     assert!(facts.pin && facts.msi == 8 && facts.msi_mask_bits && facts.msix == common::VECTORS);
     let (mut held, mut not_applicable, mut broken) = (0, Vec::new(), Vec::new());

@@ -1,11 +1,11 @@
 //! A real device behind a driver of the running kernel.
 
 use super::calls::{Calls, Trace};
-use super::{Core, Counted, Target, counters};
+use super::{Core, Counted, IrqRegisters, Target, counters};
 use crate::devices::{Kind, Stimulus};
 use crate::eventfd::Eventfds;
 use crate::sys::GuardedBytes;
-use crate::vfio::{self, Device, Facts, Opener};
+use crate::vfio::{self, Device, Facts, MsixTable, Opener};
 use crate::{Answer, Error, Index};
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -23,6 +23,7 @@ pub struct Kernel {
 struct Opened {
     // The stimulus is dropped before the device, because it holds the device's registers.
     stimulus: Option<Box<dyn Stimulus>>,
+    table: Option<MsixTable>,
     device: Device,
     request: GuardedBytes,
 }
@@ -149,6 +150,35 @@ impl Target for Kernel {
         Some(listed.map_or(0, Iterator::count))
     }
 
+    fn attached(&self) -> Option<Vec<u32>> {
+        let number = |handler: &String| {
+            let (kind, rest) = handler.split_once('[')?;
+            let (number, _) = rest.split_once(']')?;
+            kind.starts_with("vfio-msi").then(|| number.parse().ok()).flatten()
+        };
+        let mut attached: Vec<u32> = self.handlers()?.iter().filter_map(number).collect();
+        attached.sort_unstable();
+        Some(attached)
+    }
+
+    fn unmasked(&self) -> Result<Option<Vec<u32>>, Error> {
+        let Some(table) = self.open.as_ref().and_then(|opened| opened.table.as_ref()) else {
+            return Ok(None);
+        };
+        let mut unmasked = Vec::new();
+        for number in 0..self.facts.msix {
+            if !table.is_masked(number)? {
+                unmasked.push(number);
+            }
+        }
+        Ok(Some(unmasked))
+    }
+
+    fn registers(&self) -> Result<Option<IrqRegisters>, Error> {
+        let Some(opened) = &self.open else { return Ok(None) };
+        opened.device.irq_registers(self.opener.bdf()).map(Some)
+    }
+
     fn counted(&self, vector: u32) -> Option<Counted> {
         counters::of_vector(&counters::read(self.opener.bdf())?, vector)
     }
@@ -185,7 +215,10 @@ impl Target for Kernel {
     }
 
     fn forget_message(&mut self, vector: u32) -> Result<bool, Error> {
-        self.opened()?.device.forget_message(vector)
+        match &self.opened()?.table {
+            Some(table) => table.forget_message(vector).map(|()| true),
+            None => Ok(false),
+        }
     }
 
     fn close(&mut self) -> Result<(), Error> {
@@ -209,7 +242,8 @@ impl Target for Kernel {
             Some(kind) => Some(kind.stimulus(device.bar()?, self.opener.dma())),
             None => None,
         };
-        self.open = Some(Opened { stimulus, device, request: GuardedBytes::new()? });
+        let table = device.msix_table()?;
+        self.open = Some(Opened { stimulus, table, device, request: GuardedBytes::new()? });
         Ok(())
     }
 }

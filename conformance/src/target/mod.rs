@@ -79,6 +79,19 @@ impl Counted {
     }
 }
 
+/// What a device's configuration space says of its interrupts, past VFIO's emulation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct IrqRegisters {
+    /// The command register.
+    pub command: u16,
+    /// The device asserts INTx, whether or not DisINTx is set.
+    pub asserts_intx: bool,
+    /// The MSI capability is enabled.
+    pub msi_enabled: bool,
+    /// The MSI-X capability is enabled.
+    pub msix_enabled: bool,
+}
+
 /// A target that answers VFIO's two interrupt ioctls.
 ///
 /// Requests are bytes, and memory behind them is unreadable. A request with a bad address is one
@@ -134,6 +147,20 @@ pub trait Target {
 
     /// Returns the number of the machine's interrupts that MSI and MSI-X of this device hold.
     fn allocated(&self) -> Option<usize>;
+
+    /// Returns the vectors of MSI or MSI-X that have an eventfd; `None` if the target does not say.
+    fn attached(&self) -> Option<Vec<u32>>;
+
+    /// Returns the vectors of MSI-X that the device's table does not mask; `None` if it cannot be
+    /// read.
+    fn unmasked(&self) -> Result<Option<Vec<u32>>, Error> {
+        Ok(None)
+    }
+
+    /// Returns the device's registers of interrupts; `None` if they cannot be read.
+    fn registers(&self) -> Result<Option<IrqRegisters>, Error> {
+        Ok(None)
+    }
 
     /// Returns the counts of a vector; `None` if they cannot be read.
     fn counted(&self, vector: u32) -> Option<Counted>;

@@ -148,6 +148,15 @@ impl Target for Simulator {
         Some(self.sim.allocated())
     }
 
+    fn attached(&self) -> Option<Vec<u32>> {
+        let slots = self.device.vectors().slots();
+        Some(slots.filter(|(_, slot)| slot.vector().is_some()).map(|(number, _)| number).collect())
+    }
+
+    fn unmasked(&self) -> Result<Option<Vec<u32>>, Error> {
+        Ok(Some(self.sim.unmasked()))
+    }
+
     fn counted(&self, vector: u32) -> Option<Counted> {
         let counts = self.device.vectors().slot(vector)?.counts();
         Some(Counted {

@@ -326,6 +326,10 @@ impl Target for Socket {
         None
     }
 
+    fn attached(&self) -> Option<Vec<u32>> {
+        self.board.as_ref().map(|board| board.attached())
+    }
+
     fn counted(&self, vector: u32) -> Option<Counted> {
         let now = self.board.as_ref()?.counted(vector);
         let before = self.counted.get(&vector).copied().unwrap_or_default();

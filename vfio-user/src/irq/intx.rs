@@ -9,22 +9,19 @@ struct State {
     enabled: bool,
     /// The device asserts INTx.
     asserted: bool,
-    /// Masked by the client, or automatically by the last signal.
+    /// Masked by the client, or automatically by the last interrupt.
     masked: bool,
     /// The guest has set Interrupt Disable in the command register.
     disabled_by_command: bool,
 }
 
 impl State {
-    /// Signals INTx and masks it, if INTx is asserted and nothing masks it.
+    /// Masks INTx and signals it, if INTx is asserted and nothing masks it. As in Linux, an interrupt
+    /// without an eventfd masks INTx as well (`CONTRACT.md`, X-06).
     fn deliver(&mut self, trigger: Option<&Trigger>) {
-        let unmasked = self.enabled && !self.masked && !self.disabled_by_command;
-        if let Some(trigger) = trigger
-            && self.asserted
-            && unmasked
-        {
+        if self.asserted && self.enabled && !self.masked && !self.disabled_by_command {
             self.masked = true;
-            trigger.signal();
+            trigger.iter().for_each(|trigger| trigger.signal());
         }
     }
 }

@@ -85,6 +85,12 @@ for again in 1 2 3; do echo scan >$leaks; sleep 2; done
 cat $leaks
 [ -z "$(cat $leaks)" ]"#;
 
+/// Sequences of requests, interrupts and resets do what the model of the contract does.
+pub(super) const DIFFERENTIAL: &str = r#"for device in $BIND; do
+    vfio-irq-conformance differential --bdf $device --requests ${VFIO_IRQ_REQUESTS:-1500} --seed ${VFIO_IRQ_SEED:-1} >said 2>&1 || { cat said; exit 1; }
+    echo "remark: $device $(tail -n 1 said)"
+done"#;
+
 /// Each allocation of each request fails once.
 pub(super) const FAULTS: &str = r#"for device in $BIND; do
     vfio-irq-conformance faults --bdf $device >said || { cat said; exit 1; }

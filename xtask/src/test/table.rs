@@ -127,6 +127,12 @@ pub const ROWS: &[Row] = &[
         ..ROW
     },
     Row {
+        name: "sequences of requests, interrupts and resets do what the contract's model does",
+        devices: &[Igb, Edu, Xhci, Nvme],
+        command: DIFFERENTIAL,
+        ..ROW
+    },
+    Row {
         name: "storms: requests, resets, power, processors, kill and unbind at once",
         cores: &[Rust],
         cpus: 2,
