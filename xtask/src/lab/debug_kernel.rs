@@ -1,6 +1,5 @@
-//! The debug kernel: Linux 7.3 with the sanitizers and checkers that show what tests do not: use
-//! after free (KASAN), lock order (lockdep), sleeping in atomic context, leaks (kmemleak). It has
-//! what VFIO needs and no more, so that two cores build it in minutes.
+//! Debug kernels: Linux 7.3 with the sanitizers and checkers that show what tests do not. They have
+//! what VFIO needs and no more, so that two cores build one in minutes.
 
 use std::path::Path;
 
@@ -19,10 +18,35 @@ const RECIPE: u32 = 1;
 /// The directory of the kernel's built sources, against which modules are built.
 pub const TREE: &str = "build";
 
-/// The options of the kernel. Everything else is off, unless one of these needs it.
-const CONFIG: &str = include_str!("debug.config");
+/// A debug kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sanitizer {
+    /// Use after free (KASAN), with lock order (lockdep), sleeping in atomic context, leaks
+    /// (kmemleak) and fault injection.
+    Kasan,
+    /// Data races (KCSAN).
+    Kcsan,
+}
 
-const LOCAL_VERSION: &str = "-vfio-irq-debug";
+/// The options of every debug kernel. Everything else is off, unless one of these needs it.
+const CONFIG: &str = include_str!("debug_kernel.config");
+
+impl Sanitizer {
+    fn config(self) -> String {
+        let own = match self {
+            Self::Kasan => include_str!("kasan.config"),
+            Self::Kcsan => include_str!("kcsan.config"),
+        };
+        format!("{CONFIG}{own}")
+    }
+
+    fn local_version(self) -> &'static str {
+        match self {
+            Self::Kasan => "-vfio-irq-debug",
+            Self::Kcsan => "-vfio-irq-kcsan",
+        }
+    }
+}
 
 /// Parts of the sources that the kernel is not built from.
 const UNUSED: [&str; 7] = [
@@ -36,12 +60,12 @@ const UNUSED: [&str; 7] = [
 ];
 
 /// Returns the text from which the kernel is made.
-pub fn recipe() -> String {
-    format!("debug kernel {RECIPE} {}", hash(CONFIG))
+pub fn recipe(sanitizer: Sanitizer) -> String {
+    format!("debug kernel {RECIPE} {}", hash(&sanitizer.config()))
 }
 
 /// Fills `dir` as a stock kernel: `release`, `vmlinuz`, `modules/`, `headers/`, and [`TREE`].
-pub fn fill(cache: &Cache, dir: &Path) -> Result<Vec<String>> {
+pub fn fill(cache: &Cache, sanitizer: Sanitizer, dir: &Path) -> Result<Vec<String>> {
     let root = root::Kind::Llvm.obtain(cache)?;
     let tree = dir.join(TREE);
     let sandbox = Sandbox::new(root.path()).bind(&tree, "build/linux");
@@ -53,14 +77,15 @@ pub fn fill(cache: &Cache, dir: &Path) -> Result<Vec<String>> {
     remove_tree(&work)?;
 
     let make = |targets: &[&str]| {
-        let mut command = make_with(&sandbox, &["LLVM=1".to_owned()], LOCAL_VERSION);
+        let mut command = make_with(&sandbox, &["LLVM=1".to_owned()], sanitizer.local_version());
         command.args(targets);
         command
     };
-    fs::write(tree.join("vfio-irq.config"), CONFIG)?;
+    let config = sanitizer.config();
+    fs::write(tree.join("vfio-irq.config"), &config)?;
     let configure = make(&["KCONFIG_ALLCONFIG=vfio-irq.config", "allnoconfig"]);
     capture(configure, "configuring the debug kernel with make")?;
-    check_config(&fs::read_to_string(tree.join(".config"))?)?;
+    check_config(&config, &fs::read_to_string(tree.join(".config"))?)?;
     let step = Step::start("Building the debug kernel (a quarter of an hour on two cores)", None);
     let build = make(&["bzImage", "modules"]);
     follow(build, "building the debug kernel with make", |line| step.note(line))?;
@@ -79,19 +104,19 @@ pub fn fill(cache: &Cache, dir: &Path) -> Result<Vec<String>> {
 }
 
 /// Checks that the sources know every option and leave it as it was set.
-fn check_config(made: &str) -> Result<()> {
+fn check_config(wanted: &str, made: &str) -> Result<()> {
     let is_missing = |wanted: &&str| {
         let Some((name, value)) = wanted.split_once('=') else { return false };
         let set = made.lines().any(|line| line == *wanted);
         let absent = !made.lines().any(|line| line.starts_with(&format!("{name}=")));
         !(set || value == "n" && absent)
     };
-    let missing: Vec<&str> = CONFIG.lines().filter(is_missing).collect();
+    let missing: Vec<&str> = wanted.lines().filter(is_missing).collect();
     if missing.is_empty() {
         return Ok(());
     }
     Err(Error::other(format!(
-        "the kernel's configuration does not allow {} (xtask/src/lab/debug.config)",
+        "the kernel's configuration does not allow {} (xtask/src/lab/*.config)",
         missing.join(", ")
     )))
 }

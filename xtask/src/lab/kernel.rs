@@ -9,7 +9,7 @@ use fs_err as fs;
 
 use super::archive::{Archive, unpack};
 use super::cache::{Cache, Made, hash, remove_tree};
-use super::debug_kernel;
+use super::debug_kernel::{self, Sanitizer};
 use super::process::{Step, capture, follow};
 use super::root;
 use super::sandbox::Sandbox;
@@ -39,6 +39,9 @@ pub enum Series {
     /// Built here from the sources of 7.3: KASAN, lockdep, kmemleak, fault injection.
     #[value(name = "7.3-debug")]
     V7_3Debug,
+    /// Built here from the sources of 7.3: KCSAN, which reports data races.
+    #[value(name = "7.3-kcsan")]
+    V7_3Kcsan,
 }
 
 impl fmt::Display for Series {
@@ -49,6 +52,7 @@ impl fmt::Display for Series {
             Self::V7_2 => "7.2",
             Self::V7_3 => "7.3",
             Self::V7_3Debug => "7.3-debug",
+            Self::V7_3Kcsan => "7.3-kcsan",
         })
     }
 }
@@ -56,15 +60,24 @@ impl fmt::Display for Series {
 impl Series {
     /// Returns true if modules in Rust can be built for the kernel.
     pub fn has_rust(self) -> bool {
-        matches!(self, Self::V7_2 | Self::V7_3 | Self::V7_3Debug)
+        !matches!(self, Self::V6_1 | Self::V6_12)
     }
 
     /// Returns the root whose compilers built the kernel.
     pub fn toolchain(self) -> root::Kind {
         match self {
             Self::V7_2 => root::Kind::Sid,
-            Self::V7_3Debug => root::Kind::Llvm,
-            _ => root::Kind::Trixie,
+            Self::V7_3Debug | Self::V7_3Kcsan => root::Kind::Llvm,
+            Self::V6_1 | Self::V6_12 | Self::V7_3 => root::Kind::Trixie,
+        }
+    }
+
+    /// Returns what watches the kernel, if it is one of the debug kernels, which are built here.
+    pub fn sanitizer(self) -> Option<Sanitizer> {
+        match self {
+            Self::V7_3Debug => Some(Sanitizer::Kasan),
+            Self::V7_3Kcsan => Some(Sanitizer::Kcsan),
+            Self::V6_1 | Self::V6_12 | Self::V7_2 | Self::V7_3 => None,
         }
     }
 
@@ -74,7 +87,7 @@ impl Series {
             Self::V6_1 => "bookworm",
             Self::V6_12 => "trixie",
             Self::V7_2 => "sid",
-            Self::V7_3 | Self::V7_3Debug => "trixie-backports",
+            Self::V7_3 | Self::V7_3Debug | Self::V7_3Kcsan => "trixie-backports",
         }
     }
 
@@ -84,7 +97,7 @@ impl Series {
             Self::V6_1 => ("linux-image-6.1.0-", "-amd64"),
             Self::V6_12 => ("linux-image-6.12.", "+deb13-amd64"),
             Self::V7_2 => ("linux-binary-7.2.", "+deb14-amd64"),
-            Self::V7_3 | Self::V7_3Debug => ("linux-binary-7.3.", "+deb13-amd64"),
+            Self::V7_3 | Self::V7_3Debug | Self::V7_3Kcsan => ("linux-binary-7.3.", "+deb13-amd64"),
         }
     }
 
@@ -132,8 +145,9 @@ impl Kernel {
     /// Gets the newest kernel of `series`, from the cache or from the archive.
     pub fn obtain(cache: &Cache, series: Series) -> Result<Self> {
         let name = format!("kernel-{series}");
-        let made = if series == Series::V7_3Debug {
-            cache.obtain(&name, &debug_kernel::recipe(), |dir| debug_kernel::fill(cache, dir))?
+        let made = if let Some(sanitizer) = series.sanitizer() {
+            let recipe = debug_kernel::recipe(sanitizer);
+            cache.obtain(&name, &recipe, |dir| debug_kernel::fill(cache, sanitizer, dir))?
         } else {
             let recipe = format!("kernel {series} {RECIPE}");
             cache.obtain(&name, &recipe, |dir| unpack_kernel(cache, series, dir))?
@@ -217,7 +231,7 @@ impl Tree {
         }
         let root = series.toolchain().obtain(cache)?;
         let kernel = Kernel::obtain(cache, series)?;
-        if series == Series::V7_3Debug {
+        if series.sanitizer().is_some() {
             let path = kernel.dir().join(debug_kernel::TREE);
             return Ok(Self { root, path, _made: None, kernel });
         }
