@@ -19,6 +19,7 @@ mod instructions;
 mod lab;
 mod lab_command;
 mod log;
+mod soak;
 mod test;
 mod vmm;
 
@@ -44,6 +45,8 @@ enum Task {
     Lab(lab_command::Options),
     /// Run every test: cargo's, and the lab's on real kernels
     Test(test::Options),
+    /// Run what takes hours, and write its figures into docs/tried.md
+    Soak(soak::Options),
     /// Show a guest of the unmodified QEMU using its NVMe disk through vfio-pci
     Demo {
         /// The kernel's series, of the host and of the guest
@@ -75,6 +78,7 @@ fn run(task: Task) -> Result<ExitCode> {
         }
         Task::Lab(options) => lab_command::run(options),
         Task::Test(options) => test::run(&options),
+        Task::Soak(options) => soak::run(&options),
         Task::Demo { kernel, core } => demo::run(kernel, core),
     }
 }

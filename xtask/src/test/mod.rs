@@ -67,14 +67,25 @@ struct Count {
 /// it could not test.
 type Found = Result<Started<Vec<String>>>;
 
+/// Variables of a row's command, by their names.
+pub type Settings = &'static [(&'static str, &'static str)];
+
 /// A row with one of its kernels and one of its cores.
-struct Case {
+pub struct Case {
     row: &'static Row,
     series: Series,
     core: Core,
+    /// What differs from a test's run.
+    settings: Settings,
+    /// The time limit in seconds.
+    seconds: u64,
 }
 
 impl Case {
+    fn new(row: &'static Row, series: Series, core: Core) -> Self {
+        Self { row, series, core, settings: &[], seconds: row.seconds }
+    }
+
     /// Returns what must be built for the case.
     fn needs(&self) -> (Series, Core, bool, bool, Option<Client>) {
         (self.series, self.core, self.row.cdev, self.row.variant, self.row.client)
@@ -159,11 +170,30 @@ fn cases(options: &Options) -> Vec<Case> {
     let mut cases = Vec::new();
     for row in ROWS.iter().filter(|row| options.long || row.when == When::Always) {
         for &series in row.kernels {
-            cases.extend(row.cores.iter().map(|&core| Case { row, series, core }));
+            cases.extend(row.cores.iter().map(|&core| Case::new(row, series, core)));
         }
     }
     cases.retain(|case| options.selects(&case.title()));
     cases
+}
+
+/// Runs a row of the table by itself, with other settings and another time limit. Returns the
+/// kernel's release and the remarks.
+pub fn run_row(
+    name: &str,
+    series: Series,
+    core: Core,
+    settings: Settings,
+    seconds: u64,
+) -> Result<(String, Vec<String>)> {
+    let row = ROWS.iter().find(|row| row.name.contains(name));
+    let row = row.ok_or_else(|| Error::other(format!("no row is called {name}")))?;
+    let cache = Cache::open()?;
+    let case = Case { row, series, core, settings, seconds };
+    let programs = guest_programs::build_all()?;
+    let built = prepare(&cache, &case)?;
+    let found = run_case(&cache, &case, &programs, built)?;
+    Ok((Kernel::obtain(&cache, series)?.release, found.value))
 }
 
 fn lab_tests(options: &Options) -> Result<Count> {
@@ -267,7 +297,7 @@ fn run_case(cache: &Cache, case: &Case, programs: &[PathBuf], built: Built) -> F
     builder.image.modules_after = variant.collect();
     builder.image.parameters = case.row.parameters.iter().map(|text| (*text).to_owned()).collect();
     builder.append = case.row.append.iter().map(|text| (*text).to_owned()).collect();
-    builder.timeout = Duration::from_secs(case.row.seconds);
+    builder.timeout = Duration::from_secs(case.seconds);
     // A guest does not load programs that it does not run.
     let named = |program: &&PathBuf| names(case.row.command, program);
     let all = programs.iter().chain(&built.programs);
@@ -278,7 +308,9 @@ fn run_case(cache: &Cache, case: &Case, programs: &[PathBuf], built: Built) -> F
     if case.row.vmm {
         vmm::equip(&mut builder, cache)?;
     }
-    builder.image.command = format!("exec 2>&1\n{}\n", case.row.command);
+    let set = |(name, value): &(&str, &str)| format!("export {name}={value}\n");
+    let settings: String = case.settings.iter().map(set).collect();
+    builder.image.command = format!("exec 2>&1\n{settings}{}\n", case.row.command);
     let outcome = builder.run(cache)?;
     outcome.check(|line| {
         case.row.client.is_some_and(|client| client.provokes(line))
@@ -332,7 +364,7 @@ mod tests {
 
     #[test]
     fn what_failed_and_what_was_started_twice_is_counted_and_named() {
-        let case = |core| Case { row: &ROWS[0], series: Series::V7_3, core };
+        let case = |core| Case::new(&ROWS[0], Series::V7_3, core);
         let cases = [case(Core::C), case(Core::Rust)];
         let count = side_by_side(&cases, |case| match case.core {
             Core::C => Ok(Started { value: Vec::new(), twice: true }),

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::lab::cache::Cache;
 use crate::lab::device::Kind::{self, Edu, Igb, Nvme, Virtio, Xhci};
 use crate::lab::guest::Core::{self, C, Rust};
-use crate::lab::kernel::Series::{self, V6_1, V6_12, V7_2, V7_3, V7_3Debug};
+use crate::lab::kernel::Series::{self, V6_1, V6_12, V7_2, V7_3, V7_3Debug, V7_3Kcsan};
 use crate::lab::start::Started;
 use crate::{demo, emulated, vmm};
 
@@ -145,6 +145,17 @@ pub const ROWS: &[Row] = &[
         when: When::Long,
         seconds: 1800,
         kernels: &[V7_3Debug],
+        cores: &[Rust],
+        cpus: 2,
+        devices: &[Igb, Edu, Nvme],
+        command: STORM,
+        ..ROW
+    },
+    Row {
+        name: "storms under KCSAN",
+        when: When::Long,
+        seconds: 1800,
+        kernels: &[V7_3Kcsan],
         cores: &[Rust],
         cpus: 2,
         devices: &[Igb, Edu, Nvme],

@@ -1,0 +1,93 @@
+//! `cargo xtask soak`: what takes too long for a test. Each run is repeatable, and its figures are
+//! on the page [`page`] generates.
+
+mod page;
+mod runs;
+
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use clap::Args;
+
+use self::page::{Entry, Page};
+use self::runs::{RUNS, Run, Work};
+use crate::core_module::checkout;
+use crate::error::{Error, Result};
+use crate::lab::process::follow;
+use crate::test;
+
+/// What to run.
+#[derive(Args)]
+pub struct Options {
+    /// Only runs whose name contains this text
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    only: String,
+    /// Print the names of the runs, and what each does
+    #[arg(long)]
+    list: bool,
+}
+
+/// Runs what is chosen, one after the other, and writes the figures of each into the page.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    let chosen: Vec<&Run> = RUNS.iter().filter(|run| run.name.contains(&options.only)).collect();
+    if chosen.is_empty() {
+        return Err(Error::other(format!(
+            "no run is called {}: `cargo xtask soak --list` shows them",
+            options.only
+        )));
+    }
+    let mut failed = 0;
+    for run in chosen {
+        if options.list {
+            println!("{:<28} {}", run.name, run.what);
+            continue;
+        }
+        let since = Instant::now();
+        match play(run) {
+            Ok(figures) => {
+                let seconds = since.elapsed().as_secs();
+                println!("{} … ok ({seconds} s)", run.name);
+                figures.iter().for_each(|line| println!("    {line}"));
+                let mut page = Page::read()?;
+                page.put(
+                    run.name,
+                    Entry { what: run.what.to_owned(), repeat: repeat(run), figures, seconds },
+                );
+                page.write()?;
+            }
+            Err(why) => {
+                failed += 1;
+                println!("{} … FAILED\n{why}", run.name);
+            }
+        }
+    }
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Returns the command that does it again.
+fn repeat(run: &Run) -> String {
+    format!("cargo xtask soak --only {}", run.name)
+}
+
+fn play(run: &Run) -> Result<Vec<String>> {
+    match &run.work {
+        Work::Row { name, series, core, settings, seconds } => {
+            let (release, remarks) = test::run_row(name, *series, *core, settings, *seconds)?;
+            let with = settings.iter().map(|(name, value)| format!("{name}={value}"));
+            let with: Vec<String> = with.collect();
+            let head = format!("Linux {release}, the core in {core}, {}", with.join(" "));
+            Ok(std::iter::once(head).chain(remarks).collect())
+        }
+        Work::Here { command } => here(command),
+    }
+}
+
+/// Runs a command on this machine. Returns the last line that it prints.
+fn here(words: &[&str]) -> Result<Vec<String>> {
+    let line = words.join(" ");
+    let mut command = Command::new("sh");
+    command.current_dir(checkout()).args(["-c", &format!("exec 2>&1; {line}")]);
+    let mut last = String::new();
+    follow(command, &line, |line| last = line.to_owned())?;
+    Ok(vec![line, last])
+}

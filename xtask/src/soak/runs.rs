@@ -1,0 +1,99 @@
+//! The long runs. To add one, add an entry.
+
+use crate::lab::guest::Core::{self, C, Rust};
+use crate::lab::kernel::Series::{self, V7_3, V7_3Debug, V7_3Kcsan};
+use crate::test::Settings;
+
+/// A long run.
+pub struct Run {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does, a sentence.
+    pub what: &'static str,
+    /// How.
+    pub work: Work,
+}
+
+/// What runs.
+pub enum Work {
+    /// A row of the test table, for longer.
+    Row {
+        /// Part of the row's name.
+        name: &'static str,
+        /// The kernel.
+        series: Series,
+        /// The core.
+        core: Core,
+        /// Variables of the row's command.
+        settings: Settings,
+        /// The time limit.
+        seconds: u64,
+    },
+    /// A command of this machine's shell. The last line that it prints has the figures.
+    Here {
+        /// The words.
+        command: &'static [&'static str],
+    },
+}
+
+const MODEL: &str = "do what the contract's model does";
+const STORMS: &str = "storms: requests";
+/// Four devices, a quarter of a million requests each.
+const MILLION: Settings = &[("VFIO_IRQ_REQUESTS", "250000"), ("VFIO_IRQ_SEED", "1")];
+/// Three devices, twenty minutes each.
+const HOUR: Settings = &[("VFIO_IRQ_SECONDS", "1200"), ("VFIO_IRQ_SEED", "1")];
+
+const fn row(name: &'static str, series: Series, core: Core, settings: Settings) -> Work {
+    Work::Row { name, series, core, settings, seconds: 4 * 3600 }
+}
+
+/// All runs.
+pub const RUNS: &[Run] = &[
+    Run {
+        name: "model-linux",
+        what: "Linux's core does what the contract's model does: a million requests on 82576, edu, xhci and NVMe.",
+        work: row(MODEL, V7_3, C, MILLION),
+    },
+    Run {
+        name: "model-rust",
+        what: "The Rust core does what the contract's model does, with the same sequences.",
+        work: row(MODEL, V7_3, Rust, MILLION),
+    },
+    Run {
+        name: "model-simulator",
+        what: "The engine on its simulator does what the contract's model does.",
+        work: Work::Here {
+            command: &[
+                "cargo run --release -q -p vfio-irq-conformance -- differential --simulator --requests 20000000",
+            ],
+        },
+    },
+    Run {
+        name: "model-vfio-user",
+        what: "The NVMe controller behind a vfio-user socket does what the contract's model does.",
+        work: Work::Here {
+            command: &[
+                "cargo build --release -q -p vfio-irq-cli -p vfio-irq-conformance &&",
+                "rm -f target/soak.sock &&",
+                "{ target/release/vfio-irq serve nvme --socket target/soak.sock --size 1M >/dev/null & } &&",
+                "sleep 1; target/release/vfio-irq-conformance differential --socket target/soak.sock --requests 1000000;",
+                "status=$?; kill $!; exit $status",
+            ],
+        },
+    },
+    Run {
+        name: "storm",
+        what: "An hour of storms: requests, resets, power, processors, kill and unbind at once.",
+        work: row(STORMS, V7_3, Rust, HOUR),
+    },
+    Run {
+        name: "storm-kasan",
+        what: "An hour of storms under KASAN, lockdep, kmemleak.",
+        work: row("storms on a debug kernel", V7_3Debug, Rust, HOUR),
+    },
+    Run {
+        name: "storm-kcsan",
+        what: "An hour of storms under KCSAN.",
+        work: row("storms under KCSAN", V7_3Kcsan, Rust, HOUR),
+    },
+];
