@@ -40,6 +40,19 @@ impl Sanitizer {
         format!("{CONFIG}{own}")
     }
 
+    /// Returns what a build of this project's core adds for the Rust compiler. The kernel's build
+    /// has flags for KASAN, and none for KCSAN.
+    pub fn rust_flags(self) -> Option<&'static str> {
+        match self {
+            Self::Kasan => None,
+            Self::Kcsan => Some(
+                "-Zsanitizer=thread \
+                 -Cllvm-args=-tsan-distinguish-volatile=1 \
+                 -Cllvm-args=-tsan-compound-read-before-write=1",
+            ),
+        }
+    }
+
     fn local_version(self) -> &'static str {
         match self {
             Self::Kasan => "-vfio-irq-debug",
@@ -76,6 +89,10 @@ pub fn fill(cache: &Cache, sanitizer: Sanitizer, dir: &Path) -> Result<Vec<Strin
     unpack_sources(Series::V7_3, &sandbox, "/build/linux/work", "/build/linux", &unused)?;
     remove_tree(&work)?;
 
+    if sanitizer == Sanitizer::Kcsan {
+        allow_thread_sanitizer(&tree.join("scripts/generate_rust_target.rs"))?;
+    }
+
     let make = |targets: &[&str]| {
         let mut command = make_with(&sandbox, &["LLVM=1".to_owned()], sanitizer.local_version());
         command.args(targets);
@@ -101,6 +118,17 @@ pub fn fill(cache: &Cache, sanitizer: Sanitizer, dir: &Path) -> Result<Vec<Strin
         fs::copy(tree.join(file), dir.join("headers").join(file))?;
     }
     Ok(names)
+}
+
+/// Adds the thread sanitizer to those that the kernel's target of Rust can have. Code for another
+/// target cannot be linked, so the whole kernel is built for this one.
+fn allow_thread_sanitizer(generator: &Path) -> Result<()> {
+    const KNOWN: &str = "\"kcfi\", \"kernel-address\"";
+    let text = fs::read_to_string(generator)?;
+    if !text.contains(KNOWN) {
+        return Err(Error::other(format!("{} names no sanitizers of x86", generator.display())));
+    }
+    Ok(fs::write(generator, text.replace(KNOWN, &format!("{KNOWN}, \"thread\"")))?)
 }
 
 /// Checks that the sources know every option and leave it as it was set.

@@ -219,6 +219,7 @@ pub struct Tree {
     path: PathBuf,
     _made: Option<Made>,
     kernel: Kernel,
+    sanitizer: Option<Sanitizer>,
 }
 
 impl Tree {
@@ -231,9 +232,10 @@ impl Tree {
         }
         let root = series.toolchain().obtain(cache)?;
         let kernel = Kernel::obtain(cache, series)?;
-        if series.sanitizer().is_some() {
+        let sanitizer = series.sanitizer();
+        if sanitizer.is_some() {
             let path = kernel.dir().join(debug_kernel::TREE);
-            return Ok(Self { root, path, _made: None, kernel });
+            return Ok(Self { root, path, _made: None, kernel, sanitizer });
         }
         let recipe =
             format!("tree {TREE_RECIPE} {} {}", hash(root.made_from()), kernel.interface()?);
@@ -241,7 +243,7 @@ impl Tree {
             prepare(series, &root, &kernel, dir)
         })?;
         let path = made.path().to_owned();
-        Ok(Self { root, path, _made: Some(made), kernel })
+        Ok(Self { root, path, _made: Some(made), kernel, sanitizer })
     }
 
     /// Returns the kernel of the tree.
@@ -261,6 +263,9 @@ impl Tree {
             .bind(stage, "build/stage");
         let mut command = make(&sandbox, &self.kernel)?;
         command.args(["M=/build/stage", "modules"]);
+        if let Some(flags) = self.sanitizer.and_then(Sanitizer::rust_flags) {
+            command.arg(format!("KRUSTFLAGS={flags}"));
+        }
         Ok(command)
     }
 }
