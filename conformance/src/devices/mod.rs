@@ -3,6 +3,7 @@
 pub mod edu;
 mod igb;
 pub mod nvme;
+mod xhci;
 
 use crate::vfio::Dma;
 use crate::{Error, Index, sys::Mapping};
@@ -62,6 +63,8 @@ pub enum Kind {
     Edu,
     /// Intel's 82576: MSI-X, MSI and INTx, by registers that set interrupt causes.
     Igb,
+    /// One of QEMU's xHCI controllers: MSI with a vector for each interrupter, INTx, or MSI-X.
+    Xhci,
 }
 
 impl Kind {
@@ -71,6 +74,9 @@ impl Kind {
             Identity { class: 0x01_08_02, .. } => Some(Self::Nvme),
             Identity { vendor: 0x1234, device: 0x11e8, .. } => Some(Self::Edu),
             Identity { vendor: 0x8086, device: 0x10c9, .. } => Some(Self::Igb),
+            // Controllers of other vendors do not interrupt for a ring that they have not written.
+            Identity { vendor: 0x1033, device: 0x0194, .. }
+            | Identity { vendor: 0x1b36, device: 0x000d, .. } => Some(Self::Xhci),
             _ => None,
         }
     }
@@ -81,6 +87,7 @@ impl Kind {
             Self::Nvme => Box::new(nvme::Controller::new(bar, dma)),
             Self::Edu => Box::new(edu::Edu::new(bar)),
             Self::Igb => Box::new(igb::Igb::new(bar)),
+            Self::Xhci => Box::new(xhci::Xhci::new(bar, dma)),
         }
     }
 }
