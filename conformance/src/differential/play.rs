@@ -2,7 +2,7 @@
 
 use super::Tally;
 use super::step::{EVENTFDS, Fd, RESAMPLERS, Step};
-use crate::model::{File, Mode, Model, Rules};
+use crate::model::{File, Mode, Model, Rules, Vectors};
 use crate::target::{Core, Target};
 use crate::vfio::{COMMAND_INTX_DISABLE, COMMAND_MASTER, COMMAND_MEMORY};
 use crate::{Answer, Error, Index, Info, Request, flags, requests};
@@ -191,6 +191,13 @@ impl<'t> Play<'t> {
     fn raise(&mut self, number: u32) -> Result<(), Stop> {
         let Some((index, reach)) = self.prepared else { return Ok(()) };
         let number = match self.model.mode() {
+            // Linux clears the message of MSI when the first vector loses its eventfd, so that the
+            // others write to address 0. The Rust core writes it back.
+            Mode::Vectors(Vectors { index: Index::Msi, attached, .. })
+                if self.model.core() == Core::C && !attached.contains_key(&0) =>
+            {
+                return Ok(());
+            }
             Mode::Intx(_) if reach > 0 && !self.model.asserted() => 0,
             Mode::Vectors(vectors) => {
                 let able: Vec<u32> = vectors.attached.range(..reach).map(|(n, _)| *n).collect();
