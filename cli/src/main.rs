@@ -23,6 +23,7 @@ mod info;
 mod list;
 mod log;
 mod manual;
+mod metrics;
 mod pci;
 mod report;
 mod serve;
@@ -61,6 +62,8 @@ enum Task {
     Unbind(bind::UnbindOptions),
     /// Show what each vector of a device does, as it happens
     Watch(watch::Options),
+    /// Print the counts of devices in the format of OpenMetrics, for Prometheus
+    Metrics(metrics::Options),
     /// Measure what requests about interrupts cost
     Bench(bench::Options),
     /// Try the rules of the interrupt contract on a device
@@ -122,6 +125,7 @@ fn run(arguments: Arguments) -> Result<(), Error> {
         Task::Bind(options) => bind::bind(&system, out, &options),
         Task::Unbind(options) => bind::unbind(&system, out, &options),
         Task::Watch(options) => watch::run(&system, out, &options),
+        Task::Metrics(options) => metrics::run(&system, out.json, &options),
         Task::Bench(options) => bench::run(&system, out, &options),
         Task::Conform(options) => conform::run(&system, out, &options),
         Task::Serve(served) => serve::run(&system, out, served),

@@ -5,13 +5,14 @@ mod common;
 use common::{Tree, command, config, refused, said};
 use std::process::Command;
 
-const PARTS: [&str; 12] = [
+const PARTS: [&str; 13] = [
     "demo",
     "list",
     "info",
     "bind",
     "unbind",
     "watch",
+    "metrics",
     "bench",
     "conform",
     "serve",

@@ -61,7 +61,7 @@ fn a_server_whose_output_cannot_be_written_goes_on() {
     }
 }
 
-const TASKS: [&[&str]; 13] = [
+const TASKS: [&[&str]; 14] = [
     &["--help"],
     &["--version"],
     &["help", "serve"],
@@ -70,6 +70,7 @@ const TASKS: [&[&str]; 13] = [
     &["info", "sim"],
     &["watch", "sim", "--once"],
     &["watch", "sim", "--json", "--count", "3", "--interval", "0.01"],
+    &["metrics"],
     &["bench", "sim", "--rounds", "1"],
     &["conform", "sim", "--only", "v01"],
     &["completions", "bash"],

@@ -1,6 +1,6 @@
 //! The contents of the manual besides the options: columns, examples, files, the environment.
 
-use crate::{list, watch};
+use crate::{list, metrics, watch};
 
 /// Terms and their meanings.
 pub type Terms = Vec<(String, String)>;
@@ -159,6 +159,32 @@ pub fn of(page: &str) -> Extra {
             ],
             files: &[VFIO],
             json: &["bench"],
+        },
+        "vfio-irq-metrics" => Extra {
+            columns: metrics::COUNTERS
+                .iter()
+                .map(|(name, help)| (format!("{name}_total"), format!("{help}.")))
+                .chain(terms(&[
+                    ("vfio_irq_operations_total", "Requests to the device, and what they did."),
+                    ("vfio_irq_vectors", "Vectors by their state."),
+                    ("vfio_irq_device", "1 for each device, with its driver and its active index."),
+                    (
+                        "device, vector",
+                        "Labels: the device as the command line names it, the number of the vector; \
+                         gone for vectors that no longer exist.",
+                    ),
+                ]))
+                .collect(),
+            examples: &[
+                ("vfio-irq metrics", "Every function that a VFIO driver has."),
+                (
+                    "vfio-irq metrics --output /var/lib/prometheus/node-exporter/vfio-irq.prom",
+                    "For the node exporter's textfile collector, from a timer.",
+                ),
+                ("vfio-irq metrics vfio-user:/tmp/disk.sock", "A served device."),
+            ],
+            files: &[INTERRUPTS, COUNTS, BESIDE],
+            json: &[],
         },
         "vfio-irq-conform" => Extra {
             columns: terms(&[

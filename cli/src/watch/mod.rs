@@ -19,7 +19,7 @@ use crate::target::TargetName;
 use clap_complete::engine::ArgValueCompleter;
 use meter::Meter;
 pub use meter::Snapshot;
-use source::Source;
+pub use source::Source;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 

@@ -284,6 +284,7 @@ until grep -qE "\($VFIO_IRQ_DRIVER\): [1-9][0-9]* interrupts, [1-9]" said; do
     kill -0 $user || exit 1
     vfio-irq watch $VFIO_IRQ_NVME --count 2 --interval 0.3 >said || exit 1
 done
+vfio-irq metrics >said && grep -q "^vfio_irq_device{device=\"$VFIO_IRQ_NVME\",driver=\"vfio-pci\"" said || { cat said; exit 1; }
 vfio-irq watch $VFIO_IRQ_NVME --once --json >said || exit 1
 want "\"driver\":\"$VFIO_IRQ_DRIVER\".*\"total\":[0-9]"
 # The user disables the index and enables it again, and then it is closed: no rate is negative.
