@@ -316,3 +316,43 @@ fn the_simulator_reports_steps_out_of_turn_and_leaks() {
     assert!(sim.disarm());
     assert!(!sim.disarm());
 }
+
+/// No file of the simulated platform has the number 0, so that a request with it must be refused. A
+/// request that took it for -1 would detach.
+#[test]
+fn v10_zero_is_a_descriptor() {
+    let mut rig = rig();
+    let ebadf = Err(Refusal::Errno(Errno::EBADF));
+    for index in [ERR, REQ, INTX] {
+        assert_eq!(rig.attach(index, 0, &[rig.fds[0]]), Ok(()));
+        assert_eq!(rig.attach(index, 0, &[0]), ebadf);
+    }
+    let unmask = flags::ACTION_UNMASK;
+    assert_eq!(rig.ask(INTX, unmask, 0, 1, &With::Fds(vec![0])), ebadf);
+    assert_eq!(rig.trigger(INTX, 0, 0), Ok(()));
+    for index in [MSI, MSIX] {
+        assert_eq!(rig.attach(index, 0, &[0]), ebadf, "idle");
+        assert_eq!(rig.attach(index, 0, &[rig.fds[0], rig.fds[1]]), Ok(()));
+        assert_eq!(rig.attach(index, 0, &[0]), ebadf);
+        assert_eq!(rig.trigger(index, 0, 1), Ok(()), "vector 0 is attached");
+        assert_eq!(rig.trigger(index, 0, 0), Ok(()));
+    }
+    assert_eq!(rig.sim.signals(rig.fds[0]), 2);
+    rig.close();
+}
+
+#[test]
+fn e03_a_descriptor_below_minus_one_is_refused() {
+    let mut rig = rig();
+    for index in [ERR, REQ] {
+        assert_eq!(rig.attach(index, 0, &[rig.fds[0]]), Ok(()));
+        for fd in [-2, i32::MIN] {
+            assert_eq!(rig.attach(index, 0, &[fd]), EINVAL);
+        }
+        assert_eq!(rig.trigger(index, 0, 1), Ok(()), "the trigger is set");
+        assert_eq!(rig.attach(index, 0, &[-1]), Ok(()));
+        assert_eq!(rig.trigger(index, 0, 1), EINVAL, "the trigger is cleared");
+    }
+    assert_eq!(rig.sim.signals(rig.fds[0]), 2);
+    rig.close();
+}
