@@ -75,7 +75,7 @@ pub const RUNS: &[Run] = &[
             command: &[
                 "cargo build --release -q -p vfio-irq-cli -p vfio-irq-conformance &&",
                 "rm -f target/soak.sock &&",
-                "{ target/release/vfio-irq serve nvme --socket target/soak.sock --size 1M >/dev/null & } &&",
+                "{ target/release/vfio-irq serve nvme --socket target/soak.sock --size 1M >/dev/null 2>&1 & } &&",
                 "sleep 1; target/release/vfio-irq-conformance differential --socket target/soak.sock --requests 100000;",
                 "status=$?; kill $!; exit $status",
             ],
