@@ -81,8 +81,12 @@ impl Model {
             return Ok(());
         };
         if self.core() == Core::C {
-            // Linux detaches all vectors up to the failing one.
-            (start..=number).for_each(|number| after.detach(number));
+            // Linux detaches all vectors up to the failing one. Until then those before it are
+            // attached, and an interrupt that the device holds for one of them is signalled.
+            (start..=number).for_each(|number| {
+                after.may_signal(number);
+                after.detach(number);
+            });
             *self = after;
         }
         Err(answer)
@@ -109,6 +113,15 @@ impl Model {
         vectors.attached.remove(&number);
         if vectors.pending.remove(&number) {
             self.unsure.insert((vectors.index, number));
+        }
+    }
+
+    fn may_signal(&mut self, number: u32) {
+        let Mode::Vectors(vectors) = &self.mode else { return };
+        if let Some(fd) = vectors.attached.get(&number).copied()
+            && self.unsure.contains(&(vectors.index, number))
+        {
+            self.signal(fd, false);
         }
     }
 
