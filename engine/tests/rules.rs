@@ -127,6 +127,13 @@ fn an_errno_is_never_a_success() {
 }
 
 #[test]
+fn errors_read_as_their_names() {
+    assert_eq!(format!("{:?}", Errno::EINVAL), "EINVAL");
+    assert_eq!(Refusal::Errno(Errno::ENOSPC).to_string(), "ENOSPC");
+    assert_eq!(Refusal::TooFew(3).to_string(), "too few vectors: there are 3");
+}
+
+#[test]
 fn v02_one_of_intx_msi_and_msix_is_active() {
     let mut rig = rig();
     let fds = rig.fds;
