@@ -2,14 +2,7 @@
 
 mod common;
 
-use common::{Tree, config, eventually, json, refused, said, stop, text, undated};
-
-const TABLE: &str = "mode msix requests 9 refused 1 enables 1 disables 0 attaches 3 detaches 1
-vector   irq state      signals      masks    unmasks  retargets  loopbacks   failures
-     0    27 unmasked        12          1          1          2          0          0
-     3    28 masked           7          1          0          0          3          0
-  gone     - -                7          0          0          0          0          1
-";
+use common::{TABLE, Tree, config, eventually, json, refused, said, stop, text, undated};
 
 /// Makes a machine with the Rust core and one function of every kind.
 fn machine() -> Tree {

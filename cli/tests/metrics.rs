@@ -2,18 +2,11 @@
 
 mod common;
 
-use common::{Tree, command, config, refused, said};
+use common::{TABLE, Tree, command, config, refused, said};
 use openmetrics_parser::openmetrics::parse_openmetrics;
 use openmetrics_parser::{MetricsExposition, OpenMetricsType, OpenMetricsValue};
 
 type Exposition = MetricsExposition<OpenMetricsType, OpenMetricsValue>;
-
-const TABLE: &str = "mode msix requests 9 refused 1 enables 1 disables 0 attaches 3 detaches 1
-vector   irq state      signals      masks    unmasks  retargets  loopbacks   failures
-     0    27 unmasked        12          1          1          2          0          0
-     3    28 masked           7          1          0          0          3          0
-  gone     - -                7          0          0          0          0          1
-";
 
 /// Makes a machine with a function of the Rust core, one whose indexes are idle, and one of the
 /// system.

@@ -128,8 +128,8 @@ impl<'t> Play<'t> {
 
     fn step(&mut self, step: &Step) -> Result<(), Stop> {
         match step {
-            Step::Set(ask) => {
-                let request = ask.request(|fd| self.files.number(fd));
+            Step::Set(template) => {
+                let request = template.request(|fd| self.files.number(fd));
                 self.set_irqs(&request)
             }
             Step::Info(index) => {
@@ -180,9 +180,10 @@ impl<'t> Play<'t> {
         self.tally.requests += 1;
         *self.tally.answers.entry(answer.to_string()).or_default() += 1;
         if theirs != ours || !other.same_state(&self.model) {
-            let masks = request.flags & (flags::MASK | flags::UNMASK) != 0;
-            // What fails under both cores, and leaves Linux in another state, is B-01.
-            let rule = if masks { "B-03" } else { "B-01" };
+            let rule = rule_of_part_b(request, ours, theirs).ok_or_else(|| {
+                let why = format!("{request} answered {ours}, with the other core {theirs}");
+                Stop::Differs(format!("the cores differ by no rule of part B: {why}"))
+            })?;
             *self.tally.cores_differ.entry(rule).or_default() += 1;
         }
         same("the answer", &ours, &answer)
@@ -328,6 +329,18 @@ impl<'t> Play<'t> {
         }
         same("DisINTx", &self.model.disintx(), &disabled)
     }
+}
+
+/// Returns the rule by which the two cores differ after a request, or `None` if no rule says so.
+fn rule_of_part_b(request: &Request, ours: Answer, theirs: Answer) -> Option<&'static str> {
+    let vectors = [Index::Msi.raw(), Index::Msix.raw()].contains(&request.index);
+    let has = |flag| request.flags & flag != 0;
+    if vectors && has(flags::MASK | flags::UNMASK) {
+        return Some("B-03");
+    }
+    // A request that both cores refuse with the same error leaves Linux in another state.
+    let refused = ours == theirs && ours.0 < 0;
+    (vectors && refused && has(flags::TRIGGER) && has(flags::FDS)).then_some("B-01")
 }
 
 /// Makes GET_IRQ_INFO. Returns flags and count, or the error.

@@ -39,7 +39,7 @@ pub enum Data {
     Eventfd(Vec<Fd>),
 }
 
-/// What is wrong with a request besides.
+/// A flaw in the bytes of a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Flaw {
     /// Nothing.
@@ -52,7 +52,7 @@ pub enum Flaw {
 
 /// A request whose descriptors have no numbers yet.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Ask {
+pub struct Template {
     index: Index,
     action: u32,
     start: u32,
@@ -64,7 +64,7 @@ pub struct Ask {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Step {
     /// SET_IRQS.
-    Set(Ask),
+    Set(Template),
     /// GET_IRQ_INFO.
     Info(u32),
     /// The device raises a vector, or INTx. Left out unless the vector has an eventfd.
@@ -116,7 +116,7 @@ impl Chooser {
             300..=329 => Step::Resample,
             330 => Step::Reset,
             331 => Step::Reopen,
-            _ => Step::Set(self.ask(favourite)),
+            _ => Step::Set(self.template(favourite)),
         }
     }
 
@@ -124,7 +124,7 @@ impl Chooser {
         self.random.u32(..n) == 0
     }
 
-    fn ask(&mut self, favourite: Index) -> Ask {
+    fn template(&mut self, favourite: Index) -> Template {
         let index = match self.random.u8(..19) {
             0 => Index::Intx,
             1 => Index::Msi,
@@ -142,7 +142,7 @@ impl Chooser {
             _ if self.one_in(4) => (flags::MASK, self.resamplers(index)),
             _ => (flags::UNMASK, self.resamplers(index)),
         };
-        Ask { index, action, start: self.start(index), data, flaw: self.flaw() }
+        Template { index, action, start: self.start(index), data, flaw: self.flaw() }
     }
 
     /// Returns the number of vectors of an index.
@@ -218,7 +218,7 @@ impl Chooser {
     }
 }
 
-impl Ask {
+impl Template {
     /// Returns the request with the target's descriptors.
     pub fn request(&self, number: impl Fn(Fd) -> i32) -> Request {
         let Self { index, action, start, ref data, flaw } = *self;

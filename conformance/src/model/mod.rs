@@ -88,7 +88,7 @@ pub struct Model {
     disintx: bool,
     /// Vectors that were raised while they were masked, and then detached, disabled or reset: the
     /// device may have kept the interrupt.
-    unsure: BTreeSet<(Index, u32)>,
+    uncertain: BTreeSet<(Index, u32)>,
     expected: BTreeMap<i32, Signals>,
 }
 
@@ -108,7 +108,7 @@ impl Model {
             req: None,
             asserted: false,
             disintx: false,
-            unsure: BTreeSet::new(),
+            uncertain: BTreeSet::new(),
             expected: BTreeMap::new(),
         }
     }
@@ -122,8 +122,8 @@ impl Model {
     /// Returns the device after it was closed and opened again, with other files.
     #[must_use]
     pub fn reopened(mut self, files: BTreeMap<i32, File>) -> Self {
-        self.hold_pending();
-        Self { unsure: self.unsure, ..Self::new(self.rules, files) }
+        self.make_pending_uncertain();
+        Self { uncertain: self.uncertain, ..Self::new(self.rules, files) }
     }
 
     /// Returns whose answers these are.
@@ -228,12 +228,12 @@ impl Model {
     pub fn reset(&mut self) {
         self.asserted = false;
         self.disintx |= matches!(self.mode, Mode::Vectors(_));
-        self.hold_pending();
+        self.make_pending_uncertain();
     }
 
     /// The device may have raised a vector.
     pub fn may_have_raised(&mut self, index: Index, number: u32) {
-        self.unsure.insert((index, number));
+        self.uncertain.insert((index, number));
         self.deliver(number);
     }
 

@@ -39,7 +39,7 @@ impl Model {
             Data::Eventfd(fds) if is_active => return self.attach(start, fds),
             Data::Eventfd(fds) => return self.enable(index, start, count, fds),
             Data::None if count == 0 && is_active => {
-                self.hold_pending();
+                self.make_pending_uncertain();
                 self.mode = Mode::Idle;
                 return Ok(());
             }
@@ -112,14 +112,14 @@ impl Model {
         let Mode::Vectors(vectors) = &mut self.mode else { return };
         vectors.attached.remove(&number);
         if vectors.pending.remove(&number) {
-            self.unsure.insert((vectors.index, number));
+            self.uncertain.insert((vectors.index, number));
         }
     }
 
     fn may_signal(&mut self, number: u32) {
         let Mode::Vectors(vectors) = &self.mode else { return };
         if let Some(fd) = vectors.attached.get(&number).copied()
-            && self.unsure.contains(&(vectors.index, number))
+            && self.uncertain.contains(&(vectors.index, number))
         {
             self.signal(fd, false);
         }
@@ -145,18 +145,18 @@ impl Model {
             return;
         }
         let surely = vectors.pending.remove(&number);
-        let maybe = self.unsure.remove(&(vectors.index, number));
+        let maybe = self.uncertain.remove(&(vectors.index, number));
         if surely || maybe {
             self.signal(fd, surely);
         }
     }
 
     /// The device may keep or lose the interrupts that it holds.
-    pub(super) fn hold_pending(&mut self) {
+    pub(super) fn make_pending_uncertain(&mut self) {
         if let Mode::Vectors(vectors) = &mut self.mode {
             let index = vectors.index;
             let pending = std::mem::take(&mut vectors.pending);
-            self.unsure.extend(pending.into_iter().map(|number| (index, number)));
+            self.uncertain.extend(pending.into_iter().map(|number| (index, number)));
         }
     }
 }

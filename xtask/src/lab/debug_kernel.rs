@@ -74,7 +74,8 @@ const UNUSED: [&str; 7] = [
 
 /// Returns the text from which the kernel is made.
 pub fn recipe(sanitizer: Sanitizer) -> String {
-    format!("debug kernel {RECIPE} {}", hash(&sanitizer.config()))
+    let flags = sanitizer.rust_flags().unwrap_or_default();
+    format!("debug kernel {RECIPE} {}", hash(&(sanitizer.config() + flags)))
 }
 
 /// Fills `dir` as a stock kernel: `release`, `vmlinuz`, `modules/`, `headers/`, and [`TREE`].

@@ -49,10 +49,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
                 println!("{} … ok ({seconds} s)", run.name);
                 figures.iter().for_each(|line| println!("    {line}"));
                 let mut page = Page::read()?;
-                page.put(
-                    run.name,
-                    Entry { what: run.what.to_owned(), repeat: repeat(run), figures, seconds },
-                );
+                page.put(run.name, Entry { what: run.what.to_owned(), figures, seconds });
                 page.write()?;
             }
             Err(why) => {
@@ -62,11 +59,6 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         }
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Returns the command that does it again.
-fn repeat(run: &Run) -> String {
-    format!("cargo xtask soak --only {}", run.name)
 }
 
 fn play(run: &Run) -> Result<Vec<String>> {
@@ -83,11 +75,10 @@ fn play(run: &Run) -> Result<Vec<String>> {
 }
 
 /// Runs a command on this machine. Returns the last line that it prints.
-fn here(words: &[&str]) -> Result<Vec<String>> {
-    let line = words.join(" ");
+fn here(line: &str) -> Result<Vec<String>> {
     let mut command = Command::new("sh");
     command.current_dir(checkout()).args(["-c", &format!("exec 2>&1; {line}")]);
     let mut last = String::new();
-    follow(command, &line, |line| last = line.to_owned())?;
-    Ok(vec![line, last])
+    follow(command, line, |said| last = said.to_owned())?;
+    Ok(vec![line.to_owned(), last])
 }

@@ -23,8 +23,6 @@ which emulates their processors and devices. The same seed sends the same reques
 pub struct Entry {
     /// What was done.
     pub what: String,
-    /// The command that does it again.
-    pub repeat: String,
     /// What was counted.
     pub figures: Vec<String>,
     /// How long it took.
@@ -66,13 +64,13 @@ impl Page {
 
     fn text(&self) -> String {
         let mut text = HEAD.to_owned();
-        for (name, Entry { what, repeat, figures, seconds }) in &self.0 {
+        for (name, Entry { what, figures, seconds }) in &self.0 {
             let figures = figures.join("\n");
             let minutes = seconds.div_ceil(60);
             // Writing to a string does not fail.
             let _ = write!(
                 text,
-                "\n## {name}\n\n{what} {minutes} min.\n\n```\n$ {repeat}\n{figures}\n```\n"
+                "\n## {name}\n\n{what} {minutes} min.\n\n```\n$ cargo xtask soak --only {name}\n{figures}\n```\n"
             );
         }
         text
