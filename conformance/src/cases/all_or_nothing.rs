@@ -37,6 +37,9 @@ cases! {
     /// A bad descriptor does not stop the device's interrupts of any vector.
     fn b01_interrupts_still_arrive(dut, index, _ in 6..) {
         need(dut.target.reach(index) >= 6, "nothing raises that many vectors here")?;
+        // When the first vector of MSI loses its handler, Linux clears the message of all.
+        let message_stays = dut.beyond() || index != Index::Msi;
+        need(message_stays, "Linux kills the first vector here, and with it MSI's message")?;
         let fds: [_; 6] = dut.attached(index)?;
         dut.ready(index, 6, &fds)?;
         let [a, b, c, d, ..] = fds;
