@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::info::device;
+use crate::pci::at_boot::{self, AtBoot};
 use crate::pci::config::Unread;
 use crate::pci::function::{Function, Member};
 use crate::pci::vfio::{self, Core};
@@ -38,6 +39,8 @@ struct Listed {
     function: Function,
     /// The users of the function: processes, or disks and network interfaces of this machine.
     used_by: Vec<String>,
+    /// What binds the function when the machine boots (`bind --persist`, or driverctl).
+    at_boot: Option<AtBoot>,
 }
 
 const SHORT: &str = "?: not to be known from here; root sees all of configuration space";
@@ -66,7 +69,11 @@ pub fn run(system: &System, out: Out, options: &Options) -> Result<(), Error> {
     let unread = |why| functions.iter().any(|function| function.unread == Some(why));
     let notes = [(Unread::Short, SHORT), (Unread::Silent, SILENT)].into_iter();
     let notes = notes.filter(|(why, _)| unread(*why)).map(|(_, note)| note.to_owned()).collect();
-    let listed = |function: Function| Listed { used_by: used_by(system, &function), function };
+    let listed = |function: Function| Listed {
+        used_by: used_by(system, &function),
+        at_boot: at_boot::of(system, function.bdf),
+        function,
+    };
     let functions = functions.into_iter().map(listed).collect();
     let document = Document { core: Core::read(system), functions, notes };
     out.one(&document, || words(&document, report::width()))
@@ -174,5 +181,6 @@ fn more(listed: &Listed) -> String {
     if !listed.used_by.is_empty() {
         parts.push(format!("used by {}", listed.used_by.join("; ")));
     }
+    parts.extend(listed.at_boot.iter().map(|at_boot| format!("{} at boot", at_boot.driver)));
     parts.join(", ")
 }

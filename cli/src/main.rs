@@ -19,6 +19,7 @@ mod conform;
 mod counts;
 mod demo;
 mod error;
+mod file;
 mod info;
 mod list;
 mod log;

@@ -3,6 +3,7 @@
 use crate::complete;
 use crate::counts::{Counts, Row};
 use crate::error::Error;
+use crate::file;
 use crate::pci::System;
 use crate::report;
 use crate::target::{Target, TargetName};
@@ -14,7 +15,6 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use tracing::warn;
 
@@ -145,18 +145,8 @@ impl Collector for Metrics {
     }
 }
 
-/// Replaces a file, or leaves it as it is.
 fn replace(file: &Path, text: &str) -> Result<(), Error> {
-    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let write = || {
-        let mut new = tempfile::Builder::new()
-            .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-            .tempfile_in(directory.unwrap_or(Path::new(".")))?;
-        new.write_all(text.as_bytes())?;
-        new.persist(file)?;
-        std::io::Result::Ok(())
-    };
-    write().map_err(|error| {
+    file::replace(file, text).map_err(|error| {
         let remedy = "choose a file in a directory that may be written";
         Error::new(format!("cannot write {}: {error}", file.display()), remedy)
     })

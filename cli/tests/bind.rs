@@ -299,3 +299,69 @@ fn the_module_that_is_missing_is_named() {
     tree.file("sys/module/nvme/refcnt", "0\n");
     assert!(unbind().contains("the driver of nvme did not take it; the kernel's log"));
 }
+
+const RULE: &str = "etc/udev/rules.d/05-vfio-irq-0000:00:04.0.rules";
+const DRIVERCTL: &str = "etc/driverctl.d/pci-0000:00:04.0";
+
+#[test]
+fn a_binding_is_kept_by_a_rule_of_udev_until_unbind() {
+    let (tree, at) = disk("vfio-pci");
+    let text = said(&tree.words(&["bind", NVME, "--persist"]));
+    assert!(text.contains("is bound to vfio-pci already"), "{text}");
+    assert!(text.contains("over restarts") && text.contains(RULE), "{text}");
+    let rule = tree.read(RULE);
+    let (comment, rule) = rule.split_once('\n').unwrap();
+    assert!(comment.starts_with("# Written by `vfio-irq bind --persist`."), "{comment}");
+    let program = env!("CARGO_BIN_EXE_vfio-irq");
+    let expected = format!(
+        "ACTION==\"add\", SUBSYSTEM==\"pci\", KERNEL==\"{NVME}\", ATTR{{vendor}}==\"0x8086\", \
+         ATTR{{device}}==\"0x10c9\", ATTR{{driver_override}}=\"vfio-pci\", \
+         RUN{{builtin}}+=\"kmod load vfio-pci\", \
+         RUN{{program}}+=\"{program} bind --driver vfio-pci {NVME}\"\n"
+    );
+    assert_eq!(rule, expected);
+    assert_eq!(tree.read(&format!("{at}/driver_override")), "(null)\n", "it was bound already");
+    let listed = said(&tree.words(&["list"]));
+    assert!(listed.contains("vfio-pci at boot"), "{listed}");
+    let shown = said(&tree.words(&["unbind", NVME, "--dry-run"]));
+    let rm = format!("rm {}    # nothing binds it at boot any more\n", tree.path(RULE).display());
+    assert!(shown.ends_with(&rm), "{shown}");
+    assert!(tree.path(RULE).exists());
+    said(&tree.words(&["unbind", NVME]));
+    assert!(!tree.path(RULE).exists());
+}
+
+#[test]
+fn driverctl_keeps_a_binding_where_it_is_installed() {
+    let (tree, _) = disk("vfio-pci");
+    said(&tree.words(&["bind", NVME, "--persist"]));
+    tree.file("usr/lib/udev/rules.d/05-driverctl.rules", "");
+    let words = tree.words(&["bind", NVME, "--persist"]);
+    let shown: serde_json::Value = common::json(&words);
+    assert_eq!(shown["at_boot"]["driver"], "vfio-pci");
+    assert_eq!(tree.read(DRIVERCTL), "vfio-pci\n");
+    assert!(!tree.path(RULE).exists(), "one file is enough");
+    assert_eq!(shown["qemu"], format!("-device vfio-pci,host={NVME}"));
+    let again = said(&tree.words(&["bind", NVME, "--persist", "--dry-run"]));
+    assert!(!again.contains("cat >"), "{again}");
+    // A function that its own driver has can still be kept for another one at boot.
+    let (tree, _) = disk("nvme");
+    tree.file("usr/lib/udev/rules.d/05-driverctl.rules", "");
+    tree.file(DRIVERCTL, "vfio-pci\n");
+    said(&tree.words(&["unbind", NVME]));
+    assert!(!tree.path(DRIVERCTL).exists());
+    assert_eq!(tree.read("sys/bus/pci/drivers/nvme/unbind"), "", "its driver stays");
+}
+
+/// The file is the last step. If it cannot be written, the driver goes back, too; files do not bind
+/// drivers, so that this begins with a function that is bound already.
+#[test]
+fn what_cannot_be_kept_changes_nothing() {
+    let (tree, at) = disk("vfio-pci");
+    tree.file("etc/udev/rules.d", "a file, where a directory should be");
+    let error = refused(&tree.words(&["bind", NVME, "--persist"]));
+    assert!(error.contains("cannot write") && error.contains("all is as it was"), "{error}");
+    assert_eq!(tree.read("etc/udev/rules.d"), "a file, where a directory should be");
+    assert_eq!(tree.read("sys/bus/pci/drivers/vfio-pci/unbind"), "");
+    assert_eq!(tree.read(&format!("{at}/driver_override")), "(null)\n");
+}

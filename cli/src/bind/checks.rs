@@ -1,9 +1,9 @@
 //! Finds the obstacles to binding a function to a VFIO driver.
 
 use crate::error::Obstacle;
-use crate::pci::function::Function;
+use crate::pci::function::{Function, Member};
 use crate::pci::sriov::Sriov;
-use crate::pci::{System, class, holders, users, vfio};
+use crate::pci::{System, at_boot, class, holders, users, vfio};
 
 /// Finds every obstacle to a bind, before anything is changed. Returns the obstacles.
 pub fn before_bind(system: &System, function: &Function, wanted: &str) -> Vec<Obstacle> {
@@ -22,7 +22,9 @@ pub fn before_bind(system: &System, function: &Function, wanted: &str) -> Vec<Ob
     found.extend(users::of(system, function.bdf));
     found.extend(virtuals(system, function));
     let group = function.group.iter();
-    for other in group.flat_map(|group| &group.others).filter(|other| !other.harmless) {
+    // At boot, the functions of a group are bound one after the other.
+    let harmless = |other: &&Member| other.harmless || at_boot::of(system, other.bdf).is_some();
+    for other in group.flat_map(|group| &group.others).filter(|other| !harmless(other)) {
         let driver = other.driver.as_deref().unwrap_or_default();
         let what = format!("{} of the same IOMMU group is bound to {driver}", other.bdf);
         let remedy = format!(
@@ -95,7 +97,7 @@ fn unfit(system: &System, wanted: &str) -> Option<Obstacle> {
 }
 
 /// Checks that the user is root, which a change of drivers needs. Returns the obstacle.
-fn privilege(system: &System) -> Option<Obstacle> {
+pub fn privilege(system: &System) -> Option<Obstacle> {
     (!system.privileged).then(|| never("only root may change drivers", "run this as root"))
 }
 

@@ -1,14 +1,15 @@
 //! `vfio-irq bind`, `vfio-irq unbind`.
 
 mod checks;
+mod persist;
 mod steps;
 
 use crate::complete;
 use crate::error::{Error, Obstacle};
-use crate::pci::Bdf;
+use crate::pci::at_boot::{self, AtBoot};
 use crate::pci::driver::driver;
 use crate::pci::function::Function;
-use crate::pci::{System, modules, vfio};
+use crate::pci::{Bdf, System, modules, nodes, vfio};
 use crate::report::Out;
 use crate::target::FunctionName;
 use clap_complete::engine::ArgValueCompleter;
@@ -25,11 +26,15 @@ pub struct BindOptions {
     /// The driver that gets it, a VFIO PCI driver that is loaded
     #[arg(long, value_name = "NAME", default_value = vfio::DRIVER, value_parser = driver_name, add = ArgValueCompleter::new(complete::drivers))]
     driver: String,
+    /// Bind it whenever the machine boots, too: by driverctl if that is installed, else by a rule of
+    /// udev
+    #[arg(long)]
+    persist: bool,
     #[command(flatten)]
     how: How,
 }
 
-/// The options of `unbind`.
+/// The options of `unbind`, which also ends what `--persist` began.
 #[derive(clap::Args)]
 pub struct UnbindOptions {
     /// The function: its address, or the name of a device of it (eth0, nvme0)
@@ -44,7 +49,7 @@ struct How {
     /// Say what would be done, and what is in the way
     #[arg(long)]
     dry_run: bool,
-    /// Go on in spite of what can be forced
+    /// Go on in spite of what can be forced (with --persist, at each boot)
     #[arg(long)]
     force: bool,
 }
@@ -73,53 +78,85 @@ pub struct Document<'a> {
     steps: &'a [Step],
     /// Modules that match the function, if it has no driver afterwards.
     modules: Vec<String>,
+    /// The files in `/dev` by which it is opened, if a VFIO driver has it afterwards: its group's, and its
+    /// character devices.
+    nodes: Vec<String>,
+    /// Arguments that hand it to a guest of QEMU, if a VFIO driver has it afterwards.
+    qemu: Option<String>,
+    /// What binds it when the machine boots, after the command.
+    at_boot: Option<AtBoot>,
+}
+
+/// What is to become of a function.
+struct Plan<'a> {
+    function: &'a Function,
+    /// The driver that is to have it; `None` for its own.
+    wanted: Option<&'a str>,
+    obstacles: Vec<Obstacle>,
+    /// The steps after the driver has the function.
+    last: Vec<Step>,
+    how: &'a How,
 }
 
 /// Binds a function to a VFIO driver.
 pub fn bind(system: &System, out: Out, options: &BindOptions) -> Result<(), Error> {
     let function = system.function(options.function.find(system)?)?;
-    let wanted = options.driver.as_str();
-    if function.driver.as_deref() == Some(wanted) {
-        return tell(system, out, &function, Some(wanted.to_owned()), &[], &options.how);
-    }
-    let obstacles = checks::before_bind(system, &function, wanted);
-    change(system, out, &function, Some(wanted), obstacles, &options.how)
+    let (wanted, how) = (options.driver.as_str(), &options.how);
+    let last = match options.persist {
+        true => persist::keep(system, &function, wanted, how.force)?,
+        false => Vec::new(),
+    };
+    let obstacles = match function.driver.as_deref() == Some(wanted) {
+        // There is nothing to change, or a file to write.
+        true if last.is_empty() => Vec::new(),
+        true => Vec::from_iter(checks::privilege(system)),
+        false => checks::before_bind(system, &function, wanted),
+    };
+    let wanted = Some(wanted);
+    change(system, out, &Plan { function: &function, wanted, obstacles, last, how })
 }
 
-/// Gives a function back to its own driver.
+/// Gives a function back to its own driver, now and when the machine boots.
 pub fn unbind(system: &System, out: Out, options: &UnbindOptions) -> Result<(), Error> {
     let function = system.function(options.function.find(system)?)?;
-    if !function.vfio {
+    let last = persist::forget(system, function.bdf);
+    if !function.vfio && last.is_empty() {
         let has = function.driver.as_deref().unwrap_or("no driver");
         let what = format!("{} is not bound to a VFIO driver: {has} has it", function.bdf);
         return Err(Error::new(what, "there is nothing to give back"));
     }
-    let obstacles = checks::before_unbind(system, &function);
-    change(system, out, &function, None, obstacles, &options.how)
+    let obstacles = match function.vfio {
+        true => checks::before_unbind(system, &function),
+        false => Vec::from_iter(checks::privilege(system)),
+    };
+    let how = &options.how;
+    change(system, out, &Plan { function: &function, wanted: None, obstacles, last, how })
 }
 
-fn change(
-    system: &System,
-    out: Out,
-    function: &Function,
-    wanted: Option<&str>,
-    obstacles: Vec<Obstacle>,
-    how: &How,
-) -> Result<(), Error> {
+fn change(system: &System, out: Out, plan: &Plan<'_>) -> Result<(), Error> {
+    let Plan { function, wanted, how, .. } = *plan;
     let before = Before::of(system, function.bdf);
-    let steps = before.steps_to(system, wanted);
-    let left: Vec<_> = obstacles.into_iter().filter(|o| !(o.forceable && how.force)).collect();
+    let moves = match wanted {
+        Some(wanted) => function.driver.as_deref() != Some(wanted),
+        None => function.vfio,
+    };
+    let first = if moves { before.steps_to(system, wanted) } else { Vec::new() };
+    let steps = [first.as_slice(), &plan.last].concat();
+    let left: Vec<_> = plan.obstacles.iter().filter(|o| !(o.forceable && how.force)).collect();
     if how.dry_run {
-        tell(system, out, function, None, &steps, how)?;
+        tell(system, out, function, &steps, how)?;
     }
     if !left.is_empty() {
         let what = format!("{} is left as it is, because:", function.bdf);
-        return Err(Error { obstacles: left, ..Error::plain(what) });
+        let obstacles = left.into_iter().cloned().collect();
+        return Err(Error { obstacles, ..Error::plain(what) });
     }
     if how.dry_run {
         return Ok(());
     }
-    let done = steps.iter().try_for_each(take).and_then(|()| verify(system, function.bdf, wanted));
+    let done = first.iter().try_for_each(take);
+    let done = done.and_then(|()| verify(system, function.bdf, wanted));
+    let done = done.and_then(|()| plan.last.iter().try_for_each(take));
     if let Err(error) = done {
         return Err(match before.restore(system) {
             Ok(()) => Error { what: format!("{} (all is as it was)", error.what), ..error },
@@ -132,7 +169,7 @@ fn change(
             ),
         });
     }
-    tell(system, out, function, driver(system, function.bdf), &steps, how)
+    tell(system, out, function, &steps, how)
 }
 
 /// Checks that the driver has bound the function.
@@ -145,35 +182,79 @@ fn verify(system: &System, bdf: Bdf, wanted: Option<&str>) -> Result<(), Error> 
     Err(Error::new(format!("{wanted} did not take {bdf}"), "the kernel's log (dmesg) says why"))
 }
 
+/// Says what has been done, or would be, and how user space gets the function.
 fn tell(
     system: &System,
     out: Out,
     function: &Function,
-    now: Option<String>,
     steps: &[Step],
     how: &How,
 ) -> Result<(), Error> {
-    let (bdf, before) = (function.bdf, function.driver.as_deref());
-    let dry_run = how.dry_run;
-    let is_bare = now.is_none() && !dry_run;
-    let modules = if is_bare { modules::wanting(system, bdf) } else { Vec::new() };
-    let bare = || bare(system, bdf, &modules);
-    let document =
-        Document { bdf, before, driver: now.clone(), dry_run, steps, modules: modules.clone() };
+    let (bdf, dry_run) = (function.bdf, how.dry_run);
+    // After a step, the function is what the system says now.
+    let now = Function::read(system, bdf).filter(|_| !dry_run);
+    let handed = now.as_ref().filter(|now| now.vfio && now.driver.is_some());
+    let is_bare = now.as_ref().is_some_and(|now| now.driver.is_none());
+    let document = Document {
+        bdf,
+        before: function.driver.as_deref(),
+        driver: now.as_ref().and_then(|now| now.driver.clone()),
+        dry_run,
+        steps,
+        modules: if is_bare { modules::wanting(system, bdf) } else { Vec::new() },
+        nodes: handed.map(|now| nodes::present(system, now)).unwrap_or_default(),
+        qemu: handed.map(|_| format!("-device vfio-pci,host={bdf}")),
+        at_boot: at_boot::of(system, bdf),
+    };
     out.one(&document, || {
-        if how.dry_run && !steps.is_empty() {
+        if dry_run && !steps.is_empty() {
             let lines: Vec<String> = steps.iter().map(|step| format!("{step}\n")).collect();
             return lines.concat();
         }
-        match (before, &now) {
-            _ if steps.is_empty() => {
-                format!("{bdf} is bound to {} already\n", before.unwrap_or("it"))
-            }
-            (Some(before), Some(now)) => format!("{bdf}: {before} -> {now}\n"),
-            (None, Some(now)) => format!("{bdf} -> {now}\n"),
-            (_, None) => format!("{bdf} has no driver now: {}\n", bare()),
+        let mut text = summary(system, &document);
+        if document.qemu.is_some() {
+            text += &after(&document);
+        } else if let Some(at_boot) = &document.at_boot {
+            text += &format!("at boot: {} ({})\n", at_boot.driver, at_boot.file.display());
         }
+        text
     })
+}
+
+/// Formats the change of drivers.
+fn summary(system: &System, document: &Document<'_>) -> String {
+    let Document { bdf, before, driver, .. } = document;
+    match (before, driver) {
+        (Some(before), Some(now)) if before == now => format!("{bdf} is bound to {now} already\n"),
+        (Some(before), None) if document.dry_run => format!("{bdf} is bound to {before} already\n"),
+        (Some(before), Some(now)) => format!("{bdf}: {before} -> {now}\n"),
+        (None, Some(now)) => format!("{bdf} -> {now}\n"),
+        (_, None) => {
+            format!("{bdf} has no driver now: {}\n", bare(system, *bdf, &document.modules))
+        }
+    }
+}
+
+/// Formats how user space opens the function, and how long that lasts.
+fn after(document: &Document<'_>) -> String {
+    let Document { bdf, driver, nodes, qemu, at_boot, .. } = document;
+    let nodes = match nodes.is_empty() {
+        true => "no file in /dev yet: `vfio-irq info` says what is missing".to_owned(),
+        false => nodes.join(", "),
+    };
+    let lasts = match at_boot {
+        Some(at_boot) if Some(&at_boot.driver) == driver.as_ref() => {
+            format!("over restarts ({}), until `vfio-irq unbind {bdf}`", at_boot.file.display())
+        }
+        Some(at_boot) => format!(
+            "until the machine restarts: then {} gives it to {}",
+            at_boot.file.display(),
+            at_boot.driver
+        ),
+        None => "until the machine restarts (with --persist, over restarts)".to_owned(),
+    };
+    let qemu = qemu.as_deref().unwrap_or_default();
+    format!("  opened by  {nodes}\n  QEMU       {qemu}\n  lasts      {lasts}\n")
 }
 
 /// Returns why a function has no driver, and what would load the driver.

@@ -1,37 +1,59 @@
 //! Changes the driver of a function, and undoes the change.
 
 use crate::error::Error;
-use crate::pci::Bdf;
-use crate::pci::System;
+use crate::file;
+use crate::pci::at_boot::{self, AtBoot};
 use crate::pci::driver::driver;
+use crate::pci::{Bdf, System};
 use schemars::JsonSchema;
 use serde::Serialize;
-use std::path::PathBuf;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 
-/// A write to a file of sysfs.
+/// A change of a file.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct Step {
-    /// Purpose of the write.
+    /// Purpose of the change.
     pub why: String,
     /// The file.
     pub file: PathBuf,
-    /// The value that is written.
-    pub value: String,
+    /// The value that is written; `None` if the file is removed.
+    pub value: Option<String>,
+    /// Whether the file is an attribute in sysfs, or one that the step makes or removes.
+    #[serde(skip)]
+    pub kind: Kind,
+}
+
+/// The kind of file that a step changes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// An attribute in sysfs, which takes a value.
+    Attribute,
+    /// A file that others read.
+    File,
 }
 
 impl std::fmt::Display for Step {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let value = if self.value.is_empty() { "''" } else { &self.value };
-        write!(f, "echo {value} > {}    # {}", self.file.display(), self.why)
+        let (why, file) = (&self.why, self.file.display());
+        match (self.kind, &self.value) {
+            (_, None) => write!(f, "rm {file}    # {why}"),
+            (Kind::Attribute, Some(value)) => {
+                let value = if value.is_empty() { "''" } else { value };
+                write!(f, "echo {value} > {file}    # {why}")
+            }
+            (Kind::File, Some(text)) => write!(f, "cat > {file} <<'END'    # {why}\n{text}END"),
+        }
     }
 }
 
-/// The driver of a function, and its driver_override, before a change.
+/// The driver of a function, its driver_override and what binds it at boot, before a change.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Before {
     bdf: Bdf,
     wish: String,
     driver: Option<String>,
+    at_boot: Vec<AtBoot>,
 }
 
 impl Before {
@@ -39,11 +61,12 @@ impl Before {
     pub fn of(system: &System, bdf: Bdf) -> Self {
         let wish = system.text(bdf.directory().join("driver_override")).unwrap_or_default();
         let wish = if wish == "(null)" { String::new() } else { wish };
-        Self { bdf, wish, driver: driver(system, bdf) }
+        let (driver, at_boot) = (driver(system, bdf), at_boot::all(system, bdf));
+        Self { bdf, wish, driver, at_boot }
     }
 
     fn step(&self, system: &System, why: String, file: &str, value: &str) -> Step {
-        Step { why, file: system.path(self.bdf.directory().join(file)), value: value.to_owned() }
+        attribute(why, system.path(self.bdf.directory().join(file)), value)
     }
 
     /// Returns the steps to another driver, or to the function's own.
@@ -57,7 +80,7 @@ impl Before {
             steps.push(self.step(system, format!("take it from {driver}"), "driver/unbind", &bdf));
         }
         let file = system.path("sys/bus/pci/drivers_probe");
-        steps.push(Step { why: "look for its driver".to_owned(), file, value: bdf });
+        steps.push(attribute("look for its driver".to_owned(), file, &bdf));
         steps
     }
 
@@ -68,7 +91,26 @@ impl Before {
     /// If the state could not be restored.
     pub fn restore(&self, system: &System) -> Result<(), Error> {
         let bdf = self.bdf.to_string();
-        take(&self.step(system, String::new(), "driver_override", &self.wish))?;
+        let now = Self::of(system, self.bdf);
+        for new in
+            now.at_boot.iter().filter(|new| !self.at_boot.iter().any(|kept| kept.file == new.file))
+        {
+            take(&Step {
+                why: String::new(),
+                file: new.file.clone(),
+                value: None,
+                kind: Kind::File,
+            })?;
+        }
+        for kept in self.at_boot.iter().filter(|kept| !now.at_boot.contains(kept)) {
+            take(&Step {
+                kind: Kind::File,
+                ..attribute(String::new(), kept.file.clone(), &kept.text)
+            })?;
+        }
+        if now.wish != self.wish {
+            take(&self.step(system, String::new(), "driver_override", &self.wish))?;
+        }
         if driver(system, self.bdf) == self.driver {
             return Ok(());
         }
@@ -77,7 +119,7 @@ impl Before {
         }
         let Some(old) = &self.driver else { return Ok(()) };
         let file = system.path(format!("sys/bus/pci/drivers/{old}/bind"));
-        take(&Step { why: String::new(), file, value: bdf })?;
+        take(&attribute(String::new(), file, &bdf))?;
         if driver(system, self.bdf).as_ref() == Some(old) {
             return Ok(());
         }
@@ -85,16 +127,34 @@ impl Before {
     }
 }
 
-/// Makes the write of a step.
+fn attribute(why: String, file: PathBuf, value: &str) -> Step {
+    Step { why, file, value: Some(value.to_owned()), kind: Kind::Attribute }
+}
+
+/// Takes a step.
 ///
 /// # Errors
 ///
 /// The error of the system.
 pub fn take(step: &Step) -> Result<(), Error> {
-    use std::io::Write;
-    // An empty value would result in no write.
-    let value = format!("{}\n", step.value);
-    let file = std::fs::OpenOptions::new().write(true).open(&step.file);
-    let written = file.and_then(|mut file| file.write_all(value.as_bytes()));
+    let Some(value) = &step.value else {
+        return std::fs::remove_file(&step.file)
+            .map_err(|error| Error::file("remove", &step.file, &error));
+    };
+    let written = match step.kind {
+        Kind::Attribute => write(&step.file, value),
+        Kind::File => step
+            .file
+            .parent()
+            .map_or(Ok(()), std::fs::create_dir_all)
+            .and_then(|()| file::replace(&step.file, value)),
+    };
     written.map_err(|error| Error::file("write", &step.file, &error))
+}
+
+/// Writes an attribute.
+fn write(file: &Path, value: &str) -> io::Result<()> {
+    // An empty value would result in no write.
+    let mut file = std::fs::OpenOptions::new().write(true).open(file)?;
+    file.write_all(format!("{value}\n").as_bytes())
 }

@@ -5,7 +5,7 @@ pub use super::ways::Opened;
 use super::{VfToken, ways};
 use crate::error::Error;
 use crate::pci::function::{Abilities, Function};
-use crate::pci::{System, holders, users};
+use crate::pci::{System, holders, nodes, users};
 use std::path::Path;
 use uuid::Uuid;
 use vfio_irq::{Capabilities, Index};
@@ -88,7 +88,7 @@ fn has_virtuals(function: &Function) -> bool {
 
 /// Returns what to do if neither way opens a device.
 fn remedy(system: &System, function: &Function, group: &str) -> String {
-    let (file, cdev) = (format!("dev/vfio/{group}"), ways::has_cdev(system, function));
+    let (file, cdev) = (format!("dev/vfio/{group}"), nodes::has_device(system, function));
     if !system.has("dev/vfio/vfio") && !cdev {
         return "modprobe vfio_iommu_type1 brings /dev/vfio/vfio".to_owned();
     }

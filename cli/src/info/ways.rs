@@ -2,9 +2,8 @@
 //! with an iommufd.
 
 use super::token;
-use crate::pci::Bdf;
-use crate::pci::System;
 use crate::pci::function::Function;
+use crate::pci::{Bdf, System, nodes};
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,7 +40,7 @@ pub fn open(system: &System, function: &Function, token: Option<Uuid>) -> Result
             .map_err(|error| format!("no place for its name: {error}"))?;
         opened(&path, Arc::new(container), Some(folder))
     };
-    first(group, (token.is_none() && has_cdev(system, function)).then_some(cdev))
+    first(group, (token.is_none() && nodes::has_device(system, function)).then_some(cdev))
 }
 
 /// Makes a path to a function in sysfs whose last part is the address with the token. vfio-ioctls
@@ -60,13 +59,6 @@ fn opened(
 ) -> Result<Opened, String> {
     let device = VfioDevice::new(path, Arc::clone(&memory), true);
     Ok(Opened { device: device.map_err(|error| words(&error))?, memory, folder })
-}
-
-/// Returns true if the kernel has a character device for a function, and `/dev` has its node.
-pub fn has_cdev(system: &System, function: &Function) -> bool {
-    let names = system.names(function.bdf.directory().join("vfio-dev"));
-    names.iter().any(|name| system.has(Path::new("dev/vfio/devices").join(name)))
-        && system.has("dev/iommu")
 }
 
 /// Tries the group first, then the other way.
@@ -98,8 +90,7 @@ fn words(error: &dyn Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{first, has_cdev, with_token, words};
-    use crate::pci::System;
+    use super::{first, with_token, words};
     use std::cell::Cell;
     use std::fs;
 
@@ -116,24 +107,6 @@ mod tests {
         assert_eq!(neither, Err("by its group, a; by its character device, b".to_owned()));
         let none = None::<fn() -> Result<i32, String>>;
         assert_eq!(first(|| Err("no group".to_owned()), none), Err("no group".to_owned()));
-    }
-
-    #[test]
-    fn a_character_device_needs_its_file_and_the_iommufd() {
-        let root = tempfile::tempdir().unwrap();
-        let at = |file: &str| root.path().join(file);
-        let here = at("sys/bus/pci/devices/0000:01:00.0");
-        fs::create_dir_all(here.join("vfio-dev/vfio3")).unwrap();
-        for (file, text) in [("class", "0x010802"), ("vendor", "0x1"), ("device", "0x2")] {
-            fs::write(here.join(file), text).unwrap();
-        }
-        let system = System::at(root.path());
-        let function = system.function("01:00.0".parse().unwrap()).unwrap();
-        assert!(!has_cdev(&system, &function));
-        fs::create_dir_all(at("dev/vfio/devices/vfio3")).unwrap();
-        assert!(!has_cdev(&system, &function));
-        fs::write(at("dev/iommu"), "").unwrap();
-        assert!(has_cdev(&system, &function));
     }
 
     /// The kernel reads the last part of the path, and the path leads to the group.

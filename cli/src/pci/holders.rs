@@ -1,6 +1,7 @@
 //! Finds the processes that have a device open.
 
-use super::{System, function::Function, names};
+use super::function::Function;
+use super::{System, names, nodes};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -38,13 +39,10 @@ impl Holders {
 
 /// Looks for processes that have a function's group or character device open.
 pub fn of(system: &System, function: &Function) -> Holders {
-    let mut files = Vec::new();
-    if let Some(group) = &function.group {
-        files.push(format!("/dev/vfio/{}", group.number));
-        files.push(format!("/dev/vfio/noiommu-{}", group.number));
-    }
-    let devices = system.names(function.bdf.directory().join("vfio-dev"));
-    files.extend(devices.iter().map(|device| format!("/dev/vfio/devices/{device}")));
+    let mut files: Vec<String> = nodes::group(function).into_iter().collect();
+    files
+        .extend(function.group.as_ref().map(|group| format!("/dev/vfio/noiommu-{}", group.number)));
+    files.extend(nodes::devices(system, function));
     let mut found = Holders { complete: true, ..Holders::default() };
     for pid in system.names("proc").iter().filter_map(|name| name.parse::<u32>().ok()) {
         let directory = system.path(format!("proc/{pid}/fd"));

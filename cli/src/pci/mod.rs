@@ -1,5 +1,6 @@
 //! The system's information about PCI functions and their interrupts, from sysfs and procfs.
 
+pub mod at_boot;
 mod bdf;
 pub mod blocks;
 pub mod class;
@@ -11,6 +12,7 @@ pub mod holders;
 pub mod interrupts;
 pub mod modules;
 pub mod names;
+pub mod nodes;
 pub mod sriov;
 mod system;
 pub mod users;
