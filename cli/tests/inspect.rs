@@ -63,7 +63,8 @@ fn the_core_that_is_loaded_is_told() {
     };
     assert!(list().contains("\nvfio-pci-core: Linux's own\n"), "{}", list());
     assert_eq!((maskable(0), maskable(1)), (false.into(), false.into()));
-    let note = "note: this core masks no vectors and counts none; `cargo xtask core` builds";
+    let note =
+        "note: this core masks no vectors and counts none; the package vfio-pci-core-rs-dkms has";
     let info = |bdf: &str| said(&tree.words(&["info", bdf]));
     assert!(info("00:06.0").contains(note), "{}", info("00:06.0"));
     // A core with another version is not this project's.

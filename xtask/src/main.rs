@@ -9,6 +9,7 @@ use crate::lab::cache::Cache;
 use crate::lab::guest::Core;
 use crate::lab::kernel::Series;
 
+mod book;
 mod clients;
 mod core_module;
 mod demo;
@@ -19,6 +20,7 @@ mod instructions;
 mod lab;
 mod lab_command;
 mod log;
+mod package;
 mod soak;
 mod test;
 mod vmm;
@@ -47,6 +49,10 @@ enum Task {
     Test(test::Options),
     /// Run what takes hours, and write its figures into docs/tried.md
     Soak(soak::Options),
+    /// Make the book from docs/ and print where it is
+    Book,
+    /// Build the Debian packages of the command and of the Rust core
+    Package(package::Options),
     /// Show a guest of the unmodified QEMU using its NVMe disk through vfio-pci
     Demo {
         /// The kernel's series, of the host and of the guest
@@ -79,6 +85,11 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Lab(options) => lab_command::run(options),
         Task::Test(options) => test::run(&options),
         Task::Soak(options) => soak::run(&options),
+        Task::Book => {
+            println!("{}", book::build(&Cache::open()?)?.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        Task::Package(options) => package::run(&options).map(|()| ExitCode::SUCCESS),
         Task::Demo { kernel, core } => demo::run(kernel, core),
     }
 }

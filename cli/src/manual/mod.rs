@@ -1,6 +1,8 @@
 //! `vfio-irq completions`, `vfio-irq man`.
 
 mod json;
+#[cfg(test)]
+mod markdown;
 mod pages;
 
 use crate::complete;

@@ -48,8 +48,16 @@ const INTERRUPTS: (&str, &str) = ("/proc/interrupts", "How often the host's inte
 const CORE: (&str, &str) = (
     "/sys/module/vfio_pci_core/version",
     "Begins with vfio-irq if the loaded vfio-pci-core is the Rust core, which masks and counts single vectors. \
-     Linux's own has no such file. \"cargo xtask core\" builds the Rust core, which replaces vfio-pci-core.ko: \
-     unload vfio-pci and vfio-pci-core, insmod it, modprobe vfio-pci.",
+     Linux's own has no such file. The package vfio-pci-core-rs-dkms builds the Rust core for each kernel of \
+     Debian that has Rust; \"cargo xtask core\" builds it from the sources.",
+);
+const RULE: (&str, &str) = (
+    "/etc/udev/rules.d/05-vfio-irq-BDF.rules",
+    "The rule of udev that \"bind --persist\" writes, and unbind removes.",
+);
+const DRIVERCTL: (&str, &str) = (
+    "/etc/driverctl.d/pci-BDF",
+    "What they write and remove instead where driverctl is installed: the driver's name.",
 );
 const COUNTS: (&str, &str) = (
     "/sys/kernel/debug/vfio/BDF/interrupts",
@@ -109,8 +117,9 @@ pub fn of(page: &str) -> Extra {
                     "What would be done, and what is in the way.",
                 ),
                 ("vfio-irq bind eth0", "By the name of an interface."),
+                ("vfio-irq bind nvme0 --persist", "Now, and whenever the machine boots."),
             ],
-            files: &[SYSFS, ("/sys/bus/pci/drivers", "The drivers that are loaded.")],
+            files: &[SYSFS, ("/sys/bus/pci/drivers", "The drivers that are loaded."), RULE, DRIVERCTL],
             json: &["bind"],
             ..Extra::default()
         },
@@ -122,6 +131,8 @@ pub fn of(page: &str) -> Extra {
             files: &[
                 SYSFS,
                 ("/lib/modules/RELEASE/modules.alias", "Which modules are for a function."),
+                RULE,
+                DRIVERCTL,
             ],
             json: &["unbind"],
             ..Extra::default()

@@ -9,9 +9,9 @@ use std::path::Path;
 /// The default driver.
 pub const DRIVER: &str = "vfio-pci";
 
-/// How to replace the core in C. rmmod fails while a function of vfio-pci is open.
-pub const REPLACE: &str = "`cargo xtask core` builds the Rust core, which replaces vfio-pci-core.ko: \
-                           rmmod vfio_pci vfio_pci_core; insmod vfio-pci-core.ko; modprobe vfio-pci";
+/// How to replace the core in C. Unloading fails while a function of vfio-pci is open.
+pub const REPLACE: &str = "the package vfio-pci-core-rs-dkms has the Rust core (`cargo xtask core` builds it from \
+                           the sources); after that: modprobe -r vfio-pci vfio-pci-core && modprobe vfio-pci";
 
 /// A vfio-pci-core. Every VFIO PCI driver of the machine uses the one that is loaded.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]

@@ -118,6 +118,14 @@ impl Archive {
         self.download(command)
     }
 
+    /// Downloads `packages` and all their dependencies, those of `suite` before those of others.
+    pub fn download_from(&self, suite: &str, packages: &[&str]) -> Result<Vec<PathBuf>> {
+        let mut command = self.apt("apt-get");
+        command.args(["-q", "-y", "--no-install-recommends", "--download-only"]);
+        command.args(["--target-release", suite, "install"]).args(packages);
+        self.download(command)
+    }
+
     /// Downloads `packages` alone.
     pub fn download_alone(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
         // `apt-get download` writes to its working directory.

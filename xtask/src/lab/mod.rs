@@ -4,6 +4,7 @@ pub mod archive;
 pub mod cache;
 pub mod cdev;
 pub mod cpio;
+pub mod debian;
 mod debug_kernel;
 pub mod device;
 pub mod guest;

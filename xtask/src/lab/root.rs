@@ -28,6 +28,8 @@ pub enum Kind {
     /// DPDK, and the tools that compile the programs of other VFIO clients, for their builds and
     /// for guests that run DPDK. It is separate, so that a change of it rebuilds no other root.
     Clients,
+    /// mmdebstrap and apt, which make Debian systems (see [`super::debian`]).
+    Mmdebstrap,
     /// Trixie's LLVM, which builds the debug kernels: with Rust in it, the address sanitizer needs
     /// one compiler for both languages.
     Llvm,
@@ -81,6 +83,10 @@ const BUILD: &[&str] = &[
 const BOOT: &[&str] =
     &["busybox-static", "iproute2", "pciutils", "procps", "qemu-system-x86", "qemu-utils"];
 
+/// mmdebstrap, and what it calls.
+const MMDEBSTRAP: &[&str] =
+    &["apt", "apt-utils", "debianutils", "dpkg", "mmdebstrap", "passwd", "perl"];
+
 /// nvme-cli, and the packages that run a program in a root and index its libraries.
 const NVME_CLI: &[&str] = &["base-files", "base-passwd", "coreutils", "libc-bin", "nvme-cli"];
 
@@ -107,6 +113,7 @@ impl Kind {
             Self::NvmeCli => "root-nvme-cli",
             Self::Clients => "root-clients",
             Self::Llvm => "root-llvm",
+            Self::Mmdebstrap => "root-mmdebstrap",
         }
     }
 
@@ -114,7 +121,7 @@ impl Kind {
         match self {
             Self::Trixie => &["trixie", "trixie-backports"],
             Self::Sid => &["sid"],
-            Self::NvmeCli | Self::Clients | Self::Llvm => &["trixie"],
+            Self::NvmeCli | Self::Clients | Self::Llvm | Self::Mmdebstrap => &["trixie"],
         }
     }
 
@@ -124,7 +131,7 @@ impl Kind {
                 packages: "qemu-* seabios ipxe-qemu pahole libelf* libdw*",
                 suite: "trixie-backports",
             }],
-            Self::Sid | Self::NvmeCli | Self::Clients | Self::Llvm => &[],
+            Self::Sid | Self::NvmeCli | Self::Clients | Self::Llvm | Self::Mmdebstrap => &[],
         }
     }
 
@@ -134,6 +141,7 @@ impl Kind {
             Self::Sid => [BASE, BUILD, &["gcc-16"]].concat(),
             Self::NvmeCli => NVME_CLI.to_vec(),
             Self::Clients => [BASE, CLIENTS].concat(),
+            Self::Mmdebstrap => [BASE, MMDEBSTRAP].concat(),
             Self::Llvm => [BASE, BUILD, &["clang", "lld", "llvm"]].concat(),
         }
     }

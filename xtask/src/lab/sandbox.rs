@@ -96,7 +96,8 @@ pub fn check() -> Result<()> {
     })
 }
 
-fn runs_as_root() -> bool {
+/// Returns true if this user is root, and not only in a namespace.
+pub fn runs_as_root() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let uid = status
         .lines()

@@ -11,7 +11,7 @@ use crate::lab::device::Kind::{self, Edu, Igb, Nvme, Virtio, Xhci};
 use crate::lab::guest::Core::{self, C, Rust};
 use crate::lab::kernel::Series::{self, V6_1, V6_12, V7_2, V7_3, V7_3Debug, V7_3Kcsan};
 use crate::lab::start::Started;
-use crate::{demo, emulated, vmm};
+use crate::{book, demo, emulated, package, vmm};
 
 /// When a row runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +64,8 @@ pub struct Row {
 pub struct Check {
     /// The title, by which `--only` selects the test.
     pub title: &'static str,
+    /// When the test runs.
+    pub when: When,
     /// Runs the test; the flag is `--long`. Returns its remarks.
     pub check: fn(&Cache, bool) -> Result<Started<Vec<String>>>,
 }
@@ -72,16 +74,43 @@ pub struct Check {
 pub const CHECKS: &[Check] = &[
     Check {
         title: "lab 7.3 both cores answer a long table of requests alike",
+        when: When::Always,
         check: |cache, _| answers::check(cache, V7_3),
     },
-    Check { title: "lab 7.3 Rust demo", check: |cache, _| demo::check(cache, V7_3, Rust) },
+    Check {
+        title: "lab 7.3 Rust demo",
+        when: When::Always,
+        check: |cache, _| demo::check(cache, V7_3, Rust),
+    },
     Check {
         title: "lab 7.3 vfio-user an emulated NVMe disk keeps its data over a reboot",
+        when: When::Always,
         check: |cache, _| emulated::check(cache, V7_3),
     },
     Check {
         title: "lab 7.3 vfio-user an emulated NVMe disk without shared memory survives resets under I/O",
+        when: When::Always,
         check: |cache, long| emulated::reset::check(cache, V7_3, if long { 20 } else { 5 }),
+    },
+    Check {
+        title: "the book: made, and its links lead somewhere",
+        when: When::Long,
+        check: |cache, _| book::check(cache),
+    },
+    Check {
+        title: "packages for Debian: built, and lintian finds nothing",
+        when: When::Always,
+        check: |cache, _| package::check(cache),
+    },
+    Check {
+        title: "packages on a Debian 13: installed, used, upgraded, removed",
+        when: When::Long,
+        check: |cache, _| package::life(cache),
+    },
+    Check {
+        title: "the book's quick starts, on a Debian 13 from nothing",
+        when: When::Long,
+        check: |cache, _| package::quick_starts(cache),
     },
 ];
 
