@@ -43,11 +43,14 @@ pub fn of(system: &System, bdf: Bdf) -> Vec<HostIrq> {
     let lines = read(&system.text("proc/interrupts").unwrap_or_default());
     let mut numbers: Vec<u32> = irqs.iter().filter_map(|irq| irq.parse().ok()).collect();
     numbers.sort_unstable();
+    // A function uses either MSI or MSI-X, so that one file of the thousands answers for all.
+    let first = numbers.first().map(u32::to_string).unwrap_or_default();
+    let index = system.text(directory.join(first)).unwrap_or_default();
     let host = |(place, irq): (u32, u32)| {
         let line = lines.get(&irq);
         HostIrq {
             irq,
-            index: system.text(directory.join(irq.to_string())).unwrap_or_default(),
+            index: index.clone(),
             vector: line.and_then(Line::vector).unwrap_or(place),
             signals: line.map_or(0, |line| line.count),
             handler: line.map(|line| line.handler.clone()),
