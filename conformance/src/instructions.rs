@@ -5,6 +5,8 @@
 //! instructions, so two drivers are compared without noise. The time of a wait still passes there:
 //! use minima and medians.
 
+pub mod scaling;
+
 use crate::devices::edu;
 use crate::eventfd::Eventfd;
 use crate::sys::{self, GuardedBytes};
@@ -106,7 +108,12 @@ const WHOLE: usize = 64;
 
 impl Measured {
     fn new(device: Device) -> Result<Self, Error> {
-        let eventfds = (0..=WHOLE).map(|_| Eventfd::new()).collect::<Result<_, _>>()?;
+        Self::with(device, WHOLE)
+    }
+
+    /// Prepares eventfds for `vectors` vectors, and one more.
+    fn with(device: Device, vectors: usize) -> Result<Self, Error> {
+        let eventfds = (0..=vectors).map(|_| Eventfd::new()).collect::<Result<_, _>>()?;
         Ok(Self { device, eventfds })
     }
 

@@ -152,6 +152,12 @@ enum Command {
         #[arg(long)]
         edu: Option<String>,
     },
+    /// Measure what requests for one vector cost while 1, 2, 4, … vectors are active.
+    Scaling {
+        /// Address of a device with MSI-X.
+        #[arg(long)]
+        bdf: String,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -259,6 +265,13 @@ fn run(command: Command) -> Result<bool, Error> {
             Ok(true)
         }
         Command::Instructions { bdf, edu } => print_instructions(&bdf, edu.as_deref()),
+        Command::Scaling { bdf } => {
+            for point in instructions::scaling::requests(&vfio::Opener::new(&bdf)?)? {
+                println!("{}", point.json());
+                println!("{point}");
+            }
+            Ok(true)
+        }
     }
 }
 

@@ -21,10 +21,11 @@ exec vfio-irq-conformance instructions --bdf "$VFIO_IRQ_NVME" --edu "$VFIO_IRQ_E
 
 /// The cost of one operation on one core, in guest instructions.
 #[derive(Debug, Clone, PartialEq)]
-struct Figure {
-    operation: String,
-    /// `None` if the core refuses the operation.
-    least: Option<u64>,
+pub struct Figure {
+    /// The operation.
+    pub operation: String,
+    /// The least; `None` if the core refuses the operation.
+    pub least: Option<u64>,
     median: Option<u64>,
 }
 
@@ -41,7 +42,8 @@ pub fn run(cache: &Cache, series: Series) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn measure(cache: &Cache, series: Series, core: Core) -> Result<Vec<Figure>> {
+/// Boots the core once. Returns a figure for each operation.
+pub fn measure(cache: &Cache, series: Series, core: Core) -> Result<Vec<Figure>> {
     let mut builder = Builder::new(series, core);
     builder.devices = vec![Kind::Nvme, Kind::Edu];
     // One guest instruction takes one nanosecond of the guest's clock, so runs repeat exactly.
@@ -66,6 +68,12 @@ fn figures(output: &str) -> Vec<Figure> {
     output.lines().filter_map(figure).collect()
 }
 
+/// Returns how often the one cost has the other.
+pub fn ratio(c: Option<u64>, rust: Option<u64>) -> Option<String> {
+    let hundredths = c? * 100 / rust.filter(|rust| *rust > 0)?;
+    Some(format!("{}.{:02}", hundredths / 100, hundredths % 100))
+}
+
 fn table(c: &[Figure], rust: &[Figure]) -> Vec<String> {
     let shown = |figure: Option<&Figure>| match figure {
         Some(Figure { least: Some(least), median: Some(median), .. }) => {
@@ -75,13 +83,7 @@ fn table(c: &[Figure], rust: &[Figure]) -> Vec<String> {
     };
     let line = |mine: &Figure| {
         let theirs = c.iter().find(|figure| figure.operation == mine.operation);
-        let ratio = match (theirs.and_then(|figure| figure.least), mine.least) {
-            (Some(c), Some(rust @ 1..)) => {
-                let ratio = c * 100 / rust;
-                format!("{}.{:02}", ratio / 100, ratio % 100)
-            }
-            _ => String::new(),
-        };
+        let ratio = ratio(theirs.and_then(|figure| figure.least), mine.least).unwrap_or_default();
         format!("{:<20}{:>24}{:>24}{ratio:>9}", mine.operation, shown(theirs), shown(Some(mine)))
     };
     rust.iter().map(line).collect()

@@ -21,6 +21,7 @@ mod lab;
 mod lab_command;
 mod log;
 mod package;
+mod report;
 mod soak;
 mod test;
 mod vmm;
@@ -53,6 +54,8 @@ enum Task {
     Book,
     /// Build the Debian packages of the command and of the Rust core
     Package(package::Options),
+    /// Measure everything that is compared, and write a page with tables and plots (half an hour)
+    Report(report::Options),
     /// Show a guest of the unmodified QEMU using its NVMe disk through vfio-pci
     Demo {
         /// The kernel's series, of the host and of the guest
@@ -90,6 +93,7 @@ fn run(task: Task) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Task::Package(options) => package::run(&options).map(|()| ExitCode::SUCCESS),
+        Task::Report(options) => report::run(&options),
         Task::Demo { kernel, core } => demo::run(kernel, core),
     }
 }

@@ -12,12 +12,12 @@ use crate::lab::run_dir::RunDir;
 use crate::lab::start::Started;
 
 mod boot;
-mod guest;
+pub mod guest;
 mod health;
 mod interrupts;
 mod qmp;
 pub mod reset;
-mod server;
+pub mod server;
 
 use boot::{Boot, boot};
 use server::Server;

@@ -9,6 +9,8 @@ use crate::error::{Error, Result};
 pub enum Kind {
     /// NVMe controller: 65 MSI-X vectors, real queues
     Nvme,
+    /// NVMe controller: 2048 MSI-X vectors, the most that there can be
+    Nvme2048,
     /// QEMU's teaching device: one MSI that a write to a register raises
     Edu,
     /// USB controller: several MSI vectors
@@ -23,6 +25,7 @@ impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Nvme => "nvme",
+            Self::Nvme2048 => "nvme2048",
             Self::Edu => "edu",
             Self::Xhci => "xhci",
             Self::Igb => "igb",
@@ -97,7 +100,8 @@ impl Device {
         let id = format!("dev{}", self.index);
         let option = |name: &str, value: String| [format!("-{name}"), value];
         match self.kind {
-            Kind::Nvme => {
+            Kind::Nvme | Kind::Nvme2048 => {
+                let vectors = if self.kind == Kind::Nvme { 65 } else { 2048 };
                 let back = match disk {
                     Some(file) => format!("file={file},cache=unsafe"),
                     None => "file=null-co://,file.read-zeroes=on".to_owned(),
@@ -105,7 +109,8 @@ impl Device {
                 let drive = option("drive", format!("{back},if=none,id={id}-disk,format=raw"));
                 let serial = format!("vfio-irq-{}", self.index);
                 let device = format!(
-                    "nvme,id={id},serial={serial},drive={id}-disk,max_ioqpairs=64,msix_qsize=65,{slot}"
+                    "nvme,id={id},serial={serial},drive={id}-disk,max_ioqpairs={},msix_qsize={vectors},{slot}",
+                    vectors - 1
                 );
                 [drive, option("device", device)].concat()
             }

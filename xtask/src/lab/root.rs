@@ -28,6 +28,8 @@ pub enum Kind {
     /// DPDK, and the tools that compile the programs of other VFIO clients, for their builds and
     /// for guests that run DPDK. It is separate, so that a change of it rebuilds no other root.
     Clients,
+    /// fio, for guests whose disks are measured.
+    Fio,
     /// mmdebstrap and apt, which make Debian systems (see [`super::debian`]).
     Mmdebstrap,
     /// Trixie's LLVM, which builds the debug kernels: with Rust in it, the address sanitizer needs
@@ -114,6 +116,7 @@ impl Kind {
             Self::Clients => "root-clients",
             Self::Llvm => "root-llvm",
             Self::Mmdebstrap => "root-mmdebstrap",
+            Self::Fio => "root-fio",
         }
     }
 
@@ -121,7 +124,9 @@ impl Kind {
         match self {
             Self::Trixie => &["trixie", "trixie-backports"],
             Self::Sid => &["sid"],
-            Self::NvmeCli | Self::Clients | Self::Llvm | Self::Mmdebstrap => &["trixie"],
+            Self::NvmeCli | Self::Fio | Self::Clients | Self::Llvm | Self::Mmdebstrap => {
+                &["trixie"]
+            }
         }
     }
 
@@ -131,7 +136,12 @@ impl Kind {
                 packages: "qemu-* seabios ipxe-qemu pahole libelf* libdw*",
                 suite: "trixie-backports",
             }],
-            Self::Sid | Self::NvmeCli | Self::Clients | Self::Llvm | Self::Mmdebstrap => &[],
+            Self::Sid
+            | Self::NvmeCli
+            | Self::Clients
+            | Self::Llvm
+            | Self::Mmdebstrap
+            | Self::Fio => &[],
         }
     }
 
@@ -142,6 +152,7 @@ impl Kind {
             Self::NvmeCli => NVME_CLI.to_vec(),
             Self::Clients => [BASE, CLIENTS].concat(),
             Self::Mmdebstrap => [BASE, MMDEBSTRAP].concat(),
+            Self::Fio => [BASE, &["fio"]].concat(),
             Self::Llvm => [BASE, BUILD, &["clang", "lld", "llvm"]].concat(),
         }
     }

@@ -103,9 +103,10 @@ const QUICK_STARTS: &[Step] = &[
         "a device of one's own",
         Here,
         "PATH=$PWD/target/package-build/release:$PATH
-         { {{device-serve}} } & server=$!
-         until_it test -S /tmp/doorbell.sock
-         { {{device-look}} } >/tmp/look; cat /tmp/look; pkill -f example[s]/doorbell
+         rm -f /tmp/doorbell.sock; trap 'pkill -f example[s]/doorbell' EXIT
+         { {{device-serve}} } >/tmp/serve 2>&1 &
+         until_it test -S /tmp/doorbell.sock || { cat /tmp/serve; exit 1; }
+         { {{device-look}} } >/tmp/look; cat /tmp/look
          grep -q 'MSI-X      4  signals eventfds, maskable, vectors added at any time' /tmp/look
          grep -q ', 0 broken' /tmp/look",
     ),
