@@ -21,6 +21,7 @@ mod lab;
 mod lab_command;
 mod log;
 mod package;
+mod release;
 mod report;
 mod soak;
 mod test;
@@ -54,6 +55,8 @@ enum Task {
     Book,
     /// Build the Debian packages of the command and of the Rust core
     Package(package::Options),
+    /// Make the files of a release: sources, packages, checksums; the crates are only tried
+    Release(release::Options),
     /// Measure everything that is compared, and write a page with tables and plots (half an hour)
     Report(report::Options),
     /// Show a guest of the unmodified QEMU using its NVMe disk through vfio-pci
@@ -93,6 +96,7 @@ fn run(task: Task) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Task::Package(options) => package::run(&options).map(|()| ExitCode::SUCCESS),
+        Task::Release(options) => release::run(&options).map(|()| ExitCode::SUCCESS),
         Task::Report(options) => report::run(&options),
         Task::Demo { kernel, core } => demo::run(kernel, core),
     }

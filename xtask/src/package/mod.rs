@@ -52,7 +52,7 @@ pub fn check(cache: &Cache) -> Result<Started<Vec<String>>> {
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Builds the packages with a version. Returns their paths, which the next build may overwrite.
-fn build(cache: &Cache, version: &str) -> Result<Vec<PathBuf>> {
+pub fn build(cache: &Cache, version: &str) -> Result<Vec<PathBuf>> {
     let tools = Repository::obtain(cache, "package", TOOLS, &[])?;
     let system = tools.system(cache, "package", TOOLS)?;
     let name = format!("package-{}", hash(&checkout().display().to_string()));
