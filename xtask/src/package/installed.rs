@@ -28,6 +28,7 @@ const MORE: &[&str] = &[
     "bison",
     "dkms",
     "dpdk",
+    "dpdk-dev",
     "driverctl",
     "flex",
     "libelf-dev",
@@ -130,7 +131,7 @@ const QUICK_STARTS: &[Step] = &[
          { {{qemu-run}} } </dev/null >/tmp/qemu 2>&1 &
          until_it used 0000:00:04.0 || { cat /tmp/qemu; exit 1; }
          {{qemu-interrupts}}
-         kill %1; wait %1 || :
+         pkill qemu-system; wait || :
          has ', 0 broken' vfio-irq conform 0000:00:04.0 --profile full",
     ),
     (
@@ -171,16 +172,22 @@ const QUICK_STARTS: &[Step] = &[
          busy() { look | grep -q '\"signals\":[1-9]'; }
          until_it busy || { look; cat /tmp/serve; tail /tmp/qemu; exit 1; }
          look
-         kill %1 %2; wait || :",
+         pkill qemu-system; pkill vfio-irq; wait || :",
     ),
     (
-        "QEMU: undone: every kernel has its own core again",
+        "QEMU: the device goes back",
         Boot(&[Nvme]),
-        "modprobe vfio-pci; vfio-irq bind nvme0 --persist
-         {{qemu-undo}}
-         has kernel/drivers/vfio/pci/vfio-pci-core.ko modprobe --show-depends vfio-pci
-         modprobe -r vfio-pci vfio-pci-core
-         own_core",
+        "{{qemu-bind}}
+         {{qemu-unbind}}
+         has '0000:00:04.0.* nvme ' vfio-irq list",
+    ),
+    (
+        "QEMU: the core is removed, and every kernel has its own again",
+        Chroot,
+        "{{qemu-remove}}
+         release=$(readlink /vmlinuz | sed s,.*vmlinuz-,,)
+         has kernel/drivers/vfio/pci/vfio-pci-core.ko modprobe -S $release --show-depends vfio-pci
+         ! find /lib/modules -path '*/updates/*.ko*' | grep .",
     ),
 ];
 
