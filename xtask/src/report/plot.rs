@@ -30,7 +30,7 @@ pub fn lines(title: &str, lines: &[Line]) -> Result<String> {
             .configure_mesh()
             .x_desc("active vectors")
             .x_labels(12)
-            .max_light_lines(0)
+            .light_line_style(TRANSPARENT)
             .y_desc("instructions")
             .x_label_formatter(&|x| format!("{x:.0}"))
             .y_label_formatter(&|y| format!("{y:.0}"))
@@ -79,7 +79,7 @@ pub fn shares(title: &str, bars: &[(String, f64)]) -> Result<String> {
         chart
             .configure_mesh()
             .disable_y_mesh()
-            .max_light_lines(0)
+            .light_line_style(TRANSPARENT)
             .y_labels(bars.len())
             .x_label_formatter(&|x| format!("{x:.0} %"))
             .y_label_formatter(&|segment| match segment {
