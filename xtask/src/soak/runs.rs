@@ -47,6 +47,20 @@ const fn row(name: &'static str, series: Series, core: Core, settings: Settings)
     Work::Row { name, series, core, settings, seconds: 4 * 3600 }
 }
 
+/// Fuzzes a target. libFuzzer's last line has its count. The files that it keeps are in fuzz/corpus.
+macro_rules! fuzz {
+    ($target:literal, $runs:literal) => {
+        Work::Here {
+            command: concat!(
+                "cd fuzz && cargo +nightly fuzz run -s none -O ",
+                $target,
+                " -- -runs=",
+                $runs
+            ),
+        }
+    };
+}
+
 /// All runs.
 pub const RUNS: &[Run] = &[
     Run {
@@ -91,5 +105,15 @@ pub const RUNS: &[Run] = &[
         name: "storm-kcsan",
         what: "An hour of storms under KCSAN.",
         work: row("storms under KCSAN", V7_3Kcsan, Rust, HOUR),
+    },
+    Run {
+        name: "fuzz-message",
+        what: "Any bytes as a stream of vfio-user's messages: the parser accepts or refuses each, and comes to no harm.",
+        work: fuzz!("message", "1000000000"),
+    },
+    Run {
+        name: "fuzz-session",
+        what: "Any messages of a client: each gets its reply, and every descriptor is closed.",
+        work: fuzz!("session", "100000000"),
     },
 ];
