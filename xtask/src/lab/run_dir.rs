@@ -79,7 +79,7 @@ impl RunDir {
         let report = read_text(&self.report_file());
         let (log, end) = split_report(&report);
         let errors = read_text(&self.path.join("qemu.log"));
-        Report { log: log.to_owned(), end: end.to_owned(), errors }
+        Report { log: whole_log(log, &read_text(&self.console())), end: end.to_owned(), errors }
     }
 
     /// Returns the end of what the guest's console and QEMU said.
@@ -96,6 +96,13 @@ pub fn read_text(path: &Path) -> String {
         .unwrap_or_default()
 }
 
+/// Returns the kernel's log. The kernel keeps the last messages only. If the first are gone, those on the
+/// console, which are the serious ones, stand for them.
+fn whole_log(log: &str, console: &str) -> String {
+    let begins = log.trim_start().starts_with("[    0.");
+    if begins { log.to_owned() } else { format!("{console}\n{log}") }
+}
+
 /// Splits a report into the kernel's log and its last line.
 fn split_report(report: &str) -> (&str, &str) {
     let body = report.strip_prefix(STARTED).unwrap_or(report).trim_start();
@@ -103,5 +110,21 @@ fn split_report(report: &str) -> (&str, &str) {
     match body.rsplit_once("@@ ") {
         Some((log, end)) => (log, end.trim_end()),
         None => (body, ""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::whole_log;
+
+    #[test]
+    fn messages_that_the_kernel_has_forgotten_are_those_of_the_console() {
+        let console = "[    9.000000] BUG: KASAN";
+        let whole = "[    0.000000] Linux version\n[    9.000000] BUG: KASAN\n";
+        assert_eq!(whole_log(whole, console), whole);
+        assert!(
+            whole_log("[ 2034.335428] smpboot: CPU 1 is now offline\n", console).contains("BUG")
+        );
+        assert!(whole_log("", console).contains("BUG"));
     }
 }

@@ -55,6 +55,10 @@ move() {
 }
 leaks=/sys/kernel/debug/kmemleak
 only=
+# A storm of an hour fills the kernel's log, so that this is asked before.
+case $(uname -r) in
+*-debug) dmesg | grep -q "KernelAddressSanitizer initialized" || { echo "KASAN does not watch"; exit 1; } ;;
+esac
 # A debug kernel is slow: a storm needs more time, and all cases would take a quarter of an hour.
 [ ! -e $leaks ] || { only=v07; seconds=${VFIO_IRQ_SECONDS:-60}; }
 for device in $BIND; do
@@ -83,7 +87,6 @@ done
 # What a debug kernel has not watched, it has not found in order.
 case $(uname -r) in
 *-debug)
-    dmesg | grep -q "KernelAddressSanitizer initialized" || { echo "KASAN does not watch"; exit 1; }
     grep -q "debug_locks: *1" /proc/lockdep_stats || { echo "lockdep does not watch"; exit 1; }
     [ -e $leaks ] || { echo "kmemleak does not watch"; exit 1; }
     for again in 1 2 3; do echo scan >$leaks; sleep 2; done
