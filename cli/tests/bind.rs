@@ -315,7 +315,7 @@ fn a_binding_is_kept_by_a_rule_of_udev_until_unbind() {
     let program = env!("CARGO_BIN_EXE_vfio-irq");
     let expected = format!(
         "ACTION==\"add\", SUBSYSTEM==\"pci\", KERNEL==\"{NVME}\", ATTR{{vendor}}==\"0x8086\", \
-         ATTR{{device}}==\"0x10c9\", ATTR{{driver_override}}=\"vfio-pci\", \
+         ATTR{{device}}==\"0x10c9\", TEST==\"{program}\", ATTR{{driver_override}}=\"vfio-pci\", \
          RUN{{builtin}}+=\"kmod load vfio-pci\", \
          RUN{{program}}+=\"{program} bind --driver vfio-pci {NVME}\"\n"
     );

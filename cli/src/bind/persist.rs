@@ -51,12 +51,15 @@ fn remove(file: PathBuf) -> Step {
 /// The override keeps other drivers away from the start. The command does the rest, with the checks
 /// of every bind: a driver in the initramfs may have had the function first, and the module may be
 /// loaded already, so that it does not look for functions any more.
+///
+/// Debian copies rules into the initramfs, where a copy outlives the rule. There the command does not
+/// exist, so that the copy matches nothing. Nor does the rule once the command is removed.
 fn rule(function: &Function, driver: &str, force: bool, program: &str) -> String {
     let (bdf, (vendor, device)) = (function.bdf, function.ids);
     let force = if force { " --force" } else { "" };
     format!(
         r#"# Written by `vfio-irq bind --persist`. `vfio-irq unbind {bdf}` removes it.
-ACTION=="add", SUBSYSTEM=="pci", KERNEL=="{bdf}", ATTR{{vendor}}=="{vendor:#06x}", ATTR{{device}}=="{device:#06x}", ATTR{{driver_override}}="{driver}", RUN{{builtin}}+="kmod load {driver}", RUN{{program}}+="{program} bind{force} --driver {driver} {bdf}"
+ACTION=="add", SUBSYSTEM=="pci", KERNEL=="{bdf}", ATTR{{vendor}}=="{vendor:#06x}", ATTR{{device}}=="{device:#06x}", TEST=="{program}", ATTR{{driver_override}}="{driver}", RUN{{builtin}}+="kmod load {driver}", RUN{{program}}+="{program} bind{force} --driver {driver} {bdf}"
 "#
     )
 }

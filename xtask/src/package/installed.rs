@@ -138,7 +138,7 @@ const QUICK_STARTS: &[Step] = &[
         "libvirt: a managed device",
         Chroot,
         "{{libvirt-install}}
-         rm /etc/udev/rules.d/05-vfio-irq-*",
+         rm /etc/udev/rules.d/05-vfio-irq-*; update-initramfs -u",
     ),
     (
         "libvirt: a guest uses the device, and it goes back",
@@ -148,7 +148,7 @@ const QUICK_STARTS: &[Step] = &[
          until_it used 0000:00:04.0 || { cat /var/log/libvirt/qemu/guest.log; exit 1; }
          { {{libvirt-look}} } >/tmp/look; cat /tmp/look; grep -q '0000:00:04.0.* vfio-pci .*yes' /tmp/look
          {{libvirt-undo}}
-         until_it sh -c 'vfio-irq list | grep \"0000:00:04.0.* nvme \"'",
+         until_it sh -c 'vfio-irq list | grep \"0000:00:04.0.* nvme \"' || { dmesg | tail; exit 1; }",
     ),
     ("DPDK: installed", Chroot, "{{dpdk-install}}"),
     (
@@ -239,6 +239,12 @@ const LIFE: &[Step] = &[
          vfio-irq unbind 0000:00:04.0
          has '0000:00:04.0.* nvme ' vfio-irq list
          ! ls /etc/udev/rules.d/05-vfio-irq-*",
+    ),
+    (
+        "the function stays with its own driver, though the initramfs has a copy of the rule",
+        Boot(&[Nvme]),
+        "has '0000:00:04.0.* nvme ' vfio-irq list
+         has 05-vfio-irq-0000:00:04.0.rules lsinitramfs /initrd.img",
     ),
     (
         "removed: every kernel has its own core again; driverctl comes",
