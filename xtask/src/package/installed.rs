@@ -138,7 +138,7 @@ const QUICK_STARTS: &[Step] = &[
         "libvirt: a managed device",
         Chroot,
         "{{libvirt-install}}
-         rm /etc/udev/rules.d/05-vfio-irq-*; update-initramfs -u",
+         rm /etc/udev/rules.d/05-vfio-irq-*",
     ),
     (
         "libvirt: a guest uses the device, and it goes back",
