@@ -345,12 +345,17 @@ fn driverctl_keeps_a_binding_where_it_is_installed() {
     let again = said(&tree.words(&["bind", NVME, "--persist", "--dry-run"]));
     assert!(!again.contains("cat >"), "{again}");
     // A function that its own driver has can still be kept for another one at boot.
-    let (tree, _) = disk("nvme");
+    let (tree, at) = disk("nvme");
     tree.file("usr/lib/udev/rules.d/05-driverctl.rules", "");
     tree.file(DRIVERCTL, "vfio-pci\n");
+    tree.file(&format!("{at}/driver_override"), "vfio-pci\n");
     said(&tree.words(&["unbind", NVME]));
     assert!(!tree.path(DRIVERCTL).exists());
     assert_eq!(tree.read("sys/bus/pci/drivers/nvme/unbind"), "", "its driver stays");
+    assert!(
+        tree.read(&format!("{at}/driver_override")).starts_with('\n'),
+        "and no other may have it"
+    );
 }
 
 /// The file is the last step. If it cannot be written, the driver goes back, too; files do not bind

@@ -136,11 +136,11 @@ pub fn unbind(system: &System, out: Out, options: &UnbindOptions) -> Result<(), 
 fn change(system: &System, out: Out, plan: &Plan<'_>) -> Result<(), Error> {
     let Plan { function, wanted, how, .. } = *plan;
     let before = Before::of(system, function.bdf);
-    let moves = match wanted {
-        Some(wanted) => function.driver.as_deref() != Some(wanted),
-        None => function.vfio,
+    let first = match wanted {
+        Some(wanted) if function.driver.as_deref() == Some(wanted) => Vec::new(),
+        None if !function.vfio => before.steps_home(system),
+        _ => before.steps_to(system, wanted),
     };
-    let first = if moves { before.steps_to(system, wanted) } else { Vec::new() };
     let steps = [first.as_slice(), &plan.last].concat();
     let left: Vec<_> = plan.obstacles.iter().filter(|o| !(o.forceable && how.force)).collect();
     if how.dry_run {

@@ -84,6 +84,17 @@ impl Before {
         steps
     }
 
+    /// Returns the steps after which a function that no VFIO driver has is its own driver's. A
+    /// binding that could not be made at boot may have left the override.
+    pub fn steps_home(&self, system: &System) -> Vec<Step> {
+        let mut steps = self.steps_to(system, None);
+        if self.driver.is_some() {
+            // Its driver keeps it.
+            steps.truncate(usize::from(!self.wish.is_empty()));
+        }
+        steps
+    }
+
     /// Restores the recorded state.
     ///
     /// # Errors
