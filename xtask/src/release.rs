@@ -33,6 +33,14 @@ pub fn run(options: &Options) -> Result<()> {
         )));
     }
     all_right(disagreements(|file| Ok(fs::read_to_string(checkout().join(file))?))?)?;
+    let list = options.out.join("SHA256SUMS");
+    let is_used = fs::read_dir(&options.out).is_ok_and(|mut files| files.next().is_some());
+    if is_used && !list.is_file() {
+        return Err(Error::other(format!(
+            "{} has files and is no earlier release: choose an empty directory",
+            options.out.display()
+        )));
+    }
     remove_tree(&options.out)?;
     fs::create_dir_all(&options.out)?;
     crates()?;
@@ -53,7 +61,6 @@ pub fn run(options: &Options) -> Result<()> {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         sums.push_str(&format!("{sum}  {name}\n"));
     }
-    let list = options.out.join("SHA256SUMS");
     fs::write(&list, &sums)?;
     print!("{sums}");
     println!(
