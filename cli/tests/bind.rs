@@ -73,10 +73,17 @@ fn a_function_that_is_bound_already_is_left_alone() {
 fn unbind_gives_the_function_to_any_driver() {
     let (tree, at) = disk("vfio-pci");
     tree.file(&format!("{at}/driver_override"), "");
+    let kernel = tree.lets_go(&at, "vfio-pci");
     said(&tree.words(&["unbind", NVME]));
     assert_eq!(tree.read(&format!("{at}/driver_override")), "\n");
     assert_eq!(tree.read("sys/bus/pci/drivers/vfio-pci/unbind"), format!("{NVME}\n"));
-    assert_eq!(tree.read("sys/bus/pci/drivers_probe"), format!("{NVME}\n"));
+    assert_eq!(kernel.join().unwrap(), format!("{NVME}\n"));
+    // Where vfio-pci was told to take devices of this kind, it takes the function again.
+    let (tree, at) = disk("vfio-pci");
+    tree.file(&format!("{at}/driver_override"), "");
+    let error = refused(&tree.words(&["unbind", NVME]));
+    assert!(error.contains("vfio-pci took 0000:00:04.0 again"), "{error}");
+    assert!(error.contains("all is as it was") && error.contains("remove_id"), "{error}");
     let (tree, _) = disk("nvme");
     assert!(
         refused(&tree.words(&["unbind", NVME])).contains("not bound to a VFIO driver: nvme has")
@@ -327,7 +334,12 @@ fn a_binding_is_kept_by_a_rule_of_udev_until_unbind() {
     let rm = format!("rm {}    # nothing binds it at boot any more\n", tree.path(RULE).display());
     assert!(shown.ends_with(&rm), "{shown}");
     assert!(tree.path(RULE).exists());
+    refused(&tree.words(&["unbind", NVME]));
+    assert!(tree.path(RULE).exists(), "what cannot be given back stays");
+    tree.file("sys/bus/pci/drivers/vfio-pci/unbind", "");
+    let kernel = tree.lets_go(&at, "vfio-pci");
     said(&tree.words(&["unbind", NVME]));
+    kernel.join().unwrap();
     assert!(!tree.path(RULE).exists());
 }
 
@@ -356,6 +368,22 @@ fn driverctl_keeps_a_binding_where_it_is_installed() {
         tree.read(&format!("{at}/driver_override")).starts_with('\n'),
         "and no other may have it"
     );
+}
+
+/// A rule of udev sets the override before the bind at boot. If that fails, the driver that had the
+/// function needs the override out of its way.
+#[test]
+fn a_binding_at_boot_that_fails_gives_the_function_back() {
+    let (tree, at) = disk("nvme");
+    tree.file(&format!("{at}/driver_override"), "vfio-pci\n");
+    let kernel = tree.lets_go(&at, "nvme");
+    let error = refused(&tree.words(&["bind", NVME]));
+    assert!(error.contains("vfio-pci did not take 0000:00:04.0"), "{error}");
+    kernel.join().unwrap();
+    assert_eq!(tree.read("sys/bus/pci/drivers/nvme/bind"), format!("{NVME}\n"));
+    // Written empty before the bind, and then again as it was: a file has all, an attribute the last.
+    let wish = tree.read(&format!("{at}/driver_override"));
+    assert!(wish.starts_with("vfio-pci\n"), "{wish:?}");
 }
 
 /// The file is the last step. If it cannot be written, the driver goes back, too; files do not bind

@@ -26,8 +26,8 @@ pub struct BindOptions {
     /// The driver that gets it, a VFIO PCI driver that is loaded
     #[arg(long, value_name = "NAME", default_value = vfio::DRIVER, value_parser = driver_name, add = ArgValueCompleter::new(complete::drivers))]
     driver: String,
-    /// Bind it whenever the machine boots, too: by driverctl if that is installed, else by a rule of
-    /// udev
+    /// Bind it whenever the machine boots, too: by a rule of udev, which checks what this command checks
+    /// (--force holds there as well), or by driverctl if that is installed, which checks nothing
     #[arg(long)]
     persist: bool,
     #[command(flatten)]
@@ -49,7 +49,7 @@ struct How {
     /// Say what would be done, and what is in the way
     #[arg(long)]
     dry_run: bool,
-    /// Go on in spite of what can be forced (with --persist, at each boot)
+    /// Go on in spite of what can be forced
     #[arg(long)]
     force: bool,
 }
@@ -172,10 +172,19 @@ fn change(system: &System, out: Out, plan: &Plan<'_>) -> Result<(), Error> {
     tell(system, out, function, &steps, how)
 }
 
-/// Checks that the driver has bound the function.
+/// Checks that the driver has bound the function, or that no VFIO driver has.
 fn verify(system: &System, bdf: Bdf, wanted: Option<&str>) -> Result<(), Error> {
     let now = driver(system, bdf);
-    let Some(wanted) = wanted else { return Ok(()) };
+    let Some(wanted) = wanted else {
+        let Some(again) = now.filter(|now| vfio::is_driver(system, now)) else { return Ok(()) };
+        let what =
+            format!("{again} took {bdf} again: it has been told to take devices of this kind");
+        let remedy = format!(
+            "take the ID from /sys/bus/pci/drivers/{again} (remove_id), and `ids=` from /etc/modprobe.d and the \
+             kernel's command line"
+        );
+        return Err(Error::new(what, remedy));
+    };
     if now.as_deref() == Some(wanted) {
         return Ok(());
     }

@@ -1,10 +1,11 @@
 //! Keeps a binding over restarts of the machine, and ends that.
 
-use super::steps::{Kind, Step};
+use super::steps::Step;
 use crate::error::Error;
 use crate::pci::at_boot::{self, Keeper};
 use crate::pci::function::Function;
 use crate::pci::{Bdf, System};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Returns the steps after which the machine binds a function to `driver` when it boots; none if it
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 ///
 /// # Errors
 ///
-/// If a rule of udev cannot name this program.
+/// If a rule of udev may not run this program.
 pub fn keep(
     system: &System,
     function: &Function,
@@ -22,14 +23,13 @@ pub fn keep(
     let (bdf, keeper) = (function.bdf, Keeper::of(system));
     let (why, text) = match keeper {
         Keeper::Driverctl => ("driverctl binds it at boot", format!("{driver}\n")),
-        Keeper::Udev => ("udev binds it at boot", rule(function, driver, force, &program()?)),
+        Keeper::Udev => ("udev binds it at boot", rule(function, driver, force, &program(system)?)),
     };
     let file = system.path(keeper.file(bdf));
     let known = at_boot::all(system, bdf);
     let mut steps = Vec::new();
     if known.iter().all(|known| known.file != file || known.text != text) {
-        let (why, value, file) = (why.to_owned(), Some(text), file.clone());
-        steps.push(Step { why, file, value, kind: Kind::File });
+        steps.push(Step::file(why.to_owned(), file.clone(), Some(text)));
     }
     let others = known.into_iter().filter(|known| known.file != file);
     steps.extend(others.map(|other| remove(other.file)));
@@ -41,9 +41,9 @@ pub fn forget(system: &System, bdf: Bdf) -> Vec<Step> {
     at_boot::all(system, bdf).into_iter().map(|known| remove(known.file)).collect()
 }
 
+/// Returns the step that removes a file.
 fn remove(file: PathBuf) -> Step {
-    let why = "nothing binds it at boot any more".to_owned();
-    Step { why, file, value: None, kind: Kind::File }
+    Step::file("nothing binds it at boot any more".to_owned(), file, None)
 }
 
 /// Returns the rule of udev that binds a function when the kernel finds it.
@@ -64,14 +64,61 @@ ACTION=="add", SUBSYSTEM=="pci", KERNEL=="{bdf}", ATTR{{vendor}}=="{vendor:#06x}
     )
 }
 
-/// Returns the path of this program.
-fn program() -> Result<String, Error> {
+/// Returns the path of this program, which root runs at each boot.
+fn program(system: &System) -> Result<String, Error> {
     let path = std::env::current_exe()
         .map_err(|error| Error::plain(format!("the path of this program is unknown: {error}")))?;
+    let remedy =
+        "install the package, or copy this program to /usr/local/bin and run it from there";
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._+-".contains(c);
-    path.to_str().filter(|path| path.chars().all(plain)).map(str::to_owned).ok_or_else(|| {
-        let path: &Path = &path;
-        let what = format!("a rule of udev cannot name {}", path.display());
-        Error::new(what, "install this program where the path has letters, digits and /._+- only")
+    let Some(text) = path.to_str().filter(|path| path.chars().all(plain)) else {
+        return Err(Error::new(format!("a rule of udev cannot name {}", path.display()), remedy));
+    };
+    // A tree of files that a test made has no boot.
+    if let Some(weak) = changeable(&path, 0).filter(|_| system.is_real()) {
+        let what = format!(
+            "{text} cannot run as root at each boot: not only root can change {}",
+            weak.display()
+        );
+        return Err(Error::new(what, remedy));
+    }
+    Ok(text.to_owned())
+}
+
+/// Returns the file, or the directory above it, that a user other than `owner` can change.
+fn changeable(path: &Path, owner: u32) -> Option<&Path> {
+    path.ancestors().find(|place| {
+        let safe = |meta: std::fs::Metadata| meta.uid() == owner && meta.mode() & 0o022 == 0;
+        !std::fs::metadata(place).is_ok_and(safe)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::changeable;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::path::Path;
+
+    #[test]
+    fn a_program_that_others_can_change_is_found() {
+        let root = tempfile::tempdir().unwrap();
+        let (dir, program) = (root.path().join("bin"), root.path().join("bin/vfio-irq"));
+        fs::create_dir(&dir).unwrap();
+        fs::write(&program, "").unwrap();
+        let set = |path: &Path, mode| {
+            fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        };
+        set(&dir, 0o755);
+        set(&program, 0o755);
+        let owner = fs::metadata(&program).unwrap().uid();
+        // Above are directories of the machine, such as /tmp.
+        let found = |owner| changeable(&program, owner).filter(|at| at.starts_with(root.path()));
+        assert_eq!(found(owner), None);
+        assert_eq!(found(owner + 1), Some(program.as_path()));
+        set(&dir, 0o775);
+        assert_eq!(found(owner), Some(dir.as_path()));
+        set(&program, 0o757);
+        assert_eq!(found(owner), Some(program.as_path()));
+    }
 }

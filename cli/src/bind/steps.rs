@@ -33,6 +33,13 @@ pub enum Kind {
     File,
 }
 
+impl Step {
+    /// Returns the step that makes a file, or removes it.
+    pub fn file(why: String, file: PathBuf, text: Option<String>) -> Self {
+        Self { why, file, value: text, kind: Kind::File }
+    }
+}
+
 impl std::fmt::Display for Step {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (why, file) = (&self.why, self.file.display());
@@ -103,21 +110,12 @@ impl Before {
     pub fn restore(&self, system: &System) -> Result<(), Error> {
         let bdf = self.bdf.to_string();
         let now = Self::of(system, self.bdf);
-        for new in
-            now.at_boot.iter().filter(|new| !self.at_boot.iter().any(|kept| kept.file == new.file))
-        {
-            take(&Step {
-                why: String::new(),
-                file: new.file.clone(),
-                value: None,
-                kind: Kind::File,
-            })?;
+        let is_new = |file: &AtBoot| self.at_boot.iter().all(|kept| kept.file != file.file);
+        for new in now.at_boot.iter().filter(|file| is_new(file)) {
+            take(&Step::file(String::new(), new.file.clone(), None))?;
         }
         for kept in self.at_boot.iter().filter(|kept| !now.at_boot.contains(kept)) {
-            take(&Step {
-                kind: Kind::File,
-                ..attribute(String::new(), kept.file.clone(), &kept.text)
-            })?;
+            take(&Step::file(String::new(), kept.file.clone(), Some(kept.text.clone())))?;
         }
         if now.wish != self.wish {
             take(&self.step(system, String::new(), "driver_override", &self.wish))?;
@@ -129,8 +127,18 @@ impl Before {
             take(&self.step(system, String::new(), "driver/unbind", &bdf))?;
         }
         let Some(old) = &self.driver else { return Ok(()) };
+        // An override that names another driver keeps the old one away. A rule of udev sets it before
+        // the bind at boot.
+        let hinders = !self.wish.is_empty() && self.wish != *old;
+        let wish = |wish: &str| take(&self.step(system, String::new(), "driver_override", wish));
+        if hinders {
+            wish("")?;
+        }
         let file = system.path(format!("sys/bus/pci/drivers/{old}/bind"));
         take(&attribute(String::new(), file, &bdf))?;
+        if hinders {
+            wish(&self.wish)?;
+        }
         if driver(system, self.bdf).as_ref() == Some(old) {
             return Ok(());
         }

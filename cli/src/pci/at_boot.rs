@@ -57,21 +57,17 @@ impl Keeper {
 
 /// Returns the files that bind a function at boot. The first is the one that counts.
 pub fn all(system: &System, bdf: Bdf) -> Vec<AtBoot> {
-    let keepers = match Keeper::of(system) {
-        Keeper::Driverctl => [Keeper::Driverctl, Keeper::Udev],
+    let keepers: &[Keeper] = match Keeper::of(system) {
+        Keeper::Driverctl => &[Keeper::Driverctl, Keeper::Udev],
         // Without driverctl, its files do nothing.
-        Keeper::Udev => [Keeper::Udev, Keeper::Udev],
+        Keeper::Udev => &[Keeper::Udev],
     };
-    let mut found: Vec<AtBoot> = Vec::new();
-    for keeper in keepers {
+    let read = |keeper: &Keeper| {
         let file = system.path(keeper.file(bdf));
-        let Ok(text) = std::fs::read_to_string(&file) else { continue };
-        let Some(driver) = keeper.driver(&text) else { continue };
-        if found.iter().all(|known| known.file != file) {
-            found.push(AtBoot { driver, file, text });
-        }
-    }
-    found
+        let text = std::fs::read_to_string(&file).ok()?;
+        Some(AtBoot { driver: keeper.driver(&text)?, file, text })
+    };
+    keepers.iter().filter_map(read).collect()
 }
 
 /// Returns the file that binds a function at boot, if there is one.

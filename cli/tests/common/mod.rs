@@ -156,6 +156,26 @@ impl Tree {
         self.file(&format!("sys/bus/pci/drivers/{name}/unbind"), "");
     }
 
+    /// Acts as the kernel does: once the function at `at` is unbound from `driver`, it has no driver.
+    /// Returns a thread, whose result is what is written to drivers_probe.
+    pub fn lets_go(&self, at: &str, driver: &str) -> std::thread::JoinHandle<String> {
+        let [probe, unbind, link] = [
+            "sys/bus/pci/drivers_probe".to_owned(),
+            format!("sys/bus/pci/drivers/{driver}/unbind"),
+            format!("{at}/driver"),
+        ]
+        .map(|file| self.path(&file));
+        fs::remove_file(&probe).unwrap();
+        let pipe = Command::new("mkfifo").arg(&probe).status().unwrap();
+        assert!(pipe.success());
+        std::thread::spawn(move || {
+            eventually("the function is unbound", || !fs::read(&unbind).unwrap().is_empty());
+            fs::remove_file(&link).unwrap();
+            // The command waits for this reader, so that it looks at the link afterwards.
+            fs::read_to_string(&probe).unwrap()
+        })
+    }
+
     /// Adds a function with its driver, in a group with the functions of the same number.
     pub fn function(
         &self,
