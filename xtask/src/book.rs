@@ -6,7 +6,7 @@ use std::process::Command;
 
 use fs_err as fs;
 
-use crate::core_module::checkout;
+use crate::core_module::{cargo, checkout};
 use crate::error::{Error, Result, all_right};
 use crate::lab::cache::Cache;
 use crate::lab::process::{Step, capture, follow};
@@ -19,7 +19,7 @@ const MDBOOK: &str = "0.5.4";
 pub fn build(cache: &Cache) -> Result<PathBuf> {
     let made = cache.obtain("mdbook", MDBOOK, |dir| {
         let _step = Step::start("Building mdBook (two minutes)", None);
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        let mut cargo = cargo();
         // A directory outside of the checkout, whose settings of cargo are not for this.
         cargo.current_dir(dir).args(["install", "mdbook", "--locked", "--version", MDBOOK]);
         cargo.args(["--no-default-features", "--features", "search", "--root"]).arg(dir);
@@ -65,15 +65,19 @@ fn links(page: &str) -> impl Iterator<Item = &str> {
 
 /// Returns the commands of the quick starts' block `name`: a code block with the words `sh,NAME`.
 pub fn commands(name: &str) -> Result<String> {
+    let mut found = Vec::new();
     for page in fs::read_dir(checkout().join("docs"))?.flatten().map(|entry| entry.path()) {
-        if page.extension().is_none_or(|end| end != "md") {
-            continue;
-        }
-        if let Some(block) = block(&fs::read_to_string(&page)?, name) {
-            return Ok(block);
+        if page.extension().is_some_and(|end| end == "md") {
+            found.extend(block(&fs::read_to_string(&page)?, name));
         }
     }
-    Err(Error::other(format!("no page of docs/ has a code block `sh,{name}`")))
+    match <[String; 1]>::try_from(found) {
+        Ok([block]) => Ok(block),
+        Err(found) => Err(Error::other(format!(
+            "docs/ has {} code blocks `sh,{name}`, and one is needed",
+            found.len()
+        ))),
+    }
 }
 
 fn block(page: &str, name: &str) -> Option<String> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use fs_err as fs;
 
@@ -16,6 +17,13 @@ pub const MODULE: &str = "vfio-pci-core.ko";
 /// Returns the checkout from which this program was built.
 pub fn checkout() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+}
+
+/// Returns cargo, in the checkout.
+pub fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(checkout());
+    command
 }
 
 /// Builds the core for `series`. Returns its path.

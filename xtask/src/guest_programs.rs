@@ -1,9 +1,8 @@
 //! Builds the test programs that run in guests, without dependencies on the guest.
 
 use std::path::PathBuf;
-use std::process::Command;
 
-use crate::core_module::checkout;
+use crate::core_module::{cargo, checkout};
 use crate::error::{Error, Result};
 use crate::lab::process::{Step, follow};
 
@@ -57,10 +56,8 @@ fn target_dir() -> PathBuf {
 }
 
 fn run_cargo(what: &[&str]) -> Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
+    let mut command = cargo();
     command
-        .current_dir(checkout())
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         // No debugger runs in a guest, and a smaller image boots faster.
         .env("CARGO_PROFILE_RELEASE_DEBUG", "0")

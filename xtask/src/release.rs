@@ -6,14 +6,11 @@ use std::process::Command;
 use fs_err as fs;
 use sha2::{Digest, Sha256};
 
-use crate::core_module::checkout;
+use crate::core_module::{cargo, checkout};
 use crate::error::{Error, Result, all_right};
 use crate::lab::cache::{Cache, remove_tree};
 use crate::lab::process::{Step, capture, follow};
-use crate::package;
-
-/// The version of the workspace.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+use crate::package::{self, VERSION};
 
 /// Where the files go.
 #[derive(clap::Args)]
@@ -79,8 +76,8 @@ fn git(args: &[&str]) -> Result<String> {
 /// Packs every crate that is published, and builds each from its package.
 fn crates() -> Result<()> {
     let step = Step::start("Trying to publish the crates", None);
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.current_dir(checkout()).args(["publish", "--dry-run", "--workspace"]);
+    let mut cargo = cargo();
+    cargo.args(["publish", "--dry-run", "--workspace"]);
     // Its own directory: packages are built from other sources than the checkout's.
     cargo.arg("--target-dir").arg(checkout().join("target/publish"));
     follow(cargo, "cargo publish --dry-run", |line| step.note(line))

@@ -28,7 +28,7 @@ pub fn before_bind(system: &System, function: &Function, wanted: &str) -> Vec<Ob
         let driver = other.driver.as_deref().unwrap_or_default();
         let what = format!("{} of the same IOMMU group is bound to {driver}", other.bdf);
         let remedy = format!(
-            "user space gets all of a group or nothing: bind {} as well (the first with --force)",
+            "user space gets all of a group or nothing: bind {} too, and use --force for the first of them",
             other.bdf
         );
         found.push(Obstacle { what, remedy, forceable: true });

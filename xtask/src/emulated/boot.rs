@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::guest::Guest;
+use super::guest::{Guest, SHARED_MEMORY};
 use super::server::{COUNTED, Server, Signals};
 use super::{AREA, READS};
 use crate::error::Result;
@@ -71,7 +71,8 @@ pub fn boot(
 ) -> Result<Started<Boot>> {
     at_most_twice(|| {
         let before = server.said().len();
-        let mut guest = Guest::start(cache, series, dir, &image(cache, step)?, &ONE_BOOT)?;
+        let options = [&SHARED_MEMORY[..], &TRACES].concat();
+        let mut guest = Guest::start(cache, series, dir, &image(cache, step)?, &options)?;
         let mut marks = BTreeMap::new();
         while let Some(line) = guest.line()? {
             if let Some(mark) = line.strip_prefix("mark ") {
@@ -114,20 +115,8 @@ fn signals(said: &str) -> Signals {
     list.split_whitespace().filter_map(pair).collect()
 }
 
-/// Options for memory that the server maps, for one boot, and for a trace.
-const ONE_BOOT: [&str; 11] = [
-    "-m",
-    "1G",
-    "-object",
-    "memory-backend-memfd,id=mem,size=1G,share=on",
-    "-machine",
-    "memory-backend=mem",
-    "-no-reboot",
-    "-trace",
-    "vfio_msix_early_setup",
-    "-trace",
-    "vfio_msix_vector_do_use",
-];
+/// QEMU's traces of MSI-X.
+const TRACES: [&str; 4] = ["-trace", "vfio_msix_early_setup", "-trace", "vfio_msix_vector_do_use"];
 
 #[cfg(test)]
 mod tests {

@@ -22,6 +22,17 @@ use crate::log;
 /// How long a guest may be silent. The limit detects a hang; it is no measurement.
 const SILENCE: Duration = Duration::from_secs(300);
 
+/// Options for memory that the server maps, for one boot.
+pub const SHARED_MEMORY: [&str; 7] = [
+    "-m",
+    "1G",
+    "-object",
+    "memory-backend-memfd,id=mem,size=1G,share=on",
+    "-machine",
+    "memory-backend=mem",
+    "-no-reboot",
+];
+
 /// A running guest. QEMU ends when this value is dropped.
 pub struct Guest<'a> {
     dir: &'a RunDir,

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use fs_err as fs;
 
-use crate::core_module::{checkout, copy_tree};
+use crate::core_module::{cargo, checkout, copy_sources, copy_tree};
 use crate::error::{Error, Result};
 use crate::lab::cache::{Cache, hash, remove_tree};
 use crate::lab::debian::{Repository, root_of};
@@ -33,7 +33,14 @@ pub struct Options {
 /// Builds the packages and prints where they are.
 pub fn run(options: &Options) -> Result<()> {
     fs::create_dir_all(&options.out)?;
-    for package in build(&Cache::open()?, VERSION)? {
+    let packages = build(&Cache::open()?, VERSION)?;
+    // Packages of other versions would match the names that the quick starts install, too.
+    for old in fs::read_dir(&options.out)?.flatten().map(|entry| entry.path()) {
+        if old.extension().is_some_and(|end| end == "deb") {
+            fs::remove_file(old)?;
+        }
+    }
+    for package in packages {
         let to = options.out.join(package.file_name().unwrap_or_default());
         fs::copy(&package, &to)?;
         println!("{}", to.display());
@@ -49,7 +56,7 @@ pub fn check(cache: &Cache) -> Result<Started<Vec<String>>> {
 }
 
 /// The version of the workspace.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Builds the packages with a version. Returns their paths, which the next build may overwrite.
 pub fn build(cache: &Cache, version: &str) -> Result<Vec<PathBuf>> {
@@ -88,14 +95,13 @@ fn fill(stage: &Path, version: &str) -> Result<()> {
     };
     command(stage)?;
     copy_tree(&from.join("packaging/debian"), &stage.join("debian"))?;
-    copy_tree(&from.join("engine/src"), &stage.join("engine/src"))?;
-    copy_tree(&from.join("kernel"), &stage.join("kernel"))?;
-    fs::rename(stage.join("kernel/Kbuild"), stage.join("Kbuild"))?;
+    copy_sources(from, stage)?;
+    fs::remove_file(stage.join("kernel/Kbuild"))?;
     copy("packaging/dkms/build-core", "build-core")?;
     copy("packaging/dkms/dkms.conf", &format!("debian/{DKMS}.dkms"))?;
     // debhelper takes a changelog beside debian/ for that of the package.
     copy("CHANGELOG.md", "docs/CHANGELOG.md")?;
-    for file in ["CONTRACT.md", "README.md", "docs/json.md"] {
+    for file in ["CONTRACT.md", "docs/json.md"] {
         copy(file, file)?;
     }
     let changes = format!(
@@ -121,16 +127,9 @@ fn date() -> Result<String> {
 
 /// Builds the command, its manual pages, and what completes its words.
 fn command(stage: &Path) -> Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let target = checkout().join("target/package-build");
-    let mut build = Command::new(cargo);
-    build.current_dir(checkout()).args([
-        "build",
-        "--release",
-        "-p",
-        "vfio-irq-cli",
-        "--target-dir",
-    ]);
+    let mut build = cargo();
+    build.args(["build", "--release", "-p", "vfio-irq-cli", "--target-dir"]);
     let step = Step::start("Building the command", None);
     follow(
         {

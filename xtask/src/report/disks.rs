@@ -1,12 +1,12 @@
 //! The disk of `vfio-irq serve nvme` beside QEMU's own NVMe, in one guest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fs_err::File;
 use serde_json::Value;
 
 use super::Part;
-use crate::emulated::guest::Guest;
+use crate::emulated::guest::{Guest, SHARED_MEMORY};
 use crate::emulated::server::Server;
 use crate::error::{Error, Result};
 use crate::guest_programs;
@@ -21,20 +21,16 @@ const GUEST: &str = include_str!("disks.sh");
 /// Bytes of each disk.
 const DISK: u64 = 64 << 20;
 
-/// The guest's memory, which the server maps, and QEMU's own NVMe.
-const OPTIONS: [&str; 11] = [
-    "-m",
-    "1G",
-    "-object",
-    "memory-backend-memfd,id=mem,size=1G,share=on",
-    "-machine",
-    "memory-backend=mem",
-    "-no-reboot",
+/// QEMU's own NVMe.
+const OWN: [&str; 4] = [
     "-drive",
     "file=/lab/run/disk1,if=none,id=own,format=raw,cache=writeback",
     "-device",
     "nvme,serial=own,drive=own,max_ioqpairs=64,msix_qsize=65",
 ];
+
+/// How often the guest measures each job on each disk.
+const ROUNDS: usize = 3;
 
 /// What fio found in each round: operations a second, and the median latency in nanoseconds.
 type Rounds = BTreeMap<(String, String), Vec<(f64, f64)>>;
@@ -51,10 +47,12 @@ pub fn measure(cache: &Cache) -> Result<Vec<Part>> {
     let image = Image {
         modules: vec!["nvme".to_owned()],
         command: format!("exec 2>&1\n{GUEST}"),
+        variables: vec![("ROUNDS".to_owned(), ROUNDS.to_string())],
         files: program::files(&fio.path().join("usr/bin/fio"), fio.path())?,
         ..Image::default()
     };
-    let mut guest = Guest::start(cache, Series::V7_3, &dir, &image, &OPTIONS)?;
+    let mut guest =
+        Guest::start(cache, Series::V7_3, &dir, &image, &[&SHARED_MEMORY[..], &OWN].concat())?;
     let mut rounds = Rounds::new();
     while let Some(line) = guest.line()? {
         let Some((disk, json)) = line.strip_prefix("fio ").and_then(|rest| rest.split_once(' '))
@@ -85,31 +83,29 @@ fn figures(json: &str) -> Option<(String, (f64, f64))> {
 }
 
 fn table(rounds: &Rounds) -> Result<Vec<Part>> {
-    let median = |mut all: Vec<f64>| {
+    // The median of three.
+    let middle = |mut all: [f64; ROUNDS]| {
         all.sort_by(f64::total_cmp);
-        all.get(all.len() / 2).copied().unwrap_or_default()
+        all[ROUNDS / 2]
     };
-    let of = |job: &str, disk: &str| {
-        let found = rounds.get(&(job.to_owned(), disk.to_owned())).cloned().unwrap_or_default();
-        let (iops, latency): (Vec<f64>, Vec<f64>) = found.into_iter().unzip();
-        (median(iops), median(latency) / 1000.0)
+    let of = |job: &str, disk: &str| -> Result<(f64, f64)> {
+        let found = rounds.get(&(job.to_owned(), disk.to_owned()));
+        let found = found.and_then(|found| <[(f64, f64); ROUNDS]>::try_from(found.as_slice()).ok());
+        let found = found.ok_or_else(|| {
+            Error::other(format!("{job}, {disk}: not {ROUNDS} rounds were measured"))
+        })?;
+        Ok((middle(found.map(|round| round.0)), middle(found.map(|round| round.1)) / 1000.0))
     };
-    let jobs: Vec<&String> =
-        rounds.keys().filter(|(_, disk)| disk == "own").map(|(job, _)| job).collect();
+    let jobs: BTreeSet<&String> = rounds.keys().map(|(job, _)| job).collect();
     if jobs.is_empty() {
         return Err(Error::other("the guest measured nothing"));
     }
-    let row = |job: &String| {
-        let ((own, slow), (served, fast)) = (of(job, "own"), of(job, "served"));
-        let share = if own > 0.0 { format!("{:.2}", served / own) } else { String::new() };
-        vec![
-            job.clone(),
-            format!("{own:.0}"),
-            format!("{served:.0}"),
-            share,
-            format!("{slow:.0}"),
-            format!("{fast:.0}"),
-        ]
+    let row = |job: &String| -> Result<Vec<String>> {
+        let ((own, slow), (served, fast)) = (of(job, "own")?, of(job, "served")?);
+        let ratio = format!("{:.2}", served / own);
+        let numbers = [own, served, slow, fast].map(|number| format!("{number:.0}"));
+        let [own, served, slow, fast] = numbers;
+        Ok(vec![job.clone(), own, served, ratio, slow, fast])
     };
     let columns = [
         "job",
@@ -120,7 +116,7 @@ fn table(rounds: &Rounds) -> Result<Vec<Part>> {
         "vfio-irq's",
     ];
     let columns = columns.map(str::to_owned).to_vec();
-    Ok(vec![Part::Table { columns, rows: jobs.into_iter().map(row).collect() }])
+    Ok(vec![Part::Table { columns, rows: jobs.into_iter().map(row).collect::<Result<_>>()? }])
 }
 
 #[cfg(test)]

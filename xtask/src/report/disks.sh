@@ -27,7 +27,7 @@ job() {
     done
 }
 
-for round in 1 2 3; do
+for round in $(seq $ROUNDS); do
     job "read 4k, one at a time" --rw=randread --bs=4k --ioengine=psync
     job "write 4k, one at a time" --rw=randwrite --bs=4k --ioengine=psync
     job "read 4k, 16 at a time on 2 queues" --rw=randread --bs=4k --ioengine=libaio --iodepth=16 --numjobs=2 --group_reporting

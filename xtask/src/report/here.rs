@@ -6,7 +6,7 @@ use fs_err as fs;
 use serde_json::Value;
 
 use super::Part;
-use crate::core_module::checkout;
+use crate::core_module::{cargo, checkout};
 use crate::error::{Error, Result};
 use crate::lab::cache::Cache;
 use crate::lab::process::capture;
@@ -22,8 +22,11 @@ pub fn facts() -> Vec<(String, String)> {
     let model = model.lines().find_map(|line| line.strip_prefix("model name"));
     let model = model.map_or("unknown", |rest| rest.trim_start_matches(['\t', ' ', ':']));
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let changed = said("git", &["status", "--porcelain", "--untracked-files=no"]);
+    let changed = if changed.is_empty() { "" } else { " (and changes that are not committed)" };
+    let sources = said("git", &["log", "-1", "--format=%h of %as, %s"]) + changed;
     vec![
-        ("Sources".to_owned(), said("git", &["log", "-1", "--format=%h of %as, %s"])),
+        ("Sources".to_owned(), sources),
         ("Measured".to_owned(), said("date", &["-u", "+%Y-%m-%d %H:%M UTC"])),
         ("This machine".to_owned(), format!("{processors} processors, {model}")),
         ("Its kernel".to_owned(), said("uname", &["-sr"])),
@@ -31,15 +34,15 @@ pub fn facts() -> Vec<(String, String)> {
     ]
 }
 
-fn cargo(args: &[&str]) -> Result<String> {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(checkout()).args(args);
+fn run_cargo(args: &[&str]) -> Result<String> {
+    let mut command = cargo();
+    command.args(args);
     capture(command, &format!("cargo {}", args.join(" ")))
 }
 
 /// Runs a benchmark. Returns what it printed.
 fn bench(package: &str, more: &[&str]) -> Result<Vec<Part>> {
-    let said = cargo(&[&["bench", "-q", "-p", package], more].concat())?;
+    let said = run_cargo(&[&["bench", "-q", "-p", package], more].concat())?;
     match said.lines().find(|line| line.contains("NOT RUN")) {
         Some(line) => Err(Error::other(line)),
         None => Ok(vec![Part::Output(said.trim().to_owned())]),
@@ -62,16 +65,19 @@ pub fn routes(_: &Cache) -> Result<Vec<Part>> {
 pub fn demo(_: &Cache) -> Result<Vec<Part>> {
     let picture = checkout().join("target/report-demo.svg");
     let file = picture.display().to_string();
-    let said = cargo(&["run", "--release", "-q", "--", "demo", "--json", "--picture", &file])?;
+    let said = run_cargo(&["run", "--release", "-q", "--", "demo", "--json", "--picture", &file])?;
     let document: Value = serde_json::from_str(&said)
         .map_err(|error| Error::other(format!("the demo printed no JSON ({error}): {said}")))?;
     let columns = ["method", "raised", "delivered", "lost", "stalls"];
-    let cell = |run: &Value, name: &str| match &run[name] {
-        Value::String(text) => text.clone(),
-        value => value.to_string(),
+    let other = || Error::other(format!("the demo printed another document: {said}"));
+    let cell = |run: &Value, name: &str| match run.get(name) {
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(value) => Ok(value.to_string()),
+        None => Err(other()),
     };
-    let runs = document["runs"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let rows = runs.iter().map(|run| columns.map(|name| cell(run, name)).to_vec()).collect();
+    let runs = document["runs"].as_array().filter(|runs| !runs.is_empty()).ok_or_else(other)?;
+    let row = |run: &Value| columns.iter().map(|name| cell(run, name)).collect();
+    let rows = runs.iter().map(row).collect::<Result<_>>()?;
     let columns = columns.map(str::to_owned).to_vec();
     Ok(vec![Part::Table { columns, rows }, Part::Picture(fs::read_to_string(&picture)?)])
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use fs_err as fs;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lab::cache::Cache;
 
 mod disks;
@@ -106,7 +106,14 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let cache = Cache::open()?;
     let mut results = Vec::new();
     let mut code = ExitCode::SUCCESS;
-    for section in SECTIONS.iter().filter(|section| section.title.contains(&options.only)) {
+    let chosen: Vec<&Section> =
+        SECTIONS.iter().filter(|section| section.title.contains(&options.only)).collect();
+    if chosen.is_empty() {
+        let titles: Vec<&str> = SECTIONS.iter().map(|section| section.title).collect();
+        let (only, titles) = (&options.only, titles.join("\n  "));
+        return Err(Error::other(format!("no section is called {only}. These are:\n  {titles}")));
+    }
+    for section in chosen {
         eprintln!("report: {} …", section.title);
         let measured = (section.measure)(&cache);
         if let Err(error) = &measured {

@@ -12,6 +12,9 @@ pub type Line = (String, Vec<(f64, f64)>);
 
 /// Draws lines over a number of vectors, which doubles with each mark.
 pub fn lines(title: &str, lines: &[Line]) -> Result<String> {
+    if lines.iter().any(|(_, points)| points.is_empty()) {
+        return Err(Error::other(format!("nothing was measured for a line of {title}")));
+    }
     let all = || lines.iter().flat_map(|(_, points)| points);
     let left = all().fold(f64::MAX, |left, point| left.min(point.0));
     let right = all().fold(f64::MIN, |right, point| right.max(point.0));
@@ -115,6 +118,7 @@ mod tests {
     fn plots_name_their_lines_and_bars() {
         let svg = lines("cost", &[("C".into(), vec![(1.0, 10.0), (2048.0, 20.0)])]).unwrap();
         assert!(svg.starts_with("<svg") && svg.contains("1024") && svg.contains("cost"), "{svg}");
+        assert!(lines("cost", &[("C".into(), Vec::new())]).is_err());
         let svg = shares("share", &[("retarget".into(), 16.0), ("raise".into(), 101.0)]).unwrap();
         assert!(svg.contains("retarget") && svg.contains("raise"), "{svg}");
     }

@@ -15,7 +15,7 @@ const HEAD: &str = "\
 
 Long runs, each with what it counted and the command that repeats it. `cargo xtask soak` writes this
 page after a run that found nothing; a run that finds something fails instead. Kernels run in QEMU,
-which emulates their processors and devices. The same seed sends the same requests.
+which emulates their processors and devices. The same seed of the same version sends the same requests.
 ";
 
 /// A run that found nothing.

@@ -70,7 +70,7 @@ pub const RUNS: &[Run] = &[
     },
     Run {
         name: "model-rust",
-        what: "The Rust core does what the contract's model does, with the same sequences.",
+        what: "The Rust core does what the contract's model does: a million requests on the same devices.",
         work: row(MODEL, V7_3, Rust, MILLION),
     },
     Run {

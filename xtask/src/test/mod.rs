@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -12,7 +12,7 @@ use clap::Args;
 
 use self::table::{CHECKS, Check, ROWS, Row, When};
 use crate::clients::Client;
-use crate::core_module::{self, checkout};
+use crate::core_module::{self, cargo};
 use crate::error::{Error, Result};
 use crate::guest_programs;
 use crate::lab::cache::Cache;
@@ -127,9 +127,8 @@ impl Count {
 
 /// Runs `cargo test --workspace` and counts its results.
 fn cargo_tests() -> Result<Count> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.current_dir(checkout()).args(["test", "--workspace", "--no-fail-fast"]);
+    let mut command = cargo();
+    command.args(["test", "--workspace", "--no-fail-fast"]);
     let mut count = Count::default();
     let result = follow(command, "cargo test --workspace", |line| {
         println!("{line}");

@@ -2,12 +2,11 @@
 //! item of the standard library is stable, and each dependency names its own minimum.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process::Command;
 
 use serde_json::Value;
 
 use super::Found;
-use crate::core_module::checkout;
+use crate::core_module::cargo;
 use crate::error::Error;
 use crate::lab::process::capture;
 use crate::lab::start::Started;
@@ -30,12 +29,6 @@ pub fn check() -> Found {
         Some(newer) => Err(Error::other(format!("need a newer Rust: {}", newer.join(", ")))),
         None => Err(Error::other("cargo metadata: not the format that was expected")),
     }
-}
-
-fn cargo() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(checkout());
-    command
 }
 
 /// Returns the dependencies of the libraries whose minimum is newer than that of the library.
