@@ -398,3 +398,16 @@ fn what_cannot_be_kept_changes_nothing() {
     assert_eq!(tree.read("sys/bus/pci/drivers/vfio-pci/unbind"), "");
     assert_eq!(tree.read(&format!("{at}/driver_override")), "(null)\n");
 }
+
+/// A file that was edited by hand is seen, though it names no driver: a later step's failure would not
+/// put it back otherwise, and `unbind` would leave it.
+#[test]
+fn a_rule_that_names_no_driver_is_removed_by_unbind() {
+    let (tree, _) = disk("nvme");
+    tree.file(RULE, "# ACTION==\"add\", ATTR{driver_override}=\"vfio-pci\"\n");
+    let listed: serde_json::Value = common::json(&tree.words(&["list"]));
+    assert_eq!(listed["functions"][0]["at_boot"]["driver"], "unknown", "{listed}");
+    said(&tree.words(&["unbind", NVME]));
+    assert!(!tree.path(RULE).exists());
+    assert_eq!(tree.read("sys/bus/pci/drivers/nvme/unbind"), "", "its driver stays");
+}

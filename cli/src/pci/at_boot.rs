@@ -9,7 +9,7 @@ use std::path::PathBuf;
 /// A file that binds a function when the machine boots.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct AtBoot {
-    /// The driver that gets the function.
+    /// The driver that gets the function; `unknown` if the file does not name one.
     pub driver: String,
     /// The file that says so.
     pub file: PathBuf,
@@ -65,7 +65,9 @@ pub fn all(system: &System, bdf: Bdf) -> Vec<AtBoot> {
     let read = |keeper: &Keeper| {
         let file = system.path(keeper.file(bdf));
         let text = std::fs::read_to_string(&file).ok()?;
-        Some(AtBoot { driver: keeper.driver(&text)?, file, text })
+        // A file that was edited by hand counts, too: it is replaced, removed and put back as the others.
+        let driver = keeper.driver(&text).unwrap_or_else(|| "unknown".to_owned());
+        Some(AtBoot { driver, file, text })
     };
     keepers.iter().filter_map(read).collect()
 }

@@ -113,7 +113,8 @@ const QUICK_STARTS: &[Step] = &[
         "PATH=$PWD/target/package-build/release:$PATH
          rm -f /tmp/doorbell.sock
          { {{device-serve}} } >/tmp/serve 2>&1 & server=$!
-         trap 'pkill -P $server' EXIT
+         # The shell may have become the server, or be its parent.
+         trap 'pkill -P $server || kill $server' EXIT
          until_it test -S /tmp/doorbell.sock || { cat /tmp/serve; exit 1; }
          { {{device-look}} } >/tmp/look; cat /tmp/look
          grep -q 'MSI-X      4  signals eventfds, maskable, vectors added at any time' /tmp/look

@@ -14,11 +14,15 @@ use crate::lab::process::{Step, capture, follow};
 use crate::lab::start::Started;
 
 mod installed;
+mod notices;
 
 pub use installed::{life, quick_starts};
 
 /// The packages that build and judge packages.
 const TOOLS: &[&str] = &["debhelper", "dh-dkms", "lintian"];
+
+/// What must work before the command is packaged.
+const RUNS: &str = "running the command, as it was built here, in a Debian 13";
 
 const DKMS: &str = "vfio-pci-core-rs-dkms";
 
@@ -70,6 +74,11 @@ pub fn build(cache: &Cache, version: &str) -> Result<Vec<PathBuf>> {
     fs::create_dir_all(&stage)?;
     fill(&stage, version)?;
     let system = tools.enter(&root_of(&system), &shared);
+    // This machine's C library may be newer than Debian's, and a program asks for that of its build.
+    let said = capture(system.shell("vfio-irq/bin/vfio-irq --version 2>&1"), RUNS)?;
+    if said.trim() != format!("vfio-irq {VERSION}") {
+        return Err(Error::other(format!("{RUNS}: it printed {said:?}")));
+    }
     let step = Step::start("Building the packages", None);
     // The compiler's packages are no build dependency of what cargo has built.
     let build = system.shell("cd vfio-irq; dpkg-buildpackage --no-check-builddeps -b -us -uc 2>&1");
@@ -144,6 +153,7 @@ fn command(stage: &Path) -> Result<()> {
         fs::create_dir_all(stage.join(dir))?;
     }
     fs::copy(&program, stage.join("bin/vfio-irq"))?;
+    fs::write(stage.join("NOTICES"), notices::notices("vfio-irq-cli")?)?;
     let mut man = Command::new(&program);
     man.args(["man", "--out"]).arg(stage.join("man"));
     capture(man, "writing the manual pages")?;
