@@ -1,44 +1,116 @@
 //! Writes files that others read.
 
+use std::fs::{OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
 
-/// Replaces a file, whose readers see the old text or the new one, or leaves it as it is. A device or
-/// a pipe is written to.
+/// Replaces a file, as [`Destination`] does. All users can read a new one, whatever the umask.
 ///
 /// # Errors
 ///
 /// The error of the system.
 pub fn replace(file: &Path, text: &str) -> io::Result<()> {
-    if std::fs::metadata(file).is_ok_and(|known| !known.is_file()) {
-        return std::fs::OpenOptions::new().write(true).open(file)?.write_all(text.as_bytes());
+    let mut to = Destination::of(file)?;
+    if let Kind::New { mode } = &mut to.kind {
+        *mode = Some(0o644);
     }
-    let directory = file.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let mut new = tempfile::Builder::new().tempfile_in(directory.unwrap_or(Path::new(".")))?;
-    // The creation's mode would be reduced by the umask, and others read the file.
-    new.as_file().set_permissions(PermissionsExt::from_mode(0o644))?;
-    new.write_all(text.as_bytes())?;
-    new.as_file().sync_all()?;
-    new.persist(file)?;
-    Ok(())
+    to.write(text.as_bytes())
+}
+
+/// A file that is replaced as a whole, so that its readers see the old content or the new one; or a
+/// device or a pipe, which is written to.
+pub struct Destination {
+    path: PathBuf,
+    kind: Kind,
+}
+
+enum Kind {
+    /// No file yet. Without a mode, it gets that of the umask.
+    New { mode: Option<u32> },
+    /// A file, which keeps its permissions.
+    File(Permissions),
+    /// A device or a pipe, which a file must not replace.
+    Stream,
+}
+
+impl Destination {
+    /// Finds out what `path` is. What a link leads to is replaced, not the link.
+    ///
+    /// # Errors
+    ///
+    /// If it is a directory, or no file can be made beside it.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let (path, kind) = match std::fs::metadata(path) {
+            Ok(there) if there.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
+            Ok(there) if there.is_file() => {
+                (std::fs::canonicalize(path)?, Kind::File(there.permissions()))
+            }
+            Ok(_) => (path.to_owned(), Kind::Stream),
+            Err(_) => (path.to_owned(), Kind::New { mode: None }),
+        };
+        let found = Self { path, kind };
+        if !matches!(found.kind, Kind::Stream) {
+            drop(found.temporary()?);
+        }
+        Ok(found)
+    }
+
+    /// Writes the content. A file stays as it is if that fails.
+    ///
+    /// # Errors
+    ///
+    /// The error of the system.
+    pub fn write(&self, content: &[u8]) -> io::Result<()> {
+        if let Kind::Stream = self.kind {
+            return OpenOptions::new().write(true).open(&self.path)?.write_all(content);
+        }
+        let mut new = self.temporary()?;
+        new.write_all(content)?;
+        new.as_file().sync_all()?;
+        new.persist(&self.path)?;
+        Ok(())
+    }
+
+    /// Makes a file beside the destination, which is removed when it is dropped.
+    fn temporary(&self) -> io::Result<NamedTempFile> {
+        let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let file = tempfile::Builder::new()
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(directory.unwrap_or(Path::new(".")))?;
+        // The umask has reduced the creation's mode.
+        match &self.kind {
+            Kind::New { mode: Some(mode) } => {
+                file.as_file().set_permissions(Permissions::from_mode(*mode))?;
+            }
+            Kind::File(permissions) => file.as_file().set_permissions(permissions.clone())?,
+            Kind::New { mode: None } | Kind::Stream => {}
+        }
+        Ok(file)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::replace;
-    use std::fs;
-    use std::os::unix::fs::PermissionsExt;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt, symlink};
     use std::path::Path;
 
     #[test]
     fn a_file_is_replaced_and_a_device_is_written_to() {
         let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("file");
-        fs::write(&file, "old").unwrap();
-        replace(&file, "new").unwrap();
+        let (file, link) = (dir.path().join("file"), dir.path().join("link"));
+        let mode = || fs::metadata(&file).unwrap().permissions().mode() & 0o777;
+        replace(&file, "old").unwrap();
+        assert_eq!(mode(), 0o644);
+        fs::set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
+        symlink("file", &link).unwrap();
+        replace(&link, "new").unwrap();
         assert_eq!(fs::read_to_string(&file).unwrap(), "new");
-        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644);
+        assert_eq!(mode(), 0o640);
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         replace(Path::new("/dev/null"), "text").unwrap();
         assert!(!fs::metadata("/dev/null").unwrap().is_file());
         assert!(replace(dir.path(), "text").is_err(), "a directory");

@@ -2,15 +2,13 @@
 
 use super::record::{Lane, Run};
 use crate::error::Error;
+use crate::file::Destination;
 use crate::report::{many, print};
 use plotters::coord::Shift;
 use plotters::prelude::*;
-use std::fs::{OpenOptions, Permissions};
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tempfile::NamedTempFile;
 
 const WIDTH: u32 = 1100;
 /// Height of a queue's line, and of the margins of one method.
@@ -33,16 +31,8 @@ pub const STDOUT: &str = "-";
 pub struct Canvas {
     /// The path as given.
     path: PathBuf,
-    place: Place,
-}
-
-enum Place {
-    /// To standard output.
-    Stdout,
-    /// Into a directory, under this name, with these permissions.
-    File { folder: PathBuf, path: PathBuf, mode: u32 },
-    /// Into an existing pipe or device.
-    Stream,
+    /// Where it leads; none for standard output.
+    file: Option<Destination>,
 }
 
 impl Canvas {
@@ -53,26 +43,11 @@ impl Canvas {
     ///
     /// The error of the system.
     pub fn prepare(path: &Path) -> Result<Self, Error> {
-        if path == Path::new(STDOUT) {
-            return Ok(Self { path: path.to_owned(), place: Place::Stdout });
-        }
-        let refused = |error: io::Error| refused(path, &error);
-        let place = match std::fs::metadata(path) {
-            Ok(there) if there.is_dir() => return Err(refused(io::ErrorKind::IsADirectory.into())),
-            // A file must not replace a device.
-            Ok(there) if !there.is_file() => Place::Stream,
-            Ok(there) => {
-                // A link stays, and its target is replaced.
-                let path = std::fs::canonicalize(path).map_err(refused)?;
-                Place::file(path, there.permissions().mode() & 0o777)
-            }
-            // Readable and writable for all users, as far as the umask allows.
-            Err(_) => Place::file(path.to_owned(), 0o666),
+        let file = match path == Path::new(STDOUT) {
+            true => None,
+            false => Some(Destination::of(path).map_err(|error| refused(path, &error))?),
         };
-        if let Place::File { folder, mode, .. } = &place {
-            drop(temporary(folder, *mode).map_err(refused)?);
-        }
-        Ok(Self { path: path.to_owned(), place })
+        Ok(Self { path: path.to_owned(), file })
     }
 
     /// Draws every run below the other, with one scale of time.
@@ -81,42 +56,13 @@ impl Canvas {
     ///
     /// If it cannot be drawn or written.
     pub fn draw(self, runs: &[(Run, Vec<Lane>)]) -> Result<(), Error> {
-        let drawn = drawn(runs);
-        let drawn =
-            drawn.map_err(|error| Error::plain(format!("the picture cannot be drawn: {error}")))?;
-        if let Place::Stdout = self.place {
-            return print(&drawn);
-        }
-        self.write(drawn.as_bytes()).map_err(|error| refused(&self.path, &error))
-    }
-
-    fn write(&self, drawn: &[u8]) -> io::Result<()> {
-        match &self.place {
-            // Printed by `report::print`, which handles a reader that is gone.
-            Place::Stdout => Ok(()),
-            Place::Stream => OpenOptions::new().write(true).open(&self.path)?.write_all(drawn),
-            Place::File { folder, path, mode } => {
-                let mut file = temporary(folder, *mode)?;
-                file.write_all(drawn)?;
-                file.persist(path).map(drop).map_err(|error| error.error)
-            }
+        let drawn = drawn(runs)
+            .map_err(|error| Error::plain(format!("the picture cannot be drawn: {error}")))?;
+        match self.file {
+            None => print(&drawn),
+            Some(file) => file.write(drawn.as_bytes()).map_err(|error| refused(&self.path, &error)),
         }
     }
-}
-
-impl Place {
-    fn file(path: PathBuf, mode: u32) -> Self {
-        let folder = match path.parent() {
-            Some(folder) if folder != Path::new("") => folder.to_owned(),
-            _ => PathBuf::from("."),
-        };
-        Self::File { folder, path, mode }
-    }
-}
-
-/// Creates a file that is removed when it is dropped.
-fn temporary(folder: &Path, mode: u32) -> io::Result<NamedTempFile> {
-    tempfile::Builder::new().permissions(Permissions::from_mode(mode)).tempfile_in(folder)
 }
 
 fn refused(path: &Path, error: &io::Error) -> Error {
