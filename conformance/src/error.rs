@@ -48,9 +48,12 @@ pub enum Error {
         /// The cause.
         source: rustix::io::Errno,
     },
-    /// The device has no registers that can be mapped.
-    #[error("the device has no BAR that can be mapped")]
-    NoBar,
+    /// The registers cannot be mapped.
+    #[error("BAR {0} of the device is not there or cannot be mapped")]
+    Unmappable(u32),
+    /// The device has no MSI-X.
+    #[error("the device has no table of MSI-X")]
+    NoTable,
     /// The device does not behave as its manual says.
     #[error("the {device} does not answer: {why}")]
     Silent {

@@ -264,7 +264,7 @@ pub fn interrupt(edu: &Opener) -> Figures {
 }
 
 fn time_interrupt(device: &Device, eventfd: &Eventfd, op: &str) -> Result<u64, Error> {
-    let bar = device.bar()?;
+    let bar = device.bar(0)?;
     let since = sys::now();
     bar.write32(edu::RAISE, 1)?;
     let took = sys::now() - since;

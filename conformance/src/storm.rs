@@ -4,16 +4,15 @@
 //! state. What is expected is of the kernel: it says nothing (KASAN, lockdep and kmemleak of a debug
 //! kernel watch), nothing leaks, and the device works afterwards, which its caller tries.
 
-use crate::devices::{Kind, Registers, Stimulus};
+use crate::devices::{Kind, Stimulus};
 use crate::eventfd::Eventfd;
 use crate::sys::{self, GuardedBytes};
-use crate::vfio::{self, COMMAND, Device, Opener};
+use crate::vfio::{self, COMMAND, Device, Opener, Unmapped};
 use crate::{Answer, Error, Index, Request, flags};
 use fastrand::Rng;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -144,8 +143,7 @@ impl Round<'_> {
         // NVMe needs queues, which resets end: its requests are answered, but it raises nothing.
         let stimulus = match kind {
             Some(kind @ (Kind::Edu | Kind::Igb)) => {
-                let registers: Arc<dyn Registers> = Arc::new(self.device.registers()?);
-                Some(kind.stimulus(registers, opener.dma()))
+                Some(kind.stimulus(&Unmapped(&self.device), opener.dma())?)
             }
             _ => None,
         };

@@ -162,21 +162,53 @@ impl Mapping {
         Ok(self.start.as_ptr().wrapping_add(offset).cast())
     }
 
+    /// Reads an unsigned number with one access.
+    fn load<T: Copy>(&self, offset: usize) -> Result<T, Error> {
+        let at = self.at::<T>(offset)?;
+        // SAFETY: inside the mapping and aligned, as `at` has checked; all bytes are a number.
+        Ok(unsafe { at.read_volatile() })
+    }
+
+    /// Writes an unsigned number with one access, ordered after all earlier writes.
+    #[inline]
+    fn store<T: Copy>(&self, offset: usize, value: T) -> Result<(), Error> {
+        let at = self.at::<T>(offset)?;
+        std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
+        // SAFETY: inside the mapping and aligned, as `at` has checked.
+        unsafe { at.write_volatile(value) };
+        Ok(())
+    }
+
     /// Reads a word with one access. Returns it.
     pub fn read32(&self, offset: usize) -> Result<u32, Error> {
-        let at = self.at::<u32>(offset)?;
-        // SAFETY: inside the mapping and aligned, as `at` has checked.
-        Ok(unsafe { at.read_volatile() })
+        self.load(offset)
     }
 
     /// Writes a word with one access, ordered after all earlier writes.
     #[inline]
     pub fn write32(&self, offset: usize, value: u32) -> Result<(), Error> {
-        let at = self.at::<u32>(offset)?;
-        std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
-        // SAFETY: inside the mapping and aligned, as `at` has checked.
-        unsafe { at.write_volatile(value) };
+        self.store(offset, value)
+    }
+
+    /// Reads 1, 2 or 4 bytes with one access.
+    pub fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<(), Error> {
+        match bytes.len() {
+            1 => bytes.copy_from_slice(&[self.load::<u8>(offset)?]),
+            2 => bytes.copy_from_slice(&self.load::<u16>(offset)?.to_ne_bytes()),
+            4 => bytes.copy_from_slice(&self.load::<u32>(offset)?.to_ne_bytes()),
+            len => return Err(Error::Outside { offset, len }),
+        }
         Ok(())
+    }
+
+    /// Writes 1, 2 or 4 bytes with one access, ordered after all earlier writes.
+    pub fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), Error> {
+        match *bytes {
+            [a] => self.store(offset, a),
+            [a, b] => self.store(offset, u16::from_ne_bytes([a, b])),
+            [a, b, c, d] => self.store(offset, u32::from_ne_bytes([a, b, c, d])),
+            _ => Err(Error::Outside { offset, len: bytes.len() }),
+        }
     }
 
     /// Reads a word through the kernel, which reports an unreachable device instead of sending

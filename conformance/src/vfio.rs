@@ -1,6 +1,6 @@
 //! A device opened through a group of VFIO: container, DMA memory, configuration space, BAR 0.
 
-use crate::devices::{Identity, Kind, Registers};
+use crate::devices::{Function, Identity, Kind, Registers};
 use crate::sys::{self, GuardedBytes, Mapping};
 use crate::target::IrqRegisters;
 use crate::{Answer, Error};
@@ -10,8 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use vfio_bindings::bindings::vfio::{
-    VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_ROM_REGION_INDEX,
-    VFIO_REGION_INFO_FLAG_MMAP,
+    VFIO_PCI_CONFIG_REGION_INDEX, VFIO_REGION_INFO_FLAG_MMAP, vfio_region_info,
 };
 
 /// Memory of the device's DMA, and its address.
@@ -87,23 +86,14 @@ impl Opener {
         })?;
         let refused = |answer| Error::Refused { step: "opening the device", answer };
         let fd = sys::group_device(self.group.as_fd(), &name).map_err(refused)?;
-        let region = |index| {
-            let refused = |answer| Error::Refused { step: "asking for a region", answer };
-            sys::region_info(fd.as_fd(), index).map_err(refused)
-        };
-        let config = region(VFIO_PCI_CONFIG_REGION_INDEX)?.offset;
-        // The tests drive devices through one BAR: the first that can be mapped.
-        let mut bar = None;
-        for index in VFIO_PCI_BAR0_REGION_INDEX..VFIO_PCI_ROM_REGION_INDEX {
-            let region = region(index)?;
-            if bar.is_none() && region.flags & VFIO_REGION_INFO_FLAG_MMAP != 0 {
-                let len = usize::try_from(region.size).unwrap_or(usize::MAX);
-                let mapping = Mapping::of_device(fd.as_fd(), region.offset, len)?;
-                bar = Some((region.offset, Arc::new(mapping)));
-            }
-        }
-        Ok(Device { fd, config, bar })
+        let config = region(fd.as_fd(), VFIO_PCI_CONFIG_REGION_INDEX)?.offset;
+        Ok(Device { fd, config })
     }
+}
+
+fn region(device: BorrowedFd<'_>, index: u32) -> Result<vfio_region_info, Error> {
+    let refused = |answer| Error::Refused { step: "asking for a region", answer };
+    sys::region_info(device, index).map_err(refused)
 }
 
 /// Returns the directory of a PCI device in sysfs.
@@ -230,10 +220,16 @@ fn read16(config: ReadConfig<'_>, at: u64) -> Result<u16, Error> {
     Ok(u16::from_le_bytes(bytes))
 }
 
-/// Returns the offset of a capability in configuration space.
+/// Returns the offset of the first capability with this ID in configuration space.
 fn capability(config: ReadConfig<'_>, id: u8) -> Result<Option<u64>, Error> {
+    Ok(capabilities(config, id)?.first().copied())
+}
+
+/// Returns the offsets of all capabilities with this ID.
+pub(crate) fn capabilities(config: ReadConfig<'_>, id: u8) -> Result<Vec<u64>, Error> {
+    let mut places = Vec::new();
     if read16(config, STATUS)? & STATUS_CAPABILITIES == 0 {
-        return Ok(None);
+        return Ok(places);
     }
     let mut at = u64::from(read16(config, CAPABILITIES)? & 0xfc);
     // A list of 48 capabilities fills the space; a longer one is a loop.
@@ -243,17 +239,17 @@ fn capability(config: ReadConfig<'_>, id: u8) -> Result<Option<u64>, Error> {
         }
         let [found, next] = read16(config, at)?.to_le_bytes();
         if found == id {
-            return Ok(Some(at));
+            places.push(at);
         }
         at = u64::from(next & !3);
     }
-    Ok(None)
+    Ok(places)
 }
 
 /// The MSI-X table of a device, in its BAR.
 #[derive(Debug)]
 pub struct MsixTable {
-    bar: Mapping,
+    bar: Arc<Mapping>,
     offset: usize,
 }
 
@@ -281,29 +277,55 @@ impl MsixTable {
 pub struct Device {
     fd: OwnedFd,
     config: u64,
-    /// The first BAR that can be mapped, and its offset in the file.
-    bar: Option<(u64, Arc<Mapping>)>,
 }
 
-/// Registers of a BAR through the device's file. While the BAR is out of reach, an access is an
-/// error; through a mapping it is SIGBUS.
+impl Function for Device {
+    fn registers(&self, bar: u32) -> Result<Arc<dyn Registers>, Error> {
+        Ok(self.bar(bar)?)
+    }
+
+    fn config(&self, at: u64, bytes: &mut [u8]) -> Result<(), Error> {
+        let read = rustix::io::pread(&self.fd, bytes, self.config + at);
+        let what = "read (configuration space)";
+        read.map_err(|source| Error::Descriptor { what, source })?;
+        Ok(())
+    }
+}
+
+/// A device whose registers are not mapped. While a BAR is out of reach, an access is an error;
+/// through a mapping it is SIGBUS.
 #[derive(Debug)]
-pub struct Io {
+pub struct Unmapped<'d>(pub &'d Device);
+
+impl Function for Unmapped<'_> {
+    fn registers(&self, bar: u32) -> Result<Arc<dyn Registers>, Error> {
+        let offset = region(self.0.fd(), bar)?.offset;
+        let file = rustix::io::dup(&self.0.fd);
+        let file = file.map_err(|source| Error::Descriptor { what: "duplicated", source })?;
+        Ok(Arc::new(Io { file, offset }))
+    }
+
+    fn config(&self, at: u64, bytes: &mut [u8]) -> Result<(), Error> {
+        self.0.config(at, bytes)
+    }
+}
+
+/// Registers of a BAR through the device's file.
+#[derive(Debug)]
+struct Io {
     file: OwnedFd,
     offset: u64,
 }
 
 impl Registers for Io {
-    fn read32(&self, offset: usize) -> Result<u32, Error> {
-        let mut bytes = [0; 4];
-        let read = rustix::io::pread(&self.file, &mut bytes, self.offset + offset as u64);
+    fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<(), Error> {
+        let read = rustix::io::pread(&self.file, bytes, self.offset + offset as u64);
         read.map_err(|source| Error::Descriptor { what: "read (a register)", source })?;
-        Ok(u32::from_le_bytes(bytes))
+        Ok(())
     }
 
-    fn write32(&self, offset: usize, value: u32) -> Result<(), Error> {
-        let bytes = value.to_le_bytes();
-        let written = rustix::io::pwrite(&self.file, &bytes, self.offset + offset as u64);
+    fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), Error> {
+        let written = rustix::io::pwrite(&self.file, bytes, self.offset + offset as u64);
         written.map_err(|source| Error::Descriptor { what: "written to (a register)", source })?;
         Ok(())
     }
@@ -315,17 +337,14 @@ impl Device {
         self.fd.as_fd()
     }
 
-    /// Returns the first BAR that can be mapped.
-    pub fn bar(&self) -> Result<Arc<Mapping>, Error> {
-        self.bar.as_ref().map(|(_, mapping)| Arc::clone(mapping)).ok_or(Error::NoBar)
-    }
-
-    /// Returns the registers of that BAR, through the device's file.
-    pub fn registers(&self) -> Result<Io, Error> {
-        let (offset, _) = self.bar.as_ref().ok_or(Error::NoBar)?;
-        let file = rustix::io::dup(&self.fd);
-        let file = file.map_err(|source| Error::Descriptor { what: "duplicated", source })?;
-        Ok(Io { file, offset: *offset })
+    /// Maps a BAR.
+    pub fn bar(&self, number: u32) -> Result<Arc<Mapping>, Error> {
+        let region = region(self.fd(), number)?;
+        if region.flags & VFIO_REGION_INFO_FLAG_MMAP == 0 {
+            return Err(Error::Unmappable(number));
+        }
+        let len = usize::try_from(region.size).unwrap_or(usize::MAX);
+        Ok(Arc::new(Mapping::of_device(self.fd(), region.offset, len)?))
     }
 
     /// Sends a prepared request. Returns the answer.
@@ -369,17 +388,14 @@ impl Device {
         let mut place = [0; 4];
         self.config(capability + 4, &mut place)?;
         let place = u32::from_le_bytes(place);
-        let refused = |answer| Error::Refused { step: "asking for a region", answer };
-        let region = sys::region_info(self.fd(), place & 7).map_err(refused)?;
-        let len = usize::try_from(region.size).unwrap_or(usize::MAX);
-        let bar = Mapping::of_device(self.fd(), region.offset, len)?;
+        let bar = self.bar(place & 7)?;
         let offset = usize::try_from(place & !7).unwrap_or(usize::MAX);
         Ok(Some(MsixTable { bar, offset }))
     }
 
     /// Clears a vector's entry in the MSI-X table, as a hidden reset does.
     pub fn forget_message(&self, vector: u32) -> Result<(), Error> {
-        self.msix_table()?.ok_or(Error::NoBar)?.forget_message(vector)
+        self.msix_table()?.ok_or(Error::NoTable)?.forget_message(vector)
     }
 
     /// Reads what the device itself has in its registers of interrupts.
@@ -415,12 +431,5 @@ impl Device {
 
     fn config16(&self, at: u64) -> Result<u16, Error> {
         read16(&|at, bytes| self.config(at, bytes), at)
-    }
-
-    fn config(&self, at: u64, bytes: &mut [u8]) -> Result<(), Error> {
-        let read = rustix::io::pread(&self.fd, bytes, self.config + at);
-        let what = "read (configuration space)";
-        read.map_err(|source| Error::Descriptor { what, source })?;
-        Ok(())
     }
 }

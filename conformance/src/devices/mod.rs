@@ -3,6 +3,7 @@
 pub mod edu;
 mod igb;
 pub mod nvme;
+mod virtio;
 mod xhci;
 
 use crate::vfio::Dma;
@@ -11,21 +12,42 @@ use std::sync::Arc;
 
 /// The registers of a device: a mapping of its BAR, or messages to the process that emulates it.
 pub trait Registers: Send + Sync {
-    /// Reads a register, at an offset in bytes.
-    fn read32(&self, offset: usize) -> Result<u32, Error>;
+    /// Reads a register of 1, 2 or 4 bytes with one access, at an offset in bytes.
+    fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<(), Error>;
 
-    /// Writes a register, after all earlier writes to memory.
-    fn write32(&self, offset: usize, value: u32) -> Result<(), Error>;
+    /// Writes a register of 1, 2 or 4 bytes with one access, after all earlier writes to memory.
+    fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), Error>;
+
+    /// Reads a register of 4 bytes.
+    fn read32(&self, offset: usize) -> Result<u32, Error> {
+        let mut bytes = [0; 4];
+        self.read(offset, &mut bytes)?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    /// Writes a register of 4 bytes.
+    fn write32(&self, offset: usize, value: u32) -> Result<(), Error> {
+        self.write(offset, &value.to_le_bytes())
+    }
 }
 
 impl Registers for Mapping {
-    fn read32(&self, offset: usize) -> Result<u32, Error> {
-        self.read32(offset)
+    fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<(), Error> {
+        self.read(offset, bytes)
     }
 
-    fn write32(&self, offset: usize, value: u32) -> Result<(), Error> {
-        self.write32(offset, value)
+    fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), Error> {
+        self.write(offset, bytes)
     }
+}
+
+/// A function of which a stimulus uses registers.
+pub trait Function {
+    /// Returns the registers of a BAR.
+    fn registers(&self, bar: u32) -> Result<Arc<dyn Registers>, Error>;
+
+    /// Reads configuration space.
+    fn config(&self, at: u64, bytes: &mut [u8]) -> Result<(), Error>;
 }
 
 /// A device whose interrupts a test can raise.
@@ -65,6 +87,8 @@ pub enum Kind {
     Igb,
     /// One of QEMU's xHCI controllers: MSI with a vector for each interrupter, INTx, or MSI-X.
     Xhci,
+    /// A network card of virtio: MSI-X, of which any vector can be that of a queue, and INTx.
+    VirtioNet,
 }
 
 impl Kind {
@@ -77,17 +101,24 @@ impl Kind {
             // Controllers of other vendors do not interrupt for a ring that they have not written.
             Identity { vendor: 0x1033, device: 0x0194, .. }
             | Identity { vendor: 0x1b36, device: 0x000d, .. } => Some(Self::Xhci),
+            Identity { vendor: 0x1af4, device: 0x1000 | 0x1041, .. } => Some(Self::VirtioNet),
             _ => None,
         }
     }
 
     /// Returns the stimulus of this device.
-    pub fn stimulus(self, bar: Arc<dyn Registers>, dma: Arc<Dma>) -> Box<dyn Stimulus> {
-        match self {
-            Self::Nvme => Box::new(nvme::Controller::new(bar, dma)),
-            Self::Edu => Box::new(edu::Edu::new(bar)),
-            Self::Igb => Box::new(igb::Igb::new(bar)),
-            Self::Xhci => Box::new(xhci::Xhci::new(bar, dma)),
-        }
+    pub fn stimulus(
+        self,
+        function: &dyn Function,
+        dma: Arc<Dma>,
+    ) -> Result<Box<dyn Stimulus>, Error> {
+        let bar = || function.registers(0);
+        Ok(match self {
+            Self::Nvme => Box::new(nvme::Controller::new(bar()?, dma)),
+            Self::Edu => Box::new(edu::Edu::new(bar()?)),
+            Self::Igb => Box::new(igb::Igb::new(bar()?)),
+            Self::Xhci => Box::new(xhci::Xhci::new(bar()?, dma)),
+            Self::VirtioNet => Box::new(virtio::Net::new(function, dma)?),
+        })
     }
 }

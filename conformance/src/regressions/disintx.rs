@@ -37,7 +37,7 @@ list! {
         device.config_write16(COMMAND, COMMAND_MEMORY | COMMAND_MASTER)?;
         enabled("memory decoding was turned on")?;
 
-        let mut controller = Controller::new(device.bar()?, opener.dma());
+        let mut controller = Controller::new(device.bar(0)?, opener.dma());
         controller.ready(Index::Intx, 1)?;
         controller.acknowledge()?;
         // The preparation may have raised INTx, which masked it.
@@ -75,9 +75,9 @@ list! {
         is_off("MSI was disabled")?;
         let handler = format!("vfio-intx({other})");
         let before = vfio::interrupts_of(&handler)?;
-        device.bar()?.write32(edu::RAISE, 1)?;
+        device.bar(0)?.write32(edu::RAISE, 1)?;
         let after = vfio::interrupts_of(&handler)?;
-        device.bar()?.write32(edu::ACKNOWLEDGE, u32::MAX)?;
+        device.bar(0)?.write32(edu::ACKNOWLEDGE, u32::MAX)?;
         let came = after.saturating_sub(before);
         check(came < STORM, || format!("the shared line interrupted {came} times"))
     }

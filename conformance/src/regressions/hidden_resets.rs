@@ -61,7 +61,7 @@ list! {
         let trigger = Eventfd::new()?;
         let attach = Request::attach(Index::Msix, 0, &[trigger.number()]);
         must(&device, &attach)?;
-        let mut controller = Controller::new(device.bar()?, opener.dma());
+        let mut controller = Controller::new(device.bar(0)?, opener.dma());
         controller.ready(Index::Msix, 1)?;
         controller.raise(Index::Msix, 0)?;
         check(trigger.wait(), || "no interrupt arrives at first".into())?;
@@ -121,7 +121,7 @@ list! {
         let irq = vfio::irq_of(&handler)?.unwrap_or_default();
         let affinity = format!("/proc/irq/{irq}/smp_affinity_list");
         need(std::fs::write(&affinity, "1").is_ok(), "the machine has one processor")?;
-        let mut controller = Controller::new(device.bar()?, opener.dma());
+        let mut controller = Controller::new(device.bar(0)?, opener.dma());
         controller.ready(Index::Msix, 1)?;
         let done = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {

@@ -34,7 +34,7 @@ list! {
         let power = device.power_control()?;
         need(power.is_some(), "the device has no power states")?;
         let power = power.unwrap_or(0);
-        let (bar, trigger) = (device.bar()?, Eventfd::new()?);
+        let (bar, trigger) = (device.bar(0)?, Eventfd::new()?);
         let opened = |source| Error::Descriptor { what: "opened", source };
         let sink = rustix::fs::memfd_create("word", MemfdFlags::CLOEXEC).map_err(opened)?;
         let reachable = || bar.reachable(0, sink.as_fd());

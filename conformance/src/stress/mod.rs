@@ -108,7 +108,7 @@ fn round(plan: &Plan) -> Result<(Sent, Tally), Error> {
     let states = VectorStates::new(VECTORS)?;
     let beyond = plan.core == Core::Rust;
     let mut requests = RandomRequests::new(&device, &states, plan.seed, beyond)?;
-    let mut controller = Controller::new(device.bar()?, opener.dma());
+    let mut controller = Controller::new(device.bar(0)?, opener.dma());
     controller.ready(Index::Msix, VECTORS)?;
     let tally = std::thread::scope(|scope| {
         let load = scope.spawn(|| queue_load::run(&mut controller, &states));

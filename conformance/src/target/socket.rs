@@ -1,7 +1,7 @@
 //! A device behind a vfio-user socket, served by any process.
 
 use super::{Core, Counted, Target};
-use crate::devices::{Identity, Kind, Registers, Stimulus};
+use crate::devices::{Function, Identity, Kind, Registers, Stimulus};
 use crate::eventfd::Eventfds;
 use crate::sys::Mapping;
 use crate::vfio::{COMMAND, COMMAND_MASTER, COMMAND_MEMORY, DMA_IOVA, DMA_LEN, Dma, Facts};
@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 use vfio_irq_user::wire::Command;
 use vfio_irq_user::{Client, ClientError, ClientOptions};
 
-const BAR0: u32 = 0;
 const CONFIG: u32 = 7;
 /// The longest wait for a server to take a signal of an armed eventfd, and to detach the vectors of
 /// a client that is gone.
@@ -66,18 +65,29 @@ struct Opened {
     client: Arc<Client>,
 }
 
-/// Registers of BAR 0, by messages.
-struct Bar(Arc<Client>);
+/// Registers of a BAR, by messages.
+struct Bar {
+    client: Arc<Client>,
+    number: u32,
+}
 
 impl Registers for Bar {
-    fn read32(&self, offset: usize) -> Result<u32, Error> {
-        let mut bytes = [0; 4];
-        self.0.region_read(BAR0, offset as u64, &mut bytes)?;
-        Ok(u32::from_le_bytes(bytes))
+    fn read(&self, offset: usize, bytes: &mut [u8]) -> Result<(), Error> {
+        Ok(self.client.region_read(self.number, offset as u64, bytes)?)
     }
 
-    fn write32(&self, offset: usize, value: u32) -> Result<(), Error> {
-        Ok(self.0.region_write(BAR0, offset as u64, &value.to_le_bytes())?)
+    fn write(&self, offset: usize, bytes: &[u8]) -> Result<(), Error> {
+        Ok(self.client.region_write(self.number, offset as u64, bytes)?)
+    }
+}
+
+impl Function for Arc<Client> {
+    fn registers(&self, bar: u32) -> Result<Arc<dyn Registers>, Error> {
+        Ok(Arc::new(Bar { client: Self::clone(self), number: bar }))
+    }
+
+    fn config(&self, at: u64, bytes: &mut [u8]) -> Result<(), Error> {
+        Ok(self.region_read(CONFIG, at, bytes)?)
     }
 }
 
@@ -384,7 +394,7 @@ impl Target for Socket {
         client.reset()?;
         enable_memory_and_master(&client)?;
         let stimulus = match self.kind.filter(|_| self.board.is_none()) {
-            Some(kind) => Some(kind.stimulus(Arc::new(Bar(Arc::clone(&client))), dma(&client)?)),
+            Some(kind) => Some(kind.stimulus(&client, dma(&client)?)?),
             None => None,
         };
         self.open = Some(Opened { stimulus, client });

@@ -115,11 +115,12 @@ impl Device {
                 [drive, option("device", device)].concat()
             }
             Kind::Edu => option("device", format!("edu,id={id},{slot}")).to_vec(),
+            // Without a network, what it sends is sent at once. Without iommu_platform, its DMA would
+            // pass by the IOMMU.
             Kind::Virtio => {
-                let hub = option("netdev", format!("hubport,id={id}-net,hubid=0"));
                 let device =
-                    format!("virtio-net-pci,id={id},netdev={id}-net,disable-legacy=on,{slot}");
-                [hub, option("device", device)].concat()
+                    format!("virtio-net-pci,id={id},disable-legacy=on,iommu_platform=on,{slot}");
+                option("device", device).to_vec()
             }
             Kind::Xhci => {
                 option("device", format!("nec-usb-xhci,id={id},intrs=16,msi=on,msix=off,{slot}"))

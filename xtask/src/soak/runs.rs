@@ -65,12 +65,12 @@ macro_rules! fuzz {
 pub const RUNS: &[Run] = &[
     Run {
         name: "model-linux",
-        what: "Linux's core does what the contract's model does: a million requests on 82576, edu, xhci and NVMe.",
+        what: "Linux's core does what the contract's model does: 250,000 requests on each of 82576, edu, xHCI, NVMe and virtio-net.",
         work: row(MODEL, V7_3, C, MILLION),
     },
     Run {
         name: "model-rust",
-        what: "The Rust core does what the contract's model does: a million requests on the same devices.",
+        what: "The Rust core does what the contract's model does: 250,000 requests on each of the same devices.",
         work: row(MODEL, V7_3, Rust, MILLION),
     },
     Run {

@@ -17,6 +17,7 @@ grep -q "^ok  *b06_costs_what_it_touches" said || { echo "calls were not counted
 exit $status"#;
 pub(super) const CASES_EDU: &str = "vfio-irq-conformance cases --bdf $VFIO_IRQ_EDU";
 pub(super) const CASES_XHCI: &str = "vfio-irq-conformance cases --bdf $VFIO_IRQ_XHCI";
+pub(super) const CASES_VIRTIO: &str = "vfio-irq-conformance cases --bdf $VFIO_IRQ_VIRTIO";
 pub(super) const CASES_IGB: &str = "vfio-irq-conformance cases --bdf $VFIO_IRQ_IGB";
 
 /// `vfio-irq conform`, which finds each device's stimulus by itself. Linux's core has to hold what

@@ -153,6 +153,7 @@ pub const ROWS: &[Row] = &[
     Row { name: "the contract's rules, igb", devices: &[Igb], command: CASES_IGB, ..ROW },
     Row { name: "the contract's rules, xhci", devices: &[Xhci], command: CASES_XHCI, ..ROW },
     Row { name: "the contract's rules, edu", devices: &[Edu], command: CASES_EDU, ..ROW },
+    Row { name: "the contract's rules, virtio", devices: &[Virtio], command: CASES_VIRTIO, ..ROW },
     Row {
         name: "conform: what user space relies on holds on Linux's core, everything on the Rust core",
         devices: &[Nvme, Igb, Edu, Xhci, Virtio],
@@ -161,7 +162,7 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         name: "sequences of requests, interrupts and resets do what the contract's model does",
-        devices: &[Igb, Edu, Xhci, Nvme],
+        devices: &[Igb, Edu, Xhci, Nvme, Virtio],
         command: DIFFERENTIAL,
         ..ROW
     },
