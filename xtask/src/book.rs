@@ -6,7 +6,7 @@ use std::process::Command;
 
 use fs_err as fs;
 
-use crate::core_module::{cargo, checkout};
+use crate::checkout::{cargo, checkout};
 use crate::error::{Error, Result, all_right};
 use crate::lab::cache::Cache;
 use crate::lab::process::{Step, capture, follow};

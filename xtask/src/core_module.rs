@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use fs_err as fs;
 
+use crate::checkout::checkout;
 use crate::error::{Error, Result};
 use crate::lab::cache::{Cache, hash};
 use crate::lab::kernel::{Series, Tree};
@@ -13,18 +13,6 @@ use crate::lab::process::follow;
 
 /// The module's file name, the same as that of the module it replaces.
 pub const MODULE: &str = "vfio-pci-core.ko";
-
-/// Returns the checkout from which this program was built.
-pub fn checkout() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
-}
-
-/// Returns cargo, in the checkout.
-pub fn cargo() -> Command {
-    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.current_dir(checkout());
-    command
-}
 
 /// Builds the core for `series`. Returns its path.
 pub fn build(cache: &Cache, series: Series) -> Result<PathBuf> {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::core_module::{cargo, checkout};
+use crate::checkout::{cargo, checkout};
 use crate::error::{Error, Result};
 use crate::lab::process::{Step, follow};
 

@@ -10,6 +10,7 @@ use crate::lab::guest::Core;
 use crate::lab::kernel::Series;
 
 mod book;
+mod checkout;
 mod clients;
 mod core_module;
 mod demo;
@@ -84,7 +85,7 @@ fn run(task: Task) -> Result<ExitCode> {
     match task {
         Task::Core { kernel, source } => {
             let cache = Cache::open()?;
-            let source = source.as_deref().unwrap_or(core_module::checkout());
+            let source = source.as_deref().unwrap_or(checkout::checkout());
             println!("{}", core_module::build_from(&cache, kernel, source)?.display());
             Ok(ExitCode::SUCCESS)
         }

@@ -1,15 +1,14 @@
 //! `cargo xtask release`: checks that everything names one version, and makes the files of a release.
 
 use std::path::PathBuf;
-use std::process::Command;
 
 use fs_err as fs;
 use sha2::{Digest, Sha256};
 
-use crate::core_module::{cargo, checkout};
+use crate::checkout::{cargo, checkout, git};
 use crate::error::{Error, Result, all_right};
 use crate::lab::cache::{Cache, remove_tree};
-use crate::lab::process::{Step, capture, follow};
+use crate::lab::process::{Step, follow};
 use crate::package::{self, VERSION};
 
 /// Where the files go.
@@ -67,12 +66,6 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn git(args: &[&str]) -> Result<String> {
-    let mut git = Command::new("git");
-    git.current_dir(checkout()).args(args);
-    capture(git, &format!("git {}", args.join(" ")))
-}
-
 /// Packs every crate that is published, and builds each from its package.
 fn crates() -> Result<()> {
     let step = Step::start("Trying to publish the crates", None);
@@ -102,7 +95,7 @@ fn disagreements(read: impl Fn(&str) -> Result<String>) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::{VERSION, disagreements};
-    use crate::core_module::checkout;
+    use crate::checkout::checkout;
 
     #[test]
     fn everything_names_one_version() {

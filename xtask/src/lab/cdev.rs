@@ -14,7 +14,8 @@ use super::kernel::{Kernel, Series, Tree, download_sources, unpack_sources};
 use super::process::{Step, follow};
 use super::root;
 use super::sandbox::Sandbox;
-use crate::core_module::{MODULE, checkout, copy_sources, copy_tree};
+use crate::checkout::checkout;
+use crate::core_module::{MODULE, copy_sources, copy_tree};
 use crate::error::{Error, Result};
 use crate::lab::guest::Core;
 

@@ -8,7 +8,8 @@ use fs_err as fs;
 use super::cache::{Cache, hash};
 use super::kernel::{Series, Tree};
 use super::process::follow;
-use crate::core_module::{checkout, copy_tree};
+use crate::checkout::checkout;
+use crate::core_module::copy_tree;
 use crate::error::{Error, Result};
 
 /// The module's file.

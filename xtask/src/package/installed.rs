@@ -8,7 +8,7 @@ use fs_err as fs;
 
 use super::build;
 use crate::book;
-use crate::core_module::checkout;
+use crate::checkout::checkout;
 use crate::error::{Error, Result, last_lines};
 use crate::lab::cache::{Cache, remove_tree};
 use crate::lab::debian::{Repository, System, root_of};

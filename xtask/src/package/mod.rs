@@ -6,7 +6,8 @@ use std::process::Command;
 
 use fs_err as fs;
 
-use crate::core_module::{cargo, checkout, copy_sources, copy_tree};
+use crate::checkout::{cargo, checkout, git};
+use crate::core_module::{copy_sources, copy_tree};
 use crate::error::{Error, Result};
 use crate::lab::cache::{Cache, hash, remove_tree};
 use crate::lab::debian::{Repository, root_of};
@@ -124,10 +125,8 @@ fn fill(stage: &Path, version: &str) -> Result<()> {
 /// Returns the date of the sources: that of the last commit, so that the same commit makes the same
 /// package, or the time of the changelog where there is no repository.
 fn date() -> Result<String> {
-    let mut git = Command::new("git");
-    git.current_dir(checkout()).args(["log", "-1", "--format=%aD"]);
-    if let Some(date) = capture(git, "git log").ok().filter(|date| !date.trim().is_empty()) {
-        return Ok(date.trim().to_owned());
+    if let Some(date) = git(&["log", "-1", "--format=%aD"]).ok().filter(|date| !date.is_empty()) {
+        return Ok(date);
     }
     let mut date = Command::new("date");
     date.env("LC_ALL", "C").args(["-R", "-r"]).arg(checkout().join("CHANGELOG.md"));

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use fs_err as fs;
 use serde::Deserialize;
 
-use crate::core_module::cargo;
+use crate::checkout::cargo;
 use crate::error::{Error, Result};
 use crate::lab::process::capture;
 

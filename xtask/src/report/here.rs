@@ -6,7 +6,7 @@ use fs_err as fs;
 use serde_json::Value;
 
 use super::Part;
-use crate::core_module::{cargo, checkout};
+use crate::checkout::{cargo, checkout, commit};
 use crate::error::{Error, Result};
 use crate::lab::cache::Cache;
 use crate::lab::process::capture;
@@ -22,9 +22,7 @@ pub fn facts() -> Vec<(String, String)> {
     let model = model.lines().find_map(|line| line.strip_prefix("model name"));
     let model = model.map_or("unknown", |rest| rest.trim_start_matches(['\t', ' ', ':']));
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let changed = said("git", &["status", "--porcelain", "--untracked-files=no"]);
-    let changed = if changed.is_empty() { "" } else { " (and changes that are not committed)" };
-    let sources = said("git", &["log", "-1", "--format=%h of %as, %s"]) + changed;
+    let sources = commit("%h of %as, %s").unwrap_or_else(|_| "not in a repository".to_owned());
     vec![
         ("Sources".to_owned(), sources),
         ("Measured".to_owned(), said("date", &["-u", "+%Y-%m-%d %H:%M UTC"])),

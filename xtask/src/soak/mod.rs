@@ -11,7 +11,7 @@ use clap::Args;
 
 use self::page::{Entry, Page};
 use self::runs::{RUNS, Run, Work};
-use crate::core_module::checkout;
+use crate::checkout::{checkout, commit};
 use crate::error::{Error, Result};
 use crate::lab::process::follow;
 use crate::test;
@@ -37,6 +37,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         )));
     }
     let mut failed = 0;
+    // Before the runs: they take hours, and commits may come meanwhile.
+    let sources = commit("%h of %as")?;
     for run in chosen {
         if options.list {
             println!("{:<28} {}", run.name, run.what);
@@ -49,7 +51,8 @@ pub fn run(options: &Options) -> Result<ExitCode> {
                 println!("{} … ok ({seconds} s)", run.name);
                 figures.iter().for_each(|line| println!("    {line}"));
                 let mut page = Page::read()?;
-                page.put(run.name, Entry { what: run.what.to_owned(), figures, seconds });
+                let (what, sources) = (run.what.to_owned(), sources.clone());
+                page.put(run.name, Entry { what, figures, seconds, sources });
                 page.write()?;
             }
             Err(why) => {

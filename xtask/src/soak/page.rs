@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
 
-use crate::core_module::checkout;
+use crate::checkout::checkout;
 use crate::error::{Error, Result};
 
 const HEAD: &str = "\
@@ -15,7 +15,7 @@ const HEAD: &str = "\
 
 Long runs, each with what it counted and the command that repeats it. `cargo xtask soak` writes this
 page after a run that found nothing; a run that finds something fails instead. Kernels run in QEMU,
-which emulates their processors and devices. The same seed of the same version sends the same requests.
+which emulates their processors and devices. The same seed of the same sources sends the same requests.
 ";
 
 /// A run that found nothing.
@@ -27,6 +27,9 @@ pub struct Entry {
     pub figures: Vec<String>,
     /// How long it took.
     pub seconds: u64,
+    /// The commit that was run.
+    #[serde(default)]
+    pub sources: String,
 }
 
 /// The figures of all runs, by their names.
@@ -64,13 +67,14 @@ impl Page {
 
     fn text(&self) -> String {
         let mut text = HEAD.to_owned();
-        for (name, Entry { what, figures, seconds }) in &self.0 {
+        for (name, Entry { what, figures, seconds, sources }) in &self.0 {
             let figures = figures.join("\n");
             let minutes = seconds.div_ceil(60);
+            let sources = if sources.is_empty() { "not noted" } else { sources };
             // Writing to a string does not fail.
             let _ = write!(
                 text,
-                "\n## {name}\n\n{what} {minutes} min.\n\n```\n$ cargo xtask soak --only {name}\n{figures}\n```\n"
+                "\n## {name}\n\n{what} {minutes} min. Sources: {sources}.\n\n```\n$ cargo xtask soak --only {name}\n{figures}\n```\n"
             );
         }
         text

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use self::table::{CHECKS, Check, ROWS, Row, When};
+use crate::checkout::cargo;
 use crate::clients::Client;
-use crate::core_module::{self, cargo};
+use crate::core_module;
 use crate::error::{Error, Result};
 use crate::guest_programs;
 use crate::lab::cache::Cache;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::Found;
-use crate::core_module::cargo;
+use crate::checkout::cargo;
 use crate::error::Error;
 use crate::lab::process::capture;
 use crate::lab::start::Started;
