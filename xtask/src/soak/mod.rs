@@ -10,7 +10,7 @@ use std::time::Instant;
 use clap::Args;
 
 use self::page::{Entry, Page};
-use self::runs::{RUNS, Run, Work};
+use self::runs::{Run, Work};
 use crate::checkout::{checkout, commit};
 use crate::error::{Error, Result};
 use crate::lab::process::follow;
@@ -29,7 +29,8 @@ pub struct Options {
 
 /// Runs what is chosen, one after the other, and writes the figures of each into the page.
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let chosen: Vec<&Run> = RUNS.iter().filter(|run| run.name.contains(&options.only)).collect();
+    let mut chosen = runs::all();
+    chosen.retain(|(name, _)| name.contains(&options.only));
     if chosen.is_empty() {
         return Err(Error::other(format!(
             "no run is called {}: `cargo xtask soak --list` shows them",
@@ -39,32 +40,32 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let mut failed = 0;
     // Before the runs: they take hours, and commits may come meanwhile.
     let sources = commit("%h of %as")?;
-    for run in chosen {
+    for (name, run) in chosen {
         if options.list {
-            println!("{:<28} {}", run.name, run.what);
+            println!("{name:<28} {}", run.what);
             continue;
         }
         let since = Instant::now();
-        match play(run) {
+        match play(&name, run) {
             Ok(figures) => {
                 let seconds = since.elapsed().as_secs();
-                println!("{} … ok ({seconds} s)", run.name);
+                println!("{name} … ok ({seconds} s)");
                 figures.iter().for_each(|line| println!("    {line}"));
                 let mut page = Page::read()?;
                 let (what, sources) = (run.what.to_owned(), sources.clone());
-                page.put(run.name, Entry { what, figures, seconds, sources });
+                page.put(&name, Entry { what, figures, seconds, sources });
                 page.write()?;
             }
             Err(why) => {
                 failed += 1;
-                println!("{} … FAILED\n{why}", run.name);
+                println!("{name} … FAILED\n{why}");
             }
         }
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn play(run: &Run) -> Result<Vec<String>> {
+fn play(name: &str, run: &Run) -> Result<Vec<String>> {
     match &run.work {
         Work::Row { name, series, core, settings, seconds } => {
             let (release, remarks) = test::run_row(name, *series, *core, settings, *seconds)?;
@@ -72,6 +73,11 @@ fn play(run: &Run) -> Result<Vec<String>> {
             let with: Vec<String> = with.collect();
             let head = format!("Linux {release}, the core in {core}, {}", with.join(" "));
             Ok(std::iter::once(head).chain(remarks).collect())
+        }
+        Work::Suite { series, core } => {
+            let row = name.split_once('/').map_or(name, |(_, row)| row);
+            let (release, remarks) = test::run_row(row, *series, *core, &[], 4 * 3600)?;
+            Ok(std::iter::once(format!("Linux {release}")).chain(remarks).collect())
         }
         Work::Here { command } => here(command),
     }

@@ -67,15 +67,29 @@ impl Page {
 
     fn text(&self) -> String {
         let mut text = HEAD.to_owned();
+        let mut table = "";
         for (name, Entry { what, figures, seconds, sources }) in &self.0 {
-            let figures = figures.join("\n");
             let minutes = seconds.div_ceil(60);
             let sources = if sources.is_empty() { "not noted" } else { sources };
+            let (run, row) = name.split_once('/').unwrap_or((name, ""));
+            let command = format!("```\n$ cargo xtask soak --only {run}");
             // Writing to a string does not fail.
-            let _ = write!(
-                text,
-                "\n## {name}\n\n{what} {minutes} min. Sources: {sources}.\n\n```\n$ cargo xtask soak --only {name}\n{figures}\n```\n"
-            );
+            let _ = if row.is_empty() {
+                let figures = figures.join("\n");
+                write!(
+                    text,
+                    "\n## {run}\n\n{what} {minutes} min. Sources: {sources}.\n\n{command}\n{figures}\n```\n"
+                )
+            } else {
+                if table != run {
+                    table = run;
+                    let _ = write!(
+                        text,
+                        "\n## {run}\n\n{what}\n\n{command}\n```\n\n| Test | Minutes | Sources |\n|---|--:|---|\n"
+                    );
+                }
+                writeln!(text, "| {row} | {minutes} | {sources} |")
+            };
         }
         text
     }

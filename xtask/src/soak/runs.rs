@@ -2,11 +2,11 @@
 
 use crate::lab::guest::Core::{self, C, Rust};
 use crate::lab::kernel::Series::{self, V7_3, V7_3Debug, V7_3Kcsan};
-use crate::test::Settings;
+use crate::test::{self, Settings};
 
 /// A long run.
 pub struct Run {
-    /// Its name.
+    /// Its name. The page shows runs with the same name before a `/` together.
     pub name: &'static str,
     /// What it does, a sentence.
     pub what: &'static str,
@@ -28,6 +28,14 @@ pub enum Work {
         settings: Settings,
         /// The time limit.
         seconds: u64,
+    },
+    /// As above, for each test of the lab that has the kernel 7.3 and the core. Each is a run of its
+    /// own, named after its row, since all together take longer than a working day has hours.
+    Suite {
+        /// The kernel in place of 7.3.
+        series: Series,
+        /// The core.
+        core: Core,
     },
     /// A command of this machine's shell. The last line that it prints has the figures.
     Here {
@@ -61,8 +69,18 @@ macro_rules! fuzz {
     };
 }
 
-/// All runs.
-pub const RUNS: &[Run] = &[
+/// Returns all runs, the tests of a suite one by one, by their names.
+pub fn all() -> Vec<(String, &'static Run)> {
+    let names = |run: &'static Run| match run.work {
+        Work::Suite { core, .. } => {
+            test::rows(V7_3, core).map(|row| format!("{}/{row}", run.name)).collect()
+        }
+        Work::Row { .. } | Work::Here { .. } => vec![run.name.to_owned()],
+    };
+    RUNS.iter().flat_map(|run| names(run).into_iter().map(move |name| (name, run))).collect()
+}
+
+const RUNS: &[Run] = &[
     Run {
         name: "model-linux",
         what: "Linux's core does what the contract's model does: 250,000 requests on each of 82576, edu, xHCI, NVMe and virtio-net.",
@@ -90,6 +108,11 @@ pub const RUNS: &[Run] = &[
                 sleep 1; target/release/vfio-irq-conformance differential --socket target/soak.sock --requests 100000; \
                 status=$?; kill $!; exit $status",
         },
+    },
+    Run {
+        name: "suite-kasan",
+        what: "Each test of the lab under KASAN, lockdep, kmemleak.",
+        work: Work::Suite { series: V7_3Debug, core: Rust },
     },
     Run {
         name: "storm-stock",

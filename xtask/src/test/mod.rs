@@ -177,6 +177,12 @@ fn cases(options: &Options) -> Vec<Case> {
     cases
 }
 
+/// Returns the names of the rows that run always and have a kernel and a core.
+pub fn rows(series: Series, core: Core) -> impl Iterator<Item = &'static str> {
+    let has = move |row: &&Row| row.kernels.contains(&series) && row.cores.contains(&core);
+    ROWS.iter().filter(|row| row.when == When::Always).filter(has).map(|row| row.name)
+}
+
 /// Runs a row of the table by itself, with other settings and another time limit. Returns the
 /// kernel's release and the remarks.
 pub fn run_row(
@@ -186,7 +192,8 @@ pub fn run_row(
     settings: Settings,
     seconds: u64,
 ) -> Result<(String, Vec<String>)> {
-    let row = ROWS.iter().find(|row| row.name.contains(name));
+    let row = ROWS.iter().find(|row| row.name == name);
+    let row = row.or_else(|| ROWS.iter().find(|row| row.name.contains(name)));
     let row = row.ok_or_else(|| Error::other(format!("no row is called {name}")))?;
     let cache = Cache::open()?;
     let case = Case { row, series, core, settings, seconds };
