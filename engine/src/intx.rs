@@ -54,7 +54,7 @@ impl Intx {
             return Err(Errno::EINVAL);
         }
         let selected = match request.data() {
-            Data::Eventfd(fds) => return self.set_trigger(host, fds.get(0).unwrap_or(-1)),
+            Data::Eventfd(fds) => return self.set_trigger(host, fds.get(0)),
             Data::None => true,
             Data::Bool(bools) => bools.get(0),
         };
@@ -67,8 +67,11 @@ impl Intx {
         Ok(())
     }
 
-    fn set_trigger<H: IntxHost>(&mut self, host: &mut H, fd: i32) -> Result<(), Errno> {
-        let trigger = if fd >= 0 { Some(host.resolve(fd)?) } else { None };
+    fn set_trigger<H: IntxHost>(&mut self, host: &mut H, fd: Option<i32>) -> Result<(), Errno> {
+        let trigger = match fd {
+            Some(fd @ 0..) => Some(host.resolve(fd)?),
+            _ => None,
+        };
         if !self.active {
             host.intx_enable(trigger)?;
             self.active = true;
@@ -88,8 +91,8 @@ fn set_mask<H: IntxHost>(host: &mut H, mask: Mask, data: Data<'_>) -> Result<(),
             }
         }
         Data::Eventfd(_) if mask == Mask::Masked => return Err(Errno::ENOTTY),
-        Data::Eventfd(fds) => match fds.get(0).unwrap_or(-1) {
-            fd if fd >= 0 => host.intx_arm_unmask(fd)?,
+        Data::Eventfd(fds) => match fds.get(0) {
+            Some(fd @ 0..) => host.intx_arm_unmask(fd)?,
             _ => host.intx_disarm_unmask(),
         },
     }

@@ -363,3 +363,10 @@ fn e03_a_descriptor_below_minus_one_is_refused() {
     assert_eq!(rig.sim.signals(rig.fds[0]), 2);
     rig.close();
 }
+
+#[test]
+fn an_event_has_an_index() {
+    let events =
+        [Index::Intx, Index::Msi, Index::Msix, Index::Err, Index::Req].map(Event::from_index);
+    assert_eq!(events, [None, None, None, Some(Event::Err), Some(Event::Req)]);
+}
