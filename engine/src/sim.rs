@@ -83,8 +83,6 @@ pub struct SimVector {
     newly_allocated: bool,
     running: bool,
     mask: Mask,
-    /// The vector is registered as an irq bypass producer.
-    offered: bool,
 }
 
 impl SimVector {
@@ -119,6 +117,8 @@ pub struct Sim {
     /// Vectors with a handler: its trigger, its mask, and true if the vector is started.
     handlers: BTreeMap<u32, (SimTrigger, Mask, bool)>,
     pending: BTreeSet<u32>,
+    /// Vectors that are registered as irq bypass producers.
+    offered: BTreeSet<u32>,
     intx: Intx,
     err: Option<SimTrigger>,
     req: Option<SimTrigger>,
@@ -151,6 +151,7 @@ impl Sim {
             reclaimed: BTreeSet::new(),
             handlers: BTreeMap::new(),
             pending: BTreeSet::new(),
+            offered: BTreeSet::new(),
             intx: Intx::default(),
             err: None,
             req: None,
@@ -250,6 +251,11 @@ impl Sim {
         self.handlers.iter().filter(|(_, handler)| unmasked(handler)).map(|(n, _)| *n).collect()
     }
 
+    /// Returns the vectors that are registered as irq bypass producers.
+    pub fn offered(&self) -> std::vec::Vec<u32> {
+        self.offered.iter().copied().collect()
+    }
+
     /// Returns the number of vectors with an allocated interrupt.
     pub fn allocated(&self) -> usize {
         self.allocated.len()
@@ -266,12 +272,13 @@ impl Sim {
         // User space cannot observe that the host freed interrupts of detached vectors (B-04).
         let allocated: BTreeSet<_> = self.allocated.union(&self.reclaimed).collect();
         std::format!(
-            "{:?} {:?} {:?} {:?} {:?} INTx {} {} {:?} {:?} events {:?} {:?} slots {} refs {}",
+            "{:?} {:?} {:?} {:?} {:?} bypass {:?} INTx {} {} {:?} {:?} events {:?} {:?} slots {} refs {}",
             self.pci.command,
             self.enabled,
             allocated,
             handlers,
             self.pending,
+            self.offered,
             self.intx.on,
             self.intx.masked,
             self.intx.trigger.as_ref().map(SimTrigger::fd),

@@ -324,27 +324,30 @@ fn the_simulator_reports_steps_out_of_turn_and_leaks() {
     assert!(!sim.disarm());
 }
 
-/// No file of the simulated platform has the number 0, so that a request with it must be refused. A
-/// request that took it for -1 would detach.
+/// A process without standard input has an eventfd 0. A request that took it for -1 would detach.
 #[test]
 fn v10_zero_is_a_descriptor() {
     let mut rig = rig();
-    let ebadf = Err(Refusal::Errno(Errno::EBADF));
+    assert_eq!(rig.fds[0], 0);
     for index in [ERR, REQ, INTX] {
-        assert_eq!(rig.attach(index, 0, &[rig.fds[0]]), Ok(()));
-        assert_eq!(rig.attach(index, 0, &[0]), ebadf);
+        assert_eq!(rig.attach(index, 0, &[rig.fds[1]]), Ok(()));
+        assert_eq!(rig.attach(index, 0, &[0]), Ok(()));
+        assert_eq!(rig.trigger(index, 0, 1), Ok(()), "eventfd 0 is set");
     }
     let unmask = flags::ACTION_UNMASK;
-    assert_eq!(rig.ask(INTX, unmask, 0, 1, &With::Fds(vec![0])), ebadf);
+    assert_eq!(rig.ask(INTX, unmask, 0, 1, &With::Fds(vec![0])), Ok(()));
+    rig.sim.signal_eventfd(0);
     assert_eq!(rig.trigger(INTX, 0, 0), Ok(()));
     for index in [MSI, MSIX] {
-        assert_eq!(rig.attach(index, 0, &[0]), ebadf, "idle");
-        assert_eq!(rig.attach(index, 0, &[rig.fds[0], rig.fds[1]]), Ok(()));
-        assert_eq!(rig.attach(index, 0, &[0]), ebadf);
-        assert_eq!(rig.trigger(index, 0, 1), Ok(()), "vector 0 is attached");
+        assert_eq!(rig.attach(index, 0, &[0]), Ok(()), "idle");
+        rig.sim.raise(0);
+        assert_eq!(rig.attach(index, 0, &[rig.fds[1]]), Ok(()));
+        assert_eq!(rig.attach(index, 0, &[0]), Ok(()));
+        rig.sim.raise(0);
         assert_eq!(rig.trigger(index, 0, 0), Ok(()));
     }
-    assert_eq!(rig.sim.signals(rig.fds[0]), 2);
+    assert_eq!(rig.sim.signals(0), 7);
+    assert_eq!(rig.sim.signals(rig.fds[1]), 0);
     rig.close();
 }
 
@@ -369,4 +372,18 @@ fn an_event_has_an_index() {
     let events =
         [Index::Intx, Index::Msi, Index::Msix, Index::Err, Index::Req].map(Event::from_index);
     assert_eq!(events, [None, None, None, Some(Event::Err), Some(Event::Req)]);
+}
+
+/// The producer is the one of the vector's eventfd, also after two vectors have swapped theirs.
+#[test]
+fn attached_vectors_are_offered_to_irq_bypass() {
+    let mut rig = rig();
+    let [a, b, ..] = rig.fds;
+    assert_eq!(rig.attach(MSIX, 4, &[a, b, -1]), Ok(()));
+    assert_eq!(rig.sim.offered(), [4, 5]);
+    assert_eq!(rig.attach(MSIX, 4, &[b, a]), Ok(()));
+    assert_eq!(rig.sim.offered(), [4, 5]);
+    assert_eq!(rig.attach(MSIX, 4, &[-1]), Ok(()));
+    assert_eq!(rig.sim.offered(), [5]);
+    rig.close();
 }

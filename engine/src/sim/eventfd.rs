@@ -29,7 +29,8 @@ impl Eventfds {
     }
 
     fn add(&mut self, file: File) -> i32 {
-        let fd = self.files.keys().next_back().map_or(3, |last| last.saturating_add(1));
+        // A process that has closed its standard input has an eventfd 0.
+        let fd = self.files.keys().next_back().map_or(0, |last| last.saturating_add(1));
         self.files.insert(fd, file);
         fd
     }

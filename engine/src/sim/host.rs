@@ -76,14 +76,7 @@ impl Host for Sim {
         self.pci.with_memory(Pci::alloc);
         self.allocated.insert(n);
         self.handlers.insert(n, (trigger.again(), Mask::Masked, false));
-        Ok(SimVector {
-            number: n,
-            trigger,
-            newly_allocated,
-            running: false,
-            mask: Mask::Masked,
-            offered: false,
-        })
+        Ok(SimVector { number: n, trigger, newly_allocated, running: false, mask: Mask::Masked })
     }
 
     fn abandon(&mut self, _: MsiType, n: u32, vector: SimVector) {
@@ -124,7 +117,10 @@ impl Host for Sim {
         _: Mask,
     ) {
         self.promise(vector.running, "retarget of a vector that was not started");
-        self.promise(!vector.offered, "retarget of a vector that is offered to irq bypass");
+        self.promise(
+            !self.offered.contains(&n),
+            "retarget of a vector that is offered to irq bypass",
+        );
         if let Some(handler) = self.handlers.get_mut(&n) {
             handler.0 = trigger.again();
         }
@@ -136,17 +132,18 @@ impl Host for Sim {
     }
 
     fn unregister_irq_bypass(&mut self, vector: &mut SimVector) {
-        vector.offered = false;
+        self.offered.remove(&vector.number);
     }
 
     fn register_irq_bypass(&mut self, vector: &mut SimVector) {
         self.promise(vector.running, "irq bypass of a vector that was not started");
-        vector.offered = true;
+        self.offered.insert(vector.number);
     }
 
     fn stop(&mut self, _: MsiType, n: u32, vector: SimVector) {
         self.promise(vector.running && vector.number == n, "stop of a vector that was not started");
         self.pci.with_memory(Pci::write_table);
+        self.offered.remove(&n);
         self.handlers.remove(&n);
     }
 

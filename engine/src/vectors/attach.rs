@@ -41,14 +41,15 @@ impl<H: Host> Vectors<H> {
         range: Range,
         fds: Fds<'_>,
     ) -> Result<(), Errno> {
-        // The range and the data have the same length, so the default of -1 is never used.
-        let wanted = || range.numbers().enumerate().map(|(i, n)| (n, fds.get(i).unwrap_or(-1)));
+        // Each vector with its descriptor, or with none if it is to be detached.
+        let wanted =
+            || range.numbers().enumerate().map(|(i, n)| (n, fds.get(i).filter(|fd| *fd >= 0)));
         let mut changes = false;
         for (number, fd) in wanted() {
-            if fd < 0 {
+            let Some(fd) = fd else {
                 changes = true;
                 continue;
-            }
+            };
             match self.stage(host, msi_type, size, number, fd) {
                 Ok(staged) => changes |= staged,
                 Err(errno) => {
@@ -58,13 +59,13 @@ impl<H: Host> Vectors<H> {
                 }
             }
         }
-        let attached = || wanted().filter(|(_, fd)| *fd >= 0).map(|(number, _)| number);
+        let attached = || wanted().filter(|(_, fd)| fd.is_some()).map(|(number, _)| number);
         let bypass = host.has_irq_bypass();
         if changes {
             if bypass {
                 attached().for_each(|number| self.unregister_irq_bypass(host, number));
             }
-            for (number, _) in wanted().filter(|(_, fd)| *fd < 0) {
+            for (number, _) in wanted().filter(|(_, fd)| fd.is_none()) {
                 self.detach(host, msi_type, number);
             }
             attached().for_each(|number| self.commit(host, msi_type, number));
