@@ -40,14 +40,19 @@ impl Destination {
     ///
     /// # Errors
     ///
-    /// If it is a directory, or no file can be made beside it.
+    /// If it is a directory or a link that leads nowhere, or if no file can be made beside it.
     pub fn of(path: &Path) -> io::Result<Self> {
         let (path, kind) = match std::fs::metadata(path) {
             Ok(there) if there.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
             Ok(there) if there.is_file() => {
-                (std::fs::canonicalize(path)?, Kind::File(there.permissions()))
+                let mode = there.permissions().mode() & 0o777;
+                (std::fs::canonicalize(path)?, Kind::File(Permissions::from_mode(mode)))
             }
             Ok(_) => (path.to_owned(), Kind::Stream),
+            // A link that leads nowhere stays what it is.
+            Err(error) if error.kind() != io::ErrorKind::NotFound || path.is_symlink() => {
+                return Err(error);
+            }
             Err(_) => (path.to_owned(), Kind::New { mode: None }),
         };
         let found = Self { path, kind };
@@ -76,17 +81,16 @@ impl Destination {
     /// Makes a file beside the destination, which is removed when it is dropped.
     fn temporary(&self) -> io::Result<NamedTempFile> {
         let directory = self.path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        // The umask reduces the creation's mode. No other user may open what is private.
+        let (first, then) = match &self.kind {
+            Kind::New { mode: None } | Kind::Stream => (0o666, None),
+            Kind::New { mode: Some(mode) } => (0o600, Some(Permissions::from_mode(*mode))),
+            Kind::File(permissions) => (0o600, Some(permissions.clone())),
+        };
         let file = tempfile::Builder::new()
-            .permissions(Permissions::from_mode(0o666))
+            .permissions(Permissions::from_mode(first))
             .tempfile_in(directory.unwrap_or(Path::new(".")))?;
-        // The umask has reduced the creation's mode.
-        match &self.kind {
-            Kind::New { mode: Some(mode) } => {
-                file.as_file().set_permissions(Permissions::from_mode(*mode))?;
-            }
-            Kind::File(permissions) => file.as_file().set_permissions(permissions.clone())?,
-            Kind::New { mode: None } | Kind::Stream => {}
-        }
+        then.map_or(Ok(()), |permissions| file.as_file().set_permissions(permissions))?;
         Ok(file)
     }
 }
@@ -114,5 +118,8 @@ mod tests {
         replace(Path::new("/dev/null"), "text").unwrap();
         assert!(!fs::metadata("/dev/null").unwrap().is_file());
         assert!(replace(dir.path(), "text").is_err(), "a directory");
+        symlink("nowhere", dir.path().join("loose")).unwrap();
+        assert!(replace(&dir.path().join("loose"), "text").is_err());
+        assert!(!dir.path().join("nowhere").exists());
     }
 }

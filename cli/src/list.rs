@@ -181,6 +181,10 @@ fn more(listed: &Listed) -> String {
     if !listed.used_by.is_empty() {
         parts.push(format!("used by {}", listed.used_by.join("; ")));
     }
-    parts.extend(listed.at_boot.iter().map(|at_boot| format!("{} at boot", at_boot.driver)));
+    let at_boot = listed.at_boot.iter().map(|file| match &file.driver {
+        Some(driver) => format!("{driver} at boot"),
+        None => format!("{} names no driver", file.file.display()),
+    });
+    parts.extend(at_boot);
     parts.join(", ")
 }

@@ -206,7 +206,7 @@ fn rules_are_tried_on_a_served_device() {
     let socket = folder.path().join("disk.sock");
     let words = ["serve", "nvme", "--socket", text(&socket), "--size", "1M", "--queues", "8"];
     let child = command(&words).spawn().unwrap();
-    eventually("a socket", || socket.exists());
+    eventually("a server", || socket.with_extension("sock.counts").exists());
     let target = format!("vfio-user:{}", socket.display());
     let document = json(&["conform", &target, "--profile", "full"]);
     assert_eq!((&document["broken"], &document["profile"]), (&0.into(), &"full".into()));

@@ -5,6 +5,7 @@ mod common;
 use common::{TABLE, Tree, command, config, refused, said};
 use openmetrics_parser::openmetrics::parse_openmetrics;
 use openmetrics_parser::{MetricsExposition, OpenMetricsType, OpenMetricsValue};
+use std::os::unix::fs::PermissionsExt;
 
 type Exposition = MetricsExposition<OpenMetricsType, OpenMetricsValue>;
 
@@ -97,4 +98,19 @@ fn a_machine_without_vfio_has_no_metrics_and_json_is_refused() {
     let output = command(&tree.words(&["metrics", "--json"])).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8(output.stderr).unwrap().contains("OpenMetrics"));
+}
+
+/// The node exporter runs as a user of its own.
+#[test]
+fn all_users_can_read_the_file_whatever_the_umask() {
+    let tree = machine();
+    let file = tree.path("counts.prom");
+    let status = std::process::Command::new("sh")
+        .args(["-c", "umask 077; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_vfio-irq")])
+        .args(["metrics", "--output", file.to_str().unwrap()])
+        .env("VFIO_IRQ_ROOT", tree.path(""))
+        .status()
+        .unwrap();
+    assert!(status.success());
+    assert_eq!(std::fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o644);
 }

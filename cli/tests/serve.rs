@@ -102,7 +102,7 @@ fn what_cannot_be_served_is_said_in_words() {
     assert!(both.contains("a.sock.counts is needed for"), "{both}");
     // A socket with a listener, and a disk that another server uses.
     let child = command(&["--socket", &socket, "--file", &disk]).spawn().unwrap();
-    eventually("a socket", || Path::new(&socket).exists());
+    eventually("a server", || Path::new(&counts).exists());
     assert!(refused(&["--socket", &socket, "--size", "1M"]).contains("in use by another server"));
     assert!(refused(&["--socket", &path("c.sock"), "--file", &disk]).contains("in use by another"));
     assert!(stop(child, "-TERM").status.success());
@@ -349,7 +349,7 @@ fn commands_that_the_disk_fails_are_warnings() {
     let file = std::fs::File::create(&image).unwrap();
     file.set_len(1 << 20).unwrap();
     let child = command(&["--socket", text(&socket), "--file", text(&image)]).spawn().unwrap();
-    eventually("a socket", || socket.exists());
+    eventually("a server", || socket.with_extension("sock.counts").exists());
     let driver = Driver::open(Socket::connect(&socket).unwrap(), Options::default()).unwrap();
     let (mut queue, buffer) = (driver.create_queue(1).unwrap(), driver.buffer(4096).unwrap());
     assert!(queue.read(0, &buffer).is_ok());

@@ -143,7 +143,7 @@ impl Round<'_> {
         // NVMe needs queues, which resets end: its requests are answered, but it raises nothing.
         let stimulus = match kind {
             Some(kind @ (Kind::Edu | Kind::Igb)) => {
-                Some(kind.stimulus(&Unmapped(&self.device), opener.dma())?)
+                kind.stimulus(&Unmapped(&self.device), opener.dma())?
             }
             _ => None,
         };

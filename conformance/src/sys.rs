@@ -116,10 +116,16 @@ pub struct Mapping {
     len: usize,
 }
 
+/// A number: all patterns of its bytes are values.
+trait Number: Copy {}
+impl Number for u8 {}
+impl Number for u16 {}
+impl Number for u32 {}
+
 // SAFETY: the mapping belongs to no thread, and every access to it is one volatile access of an
-// aligned word.
+// aligned number.
 unsafe impl Send for Mapping {}
-// SAFETY: as above; two threads that write the same word leave one of the two values there.
+// SAFETY: as above; of two threads that write the same bytes, each byte is left with the value of one.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {
@@ -162,16 +168,16 @@ impl Mapping {
         Ok(self.start.as_ptr().wrapping_add(offset).cast())
     }
 
-    /// Reads an unsigned number with one access.
-    fn load<T: Copy>(&self, offset: usize) -> Result<T, Error> {
+    /// Reads a number with one access.
+    fn load<T: Number>(&self, offset: usize) -> Result<T, Error> {
         let at = self.at::<T>(offset)?;
         // SAFETY: inside the mapping and aligned, as `at` has checked; all bytes are a number.
         Ok(unsafe { at.read_volatile() })
     }
 
-    /// Writes an unsigned number with one access, ordered after all earlier writes.
+    /// Writes a number with one access, ordered after all earlier writes.
     #[inline]
-    fn store<T: Copy>(&self, offset: usize, value: T) -> Result<(), Error> {
+    fn store<T: Number>(&self, offset: usize, value: T) -> Result<(), Error> {
         let at = self.at::<T>(offset)?;
         std::sync::atomic::fence(std::sync::atomic::Ordering::Release);
         // SAFETY: inside the mapping and aligned, as `at` has checked.

@@ -1,4 +1,4 @@
-//! A device opened through a group of VFIO: container, DMA memory, configuration space, BAR 0.
+//! A device opened through a group of VFIO: container, DMA memory, configuration space, BARs.
 
 use crate::devices::{Function, Identity, Kind, Registers};
 use crate::sys::{self, GuardedBytes, Mapping};

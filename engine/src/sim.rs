@@ -117,8 +117,8 @@ pub struct Sim {
     /// Vectors with a handler: its trigger, its mask, and true if the vector is started.
     handlers: BTreeMap<u32, (SimTrigger, Mask, bool)>,
     pending: BTreeSet<u32>,
-    /// Vectors that are registered as irq bypass producers.
-    offered: BTreeSet<u32>,
+    /// Vectors that are registered as irq bypass producers, with their eventfds.
+    offered: BTreeMap<u32, i32>,
     intx: Intx,
     err: Option<SimTrigger>,
     req: Option<SimTrigger>,
@@ -151,7 +151,7 @@ impl Sim {
             reclaimed: BTreeSet::new(),
             handlers: BTreeMap::new(),
             pending: BTreeSet::new(),
-            offered: BTreeSet::new(),
+            offered: BTreeMap::new(),
             intx: Intx::default(),
             err: None,
             req: None,
@@ -251,9 +251,10 @@ impl Sim {
         self.handlers.iter().filter(|(_, handler)| unmasked(handler)).map(|(n, _)| *n).collect()
     }
 
-    /// Returns the vectors that are registered as irq bypass producers.
-    pub fn offered(&self) -> std::vec::Vec<u32> {
-        self.offered.iter().copied().collect()
+    /// Returns the vectors that are registered as irq bypass producers, each with the descriptor of its
+    /// eventfd.
+    pub fn offered(&self) -> std::vec::Vec<(u32, i32)> {
+        self.offered.iter().map(|(number, fd)| (*number, *fd)).collect()
     }
 
     /// Returns the number of vectors with an allocated interrupt.

@@ -380,10 +380,10 @@ fn attached_vectors_are_offered_to_irq_bypass() {
     let mut rig = rig();
     let [a, b, ..] = rig.fds;
     assert_eq!(rig.attach(MSIX, 4, &[a, b, -1]), Ok(()));
-    assert_eq!(rig.sim.offered(), [4, 5]);
+    assert_eq!(rig.sim.offered(), [(4, a), (5, b)]);
     assert_eq!(rig.attach(MSIX, 4, &[b, a]), Ok(()));
-    assert_eq!(rig.sim.offered(), [4, 5]);
+    assert_eq!(rig.sim.offered(), [(4, b), (5, a)]);
     assert_eq!(rig.attach(MSIX, 4, &[-1]), Ok(()));
-    assert_eq!(rig.sim.offered(), [5]);
+    assert_eq!(rig.sim.offered(), [(5, a)]);
     rig.close();
 }

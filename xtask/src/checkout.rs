@@ -25,9 +25,10 @@ pub fn git(args: &[&str]) -> Result<String> {
     Ok(capture(git, &format!("git {}", args.join(" ")))?.trim().to_owned())
 }
 
-/// Returns the commit of the sources, in git's `format`, and a note if files differ from it.
-pub fn commit(format: &str) -> Result<String> {
-    let changed = git(&["status", "--porcelain", "--untracked-files=no"])?;
+/// Returns the commit of the sources, in git's `format`, and a note if files differ from it, other than
+/// those of `except` (pathspecs of git).
+pub fn commit(format: &str, except: &[&str]) -> Result<String> {
+    let changed = git(&[&["status", "--porcelain", "--", "."], except].concat())?;
     let changed = if changed.is_empty() { "" } else { " (and changes that are not committed)" };
     Ok(git(&["log", "-1", &format!("--format={format}")])? + changed)
 }

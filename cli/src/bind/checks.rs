@@ -23,7 +23,8 @@ pub fn before_bind(system: &System, function: &Function, wanted: &str) -> Vec<Ob
     found.extend(virtuals(system, function));
     let group = function.group.iter();
     // At boot, the functions of a group are bound one after the other.
-    let harmless = |other: &&Member| other.harmless || at_boot::of(system, other.bdf).is_some();
+    let kept = |bdf| at_boot::of(system, bdf).is_some_and(|file| file.driver.is_some());
+    let harmless = |other: &&Member| other.harmless || kept(other.bdf);
     for other in group.flat_map(|group| &group.others).filter(|other| !harmless(other)) {
         let driver = other.driver.as_deref().unwrap_or_default();
         let what = format!("{} of the same IOMMU group is bound to {driver}", other.bdf);

@@ -223,8 +223,8 @@ fn tell(
         let mut text = summary(system, &document);
         if document.qemu.is_some() {
             text += &after(&document);
-        } else if let Some(at_boot) = &document.at_boot {
-            text += &format!("at boot: {} ({})\n", at_boot.driver, at_boot.file.display());
+        } else if let Some(AtBoot { driver: Some(kept), file, .. }) = &document.at_boot {
+            text += &format!("at boot: {kept} ({})\n", file.display());
         }
         text
     })
@@ -252,15 +252,13 @@ fn after(document: &Document<'_>) -> String {
         false => nodes.join(", "),
     };
     let lasts = match at_boot {
-        Some(at_boot) if Some(&at_boot.driver) == driver.as_ref() => {
-            format!("over restarts ({}), until `vfio-irq unbind {bdf}`", at_boot.file.display())
+        Some(AtBoot { driver: Some(kept), file, .. }) if Some(kept) == driver.as_ref() => {
+            format!("over restarts ({}), until `vfio-irq unbind {bdf}`", file.display())
         }
-        Some(at_boot) => format!(
-            "until the machine restarts: then {} gives it to {}",
-            at_boot.file.display(),
-            at_boot.driver
-        ),
-        None => "until the machine restarts (with --persist, over restarts)".to_owned(),
+        Some(AtBoot { driver: Some(other), file, .. }) => {
+            format!("until the machine restarts: then {} gives it to {other}", file.display())
+        }
+        _ => "until the machine restarts (with --persist, over restarts)".to_owned(),
     };
     let qemu = qemu.as_deref().unwrap_or_default();
     format!("  opened by  {nodes}\n  QEMU       {qemu}\n  lasts      {lasts}\n")

@@ -6,12 +6,12 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use std::path::PathBuf;
 
-/// A file that binds a function when the machine boots.
+/// A file for a function at boot.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, JsonSchema)]
 pub struct AtBoot {
-    /// The driver that gets the function; `unknown` if the file does not name one.
-    pub driver: String,
-    /// The file that says so.
+    /// The driver that gets the function; null if the file names none, since it was edited.
+    pub driver: Option<String>,
+    /// The file.
     pub file: PathBuf,
     /// What the file contains.
     #[serde(skip)]
@@ -55,7 +55,8 @@ impl Keeper {
     }
 }
 
-/// Returns the files that bind a function at boot. The first is the one that counts.
+/// Returns the files for a function at boot, also those that name no driver: they are replaced, removed
+/// and put back as the others. The first is the one that counts.
 pub fn all(system: &System, bdf: Bdf) -> Vec<AtBoot> {
     let keepers: &[Keeper] = match Keeper::of(system) {
         Keeper::Driverctl => &[Keeper::Driverctl, Keeper::Udev],
@@ -65,14 +66,12 @@ pub fn all(system: &System, bdf: Bdf) -> Vec<AtBoot> {
     let read = |keeper: &Keeper| {
         let file = system.path(keeper.file(bdf));
         let text = std::fs::read_to_string(&file).ok()?;
-        // A file that was edited by hand counts, too: it is replaced, removed and put back as the others.
-        let driver = keeper.driver(&text).unwrap_or_else(|| "unknown".to_owned());
-        Some(AtBoot { driver, file, text })
+        Some(AtBoot { driver: keeper.driver(&text), file, text })
     };
     keepers.iter().filter_map(read).collect()
 }
 
-/// Returns the file that binds a function at boot, if there is one.
+/// Returns the file that counts for a function at boot, if there is one.
 pub fn of(system: &System, bdf: Bdf) -> Option<AtBoot> {
     all(system, bdf).into_iter().next()
 }

@@ -106,19 +106,22 @@ impl Kind {
         }
     }
 
-    /// Returns the stimulus of this device.
+    /// Returns the stimulus of this device; `None` if its interrupts cannot be raised after all.
     pub fn stimulus(
         self,
         function: &dyn Function,
         dma: Arc<Dma>,
-    ) -> Result<Box<dyn Stimulus>, Error> {
+    ) -> Result<Option<Box<dyn Stimulus>>, Error> {
         let bar = || function.registers(0);
-        Ok(match self {
+        Ok(Some(match self {
             Self::Nvme => Box::new(nvme::Controller::new(bar()?, dma)),
             Self::Edu => Box::new(edu::Edu::new(bar()?)),
             Self::Igb => Box::new(igb::Igb::new(bar()?)),
             Self::Xhci => Box::new(xhci::Xhci::new(bar()?, dma)),
-            Self::VirtioNet => Box::new(virtio::Net::new(function, dma)?),
-        })
+            Self::VirtioNet => match virtio::Net::new(function, dma)? {
+                Some(net) => Box::new(net),
+                None => return Ok(None),
+            },
+        }))
     }
 }

@@ -1,8 +1,11 @@
-//! A network card of virtio over PCI (Virtio 1.3, 4.1). Its queue of sent packets interrupts with the
-//! vector of MSI-X that the driver chooses. The packet that it sends is 60 zeros.
+//! A network card of virtio over PCI (Virtio 1.3, 4.1). Its transmit queue, transmitq1, interrupts with
+//! the vector of MSI-X that the driver chooses. Each interrupt sends a frame of 60 zeros.
 //!
 //! A device may forget a pending interrupt of a vector that nothing uses, as QEMU does. So each vector
 //! has a user of its own, which never interrupts: changes of the configuration, and the other queues.
+//!
+//! The limit: a device whose packets another thread or process sends (vhost) may interrupt later than the
+//! packet is marked as used.
 
 use super::{Function, Registers, Stimulus};
 use crate::vfio::{self, Dma};
@@ -19,7 +22,7 @@ const CAPABILITY_MULTIPLIER: u64 = 16;
 const TYPE_COMMON: u8 = 1;
 const TYPE_NOTIFY: u8 = 2;
 const TYPE_ISR: u8 = 3;
-/// Registers of the common structure.
+/// Registers of the common configuration structure.
 const DEVICE_FEATURE_SELECT: usize = 0;
 const DEVICE_FEATURE: usize = 4;
 const DRIVER_FEATURE_SELECT: usize = 8;
@@ -39,11 +42,13 @@ const QUEUE_USED: usize = 48;
 const STATUS_DRIVER: u8 = 3;
 const STATUS_FEATURES: u8 = 8;
 const STATUS_RUNNING: u8 = 15;
-/// The features from 32 on: VERSION_1, and ACCESS_PLATFORM, without which DMA passes by the IOMMU.
+/// The features from 32 on: VERSION_1, and ACCESS_PLATFORM, without which DMA bypasses the IOMMU.
 const FEATURES: u32 = 0b11;
-/// The queue of sent packets.
-const QUEUE: u16 = 1;
-const SIZE: u16 = 16;
+const TRANSMIT: u16 = 1;
+/// Entries of the transmit queue.
+const ENTRIES: u16 = 16;
+/// BARs of a function. A structure elsewhere is to be ignored.
+const BARS: u8 = 6;
 /// Places in the memory of [`Dma`].
 const DESCRIPTORS: usize = 0;
 const AVAILABLE: usize = 0x1000;
@@ -89,14 +94,18 @@ pub(super) struct Net {
     notify: Structure,
     multiplier: usize,
     dma: Arc<Dma>,
-    /// Vectors that can be raised: none if the device's DMA passes by the IOMMU.
+    /// Vectors that can be raised.
     vectors: u16,
+    /// The index for which this driver has started the device, which may run from an earlier one.
+    started: Option<Index>,
     /// Packets sent since the start.
     sent: u16,
 }
 
 impl Net {
-    pub(super) fn new(function: &dyn Function, dma: Arc<Dma>) -> Result<Self, Error> {
+    /// Finds the registers. Returns `None` for a device of which this cannot raise interrupts: one that
+    /// is older than Virtio 1.0, or one whose DMA bypasses the IOMMU.
+    pub(super) fn new(function: &dyn Function, dma: Arc<Dma>) -> Result<Option<Self>, Error> {
         let config = |at, bytes: &mut [u8]| function.config(at, bytes);
         let byte = |at| {
             let mut bytes = [0];
@@ -109,29 +118,36 @@ impl Net {
         let places = vfio::capabilities(&config, CAPABILITY)?;
         let find = |wanted| {
             for &at in &places {
-                if byte(at + CAPABILITY_TYPE)? == wanted {
-                    return Ok(at);
+                if byte(at + CAPABILITY_TYPE)? == wanted && byte(at + CAPABILITY_BAR)? < BARS {
+                    return Ok(Some(at));
                 }
             }
-            Err(silent("it lacks a structure of registers"))
+            Ok::<_, Error>(None)
+        };
+        let [Some(common), Some(notify), Some(isr)] =
+            [find(TYPE_COMMON)?, find(TYPE_NOTIFY)?, find(TYPE_ISR)?]
+        else {
+            return Ok(None);
         };
         let structure = |at| {
             let bar = function.registers(u32::from(byte(at + CAPABILITY_BAR)?))?;
             Ok::<_, Error>(Structure { bar, at: word(at + CAPABILITY_OFFSET)? })
         };
-        let (common, notify) = (structure(find(TYPE_COMMON)?)?, find(TYPE_NOTIFY)?);
+        let common = structure(common)?;
         common.write32(DEVICE_FEATURE_SELECT, 1)?;
-        let isolated = common.read32(DEVICE_FEATURE)? & FEATURES == FEATURES;
-        let vectors = if isolated { common.read16(QUEUES)? } else { 0 };
-        Ok(Self {
+        if common.read32(DEVICE_FEATURE)? & FEATURES != FEATURES {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            vectors: common.read16(QUEUES)?,
             common,
-            isr: structure(find(TYPE_ISR)?)?,
+            isr: structure(isr)?,
             multiplier: word(notify + CAPABILITY_MULTIPLIER)?,
             notify: structure(notify)?,
             dma,
-            vectors,
+            started: None,
             sent: 0,
-        })
+        }))
     }
 
     fn status(&self) -> Result<u8, Error> {
@@ -155,9 +171,20 @@ impl Net {
         Ok(())
     }
 
-    /// Resets the device and starts it with its queue of sent packets.
-    fn start(&mut self) -> Result<(), Error> {
+    /// Makes a vector that of a register, which refuses a vector that the device has no room for. Without
+    /// MSI-X enabled, the registers of vectors do nothing.
+    fn set_vector(&self, register: usize, vector: u16) -> Result<(), Error> {
+        self.common.write16(register, vector)?;
+        match self.common.read16(register)? == vector {
+            true => Ok(()),
+            false => Err(silent("it refuses a vector")),
+        }
+    }
+
+    /// Resets the device and starts it with its transmit queue.
+    fn start(&mut self, index: Index) -> Result<(), Error> {
         let common = &self.common;
+        self.started = None;
         self.set_status(0)?;
         self.wait("its reset does not end", || Ok(self.status()? == 0))?;
         self.set_status(STATUS_DRIVER)?;
@@ -169,14 +196,16 @@ impl Net {
         if self.status()? & STATUS_FEATURES == 0 {
             return Err(silent("it refuses VERSION_1 and ACCESS_PLATFORM"));
         }
-        common.write16(CONFIG_VECTOR, 0)?;
-        let others = (0..self.vectors).filter(|queue| *queue != QUEUE);
-        for (queue, vector) in others.zip(1..) {
-            common.write16(QUEUE_SELECT, queue)?;
-            common.write16(QUEUE_VECTOR, vector)?;
+        if index == Index::Msix {
+            self.set_vector(CONFIG_VECTOR, 0)?;
+            let others = (0..self.vectors).filter(|queue| *queue != TRANSMIT);
+            for (queue, vector) in others.zip(1..) {
+                common.write16(QUEUE_SELECT, queue)?;
+                self.set_vector(QUEUE_VECTOR, vector)?;
+            }
         }
-        common.write16(QUEUE_SELECT, QUEUE)?;
-        common.write16(QUEUE_SIZE, SIZE)?;
+        common.write16(QUEUE_SELECT, TRANSMIT)?;
+        common.write16(QUEUE_SIZE, ENTRIES)?;
         self.dma.memory.clear(DESCRIPTORS, PACKET + number(PACKET_LEN))?;
         // Descriptor 0 is the packet. All entries of the ring of available descriptors are 0.
         self.dma.memory.write32(DESCRIPTORS, self.address(PACKET))?;
@@ -189,7 +218,7 @@ impl Net {
         }
         common.write16(QUEUE_ENABLE, 1)?;
         self.set_status(STATUS_RUNNING)?;
-        self.sent = 0;
+        (self.started, self.sent) = (Some(index), 0);
         Ok(())
     }
 
@@ -218,25 +247,24 @@ impl Stimulus for Net {
 
     fn raise(&mut self, index: Index, vector: u32) -> Result<(), Error> {
         // A reset of the function stops it.
-        if self.status()? != STATUS_RUNNING {
-            self.start()?;
+        if self.started != Some(index) || self.status()? != STATUS_RUNNING {
+            self.start(index)?;
         }
         let common = &self.common;
-        common.write16(QUEUE_SELECT, QUEUE)?;
-        let vector = u16::try_from(vector).unwrap_or(u16::MAX);
-        common.write16(QUEUE_VECTOR, vector)?;
-        if common.read16(QUEUE_VECTOR)? != vector {
-            return Err(Error::Unraisable { index, vector: vector.into() });
+        common.write16(QUEUE_SELECT, TRANSMIT)?;
+        if index == Index::Msix {
+            self.set_vector(QUEUE_VECTOR, u16::try_from(vector).unwrap_or(u16::MAX))?;
         }
         self.sent = self.sent.wrapping_add(1);
         // The index is the upper half of the word; the lower half are flags.
         self.dma.memory.write32(AVAILABLE, u32::from(self.sent) << 16)?;
         let notify = usize::from(common.read16(QUEUE_NOTIFY)?);
-        self.notify.write16(notify * self.multiplier, QUEUE)?;
+        self.notify.write16(notify * self.multiplier, TRANSMIT)?;
         let memory = &self.dma.memory;
         let is_sent = || Ok(memory.read32(USED)? >> 16 == u32::from(self.sent));
         self.wait("a packet is not sent", is_sent)?;
-        // The interrupt follows the used index, and arrives before the answer to a read.
+        // The interrupt follows the used index, and arrives before the answer to a read: by the order of
+        // PCI, and in QEMU since one thread does both.
         self.status().map(drop)
     }
 

@@ -239,7 +239,7 @@ impl Target for Kernel {
         self.close()?;
         let device = self.opener.open()?;
         let stimulus = match self.kind {
-            Some(kind) => Some(kind.stimulus(&device, self.opener.dma())?),
+            Some(kind) => kind.stimulus(&device, self.opener.dma())?,
             None => None,
         };
         let table = device.msix_table()?;

@@ -394,7 +394,7 @@ impl Target for Socket {
         client.reset()?;
         enable_memory_and_master(&client)?;
         let stimulus = match self.kind.filter(|_| self.board.is_none()) {
-            Some(kind) => Some(kind.stimulus(&client, dma(&client)?)?),
+            Some(kind) => kind.stimulus(&client, dma(&client)?)?,
             None => None,
         };
         self.open = Some(Opened { stimulus, client });

@@ -118,7 +118,7 @@ impl Host for Sim {
     ) {
         self.promise(vector.running, "retarget of a vector that was not started");
         self.promise(
-            !self.offered.contains(&n),
+            !self.offered.contains_key(&n),
             "retarget of a vector that is offered to irq bypass",
         );
         if let Some(handler) = self.handlers.get_mut(&n) {
@@ -137,7 +137,7 @@ impl Host for Sim {
 
     fn register_irq_bypass(&mut self, vector: &mut SimVector) {
         self.promise(vector.running, "irq bypass of a vector that was not started");
-        self.offered.insert(vector.number);
+        self.offered.insert(vector.number, vector.trigger.fd());
     }
 
     fn stop(&mut self, _: MsiType, n: u32, vector: SimVector) {

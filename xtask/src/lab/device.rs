@@ -116,7 +116,7 @@ impl Device {
             }
             Kind::Edu => option("device", format!("edu,id={id},{slot}")).to_vec(),
             // Without a network, what it sends is sent at once. Without iommu_platform, its DMA would
-            // pass by the IOMMU.
+            // bypass the IOMMU.
             Kind::Virtio => {
                 let device =
                     format!("virtio-net-pci,id={id},disable-legacy=on,iommu_platform=on,{slot}");

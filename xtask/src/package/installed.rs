@@ -251,7 +251,8 @@ const LIFE: &[Step] = &[
          override=/sys/bus/pci/devices/0000:00:04.0/driver_override
          echo vfio-pci >$override
          mount -o bind /dev/null /sys/bus/pci/drivers_probe
-         if vfio-irq bind 0000:00:04.0; then exit 1; fi
+         if vfio-irq bind 0000:00:04.0 >/tmp/said 2>&1; then exit 1; fi
+         has 'vfio-pci did not take 0000:00:04.0' cat /tmp/said
          umount /sys/bus/pci/drivers_probe
          has '0000:00:04.0.* nvme ' vfio-irq list
          has '^vfio-pci$' cat $override

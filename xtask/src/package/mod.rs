@@ -27,10 +27,13 @@ const RUNS: &str = "running the command, as it was built here, in a Debian 13";
 
 const DKMS: &str = "vfio-pci-core-rs-dkms";
 
+/// The packages.
+const NAMES: &[&str] = &["vfio-irq", "vfio-irq-dbgsym", DKMS];
+
 /// What to package.
 #[derive(clap::Args)]
 pub struct Options {
-    /// The directory that gets the packages
+    /// The directory that gets the packages; earlier ones of this project there are removed
     #[arg(long, value_name = "DIRECTORY", default_value = "target/package")]
     out: PathBuf,
 }
@@ -40,9 +43,12 @@ pub fn run(options: &Options) -> Result<()> {
     fs::create_dir_all(&options.out)?;
     let packages = build(&Cache::open()?, VERSION)?;
     // Packages of other versions would match the names that the quick starts install, too.
-    for old in fs::read_dir(&options.out)?.flatten().map(|entry| entry.path()) {
-        if old.extension().is_some_and(|end| end == "deb") {
-            fs::remove_file(old)?;
+    for old in fs::read_dir(&options.out)?.flatten() {
+        let name = old.file_name();
+        let name = name.to_string_lossy();
+        let is_ours = NAMES.iter().any(|ours| name.starts_with(&format!("{ours}_")));
+        if is_ours && name.ends_with(".deb") {
+            fs::remove_file(old.path())?;
         }
     }
     for package in packages {

@@ -22,7 +22,7 @@ pub fn facts() -> Vec<(String, String)> {
     let model = model.lines().find_map(|line| line.strip_prefix("model name"));
     let model = model.map_or("unknown", |rest| rest.trim_start_matches(['\t', ' ', ':']));
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let sources = commit("%h of %as, %s").unwrap_or_else(|_| "not in a repository".to_owned());
+    let sources = commit("%h of %as, %s", &[]).unwrap_or_else(|_| "not in a repository".to_owned());
     vec![
         ("Sources".to_owned(), sources),
         ("Measured".to_owned(), said("date", &["-u", "+%Y-%m-%d %H:%M UTC"])),
