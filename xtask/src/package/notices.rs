@@ -1,5 +1,5 @@
-//! The notices of the crates that the command is linked with. Their licences ask that whoever hands on
-//! the program hands on these, too.
+//! The notices of the crates that the command is linked with. Their licences ask that a copy of the
+//! program comes with them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
