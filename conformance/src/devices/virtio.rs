@@ -27,24 +27,24 @@ const DEVICE_FEATURE_SELECT: usize = 0;
 const DEVICE_FEATURE: usize = 4;
 const DRIVER_FEATURE_SELECT: usize = 8;
 const DRIVER_FEATURE: usize = 12;
-const CONFIG_VECTOR: usize = 16;
-const QUEUES: usize = 18;
+const CONFIG_MSIX_VECTOR: usize = 16;
+const NUM_QUEUES: usize = 18;
 const STATUS: usize = 20;
 const QUEUE_SELECT: usize = 22;
 const QUEUE_SIZE: usize = 24;
-const QUEUE_VECTOR: usize = 26;
+const QUEUE_MSIX_VECTOR: usize = 26;
 const QUEUE_ENABLE: usize = 28;
-const QUEUE_NOTIFY: usize = 30;
-const QUEUE_DESCRIPTORS: usize = 32;
-const QUEUE_AVAILABLE: usize = 40;
-const QUEUE_USED: usize = 48;
+const QUEUE_NOTIFY_OFF: usize = 30;
+const QUEUE_DESC: usize = 32;
+const QUEUE_DRIVER: usize = 40;
+const QUEUE_DEVICE: usize = 48;
 /// ACKNOWLEDGE and DRIVER; FEATURES_OK; DRIVER_OK.
 const STATUS_DRIVER: u8 = 3;
 const STATUS_FEATURES: u8 = 8;
 const STATUS_RUNNING: u8 = 15;
 /// The features from 32 on: VERSION_1, and ACCESS_PLATFORM, without which DMA bypasses the IOMMU.
 const FEATURES: u32 = 0b11;
-const TRANSMIT: u16 = 1;
+const TRANSMITQ1: u16 = 1;
 /// Entries of the transmit queue.
 const ENTRIES: u16 = 16;
 /// BARs of a function. A structure elsewhere is to be ignored.
@@ -139,7 +139,7 @@ impl Net {
             return Ok(None);
         }
         Ok(Some(Self {
-            vectors: common.read16(QUEUES)?,
+            vectors: common.read16(NUM_QUEUES)?,
             common,
             isr: structure(isr)?,
             multiplier: word(notify + CAPABILITY_MULTIPLIER)?,
@@ -171,8 +171,8 @@ impl Net {
         Ok(())
     }
 
-    /// Makes a vector that of a register, which refuses a vector that the device has no room for. Without
-    /// MSI-X enabled, the registers of vectors do nothing.
+    /// Writes a register of vectors, which reads as another if the device refuses the vector. Such a
+    /// register has no meaning unless MSI-X is enabled.
     fn set_vector(&self, register: usize, vector: u16) -> Result<(), Error> {
         self.common.write16(register, vector)?;
         match self.common.read16(register)? == vector {
@@ -197,21 +197,22 @@ impl Net {
             return Err(silent("it refuses VERSION_1 and ACCESS_PLATFORM"));
         }
         if index == Index::Msix {
-            self.set_vector(CONFIG_VECTOR, 0)?;
-            let others = (0..self.vectors).filter(|queue| *queue != TRANSMIT);
+            self.set_vector(CONFIG_MSIX_VECTOR, 0)?;
+            let others = (0..self.vectors).filter(|queue| *queue != TRANSMITQ1);
             for (queue, vector) in others.zip(1..) {
                 common.write16(QUEUE_SELECT, queue)?;
-                self.set_vector(QUEUE_VECTOR, vector)?;
+                // The device refuses a vector beyond its table, which is not raised either.
+                common.write16(QUEUE_MSIX_VECTOR, vector)?;
             }
         }
-        common.write16(QUEUE_SELECT, TRANSMIT)?;
+        common.write16(QUEUE_SELECT, TRANSMITQ1)?;
         common.write16(QUEUE_SIZE, ENTRIES)?;
         self.dma.memory.clear(DESCRIPTORS, PACKET + number(PACKET_LEN))?;
         // Descriptor 0 is the packet. All entries of the ring of available descriptors are 0.
         self.dma.memory.write32(DESCRIPTORS, self.address(PACKET))?;
         self.dma.memory.write32(DESCRIPTORS + 8, PACKET_LEN)?;
         for (register, place) in
-            [(QUEUE_DESCRIPTORS, DESCRIPTORS), (QUEUE_AVAILABLE, AVAILABLE), (QUEUE_USED, USED)]
+            [(QUEUE_DESC, DESCRIPTORS), (QUEUE_DRIVER, AVAILABLE), (QUEUE_DEVICE, USED)]
         {
             common.write32(register, self.address(place))?;
             common.write32(register + 4, 0)?;
@@ -251,15 +252,15 @@ impl Stimulus for Net {
             self.start(index)?;
         }
         let common = &self.common;
-        common.write16(QUEUE_SELECT, TRANSMIT)?;
+        common.write16(QUEUE_SELECT, TRANSMITQ1)?;
         if index == Index::Msix {
-            self.set_vector(QUEUE_VECTOR, u16::try_from(vector).unwrap_or(u16::MAX))?;
+            self.set_vector(QUEUE_MSIX_VECTOR, u16::try_from(vector).unwrap_or(u16::MAX))?;
         }
         self.sent = self.sent.wrapping_add(1);
         // The index is the upper half of the word; the lower half are flags.
         self.dma.memory.write32(AVAILABLE, u32::from(self.sent) << 16)?;
-        let notify = usize::from(common.read16(QUEUE_NOTIFY)?);
-        self.notify.write16(notify * self.multiplier, TRANSMIT)?;
+        let notify = usize::from(common.read16(QUEUE_NOTIFY_OFF)?);
+        self.notify.write16(notify * self.multiplier, TRANSMITQ1)?;
         let memory = &self.dma.memory;
         let is_sent = || Ok(memory.read32(USED)? >> 16 == u32::from(self.sent));
         self.wait("a packet is not sent", is_sent)?;
